@@ -1,0 +1,77 @@
+//! `CNI_ARGS`: what a runtime says about one attachment in `K=V;K=V`.
+
+use crate::{Error, code};
+
+/// The pairs of `CNI_ARGS`, kept as they came.
+///
+/// Nothing is refused on the way in, since some plugins ignore the variable altogether; a plugin
+/// that reads it calls [`Args::check_known`] first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Args {
+    raw: String,
+}
+
+impl Args {
+    /// Keeps the text of the variable.
+    pub fn new(raw: impl Into<String>) -> Args {
+        Args { raw: raw.into() }
+    }
+
+    /// The variable as it came, for delegates.
+    pub fn as_str(&self) -> &str {
+        &self.raw
+    }
+
+    /// The value of `key`, whose case matters. The last one counts, as in the reference plugins;
+    /// an empty value is none.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.pairs()
+            .filter_map(|pair| pair.split_once('='))
+            .filter(|(name, _)| *name == key)
+            .last()
+            .map(|(_, value)| value)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Whether keys that nobody knows are to be passed over.
+    pub fn ignore_unknown(&self) -> bool {
+        self.get("IgnoreUnknown").is_some_and(is_true)
+    }
+
+    /// Refuses what a plugin that knows the keys `known` cannot understand: text without `=`, and
+    /// other keys unless `IgnoreUnknown` is set. The keys of Kubernetes are known to everybody.
+    pub fn check_known(&self, known: &[&str]) -> Result<(), Error> {
+        if let Some(pair) = self.pairs().find(|pair| !pair.contains('=')) {
+            return Err(Error::new(
+                code::INVALID_ENVIRONMENT,
+                format!("ARGS: invalid pair {pair:?}"),
+            )
+            .with_details("CNI_ARGS must be written KEY=VALUE;KEY=VALUE"));
+        }
+        let unknown: Vec<String> = self
+            .pairs()
+            .filter(|pair| {
+                let key = pair.split('=').next().unwrap_or(pair);
+                key != "IgnoreUnknown" && !key.starts_with("K8S_") && !known.contains(&key)
+            })
+            .map(|pair| format!("{pair:?}"))
+            .collect();
+        if unknown.is_empty() || self.ignore_unknown() {
+            return Ok(());
+        }
+        Err(Error::new(
+            code::INVALID_ENVIRONMENT,
+            format!("ARGS: unknown args [{}]", unknown.join(" ")),
+        )
+        .with_details("remove them from CNI_ARGS, or add IgnoreUnknown=1"))
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = &str> {
+        self.raw.split(';').filter(|pair| !pair.is_empty())
+    }
+}
+
+/// `1` or `true`, as the reference plugins read a switch in a variable.
+pub(crate) fn is_true(value: &str) -> bool {
+    value == "1" || value.eq_ignore_ascii_case("true")
+}

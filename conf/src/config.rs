@@ -1,0 +1,126 @@
+//! The network configuration as it arrives on standard input.
+
+mod parse;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::{
+    Attached, ContainerId, Dns, Error, IfName, NetworkName, Verb, Version, code,
+    decode::{DecodeError, decode},
+};
+
+/// An attachment that is still in use, as GC names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+pub struct Attachment {
+    /// Whose.
+    #[serde(rename = "containerID")]
+    pub container_id: ContainerId,
+    /// Which of its interfaces.
+    pub ifname: IfName,
+}
+
+/// One plugin's configuration, with what the runtime added to it.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// `cniVersion`; 0.1.0 when absent.
+    pub version: Version,
+    /// `name`.
+    pub name: NetworkName,
+    /// `type`; empty when absent, since the runtime has found the plugin by it already.
+    pub plugin_type: String,
+    /// `prevResult`, in any version's shape.
+    pub prev_result: Option<Attached>,
+    /// Why `prevResult` could not be read. Only for DEL, GC and STATUS, which do without it; for
+    /// ADD and CHECK this is the error of [`NetworkConfig::parse`].
+    pub prev_result_problem: Option<Error>,
+    /// `runtimeConfig`, with the keys as the runtime spells them.
+    pub runtime_config: Map<String, Value>,
+    /// `args.cni`.
+    pub args_cni: Map<String, Value>,
+    /// `dns`, when anything is said in it; an empty list counts as something.
+    pub dns: Option<Dns>,
+    /// `ipam`, unless it is empty.
+    pub ipam: Option<Value>,
+    /// For GC: the attachments still in use, when the runtime names them.
+    pub valid_attachments: Option<Vec<Attachment>>,
+    /// The whole document.
+    pub raw: Value,
+    bytes: Vec<u8>,
+}
+
+impl NetworkConfig {
+    /// Reads standard input for `verb`, for a plugin that speaks every version.
+    ///
+    /// Not for VERSION, whose input is no network configuration:
+    /// see [`VersionInfo::answer`](crate::VersionInfo::answer).
+    pub fn parse(bytes: &[u8], verb: Verb) -> Result<NetworkConfig, Error> {
+        NetworkConfig::parse_supporting(bytes, verb, &Version::ALL)
+    }
+
+    /// Reads standard input for `verb`, for a plugin that speaks the versions `supported`.
+    pub fn parse_supporting(
+        bytes: &[u8],
+        verb: Verb,
+        supported: &[Version],
+    ) -> Result<NetworkConfig, Error> {
+        parse::config(bytes, verb, supported)
+    }
+
+    /// The version of a configuration that may be broken otherwise, for the error object.
+    pub fn peek_version(bytes: &[u8]) -> Option<Version> {
+        let document: Value = serde_json::from_slice(bytes).ok()?;
+        parse::version(document.as_object()?, &Version::ALL).ok()
+    }
+
+    /// Standard input as it came, for delegates.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The whole document as a plugin's own struct of keys.
+    pub fn keys<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        decode(&self.raw).map_err(|why| self.invalid(why))
+    }
+
+    /// `runtimeConfig` as a plugin's own struct.
+    pub fn runtime<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        self.part(&["runtimeConfig"], &self.runtime_config)
+    }
+
+    /// `args.cni` as a plugin's own struct.
+    pub fn args_cni<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        self.part(&["args", "cni"], &self.args_cni)
+    }
+
+    /// `ipam` as a plugin's own struct; an absent one reads like `{}`.
+    pub fn ipam_keys<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        decode(self.ipam.as_ref().unwrap_or(&Value::Null))
+            .map_err(|why| self.invalid(why.under("ipam")))
+    }
+
+    fn part<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        object: &Map<String, Value>,
+    ) -> Result<T, Error> {
+        // A copy of a handful of keys; the decoder reads values, and serde_json has no view of a
+        // map as one.
+        decode(&Value::Object(object.clone())).map_err(|why| {
+            let why = path.iter().rev().fold(why, |why, key| why.under(key));
+            self.invalid(why)
+        })
+    }
+
+    fn invalid(&self, why: DecodeError) -> Error {
+        invalid(self.name.as_str(), &why)
+    }
+}
+
+fn invalid(network: &str, why: &DecodeError) -> Error {
+    Error::new(
+        code::INVALID_CONFIG,
+        format!("network {network:?} is configured wrongly: {why}"),
+    )
+    .with_details("correct this key in the network configuration, or in what the runtime adds")
+}

@@ -1,0 +1,216 @@
+//! From bytes to a [`NetworkConfig`], in the order of the reference plugins: JSON, name, whether
+//! the version knows the verb, whether we know the version; then the rest.
+
+use serde_json::{Map, Value};
+
+use super::{Attachment, NetworkConfig, invalid};
+use crate::{
+    Attached, Dns, Error, NameError, NetworkName, Verb, Version, code,
+    decode::{DecodeError, decode, field},
+};
+
+pub(super) fn config(
+    bytes: &[u8],
+    verb: Verb,
+    supported: &[Version],
+) -> Result<NetworkConfig, Error> {
+    let raw: Value = serde_json::from_slice(bytes).map_err(not_json)?;
+    let object = raw.as_object().ok_or_else(|| {
+        Error::new(
+            code::DECODE,
+            "the network configuration is not a JSON object",
+        )
+    })?;
+
+    let name = name(object)?;
+    let version = version_for(object, verb, supported)?;
+    let wrong = |why: DecodeError| invalid(name.as_str(), &why);
+
+    let plugin_type = text(object, "type").map_err(wrong)?;
+    let runtime_config = nested(object, &["runtimeConfig"]).map_err(wrong)?;
+    let args_cni = nested(object, &["args", "cni"]).map_err(wrong)?;
+    let ipam = nested(object, &["ipam"]).map_err(wrong)?;
+    let dns = dns(object).map_err(wrong)?;
+    let (prev_result, prev_result_problem) = prev_result(object, version, verb)?;
+    let valid_attachments = match verb {
+        Verb::Gc => valid_attachments(object).map_err(wrong)?,
+        _ => None,
+    };
+
+    Ok(NetworkConfig {
+        version,
+        plugin_type,
+        prev_result,
+        prev_result_problem,
+        runtime_config,
+        args_cni,
+        dns,
+        ipam: (!ipam.is_empty()).then_some(Value::Object(ipam)),
+        valid_attachments,
+        name,
+        bytes: bytes.to_vec(),
+        raw,
+    })
+}
+
+fn not_json(why: serde_json::Error) -> Error {
+    Error::new(
+        code::DECODE,
+        format!("the network configuration is not JSON: {why}"),
+    )
+    .with_details("the runtime must send the plugin's configuration on standard input")
+}
+
+fn name(object: &Map<String, Value>) -> Result<NetworkName, Error> {
+    let wrong = |msg: &str| Error::new(code::INVALID_CONFIG, msg);
+    let text = text(object, "name")
+        .map_err(|why| wrong("invalid network name").with_details(why.to_string()))?;
+    text.parse().map_err(|why: NameError| match why {
+        NameError::Empty { .. } => wrong("missing network name")
+            .with_details("write \"name\" into the network configuration"),
+        NameError::Character { .. } => {
+            wrong("invalid characters found in network name").with_details(why.to_string())
+        }
+        _ => wrong("invalid network name").with_details(why.to_string()),
+    })
+}
+
+/// The oldest version that knows the verb.
+fn since(verb: Verb) -> Version {
+    match verb {
+        Verb::Add | Verb::Del | Verb::Version => Version::V0_1_0,
+        Verb::Check => Version::V0_4_0,
+        Verb::Status | Verb::Gc => Version::V1_1_0,
+    }
+}
+
+fn version_for(
+    object: &Map<String, Value>,
+    verb: Verb,
+    supported: &[Version],
+) -> Result<Version, Error> {
+    let too_old = |named: &str| {
+        Error::new(
+            code::INCOMPATIBLE_VERSION,
+            format!("config version does not allow {verb}"),
+        )
+        .with_details(format!(
+            "config is {named:?}, {verb} needs {:?} or newer",
+            since(verb).as_str()
+        ))
+    };
+    // Asked of every version first, so that a plugin which speaks few of them still tells a verb
+    // that came too early apart from a version that came too late.
+    if let Ok(version) = version(object, &Version::ALL)
+        && version < since(verb)
+    {
+        return Err(too_old(version.as_str()));
+    }
+    version(object, supported)
+}
+
+/// `cniVersion`, when it is one of `supported`.
+pub(super) fn version(
+    object: &Map<String, Value>,
+    supported: &[Version],
+) -> Result<Version, Error> {
+    let named = match field(object, "cniVersion") {
+        None => "",
+        Some(Value::String(named)) => named,
+        Some(other) => {
+            return Err(Error::new(
+                code::DECODE,
+                format!("cniVersion must be a string, not {other}"),
+            ));
+        }
+    };
+    // Configurations older than the key itself have none.
+    let named = if named.is_empty() { "0.1.0" } else { named };
+    named
+        .parse()
+        .ok()
+        .filter(|version| supported.contains(version))
+        .ok_or_else(|| {
+            let supported: Vec<String> = supported
+                .iter()
+                .map(|version| format!("{:?}", version.as_str()))
+                .collect();
+            Error::new(code::INCOMPATIBLE_VERSION, "incompatible CNI versions").with_details(
+                format!(
+                    "config is {named:?}, plugin supports [{}]",
+                    supported.join(" ")
+                ),
+            )
+        })
+}
+
+fn text(object: &Map<String, Value>, key: &str) -> Result<String, DecodeError> {
+    match field(object, key) {
+        None => Ok(String::new()),
+        Some(value) => decode(value).map_err(|why| why.under(key)),
+    }
+}
+
+/// The object at the end of `path`; an absent one is empty.
+fn nested(object: &Map<String, Value>, path: &[&str]) -> Result<Map<String, Value>, DecodeError> {
+    let Some((key, rest)) = path.split_first() else {
+        return Ok(object.clone());
+    };
+    match field(object, key) {
+        None => Ok(Map::new()),
+        Some(Value::Object(inner)) => nested(inner, rest).map_err(|why| why.under(key)),
+        Some(other) => decode::<Map<String, Value>>(other).map_err(|why| why.under(key)),
+    }
+}
+
+/// As the reference bridge decides whether its configuration speaks about DNS at all: a list that
+/// is there counts, even an empty one.
+fn dns(object: &Map<String, Value>) -> Result<Option<Dns>, DecodeError> {
+    let Some(value) = field(object, "dns") else {
+        return Ok(None);
+    };
+    let dns: Dns = decode(value).map_err(|why| why.under("dns"))?;
+    let mentioned = value.as_object().is_some_and(|object| {
+        ["nameservers", "search", "options"]
+            .iter()
+            .any(|list| field(object, list).is_some())
+    });
+    Ok((mentioned || !dns.is_empty()).then_some(dns))
+}
+
+fn prev_result(
+    object: &Map<String, Value>,
+    version: Version,
+    verb: Verb,
+) -> Result<(Option<Attached>, Option<Error>), Error> {
+    let Some(value) = field(object, "prevResult") else {
+        return Ok((None, None));
+    };
+    match Attached::parse(value, version) {
+        Ok(attached) => Ok((Some(attached), None)),
+        Err(why) => {
+            let why = Error {
+                msg: format!("prevResult: {}", why.msg),
+                ..why
+            };
+            match verb {
+                Verb::Add | Verb::Check | Verb::Version => Err(why),
+                // What a plugin released must not depend on what its neighbours wrote.
+                Verb::Del | Verb::Gc | Verb::Status => Ok((None, Some(why))),
+            }
+        }
+    }
+}
+
+/// The specification's text once called the key `cni.dev/attachments`, so libcni sends both.
+///
+/// An entry that cannot be understood may be one that must be kept, so it fails the whole list and
+/// nothing is collected.
+fn valid_attachments(object: &Map<String, Value>) -> Result<Option<Vec<Attachment>>, DecodeError> {
+    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+        if let Some(list) = field(object, key) {
+            return decode(list).map(Some).map_err(|why| why.under(key));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,161 @@
+//! What ADD answers, free of any version's shape.
+//!
+//! `parse` knows every shape that a previous result may come in, `print` every shape that may be
+//! asked for.
+
+mod parse;
+mod print;
+
+use std::{fmt::Display, net::IpAddr, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
+
+use crate::{Cidr, Error, Version};
+
+/// The result of ADD: of a chain so far, of one plugin, or of an address manager (which names no
+/// interfaces).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Interfaces made or seen, on the host and in the container.
+    pub interfaces: Vec<Interface>,
+    /// Addresses given.
+    pub ips: Vec<IpConfig>,
+    /// Routes of the container.
+    pub routes: Vec<Route>,
+    /// What the container's resolver should use.
+    pub dns: Dns,
+}
+
+/// An interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its hardware address.
+    pub mac: Option<String>,
+    /// Its MTU (1.1.0).
+    pub mtu: Option<u32>,
+    /// The namespace it lives in; none on the host.
+    pub sandbox: Option<String>,
+    /// The socket file behind it (1.1.0).
+    pub socket_path: Option<String>,
+    /// The PCI device behind it (1.1.0).
+    pub pci_id: Option<String>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpConfig {
+    /// Which of [`Attached::interfaces`] carries it; none in an address manager's result.
+    pub interface: Option<usize>,
+    /// The address with its network's prefix length.
+    pub address: Cidr,
+    /// The default gateway of that network.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A route of the container. Also a key of configurations, so it can be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Where to.
+    pub dst: Cidr,
+    /// Through whom; none means the gateway of the address's network.
+    #[serde(default, deserialize_with = "blank_is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gw: Option<IpAddr>,
+    /// The path's MTU (1.1.0).
+    #[serde(default, deserialize_with = "zero_is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The segment size to advertise (1.1.0).
+    #[serde(default, deserialize_with = "zero_is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advmss: Option<u32>,
+    /// The metric (1.1.0).
+    #[serde(default, deserialize_with = "zero_is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
+    /// The routing table (1.1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
+    /// 0 global, 253 link, 254 host (1.1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<u8>,
+}
+
+impl Route {
+    /// A route to `dst` with nothing else said.
+    pub fn to(dst: Cidr) -> Route {
+        Route {
+            dst,
+            gw: None,
+            mtu: None,
+            advmss: None,
+            priority: None,
+            table: None,
+            scope: None,
+        }
+    }
+}
+
+/// Settings for a resolver. Also a key of configurations, so it can be decoded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dns {
+    /// Servers, in the order they should be asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<String>,
+    /// The local domain.
+    #[serde(deserialize_with = "blank_is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Domains to try short names in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// Options of resolv.conf.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+impl Dns {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Dns::default()
+    }
+}
+
+impl Attached {
+    /// Reads a result in any version's shape. `fallback`, the version of the configuration, counts
+    /// when the result does not name its own.
+    pub fn parse(value: &Value, fallback: Version) -> Result<Attached, Error> {
+        parse::attached(value, fallback)
+    }
+
+    /// The result as `version` writes it, for standard output. What a version has no place for is
+    /// left out, except that the two oldest cannot do without an address.
+    pub fn to_json(&self, version: Version) -> Result<String, Error> {
+        print::attached(self, version)
+    }
+}
+
+/// For `#[serde(deserialize_with)]` on an `Option`: the empty string is none, as it is for Go's
+/// addresses (containerd sends `"HostIP": ""`). Needs `#[serde(default)]` beside it.
+pub fn blank_is_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: Display>,
+{
+    match Option::<String>::deserialize(deserializer)? {
+        Some(text) if !text.is_empty() => text
+            .parse()
+            .map(Some)
+            .map_err(|why| de::Error::custom(format_args!("{text:?}: {why}"))),
+        _ => Ok(None),
+    }
+}
+
+/// Numbers whose zero means "not set" in the reference plugins, which never print it.
+fn zero_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    Ok(Option::<u32>::deserialize(deserializer)?.filter(|&number| number != 0))
+}

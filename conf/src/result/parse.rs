@@ -1,0 +1,132 @@
+//! Results of every version, read.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Attached, Dns, Interface, IpConfig, Route, blank_is_none, zero_is_none};
+use crate::{
+    Cidr, Error, Version, code,
+    decode::{DecodeError, decode, field},
+};
+
+/// Every version's keys at once: no two versions give one key different meanings, so a result that
+/// wears another version's clothes is understood as well.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wire {
+    /// 0.1.0 and 0.2.0.
+    ip4: Option<Family>,
+    ip6: Option<Family>,
+    interfaces: Vec<WireInterface>,
+    ips: Vec<WireIp>,
+    /// What the text of 0.3.0 called `ips` by a slip.
+    ip: Vec<WireIp>,
+    routes: Vec<Route>,
+    dns: Dns,
+}
+
+#[derive(Deserialize)]
+struct Family {
+    ip: Cidr,
+    #[serde(default, deserialize_with = "blank_is_none")]
+    gateway: Option<IpAddr>,
+    #[serde(default)]
+    routes: Vec<Route>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireInterface {
+    name: String,
+    #[serde(deserialize_with = "blank_is_none")]
+    mac: Option<String>,
+    #[serde(deserialize_with = "zero_is_none")]
+    mtu: Option<u32>,
+    #[serde(deserialize_with = "blank_is_none")]
+    sandbox: Option<String>,
+    #[serde(rename = "socketPath", deserialize_with = "blank_is_none")]
+    socket_path: Option<String>,
+    #[serde(rename = "pciID", deserialize_with = "blank_is_none")]
+    pci_id: Option<String>,
+}
+
+/// `version` is not read: the address tells its family itself.
+#[derive(Deserialize)]
+struct WireIp {
+    #[serde(default)]
+    interface: Option<i64>,
+    address: Cidr,
+    #[serde(default, deserialize_with = "blank_is_none")]
+    gateway: Option<IpAddr>,
+}
+
+pub(super) fn attached(value: &Value, fallback: Version) -> Result<Attached, Error> {
+    let Some(object) = value.as_object() else {
+        return Err(Error::new(code::DECODE, "the result is not a JSON object"));
+    };
+    version(field(object, "cniVersion"), fallback)?;
+    let wire: Wire = decode(value).map_err(malformed)?;
+
+    let mut attached = Attached {
+        interfaces: wire.interfaces.into_iter().map(interface).collect(),
+        ips: wire.ips.into_iter().chain(wire.ip).map(ip).collect(),
+        routes: wire.routes,
+        dns: wire.dns,
+    };
+    for family in [wire.ip4, wire.ip6].into_iter().flatten() {
+        attached.ips.push(IpConfig {
+            interface: None,
+            address: family.ip,
+            gateway: family.gateway,
+        });
+        attached.routes.extend(family.routes);
+    }
+    Ok(attached)
+}
+
+/// The version the result names; a version from the future may mean something else by its keys.
+fn version(named: Option<&Value>, fallback: Version) -> Result<Version, Error> {
+    let Some(named) = named else {
+        return Ok(fallback);
+    };
+    let text = named.as_str().unwrap_or_default();
+    if text.is_empty() && named.is_string() {
+        return Ok(fallback);
+    }
+    text.parse().map_err(|_| {
+        Error::new(
+            code::INCOMPATIBLE_VERSION,
+            format!("unsupported CNI result version {named}"),
+        )
+        .with_details(format!(
+            "supported are {}",
+            Version::ALL.map(Version::as_str).join(", ")
+        ))
+    })
+}
+
+fn interface(wire: WireInterface) -> Interface {
+    Interface {
+        name: wire.name,
+        mac: wire.mac,
+        mtu: wire.mtu,
+        sandbox: wire.sandbox,
+        socket_path: wire.socket_path,
+        pci_id: wire.pci_id,
+    }
+}
+
+fn ip(wire: WireIp) -> IpConfig {
+    IpConfig {
+        // Plugins of 0.3.0's days wrote -1 for "no interface".
+        interface: wire.interface.and_then(|index| usize::try_from(index).ok()),
+        address: wire.address,
+        gateway: wire.gateway,
+    }
+}
+
+fn malformed(why: DecodeError) -> Error {
+    Error::new(code::DECODE, format!("cannot read the result: {why}"))
+}

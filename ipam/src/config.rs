@@ -1,0 +1,202 @@
+//! The keys of host-local, read and checked.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use pontoon_conf::{Error, Invocation, NetworkConfig, Route, Version, code};
+use serde::Deserialize;
+
+use crate::allocator::Pool;
+use crate::exclude::Exclusions;
+use crate::range::{self, RangeSet, RangeText};
+use crate::span::Family;
+
+/// Where the reference keeps leases when `dataDir` says nothing.
+const DATA_DIR: &str = "/var/lib/cni/networks";
+/// Docker's first network, used when nothing is said about addresses.
+const DEFAULT_SUBNET: &str = "172.17.0.0/16";
+/// The `subnet` that is chosen for the network.
+const AUTO: &str = "auto";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Keys {
+    subnet: Option<String>,
+    range_start: Option<String>,
+    range_end: Option<String>,
+    gateway: Option<String>,
+    ranges: Vec<Vec<RangeText>>,
+    routes: Vec<Route>,
+    data_dir: String,
+    resolv_conf: String,
+    exclude: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct DataDir {
+    data_dir: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Runtime {
+    ip_ranges: Vec<Vec<RangeText>>,
+    ips: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CniArgs {
+    ips: Vec<String>,
+}
+
+/// What ADD and STATUS need to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    version: Version,
+    sets: Vec<Vec<RangeText>>,
+    exclude: Exclusions,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) resolv_conf: Option<PathBuf>,
+    /// Addresses asked for by name, each once.
+    pub(crate) requested: Vec<IpAddr>,
+    pub(crate) data_dir: PathBuf,
+}
+
+fn invalid(message: impl ToString) -> Error {
+    Error::new(code::INVALID_CONFIG, message.to_string())
+}
+
+/// The lease directory of the network; all that DEL needs to know, so that it
+/// goes on when the rest of the configuration is broken.
+pub(crate) fn lease_folder(config: &NetworkConfig) -> Result<PathBuf, Error> {
+    let keys: DataDir = config.ipam_keys()?;
+    Ok(data_dir(&keys.data_dir).join(config.name.as_str()))
+}
+
+fn data_dir(written: &str) -> &Path {
+    Path::new(if written.is_empty() { DATA_DIR } else { written })
+}
+
+impl Settings {
+    pub(crate) fn read(invocation: &Invocation, config: &NetworkConfig) -> Result<Settings, Error> {
+        if config.ipam.is_none() {
+            return Err(invalid("IPAM config missing 'ipam' key"));
+        }
+        let keys: Keys = config.ipam_keys()?;
+        let runtime: Runtime = config.runtime()?;
+        let args: CniArgs = config.args_cni()?;
+        let requested = requested(invocation, &args.ips, &runtime.ips)?;
+        let exclude = Exclusions::parse(&keys.exclude).map_err(|error| {
+            invalid(error).with_details("correct the entry in \"exclude\" of the network's ipam section")
+        })?;
+        let data_dir = data_dir(&keys.data_dir).to_owned();
+        let resolv_conf = (!keys.resolv_conf.is_empty()).then(|| PathBuf::from(&keys.resolv_conf));
+        Ok(Settings {
+            version: config.version,
+            routes: keys.routes.clone(),
+            sets: effective(keys, runtime.ip_ranges)?,
+            exclude,
+            resolv_conf,
+            requested,
+            data_dir,
+        })
+    }
+
+    /// Whether a subnet has to be chosen for the network.
+    pub(crate) fn is_auto(&self) -> bool {
+        self.sets.iter().flatten().any(is_auto)
+    }
+
+    /// The pool, with the chosen subnet in the place of `auto`.
+    pub(crate) fn pool(&self, chosen: Option<&str>) -> Result<Pool, Error> {
+        let mut sets = Vec::new();
+        for (number, texts) in self.sets.iter().enumerate() {
+            let mut texts = texts.clone();
+            for text in texts.iter_mut().filter(|text| is_auto(text)) {
+                text.subnet = chosen.map(str::to_owned);
+            }
+            let set = RangeSet::parse(&texts).map_err(|error| invalid(format!("invalid range set {number}: {error}")))?;
+            sets.push(set);
+        }
+        self.one_address_per_family(&sets)?;
+        for (i, set) in sets.iter().enumerate() {
+            if let Some(j) = (i + 1..sets.len()).find(|j| sets[*j].overlaps(set)) {
+                return Err(invalid(format!("range set {i} overlaps with {j}")));
+            }
+        }
+        Ok(Pool::new(sets, self.exclude.clone()))
+    }
+
+    /// Results before 0.3.0 have room for one address of each family.
+    fn one_address_per_family(&self, sets: &[RangeSet]) -> Result<(), Error> {
+        let count = |family| sets.iter().filter(|set| set.family() == family).count();
+        if self.version >= Version::V0_3_0 || (count(Family::V4) <= 1 && count(Family::V6) <= 1) {
+            return Ok(());
+        }
+        Err(invalid(format!(
+            "CNI version {} does not support more than 1 address per family",
+            self.version
+        )))
+    }
+}
+
+fn is_auto(text: &RangeText) -> bool {
+    text.subnet.as_deref() == Some(AUTO)
+}
+
+/// The range sets in the order that numbers them: those of the runtime, the
+/// one in the old flat form, those of `ranges`.
+fn effective(keys: Keys, ip_ranges: Vec<Vec<RangeText>>) -> Result<Vec<Vec<RangeText>>, Error> {
+    let mut flat = RangeText {
+        subnet: keys.subnet.filter(|subnet| !subnet.is_empty()),
+        range_start: keys.range_start,
+        range_end: keys.range_end,
+        gateway: keys.gateway,
+    };
+    if flat.subnet.is_none() && ip_ranges.is_empty() && keys.ranges.is_empty() {
+        flat.subnet = Some(DEFAULT_SUBNET.to_owned());
+    }
+    let flat = flat.subnet.is_some().then(|| vec![flat]);
+    let sets: Vec<_> = ip_ranges.into_iter().chain(flat).chain(keys.ranges).collect();
+    let autos: Vec<_> = sets.iter().flatten().filter(|text| is_auto(text)).collect();
+    if autos.len() > 1 {
+        return Err(invalid("\"subnet\": \"auto\" stands more than once")
+            .with_details("one subnet is chosen for a network; write the others out"));
+    }
+    if autos.iter().any(|text| text.range_start.is_some() || text.range_end.is_some() || text.gateway.is_some()) {
+        return Err(invalid("\"subnet\": \"auto\" cannot go with rangeStart, rangeEnd or gateway")
+            .with_details("leave these out, or write the subnet out"));
+    }
+    Ok(sets)
+}
+
+/// `IP` in CNI_ARGS, then `args.cni.ips`, then the runtime's `ips`; with or
+/// without a prefix length.
+fn requested(invocation: &Invocation, args: &[String], runtime: &[String]) -> Result<Vec<IpAddr>, Error> {
+    // MAC is for the plugin that called us with its own environment.
+    invocation.args.check_known(&["IP", "MAC"])?;
+    let environment = invocation.args.get("IP").unwrap_or_default();
+    let mut found = Vec::new();
+    let all = environment
+        .split(',')
+        .filter(|text| !text.trim().is_empty())
+        .chain(args.iter().map(String::as_str))
+        .chain(runtime.iter().map(String::as_str));
+    for text in all {
+        let address = match text.contains('/') {
+            true => range::parse_network(text.trim()).map(|(address, _)| address),
+            false => range::parse_address(text.trim()),
+        }
+        .map_err(|error| invalid(format!("cannot understand the requested ip {text:?}: {error}")))?;
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

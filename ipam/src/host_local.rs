@@ -1,0 +1,289 @@
+//! The verbs of host-local, for the binary and for plugins that call them in
+//! process.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use pontoon_conf::{Attached, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
+
+use crate::allocator::{Grant, Pool};
+use crate::auto::facts;
+use crate::boot::Boot;
+use crate::config::{self, Settings};
+use crate::owner::{Owner, Owners};
+use crate::range::RangeSet;
+use crate::resolv;
+use crate::store::{Store, StoreError};
+
+/// Takes one address of each range set for the attachment. Whatever fails,
+/// nothing that this call took stays taken.
+pub fn add(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<Attached, Error> {
+    let owner = owner(invocation)?;
+    let settings = Settings::read(invocation, config)?;
+    if !settings.is_auto() {
+        // Nothing is made on disk for a configuration that cannot work.
+        settings.pool(None)?;
+    }
+    let dns = match &settings.resolv_conf {
+        None => Default::default(),
+        Some(path) => resolv::parse(&fs::read_to_string(path).map_err(|error| {
+            Error::new(code::IO, format!("cannot read resolvConf {}", path.display())).with_details(error.to_string())
+        })?),
+    };
+    let folder = config::lease_folder(config)?;
+    let mut store = Store::open(&folder, state, boot()?).map_err(store_error)?;
+    let pool = match settings.is_auto() {
+        true => settings.pool(Some(&remembered(&mut store, config, &settings.data_dir)?))?,
+        false => settings.pool(None)?,
+    };
+    let mut taken = Vec::new();
+    let outcome = allocate(&mut store, &pool, &owner, &settings.requested, &mut taken);
+    let outcome = outcome.and_then(|()| remember_subnets(&mut store, &pool));
+    if let Err(mut error) = outcome {
+        for grant in &taken {
+            if let Err(undo) = store.give_back(grant.address, &owner) {
+                let undo = store_error(undo);
+                error.details = format!("{}; and {} could not be given back: {undo}", error.details, grant.address);
+            }
+        }
+        // The first error is the one to tell; the index heals itself.
+        let _ = store.commit();
+        return Err(error);
+    }
+    store.commit().map_err(store_error)?;
+    let ips = taken.iter().map(ip_config).collect::<Result<_, _>>()?;
+    Ok(Attached {
+        ips,
+        routes: settings.routes,
+        dns,
+        ..Attached::default()
+    })
+}
+
+/// Releases the addresses of the attachment, if it has any. Looks at nothing
+/// of the configuration but where the leases are.
+pub fn del(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
+    let owner = owner(invocation)?;
+    let folder = config::lease_folder(config)?;
+    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? else {
+        return Ok(());
+    };
+    store.release_all(&owner).map_err(store_error)?;
+    store.commit().map_err(store_error)
+}
+
+/// Fails when the attachment has no address.
+pub fn check(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
+    let owner = owner(invocation)?;
+    let folder = config::lease_folder(config)?;
+    let mut found = Vec::new();
+    if let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? {
+        found = store.owned_by(&owner).map_err(store_error)?;
+        store.commit().map_err(store_error)?;
+    }
+    if found.is_empty() {
+        let message = format!(
+            "host-local: Failed to find address added by container {}",
+            owner.legacy_key()
+        );
+        return Err(Error::new(code::CHECK_FAILED, message)
+            .with_details(format!("no lease in {} belongs to it; DEL and ADD it again", folder.display())));
+    }
+    Ok(())
+}
+
+/// Fails when an ADD would find no address.
+pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
+    let settings = Settings::read(invocation, config)?;
+    let folder = config::lease_folder(config)?;
+    let unavailable = |error: Error| Error {
+        code: code::NOT_AVAILABLE,
+        ..error
+    };
+    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? else {
+        // No lease yet: only a configuration that leaves no address can fail.
+        let chosen = settings.is_auto().then(|| facts::choose(&settings.data_dir, &folder)).transpose();
+        let pool = settings.pool(chosen.map_err(unavailable)?.as_deref())?;
+        return match pool.sets().iter().find(|set| pool.candidates(set, None).is_empty()) {
+            Some(set) => Err(unavailable(full(set))),
+            None => Ok(()),
+        };
+    };
+    let chosen = match store.note().map_err(store_error)?.auto() {
+        _ if !settings.is_auto() => None,
+        Some(subnet) => Some(subnet.to_owned()),
+        None => Some(facts::choose(&settings.data_dir, &folder).map_err(unavailable)?),
+    };
+    let pool = settings.pool(chosen.as_deref())?;
+    for set in pool.sets() {
+        let next = pool.next(set, None, |span| store.first_free(span)).map_err(store_error)?;
+        if next.is_none() {
+            let _ = store.commit();
+            return Err(unavailable(full(set)));
+        }
+    }
+    store.commit().map_err(store_error)
+}
+
+/// Releases what belongs to no valid attachment of the network. Without a
+/// list of them only what is left of earlier boots and crashes is released.
+pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
+    let folder = config::lease_folder(config)?;
+    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? else {
+        return Ok(());
+    };
+    store.rescan().map_err(store_error)?;
+    if let Some(attachments) = &config.valid_attachments {
+        store.retain(&Owners::new(attachments)).map_err(store_error)?;
+    }
+    store.commit().map_err(store_error)
+}
+
+/// One address of each set into `taken`, which tells what to undo on failure.
+fn allocate(
+    store: &mut Store,
+    pool: &Pool,
+    owner: &Owner,
+    requested: &[IpAddr],
+    taken: &mut Vec<Grant>,
+) -> Result<(), Error> {
+    let mut left = requested.to_vec();
+    for (number, set) in pool.sets().iter().enumerate() {
+        let asked = left.iter().position(|address| set.range_of(*address).is_some());
+        let grant = match asked.map(|at| left.remove(at)) {
+            Some(address) => take_requested(store, pool, set, owner, address),
+            None => take_next(store, pool, number, set, owner),
+        }
+        .map_err(|error| Error {
+            msg: format!("failed to allocate for range {number}: {}", error.msg),
+            ..error
+        })?;
+        taken.push(grant);
+        store.set_last_reserved(number, grant.address).map_err(store_error)?;
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let left: Vec<_> = left.iter().map(IpAddr::to_string).collect();
+    let message = format!("failed to allocate all requested IPs: {}", left.join(" "));
+    Err(Error::new(code::ADDRESS, message)
+        .with_details("no range set of the network has them, or another of them was taken from the same set"))
+}
+
+fn take_requested(
+    store: &mut Store,
+    pool: &Pool,
+    set: &RangeSet,
+    owner: &Owner,
+    address: IpAddr,
+) -> Result<Grant, Error> {
+    let grant = pool.requested(set, address).map_err(|error| {
+        Error::new(code::ADDRESS, error.to_string()).with_details("ask for another address of the network")
+    })?;
+    if store.reserve(address, owner).map_err(store_error)? {
+        return Ok(grant);
+    }
+    let message = format!("requested IP address {address} is not available in range set {set}");
+    Err(Error::new(code::ADDRESS, message).with_details("another attachment has it; see its lease file"))
+}
+
+fn take_next(
+    store: &mut Store,
+    pool: &Pool,
+    number: usize,
+    set: &RangeSet,
+    owner: &Owner,
+) -> Result<Grant, Error> {
+    let own = store.owned_by(owner).map_err(store_error)?;
+    if let Some(address) = own.iter().find(|address| set.range_of(**address).is_some()) {
+        let message = format!(
+            "{address} has been allocated to {}, duplicate allocation is not allowed",
+            owner.legacy_key()
+        );
+        return Err(Error::new(code::ADDRESS, message).with_details("DEL the attachment before it is added again"));
+    }
+    let last = store.last_reserved(number);
+    loop {
+        let grant = pool.next(set, last, |span| store.first_free(span)).map_err(store_error)?;
+        let Some(grant) = grant else {
+            return Err(full(set));
+        };
+        // False when the index was wrong; it has learnt, so this ends.
+        if store.reserve(grant.address, owner).map_err(store_error)? {
+            return Ok(grant);
+        }
+    }
+}
+
+/// The subnet chosen for the network; the first ADD chooses. The lock on the
+/// directory of all networks keeps two of them from choosing the same.
+fn remembered(store: &mut Store, config: &NetworkConfig, data_dir: &Path) -> Result<String, Error> {
+    let mut note = store.note().map_err(store_error)?;
+    if let Some(subnet) = note.auto() {
+        return Ok(subnet.to_owned());
+    }
+    let _choosing = facts::lock(data_dir)?;
+    let subnet = facts::choose(data_dir, &data_dir.join(config.name.as_str()))?;
+    note.set_auto(subnet.clone());
+    store.set_note(&note).map_err(store_error)?;
+    Ok(subnet)
+}
+
+/// Leaves word of the network's subnets for those who choose one. Only a call
+/// that has read the whole directory anyway looks whether it has changed.
+fn remember_subnets(store: &mut Store, pool: &Pool) -> Result<(), Error> {
+    if !store.rebuilt() {
+        return Ok(());
+    }
+    let ranges = pool.sets().iter().flat_map(RangeSet::ranges);
+    let subnets: Vec<_> = ranges.map(|range| format!("{}/{}", range.subnet(), range.prefix())).collect();
+    let mut note = store.note().map_err(store_error)?;
+    if note.subnets() != subnets {
+        note.set_subnets(subnets);
+        store.set_note(&note).map_err(store_error)?;
+    }
+    Ok(())
+}
+
+fn owner(invocation: &Invocation) -> Result<Owner, Error> {
+    let (container, interface) = invocation.attachment()?;
+    Ok(Owner::new(container, interface))
+}
+
+fn boot() -> Result<Boot, Error> {
+    Boot::current().map_err(|error| store_error(StoreError::Boot(error)))
+}
+
+fn ip_config(grant: &Grant) -> Result<IpConfig, Error> {
+    let address = Cidr::new(grant.address, grant.prefix)
+        .map_err(|error| Error::new(code::INVALID_CONFIG, error.to_string()))?;
+    Ok(IpConfig {
+        interface: None,
+        address,
+        gateway: Some(grant.gateway),
+    })
+}
+
+fn full(set: &RangeSet) -> Error {
+    Error::new(code::ADDRESS, format!("no IP addresses available in range set: {set}"))
+        .with_details("every address is leased or excluded: remove attachments, run GC, or widen the range")
+}
+
+fn store_error(error: StoreError) -> Error {
+    if let StoreError::Fault(error) = error {
+        return error;
+    }
+    let mut details = String::new();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        details.push_str(&format!("{error}; "));
+        cause = error.source();
+    }
+    Error::new(code::IO, error.to_string())
+        .with_details(format!("{details}see that dataDir is on a writable filesystem with space left"))
+}
+
+#[cfg(test)]
+#[path = "host_local_tests.rs"]
+mod tests;

@@ -1,0 +1,258 @@
+//! Ranges and range sets: what the administrator wrote, checked and completed.
+//!
+//! The wording of the errors is the reference plugin's where tools and
+//! operators match on it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use crate::span::{self, Family, Span};
+
+/// One range as written, before any check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RangeText {
+    /// The network, `address/length`; a word like `auto` is resolved earlier.
+    pub subnet: Option<String>,
+    /// First address to hand out.
+    pub range_start: Option<String>,
+    /// Last address to hand out.
+    pub range_end: Option<String>,
+    /// The router's address, never handed out.
+    pub gateway: Option<String>,
+}
+
+/// Why a range or a set of ranges cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum RangeError {
+    #[error("range without a subnet")]
+    NoSubnet,
+    #[error("invalid CIDR address: {0}")]
+    BadSubnet(String),
+    #[error("invalid IP address: {0}")]
+    BadAddress(String),
+    #[error("Network {0} too small to allocate from")]
+    TooSmall(String),
+    #[error("IPNet IP and Mask version mismatch")]
+    MixedNotation,
+    #[error("Network has host bits set. For a subnet mask of length {0} the network address is {1}")]
+    HostBits(u8, IpAddr),
+    #[error("RangeStart {0} not in network {1}")]
+    StartOutside(IpAddr, String),
+    #[error("RangeEnd {0} not in network {1}")]
+    EndOutside(IpAddr, String),
+    #[error("empty range set")]
+    EmptySet,
+    #[error("mixed address families")]
+    MixedFamilies,
+    #[error("subnets {0} and {1} overlap")]
+    Overlap(String, String),
+}
+
+/// A checked range: part of one subnet, with the subnet's gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    subnet: IpAddr,
+    prefix: u8,
+    gateway: IpAddr,
+    span: Span,
+}
+
+impl Range {
+    /// Checks what was written and fills in what was left out.
+    pub fn parse(text: &RangeText) -> Result<Range, RangeError> {
+        let written = text.subnet.as_deref().ok_or(RangeError::NoSubnet)?;
+        let (subnet, prefix) = parse_network(written)?;
+        let family = Family::of(subnet);
+        if prefix > family.bits() - 2 {
+            return Err(RangeError::TooSmall(written.to_owned()));
+        }
+        let whole = Span::network(subnet, prefix);
+        if whole.first() != subnet {
+            return Err(RangeError::HostBits(prefix, whole.first()));
+        }
+        let (lowest, highest) = whole.numbers();
+        // A v4 broadcast address is nobody's; v6 has none.
+        let highest = match family {
+            Family::V4 => highest - 1,
+            Family::V6 => highest,
+        };
+        let gateway = match given(&text.gateway) {
+            Some(gateway) => parse_address(gateway)?,
+            None => family.address(lowest + 1),
+        };
+        let network = || format!("{subnet}/{prefix}");
+        let end = given(&text.range_end).map(parse_address).transpose()?;
+        let start = match given(&text.range_start).map(parse_address).transpose()? {
+            // As the reference does, an end below the start is reported as a
+            // start outside of the range.
+            Some(start) if !whole.contains(start) || end.is_some_and(|end| end < start) => {
+                return Err(RangeError::StartOutside(start, network()));
+            }
+            Some(start) => start,
+            None => family.address(lowest + 1),
+        };
+        let end = match end {
+            Some(end) if !whole.contains(end) => return Err(RangeError::EndOutside(end, network())),
+            Some(end) => end,
+            None => family.address(highest),
+        };
+        let span = Span::new(start, end).ok_or_else(|| RangeError::EndOutside(end, network()))?;
+        Ok(Range {
+            subnet,
+            prefix,
+            gateway,
+            span,
+        })
+    }
+
+    /// The subnet's own address.
+    pub fn subnet(&self) -> IpAddr {
+        self.subnet
+    }
+
+    /// The subnet's prefix length.
+    pub fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
+    /// The gateway of the subnet.
+    pub fn gateway(&self) -> IpAddr {
+        self.gateway
+    }
+
+    /// First to last address of the range.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The addresses of the subnet that no host may have.
+    pub(crate) fn unusable(&self) -> Vec<Span> {
+        let whole = Span::network(self.subnet, self.prefix);
+        match whole.family() {
+            Family::V4 => vec![Span::one(whole.first()), Span::one(whole.last())],
+            // The first address is the subnet-router anycast (RFC 4291, 2.6.1).
+            Family::V6 => vec![Span::one(whole.first())],
+        }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.span.fmt(f)
+    }
+}
+
+/// Ranges of one family that serve one address of an attachment; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeSet(Vec<Range>);
+
+impl RangeSet {
+    /// Checks every range, and that they fit together.
+    pub fn parse(texts: &[RangeText]) -> Result<RangeSet, RangeError> {
+        let ranges = texts.iter().map(Range::parse).collect::<Result<Vec<_>, _>>()?;
+        let family = ranges.first().ok_or(RangeError::EmptySet)?.span.family();
+        if ranges.iter().any(|range| range.span.family() != family) {
+            return Err(RangeError::MixedFamilies);
+        }
+        for (i, range) in ranges.iter().enumerate() {
+            if let Some(other) = ranges[i + 1..].iter().find(|other| other.span.overlaps(&range.span)) {
+                return Err(RangeError::Overlap(range.to_string(), other.to_string()));
+            }
+        }
+        Ok(RangeSet(ranges))
+    }
+
+    /// The ranges, in the order written.
+    pub fn ranges(&self) -> &[Range] {
+        &self.0
+    }
+
+    /// The family of all its addresses.
+    pub fn family(&self) -> Family {
+        self.0.first().map_or(Family::V4, |range| range.span.family())
+    }
+
+    /// The range that has this address.
+    pub fn range_of(&self, address: IpAddr) -> Option<&Range> {
+        self.0.iter().find(|range| range.span.contains(address))
+    }
+
+    /// Whether two sets could hand out the same address.
+    pub fn overlaps(&self, other: &RangeSet) -> bool {
+        self.0
+            .iter()
+            .any(|range| other.0.iter().any(|theirs| theirs.span.overlaps(&range.span)))
+    }
+}
+
+impl fmt::Display for RangeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, range) in self.0.iter().enumerate() {
+            write!(f, "{}{range}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// An empty string where an address may stand means that none is given.
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().filter(|text| !text.is_empty())
+}
+
+/// `address/length`, host bits allowed; a bare address or a dotted mask is not
+/// a network.
+pub(crate) fn parse_network(text: &str) -> Result<(IpAddr, u8), RangeError> {
+    let bad = || RangeError::BadSubnet(text.to_owned());
+    let (address, length) = text.split_once('/').ok_or_else(bad)?;
+    let written: IpAddr = address.parse().map_err(|_| bad())?;
+    // `parse` alone would take "+8".
+    if !length.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(bad());
+    }
+    let prefix: u8 = length.parse().map_err(|_| bad())?;
+    let address = written.to_canonical();
+    if prefix > Family::of(written).bits() {
+        return Err(bad());
+    }
+    if Family::of(address) != Family::of(written) {
+        return Err(RangeError::MixedNotation);
+    }
+    Ok((address, prefix))
+}
+
+/// A bare address; one in IPv4-mapped notation means the IPv4 address.
+pub(crate) fn parse_address(text: &str) -> Result<IpAddr, RangeError> {
+    text.parse::<IpAddr>()
+        .map(|address| address.to_canonical())
+        .map_err(|_| RangeError::BadAddress(text.to_owned()))
+}
+
+/// The spans of a set in the order in which they are tried after `last`.
+pub(crate) fn round_robin(set: &RangeSet, last: Option<IpAddr>) -> Vec<Span> {
+    let spans: Vec<Span> = set.0.iter().map(Range::span).collect();
+    let at = last.and_then(|last| {
+        let at = spans.iter().position(|span| span.contains(last))?;
+        Some((at, last))
+    });
+    let Some((at, last)) = at else {
+        return spans;
+    };
+    let mut order: Vec<Span> = spans[at].above(last).into_iter().collect();
+    order.extend(&spans[at + 1..]);
+    order.extend(&spans[..at]);
+    order.push(spans[at].up_to(last));
+    order
+}
+
+/// Every subnet's unusable addresses, once for each range of the set.
+pub(crate) fn unusable(set: &RangeSet) -> impl Iterator<Item = span::Span> {
+    set.0.iter().flat_map(Range::unusable)
+}
+
+#[cfg(test)]
+#[path = "range_tests.rs"]
+mod tests;

@@ -1,0 +1,340 @@
+//! The lease directory of one network, locked.
+//!
+//! One file per address, named by the address, containing its owner: the
+//! layout, the lock and the contents of the reference plugin, which may work
+//! on the same directory before, after and beside this one. A [`Store`] is
+//! opened for one operation and holds the directory's lock until dropped.
+//!
+//! A process may be killed between any two system calls. A lease file gets
+//! its name with its whole content in it, or not at all, so there is never a
+//! lease without an owner; and an address is taken by making that name, which
+//! the kernel does once. What the index believes never decides alone: it
+//! proposes an address, `link` disposes; it proposes a lease to remove, the
+//! file's content disposes.
+//!
+//! Nothing here is synced to disk. Leases mean nothing after a reboot, since
+//! the namespaces that used the addresses are gone, and are then released;
+//! what a power failure may lose or tear was worthless the moment it failed.
+
+mod lease;
+mod lock;
+mod note;
+mod scan;
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+pub use note::Note;
+
+use self::lock::Lock;
+use crate::boot::Boot;
+use crate::index::{Identity, Index, IndexError, Stamp, hash};
+use crate::owner::{self, Owner, Owners};
+use crate::span::Span;
+
+/// What could not be done with a lease directory.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the messages say it
+pub enum StoreError {
+    #[error("cannot open the lease directory {folder}")]
+    Open { folder: PathBuf, source: io::Error },
+    #[error("cannot lock the lease directory {folder}")]
+    Lock { folder: PathBuf, source: io::Error },
+    #[error("cannot read the leases in {folder}")]
+    Scan { folder: PathBuf, source: io::Error },
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot write {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot remove {path}")]
+    Remove { path: PathBuf, source: io::Error },
+    #[error("cannot read the boot id and time from /proc")]
+    Boot(#[source] io::Error),
+    #[error("cannot index the leases in {folder}: {reason}")]
+    Index { folder: PathBuf, reason: String },
+    #[error("{0}")]
+    Fault(#[source] pontoon_conf::Error),
+}
+
+/// A lease directory, locked until dropped.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    lock: Lock,
+    boot: Boot,
+    identity: Identity,
+    index_path: PathBuf,
+    /// `None` when nothing is known: the next question rebuilds it.
+    index: Option<Index>,
+    rebuilt: bool,
+    changed: bool,
+}
+
+impl Store {
+    /// Opens a network's lease directory, making it when it is not there.
+    /// `state` is where the index lives.
+    pub fn open(folder: &Path, state: &Path, boot: Boot) -> Result<Store, StoreError> {
+        let lock = Lock::acquire(folder)?;
+        Store::with_lock(folder, state, boot, lock)
+    }
+
+    /// Opens it if it is there: who only releases needs no directory.
+    pub fn open_existing(folder: &Path, state: &Path, boot: Boot) -> Result<Option<Store>, StoreError> {
+        Lock::acquire_existing(folder)?
+            .map(|lock| Store::with_lock(folder, state, boot, lock))
+            .transpose()
+    }
+
+    fn with_lock(folder: &Path, state: &Path, boot: Boot, lock: Lock) -> Result<Store, StoreError> {
+        let metadata = lock.folder().metadata().map_err(|source| StoreError::Open {
+            folder: folder.to_owned(),
+            source,
+        })?;
+        let identity = Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            boot: hash(boot.id().as_bytes()),
+        };
+        // The path tells apart directories that a bind mount shows twice; it
+        // costs one index more, never a wrong one.
+        let name = format!(
+            "{:016x}-{:x}-{:x}",
+            hash(folder.as_os_str().as_encoded_bytes()),
+            identity.device,
+            identity.inode
+        );
+        let index_path = state.join("ipam").join(name);
+        let index = Index::open(&index_path, &identity, stamp_of(&metadata));
+        Ok(Store {
+            folder: folder.to_owned(),
+            lock,
+            boot,
+            identity,
+            index_path,
+            index,
+            rebuilt: false,
+            changed: false,
+        })
+    }
+
+    /// Whether this call had to read every lease, as the first one of a boot
+    /// does, or the first after somebody else's change.
+    pub fn rebuilt(&self) -> bool {
+        self.rebuilt
+    }
+
+    /// Number of leases.
+    pub fn leases(&mut self) -> Result<u64, StoreError> {
+        self.ask(|index| Ok(index.leases()))
+    }
+
+    /// The addresses leased to exactly this content, each one read back.
+    fn leased_to(&mut self, key: &str) -> Result<Vec<IpAddr>, StoreError> {
+        loop {
+            let mut found = Vec::new();
+            let mut lied = false;
+            for address in self.ask(|index| index.owned_by(hash(key.as_bytes())))? {
+                match lease::read(&self.folder, address)? {
+                    Some(content) if owner::key_of(&content) == key.as_bytes() => found.push(address),
+                    // Another owner's key with the same hash.
+                    Some(content) if hash(owner::key_of(&content)) == hash(key.as_bytes()) => {}
+                    _ => lied = true,
+                }
+            }
+            if !lied || self.rebuilt {
+                return Ok(found);
+            }
+            self.index = None;
+        }
+    }
+
+    /// The addresses of this attachment, and those leased to its container
+    /// without an interface.
+    pub fn owned_by(&mut self, owner: &Owner) -> Result<Vec<IpAddr>, StoreError> {
+        let mut found = self.leased_to(owner.key())?;
+        found.extend(self.leased_to(owner.legacy_key())?);
+        Ok(found)
+    }
+
+    /// The lowest address of the span that nobody has.
+    pub fn first_free(&mut self, span: &Span) -> Result<Option<IpAddr>, StoreError> {
+        self.ask(|index| index.first_free(span))
+    }
+
+    /// Takes an address for an owner; false when somebody has it.
+    pub fn reserve(&mut self, address: IpAddr, owner: &Owner) -> Result<bool, StoreError> {
+        if self.first_free(&Span::one(address))?.is_none() {
+            return Ok(false);
+        }
+        fault("ipam-reserve")?;
+        if !lease::create(&self.folder, address, owner.key().as_bytes())? {
+            // The file is the truth: the index has to learn it.
+            if self.rebuilt {
+                self.tell(|index| index.block(address));
+            } else {
+                self.index = None;
+            }
+            return Ok(false);
+        }
+        fault("ipam-linked")?;
+        self.tell(|index| index.insert(hash(owner.key().as_bytes()), address));
+        fault("ipam-indexed")?;
+        Ok(true)
+    }
+
+    /// Gives an address back, whoever has it now.
+    fn release(&mut self, address: IpAddr, key: u64) -> Result<(), StoreError> {
+        fault("ipam-release")?;
+        lease::remove(&self.folder, address)?;
+        fault("ipam-unlinked")?;
+        self.tell(|index| index.remove(key, address));
+        fault("ipam-unindexed")?;
+        Ok(())
+    }
+
+    /// Gives back what this very owner took.
+    pub fn give_back(&mut self, address: IpAddr, owner: &Owner) -> Result<(), StoreError> {
+        self.release(address, hash(owner.key().as_bytes()))
+    }
+
+    /// Releases all addresses of an attachment, or, when it has none, those
+    /// of its container without an interface. Returns them.
+    pub fn release_all(&mut self, owner: &Owner) -> Result<Vec<IpAddr>, StoreError> {
+        for key in [owner.key(), owner.legacy_key()] {
+            let found = self.leased_to(key)?;
+            for address in &found {
+                self.release(*address, hash(key.as_bytes()))?;
+            }
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Releases every lease that belongs to none of these owners.
+    pub fn retain(&mut self, owners: &Owners) -> Result<Vec<IpAddr>, StoreError> {
+        let mut released = Vec::new();
+        for (key, address) in self.ask(|index| index.entries())? {
+            if owners.may_have(key) {
+                continue;
+            }
+            let content = lease::read(&self.folder, address)?;
+            if content.is_none_or(|content| !owners.has(owner::key_of(&content))) {
+                self.release(address, key)?;
+                released.push(address);
+            }
+        }
+        Ok(released)
+    }
+
+    /// Reads every lease again, whatever the index knows.
+    pub fn rescan(&mut self) -> Result<(), StoreError> {
+        self.rebuild().map(|_| ())
+    }
+
+    /// The address that a range set gave out last.
+    pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
+        lease::last_reserved(&self.folder, set)
+    }
+
+    /// Remembers it. To lose this costs a round of the robin, no address.
+    pub fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError> {
+        fault("ipam-cursor")?;
+        self.changed = true;
+        lease::set_last_reserved(&self.folder, set, address)
+    }
+
+    /// What is remembered about the network beside its leases.
+    pub fn note(&self) -> Result<Note, StoreError> {
+        Note::read(&self.folder)
+    }
+
+    /// Changes it.
+    pub fn set_note(&mut self, note: &Note) -> Result<(), StoreError> {
+        self.changed = true;
+        note.write(&self.folder)
+    }
+
+    /// Declares the index valid for the directory as it is now, and unlocks.
+    /// Failing here costs the next call a rebuild, so it is no error.
+    pub fn commit(mut self) -> Result<(), StoreError> {
+        if let (true, Some(mut index)) = (self.changed, self.index.take()) {
+            fault("ipam-stamp")?;
+            if let Some(stamp) = self.stamp() {
+                fault("ipam-header")?;
+                let _ = index.commit(&self.index_path, stamp);
+            }
+        }
+        fault("ipam-unlock")
+    }
+
+    /// Sets the directory's mtime to a moment it never had: two seconds ago.
+    /// Any later change by anybody moves it to the present.
+    fn stamp(&self) -> Option<Stamp> {
+        let moment = SystemTime::now().checked_sub(Duration::from_secs(2))?;
+        let folder = self.lock.folder();
+        folder.set_times(fs::FileTimes::new().set_modified(moment)).ok()?;
+        let stamp = stamp_of(&folder.metadata().ok()?);
+        // A filesystem of whole seconds cannot tell two changes apart.
+        (stamp.nanoseconds != 0).then_some(stamp)
+    }
+
+    /// A question to the index; when it cannot answer it is rebuilt once.
+    fn ask<T>(&mut self, question: impl Fn(&Index) -> Result<T, IndexError>) -> Result<T, StoreError> {
+        if let Some(index) = &self.index {
+            if let Ok(answer) = question(index) {
+                return Ok(answer);
+            }
+        }
+        let answer = question(self.rebuild()?);
+        answer.map_err(|error| StoreError::Index {
+            folder: self.folder.clone(),
+            reason: error.to_string(),
+        })
+    }
+
+    /// Tells the index what has been done. The files are changed already, so
+    /// an index that cannot follow is dropped, and nothing has failed.
+    fn tell(&mut self, news: impl FnOnce(&mut Index) -> Result<(), IndexError>) {
+        self.changed = true;
+        if let Some(index) = &mut self.index {
+            if news(index).is_err() {
+                self.index = None;
+            }
+        }
+    }
+
+    fn rebuild(&mut self) -> Result<&Index, StoreError> {
+        let mut note = self.note()?;
+        let index = scan::scan(&self.folder, &self.boot, note.boot() != Some(self.boot.id()), &self.identity)?;
+        if note.boot() != Some(self.boot.id()) {
+            fault("ipam-boot")?;
+            note.set_boot(self.boot.id());
+            note.write(&self.folder)?;
+        }
+        self.rebuilt = true;
+        self.changed = true;
+        Ok(self.index.insert(index))
+    }
+}
+
+fn stamp_of(metadata: &fs::Metadata) -> Stamp {
+    Stamp {
+        seconds: metadata.mtime(),
+        nanoseconds: metadata.mtime_nsec(),
+    }
+}
+
+/// A place where a test may end the process.
+fn fault(name: &str) -> Result<(), StoreError> {
+    pontoon_plugin::fault::point(name).map_err(StoreError::Fault)
+}
+
+#[cfg(test)]
+#[path = "store/tests.rs"]
+mod tests;

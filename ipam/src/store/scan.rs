@@ -1,0 +1,86 @@
+//! Reading a whole lease directory: how an index is made.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::{StoreError, lease};
+use crate::boot::Boot;
+use crate::index::{Identity, Index, hash};
+use crate::owner;
+
+/// What is to be done about a directory entry.
+enum Finding {
+    /// A lease with content of this hash.
+    Lease(u64),
+    /// No lease, but the name is taken.
+    Occupied,
+    /// A leftover that nobody can be using.
+    Stale,
+}
+
+/// Reads all leases, removes what is stale, and returns the index of the rest.
+/// `new_boot`: the leases were made before the machine was started, except
+/// those that somebody without knowledge of boots made since.
+pub(super) fn scan(folder: &Path, boot: &Boot, new_boot: bool, identity: &Identity) -> Result<Index, StoreError> {
+    let began = boot.began().map_err(StoreError::Boot)?;
+    let failed = |source| StoreError::Scan {
+        folder: folder.to_owned(),
+        source,
+    };
+    lease::remove_unfinished(folder).map_err(failed)?;
+    let mut leases: Vec<(u64, IpAddr)> = Vec::new();
+    let mut occupied = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Some(address) = entry.file_name().to_str().and_then(lease::address_of) else {
+            continue;
+        };
+        let old = |file: &File| Ok(file.metadata()?.modified()? < began);
+        match look(&entry.path(), new_boot, old).map_err(failed)? {
+            Finding::Lease(key) => leases.push((key, address)),
+            Finding::Occupied => occupied.push(address),
+            Finding::Stale => {
+                super::fault("ipam-stale")?;
+                lease::remove(folder, address)?;
+            }
+        }
+    }
+    let mut index = Index::empty(identity.clone(), leases.len() as u64);
+    let damaged = |error: crate::index::IndexError| StoreError::Index {
+        folder: folder.to_owned(),
+        reason: error.to_string(),
+    };
+    for (key, address) in leases {
+        index.insert(key, address).map_err(damaged)?;
+    }
+    for address in occupied {
+        index.block(address).map_err(damaged)?;
+    }
+    Ok(index)
+}
+
+fn look(path: &Path, new_boot: bool, old: impl Fn(&File) -> io::Result<bool>) -> io::Result<Finding> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        // A dangling symbolic link, a socket: whatever it is, it has the name.
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied) => return Err(error),
+        Err(_) => return Ok(Finding::Occupied),
+    };
+    let mut content = Vec::new();
+    match file.by_ref().take(4096).read_to_end(&mut content) {
+        Err(error) if error.kind() == ErrorKind::IsADirectory => return Ok(Finding::Occupied),
+        outcome => outcome?,
+    };
+    let key = owner::key_of(&content);
+    if key.is_empty() {
+        // Made but not filled by one who died: nobody can be filling it,
+        // because we hold the lock.
+        return Ok(Finding::Stale);
+    }
+    if (new_boot || !owner::is_key(key)) && old(&file)? {
+        return Ok(Finding::Stale);
+    }
+    Ok(Finding::Lease(hash(key)))
+}

@@ -1,0 +1,452 @@
+//! ADD: the container joins the network. Everything that can be refused is refused before the
+//! first change; what fails then is undone in reverse order.
+
+use std::hash::{BuildHasher, Hasher};
+use std::time::{Duration, Instant};
+
+use pontoon_conf::{Attached, Cidr, Error, Interface, Mac, PluginType, Verb, code};
+use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
+use pontoon_netlink::{
+    LinkChange, Netns, PortFlags, RouteSocket, RouteSpec, Setup, Veth, VethSpec, VlanRange,
+    sysctl, vlan_filtering_supported,
+};
+use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, delegate, fault, kernel_error, netns_error, rules};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, Mtu};
+use crate::{del, network, plan};
+
+/// What DEL, CHECK and GC need to know of an attachment beside its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) sandbox: Sandbox,
+    pub(crate) spoof_guard: Option<SpoofGuard>,
+}
+
+/// A step that has been done, with what it takes to undo it.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// An address was taken.
+    Lease,
+    /// The attachment is registered with its network.
+    Record,
+    /// A host-wide setting had this value before.
+    Sysctl(String, String),
+    /// An existing bridge looked like this before.
+    Bridge(u32, LinkChange),
+    AddressRemoved(u32, Cidr),
+    AddressAdded(u32, Cidr),
+    /// The host's end of the veth pair.
+    Veth(u32),
+    SpoofGuard(SpoofGuard),
+}
+
+/// What is known of the host and the container before anything is changed.
+struct Ground {
+    config: Config,
+    key: Key,
+    netns: Netns,
+    host: RouteSocket,
+    inside: RouteSocket,
+    mtu: Option<u32>,
+    backend: Option<BackendKind>,
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let mut ground = survey(context)?;
+    let mut undo = Undo::default();
+    match attach(context, &mut ground, &mut undo) {
+        Ok(result) => {
+            undo.commit();
+            Ok(result)
+        }
+        Err(error) => Err(undo.unwind(error, |step| revert(context, &mut ground.host, step))),
+    }
+}
+
+/// Reads facts and refuses what cannot work. Changes nothing.
+fn survey(context: &Context) -> Result<Ground, Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    let netns = context.netns()?;
+    let open = |error| kernel_error("cannot open a route socket", &error);
+    let mut host = RouteSocket::open().map_err(open)?;
+    let mut inside = RouteSocket::open_in(&netns).map_err(open)?;
+    if inside
+        .link_by_name(&key.interface)
+        .map_err(|error| kernel_error(&format!("cannot look up {}", key.interface), &error))?
+        .is_some()
+    {
+        return Err(Error::new(
+            code::EXISTS,
+            format!("container veth name (\"{}\") already exists", key.interface),
+        )
+        .with_details(format!(
+            "an interface of that name is in {}; DEL the attachment first, or set another CNI_IFNAME",
+            context.invocation.netns.as_deref().unwrap_or_default()
+        )));
+    }
+    if config.wants_vlans() && !vlan_filtering_supported() {
+        return Err(Error::new(
+            code::UNSUPPORTED_FIELD,
+            format!("keys \"vlan\" and \"vlanTrunk\" of bridge {}: the kernel has no VLAN filtering", config.bridge),
+        )
+        .with_details("it needs CONFIG_BRIDGE_VLAN_FILTERING; leave the keys out, or use another kernel"));
+    }
+    for entry in &config.snat {
+        // A socket can be bound to an address of the host only (ip(7)); nothing is sent.
+        if std::net::UdpSocket::bind((entry.source, 0)).is_ok() {
+            continue;
+        }
+        let msg = format!("key \"snat\": {} is not an address of this host", entry.source);
+        if config.snat_unchecked {
+            eprintln!("bridge: warning: {msg}; replies will not come back unless it is routed here");
+        } else {
+            return Err(Error::new(code::INVALID_CONFIG, msg).with_details(
+                "add it to an interface, or set \"snatUnchecked\": true if it is routed here",
+            ));
+        }
+    }
+    let mtu = mtu(&config, &mut host)?;
+    let backend = if config.ip_masq {
+        Some(rules::select(context, config.ip_masq_backend.as_deref())?)
+    } else {
+        None
+    };
+    Ok(Ground { config, key, netns, host, inside, mtu, backend })
+}
+
+fn mtu(config: &Config, host: &mut RouteSocket) -> Result<Option<u32>, Error> {
+    match config.mtu {
+        Mtu::Default => Ok(None),
+        Mtu::Fixed(mtu) => Ok(Some(mtu)),
+        Mtu::Auto => {
+            let uplink = host
+                .uplink()
+                .map_err(|error| kernel_error("cannot find the default route", &error))?;
+            uplink.map(|link| Some(link.mtu)).ok_or_else(|| {
+                Error::new(code::INVALID_CONFIG, "key \"mtu\": \"auto\" needs a default route, and the host has none")
+                    .with_details("give the MTU as a number")
+            })
+        }
+    }
+}
+
+fn attach(context: &Context, ground: &mut Ground, undo: &mut Undo<Step>) -> Result<Attached, Error> {
+    let mut result = allocate(context, &ground.config, undo)?;
+    fault::point("bridge.leased")?;
+    let gateways = plan::complete(&mut result, &ground.config);
+    let rules = plan::rules(&ground.key.network, &ground.config, &result.ips)?;
+    let mac = ground.config.mac.map_or_else(random_mac, |mac| mac.0);
+    let veth_name = plan::host_veth_name(&ground.key);
+    let spoof_guard = ground.config.mac_spoof_check.then(|| SpoofGuard {
+        owner: plan::owner(&ground.key),
+        port: veth_name.clone(),
+        mac,
+    });
+    let record = Record {
+        sandbox: Sandbox::of(context),
+        spoof_guard: spoof_guard.clone(),
+    };
+    let wanted = network::Wanted {
+        bridge: ground.config.bridge.to_string(),
+        mtu: ground.mtu,
+        promisc: ground.config.promisc,
+        vlan_filtering: ground.config.wants_vlans(),
+        force_address: ground.config.force_address,
+        gateways,
+        rules: ground.backend.zip(rules),
+    };
+    let (bridge, backend) = {
+        // From the record on, the network cannot be removed by the DEL of another attachment; the
+        // locks keep such a DEL from being half way through when the record appears.
+        let state = &context.state;
+        let _network = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
+        let _host = state.lock(&state.host_lock(), Lock::shared)?;
+        undo.push(Step::Record);
+        state.records("bridge").write(&ground.key, &record)?;
+        fault::point("bridge.recorded")?;
+        network::ensure(context, &mut ground.host, &wanted, &mut |step| undo.push(step))?
+    };
+    let veth = plug(ground, &veth_name, bridge.index, mac, undo)?;
+    fault::point("bridge.plugged")?;
+    let mut sockets = backend.map(Backend::into_sockets).unwrap_or_default();
+    if let Some(guard) = spoof_guard {
+        undo.push(Step::SpoofGuard(guard.clone()));
+        let mut backend = rules::open(context, BackendKind::Nftables)?;
+        let ruleset = Ruleset { spoof_guard: Some(guard), ..Ruleset::default() };
+        backend.apply(&ruleset).map_err(|error| rules::error(&error))?;
+        sockets.extend(backend.into_sockets());
+    }
+    fault::point("bridge.guarded")?;
+    configure(ground, &veth, &result)?;
+    fault::point("bridge.configured")?;
+    rules::linger(sockets);
+    let netns = context.invocation.netns.clone();
+    let interface = |name: &str, mac: Option<[u8; 6]>, sandbox: Option<String>| Interface {
+        name: name.to_owned(),
+        mac: mac.map(|mac| Mac(mac).to_string()),
+        mtu: ground.mtu,
+        sandbox,
+        ..Interface::default()
+    };
+    result.interfaces = vec![
+        interface(&wanted.bridge, bridge.mac, None),
+        interface(&veth_name, Some(veth.mac), None),
+        interface(&ground.key.interface, Some(mac), netns),
+    ];
+    if let Some(dns) = &ground.config.dns {
+        result.dns = dns.clone();
+    }
+    Ok(result)
+}
+
+/// Runs the IPAM plugin: ours in this process, any other as the specification says.
+fn allocate(context: &Context, config: &Config, undo: &mut Undo<Step>) -> Result<Attached, Error> {
+    let Some(ipam) = &config.ipam else { return Ok(Attached::default()) };
+    undo.push(Step::Lease);
+    let result = if is_ours(ipam) {
+        pontoon_ipam::host_local::add(&context.invocation, &context.config, context.state.dir())?
+    } else {
+        delegate::run(ipam, Verb::Add, &context.invocation, &context.config)?.unwrap_or_default()
+    };
+    if result.ips.is_empty() {
+        return Err(Error::new(code::DELEGATE, format!("IPAM plugin {ipam} returned missing IP config"))
+            .with_details("a container on a bridge with IPAM needs at least one address"));
+    }
+    Ok(result)
+}
+
+pub(crate) fn is_ours(ipam: &PluginType) -> bool {
+    ipam.as_ref() == "host-local"
+}
+
+/// The veth pair: one message, both ends in place.
+fn plug(
+    ground: &mut Ground,
+    name: &str,
+    bridge: u32,
+    mac: [u8; 6],
+    undo: &mut Undo<Step>,
+) -> Result<Veth, Error> {
+    let config = &ground.config;
+    let spec = VethSpec {
+        name,
+        peer_name: &ground.key.interface,
+        peer_netns: &ground.netns,
+        master: Some(bridge),
+        mtu: ground.mtu,
+        mac: Some(random_mac()),
+        peer_mac: Some(mac),
+        alias: Some(&plan::owner(&ground.key).tag()),
+        port: PortFlags { hairpin: config.hairpin, isolated: config.port_isolation },
+    };
+    let mut created = ground.host.create_veth(&spec);
+    if created.as_ref().is_err_and(pontoon_netlink::Error::is_exists)
+        && let Some(stale) = del::host_veth(&mut ground.host, &ground.key)?
+    {
+        // An earlier ADD of this very attachment was killed, and its DEL never came.
+        del::remove_links(&mut ground.host, &[stale])?;
+        created = ground.host.create_veth(&spec);
+    }
+    let veth = created.map_err(|error| {
+        if error.is_bridge_full() {
+            return Error::new(
+                code::KERNEL,
+                format!("bridge {} is full: it has 1023 ports", config.bridge),
+            )
+            .with_details("the kernel's limit (BR_MAX_PORTS); use another bridge and subnet for further containers");
+        }
+        kernel_error(&format!("cannot create veth pair {name} - {}", ground.key.interface), &error)
+    })?;
+    undo.push(Step::Veth(veth.index));
+    // As on the bridge: what the container says of routes is not for the host.
+    let _ = sysctl::write_if_different(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
+    if config.wants_vlans() {
+        let (add, remove) = vlans(config);
+        ground
+            .host
+            .port_vlans(veth.index, &add, &remove)
+            .map_err(|error| kernel_error(&format!("cannot set the VLANs of {name}"), &error))?;
+    }
+    Ok(veth)
+}
+
+/// VLANs of the port, as in the reference plugin: the access VLAN untagged, trunked ones tagged,
+/// with VLAN 1 as native VLAN of a trunk without access VLAN.
+fn vlans(config: &Config) -> (Vec<VlanRange>, Vec<VlanRange>) {
+    let access = |id| VlanRange { first: id, last: id, pvid: true, untagged: true };
+    let mut add: Vec<VlanRange> = config
+        .trunk
+        .iter()
+        .map(|&(first, last)| VlanRange { first, last, pvid: false, untagged: false })
+        .collect();
+    add.extend(config.vlan.map(access));
+    let keep_default = config.preserve_default_vlan || config.vlan.is_none() || config.vlan == Some(1);
+    let remove = if keep_default { Vec::new() } else { vec![access(1)] };
+    (add, remove)
+}
+
+/// Addresses, routes and link state inside the container.
+fn configure(ground: &mut Ground, veth: &Veth, result: &Attached) -> Result<(), Error> {
+    if ground.config.disable_container_interface {
+        return Ok(());
+    }
+    let name = &ground.key.interface;
+    let v6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
+    let dad = ground.config.enable_dad;
+    if v6 || dad {
+        let name = name.clone();
+        ground
+            .netns
+            .run(move || ipv6_settings(&name, v6, dad))
+            .map_err(|error| netns_error(&error))??;
+    }
+    // Detection of duplicates takes a second or two: only for who asked for it.
+    let (now, later): (Vec<_>, Vec<_>) =
+        result.ips.iter().map(|ip| ip.address).partition(|address| !dad || address.is_ipv4());
+    let routes = routes(result, veth.peer_index);
+    let setup = Setup {
+        lo_up: true,
+        index: veth.peer_index,
+        addresses: &now.iter().map(|address| (*address).into()).collect::<Vec<_>>(),
+        up: true,
+        routes: if later.is_empty() { &routes } else { &[] },
+        arp_notify: true,
+    };
+    let failed = |error| kernel_error(&format!("cannot configure {name} in the container"), &error);
+    ground.inside.configure(&setup).map_err(failed)?;
+    if later.is_empty() {
+        return Ok(());
+    }
+    for address in later {
+        ground.inside.add_address(veth.peer_index, address.into(), false).map_err(failed)?;
+    }
+    settle(&mut ground.inside, veth.peer_index, name)?;
+    for route in &routes {
+        ground.inside.add_route(route).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Waits until no address is tentative, at most five seconds as the reference plugin does.
+fn settle(inside: &mut RouteSocket, index: u32, name: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let addresses = inside
+            .addresses(index)
+            .map_err(|error| kernel_error(&format!("cannot list the addresses of {name}"), &error))?;
+        if let Some(address) = addresses.iter().find(|address| address.dad_failed) {
+            return Err(Error::new(
+                code::ADDRESS,
+                format!("address {} of {name} is in use by another host", address.cidr),
+            )
+            .with_details("duplicate address detection failed (RFC 4862); release the address elsewhere"));
+        }
+        if !addresses.iter().any(|address| address.tentative) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::new(
+                code::TRY_AGAIN,
+                format!("addresses of {name} are still tentative after 5 s"),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
+    result
+        .routes
+        .iter()
+        .map(|route| RouteSpec {
+            dst: route.dst.into(),
+            gateway: route.gw.or_else(|| plan::first_gateway(&result.ips, route.dst.is_ipv4())),
+            interface: Some(interface),
+            mtu: route.mtu,
+            advmss: route.advmss,
+            priority: route.priority,
+            table: route.table,
+            scope: route.scope,
+        })
+        .collect()
+}
+
+/// Settings of the container's interface that only /proc has. Runs inside the namespace.
+fn ipv6_settings(name: &str, v6: bool, dad: bool) -> Result<(), Error> {
+    let mut wanted: Vec<(String, &str, bool)> = Vec::new();
+    let key = |interface: &str, key: &str| format!("net/ipv6/conf/{interface}/{key}");
+    if v6 {
+        wanted.push((key("lo", "disable_ipv6"), "0", false));
+        wanted.push((key(name, "disable_ipv6"), "0", true));
+        wanted.push((key(name, "keep_addr_on_down"), "1", false));
+    }
+    if dad {
+        wanted.push((key(name, "enhanced_dad"), "1", false));
+        wanted.push((key(name, "accept_dad"), "1", false));
+    } else {
+        wanted.push((key(name, "accept_dad"), "0", false));
+    }
+    for (path, value, required) in wanted {
+        match sysctl::write_if_different(&path, value) {
+            Err(error) if required => {
+                return Err(Error::new(
+                    code::KERNEL,
+                    format!("cannot enable IPv6 on {name} in the container"),
+                )
+                .with_details(format!("/proc/sys/{path}: {error}")));
+            }
+            // A container whose /proc/sys is read-only works without the others.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot undo a change", &error);
+    match step {
+        Step::Lease => del::free_lease(context),
+        Step::Record => network::release(context, host),
+        Step::Sysctl(path, value) => {
+            sysctl::write_if_different(&path, &value).map(drop).map_err(|error| {
+                Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
+                    .with_details(error.to_string())
+            })
+        }
+        Step::Bridge(index, change) => host.set_link(index, &change).map_err(failed),
+        Step::AddressRemoved(index, address) => {
+            host.add_address(index, address.into(), true).map(drop).map_err(failed)
+        }
+        Step::AddressAdded(index, address) => {
+            // Others may have come to rely on it: it goes only with the network's last attachment.
+            if context.state.records("bridge").attachments(context.config.name.as_ref()).len() > 1 {
+                return Ok(());
+            }
+            host.remove_address(index, address.into()).map(drop).map_err(failed)
+        }
+        Step::Veth(index) => del::remove_links(host, &[index]),
+        Step::SpoofGuard(guard) => del::unguard(context, guard),
+    }
+}
+
+/// A random locally administered unicast address. The hash map's seed is the operating system's
+/// randomness (getrandom(2)).
+pub(crate) fn random_mac() -> [u8; 6] {
+    let number = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let [a, b, c, d, e, f, ..] = number.to_le_bytes();
+    [(a & 0xfe) | 0x02, b, c, d, e, f]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macs_are_local_unicast_and_differ() {
+        let one = random_mac();
+        assert_eq!(one[0] & 0x03, 0x02);
+        assert_ne!(one, random_mac());
+    }
+}

@@ -1,0 +1,354 @@
+//! What a network has once, however many containers it has: the bridge, its addresses, forwarding,
+//! masquerade. Made by the first ADD, found by one lookup each by the following ones, removed by
+//! the DEL of the last attachment.
+
+use std::time::Duration;
+
+use pontoon_conf::{Cidr, Error, code};
+use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner, Ruleset};
+use pontoon_netlink::{BridgeSpec, Linger, Link, LinkChange, RouteSocket, sysctl};
+use pontoon_plugin::{Context, Lock, fault, kernel_error, rules};
+use serde::{Deserialize, Serialize};
+
+use crate::add::Step;
+use crate::plan;
+
+/// What an ADD wants the network to be.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) bridge: String,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) promisc: bool,
+    pub(crate) vlan_filtering: bool,
+    pub(crate) force_address: bool,
+    pub(crate) gateways: Vec<Cidr>,
+    pub(crate) rules: Option<(BackendKind, NetworkRules)>,
+}
+
+/// What was made for a network and goes with its last attachment.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Made {
+    bridges: Vec<String>,
+    rules: Vec<(BackendKind, NetworkRules)>,
+}
+
+/// Makes the network what it shall be, and touches nothing that already is. Runs under a shared
+/// lock of the network: ADDs do not wait for each other, each step being safe to do twice at once.
+pub(crate) fn ensure(
+    context: &Context,
+    host: &mut RouteSocket,
+    wanted: &Wanted,
+    undo: &mut dyn FnMut(Step),
+) -> Result<(Link, Option<Backend>), Error> {
+    let network = context.config.name.to_string();
+    let existing = lookup(host, &wanted.bridge)?;
+    note(context, &network, wanted, existing.is_none())?;
+    let bridge = bridge(host, &network, existing, wanted, undo)?;
+    fault::point("bridge.created")?;
+    addresses(host, &bridge, wanted, undo)?;
+    fault::point("bridge.addressed")?;
+    forwarding(wanted, undo)?;
+    fault::point("bridge.forwarding")?;
+    let backend = match &wanted.rules {
+        None => None,
+        Some((kind, wanted)) => {
+            let mut backend = rules::open(context, *kind)?;
+            let ruleset = Ruleset { network: Some(wanted.clone()), ..Ruleset::default() };
+            backend.apply(&ruleset).map_err(|error| rules::error(&error))?;
+            Some(backend)
+        }
+    };
+    fault::point("bridge.masqueraded")?;
+    Ok((bridge, backend))
+}
+
+fn lookup(host: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
+    host.link_by_name(name)
+        .map_err(|error| kernel_error(&format!("cannot look up bridge {name}"), &error))
+}
+
+/// Notes what is about to be made before it is, so that the last DEL knows. A bridge that was there
+/// before is not noted: it belongs to somebody else and stays.
+fn note(context: &Context, network: &str, wanted: &Wanted, create: bool) -> Result<(), Error> {
+    let known: Made = context.state.read_network(network).unwrap_or_default();
+    let mut made = known.clone();
+    if create && !made.bridges.contains(&wanted.bridge) {
+        made.bridges.push(wanted.bridge.clone());
+    }
+    if let Some(rules) = &wanted.rules
+        && !made.rules.contains(rules)
+    {
+        made.rules.push(rules.clone());
+    }
+    if made == known { Ok(()) } else { context.state.write_network(network, &made) }
+}
+
+fn bridge(
+    host: &mut RouteSocket,
+    network: &str,
+    existing: Option<Link>,
+    wanted: &Wanted,
+    undo: &mut dyn FnMut(Step),
+) -> Result<Link, Error> {
+    let name = &wanted.bridge;
+    let link = match existing {
+        Some(link) => link,
+        None => {
+            let spec = BridgeSpec {
+                name,
+                mac: crate::add::random_mac(),
+                mtu: wanted.mtu,
+                vlan_filtering: wanted.vlan_filtering,
+                alias: Some(&Owner::network(network).tag()),
+            };
+            match host.create_bridge(&spec) {
+                Ok(link) => {
+                    // An advertisement on a bridge of containers must never give the host a route.
+                    let _ = sysctl::write_if_different(
+                        &format!("net/ipv6/conf/{name}/accept_ra"),
+                        "0",
+                    );
+                    link
+                }
+                Err(error) if error.is_exists() => lookup(host, name)?.ok_or_else(|| {
+                    Error::new(
+                        code::TRY_AGAIN,
+                        format!("bridge {name} was removed while it was being used"),
+                    )
+                })?,
+                Err(error) => {
+                    return Err(kernel_error(&format!("cannot create bridge {name}"), &error));
+                }
+            }
+        }
+    };
+    if link.kind.as_deref() != Some("bridge") {
+        return Err(Error::new(code::EXISTS, format!("\"{name}\" already exists but is not a bridge"))
+            .with_details("give another name in the key \"bridge\", or remove that interface"));
+    }
+    let up = !link.up;
+    let promisc = wanted.promisc && !link.promisc;
+    let mtu = wanted.mtu.filter(|mtu| link.mtu != *mtu);
+    if up || promisc || mtu.is_some() {
+        let change = LinkChange {
+            up: up.then_some(true),
+            promisc: promisc.then_some(true),
+            mtu,
+            ..LinkChange::default()
+        };
+        host.set_link(link.index, &change)
+            .map_err(|error| kernel_error(&format!("cannot set up bridge {name}"), &error))?;
+        undo(Step::Bridge(link.index, LinkChange {
+            up: up.then_some(false),
+            promisc: promisc.then_some(false),
+            mtu: mtu.map(|_| link.mtu),
+            ..LinkChange::default()
+        }));
+    }
+    Ok(link)
+}
+
+fn addresses(
+    host: &mut RouteSocket,
+    bridge: &Link,
+    wanted: &Wanted,
+    undo: &mut dyn FnMut(Step),
+) -> Result<(), Error> {
+    if wanted.gateways.is_empty() {
+        return Ok(());
+    }
+    let name = &wanted.bridge;
+    let failed = |action: &str, error: &pontoon_netlink::Error| {
+        kernel_error(&format!("cannot {action} bridge {name}"), error)
+    };
+    let present: Vec<Cidr> = host
+        .addresses(bridge.index)
+        .map_err(|error| failed("list the addresses of", &error))?
+        .into_iter()
+        .map(|address| Cidr::from(address.cidr))
+        .filter(|address| !is_link_local(address))
+        .collect();
+    let missing: Vec<&Cidr> =
+        wanted.gateways.iter().filter(|gateway| !present.contains(gateway)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for existing in &present {
+        if !plan::conflicts(existing, &wanted.gateways) {
+            continue;
+        }
+        if !wanted.force_address {
+            return Err(Error::new(
+                code::EXISTS,
+                format!("\"{name}\" already has an IP address different from {}", missing[0]),
+            )
+            .with_details(format!(
+                "it has {existing}; set \"forceAddress\": true to replace it, or use another bridge"
+            )));
+        }
+        host.remove_address(bridge.index, (*existing).into())
+            .map_err(|error| failed(&format!("remove {existing} from"), &error))?;
+        undo(Step::AddressRemoved(bridge.index, *existing));
+    }
+    refuse_clash(host, bridge, &missing)?;
+    if missing.iter().any(|gateway| !gateway.is_ipv4()) {
+        let path = format!("net/ipv6/conf/{name}/disable_ipv6");
+        sysctl::write_if_different(&path, "0").map_err(|error| {
+            Error::new(code::KERNEL, format!("cannot enable IPv6 on bridge {name}"))
+                .with_details(error.to_string())
+        })?;
+    }
+    for gateway in missing {
+        let added = host
+            .add_address(bridge.index, (*gateway).into(), true)
+            .map_err(|error| failed(&format!("add {gateway} to"), &error))?;
+        if added {
+            undo(Step::AddressAdded(bridge.index, *gateway));
+        }
+    }
+    Ok(())
+}
+
+fn is_link_local(address: &Cidr) -> bool {
+    matches!(address.addr(), std::net::IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// A subnet that another interface of the host is already on would take that interface's
+/// neighbours away: refused while nothing has been done. A subnet inside a wider one is left to the
+/// admin, who may well mean it.
+fn refuse_clash(host: &mut RouteSocket, bridge: &Link, gateways: &[&Cidr]) -> Result<(), Error> {
+    for gateway in gateways {
+        let subnet = gateway.network();
+        let routes = host
+            .routes(gateway.is_ipv4())
+            .map_err(|error| kernel_error("cannot list the host's routes", &error))?;
+        let clash = routes.iter().find(|route| {
+            route.gateway.is_none()
+                && route.interface.is_some_and(|interface| interface != bridge.index)
+                && route.destination.prefix() >= subnet.prefix()
+                && route.destination.prefix() > 0
+                && subnet.contains(route.destination.network())
+                // Host routes are single containers of other plugins, not subnets.
+                && route.destination.prefix() < if gateway.is_ipv4() { 32 } else { 128 }
+        });
+        if let Some(route) = clash {
+            let interface = route
+                .interface
+                .and_then(|index| host.link_by_index(index).ok().flatten())
+                .map_or_else(|| "another interface".to_owned(), |link| link.name);
+            return Err(Error::new(
+                code::CONFLICT,
+                format!(
+                    "subnet {subnet} clashes with {} on {interface} of the host",
+                    route.destination
+                ),
+            )
+            .with_details("choose another subnet, or \"subnet\": \"auto\""));
+        }
+    }
+    Ok(())
+}
+
+/// Switches on what a gateway needs, per family, and only what is off.
+fn forwarding(wanted: &Wanted, undo: &mut dyn FnMut(Step)) -> Result<(), Error> {
+    for (path, v4) in [("net/ipv4/ip_forward", true), ("net/ipv6/conf/all/forwarding", false)] {
+        if !wanted.gateways.iter().any(|gateway| gateway.is_ipv4() == v4) {
+            continue;
+        }
+        let changed = sysctl::write_if_different(path, "1").map_err(|error| {
+            Error::new(code::KERNEL, format!("cannot enable forwarding: /proc/sys/{path}"))
+                .with_details(format!("{error}; set it to 1 by hand, then try again"))
+        })?;
+        if changed {
+            undo(Step::Sysctl(path.to_owned(), "0".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+/// Removes the record of an attachment and, if it was the last one, what its network had as a
+/// whole; if that was the last network, what the host had for all of them.
+pub(crate) fn release(context: &Context, host: &mut RouteSocket) -> Result<(), Error> {
+    let key = context.key()?;
+    let records = context.state.records("bridge");
+    if !records.remove(&key)? {
+        return Ok(());
+    }
+    retire(context, host)
+}
+
+/// Removes what a network without attachments has left.
+pub(crate) fn retire(context: &Context, host: &mut RouteSocket) -> Result<(), Error> {
+    let network = context.config.name.to_string();
+    let records = context.state.records("bridge");
+    let Some(made) = context.state.read_network::<Made>(&network) else {
+        return Ok(());
+    };
+    let lock = context.state.lock(&context.state.network_lock(&network), Lock::exclusive)?;
+    if records.has_network(&network) {
+        // An ADD came in between: the network is in use again.
+        return Ok(());
+    }
+    let mut links = Vec::new();
+    for name in &made.bridges {
+        if let Some(index) = removable(host, &network, name)? {
+            links.push(index);
+        }
+    }
+    if !links.is_empty() {
+        Linger::spawn(Vec::new(), &links, Duration::ZERO)
+            .map_err(|error| kernel_error("cannot remove the bridge", &error))?;
+    }
+    let mut sockets = Vec::new();
+    let mut failure = None;
+    let last = {
+        let _host = context.state.lock(&context.state.host_lock(), Lock::exclusive)?;
+        let last = !records.any() && !context.state.records("portmap").any();
+        for (kind, network) in &made.rules {
+            let done = rules::open(context, *kind).and_then(|mut backend| {
+                let ruleset = Ruleset { network: Some(network.clone()), ..Ruleset::default() };
+                let done = backend.withdraw(&ruleset);
+                let done = if last { done.and(backend.remove_all()) } else { done };
+                sockets.extend(backend.into_sockets());
+                done.map_err(|error| rules::error(&error))
+            });
+            failure = failure.or(done.err());
+        }
+        last
+    };
+    rules::linger(sockets);
+    for index in links {
+        host.wait_gone(index, Duration::from_secs(2))
+            .map_err(|error| kernel_error("cannot remove the bridge", &error))?;
+    }
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    context.state.remove_network(&network)?;
+    lock.remove();
+    if last {
+        if let Ok(host_lock) = Lock::exclusive(&context.state.host_lock())
+            && !records.any()
+            && !context.state.records("portmap").any()
+        {
+            host_lock.remove();
+        }
+        context.state.prune();
+    }
+    Ok(())
+}
+
+/// The bridge, if Pontoon made it for this network and nobody has put a port on it.
+fn removable(host: &mut RouteSocket, network: &str, name: &str) -> Result<Option<u32>, Error> {
+    let Some(link) = lookup(host, name)? else { return Ok(None) };
+    // Without alias: the ADD that made it was killed before it could write one.
+    let tag = Owner::network(network).tag();
+    let ours = link.alias.as_deref().is_none_or(|alias| alias.is_empty() || alias == tag);
+    if link.kind.as_deref() != Some("bridge") || !ours {
+        return Ok(None);
+    }
+    let ports = host
+        .links_of_bridge(link.index)
+        .map_err(|error| kernel_error(&format!("cannot list the ports of {name}"), &error))?;
+    Ok(ports.is_empty().then_some(link.index))
+}

@@ -1,0 +1,172 @@
+//! Decisions: configuration and facts in, what shall be out. No kernel, no files.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use pontoon_conf::{Attached, Cidr, Error, IpConfig, Route, code};
+use pontoon_netfilter::{Egress, NetworkRules, Owner, Snat};
+use pontoon_plugin::Key;
+use sha2::{Digest, Sha256};
+
+use crate::config::Config;
+
+/// The owner tag of an attachment.
+pub(crate) fn owner(key: &Key) -> Owner {
+    Owner {
+        network: key.network.clone(),
+        container: key.container.clone(),
+        interface: key.interface.clone(),
+    }
+}
+
+/// Name of the host's end of the veth pair: `veth` and 11 hex digits, 15 bytes in all
+/// (`IFNAMSIZ` - 1). A pure function of the attachment, so that DEL finds the link by name when
+/// the namespace and every record are gone.
+pub(crate) fn host_veth_name(key: &Key) -> String {
+    let mut hash = Sha256::new();
+    for part in [&key.network, &key.container, &key.interface] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let digest = hash.finalize();
+    let mut name = String::from("veth");
+    for byte in digest.iter().take(6) {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    name.truncate(15);
+    name
+}
+
+/// Fills in what the reference plugin derives from the IPAM result: gateways, default routes, the
+/// index of the container's interface. Returns the addresses that the bridge gets.
+pub(crate) fn complete(result: &mut Attached, config: &Config) -> Vec<Cidr> {
+    let mut gateways: Vec<Cidr> = Vec::new();
+    for ip in &mut result.ips {
+        ip.interface = Some(2);
+        if config.is_gateway && ip.gateway.is_none() {
+            ip.gateway = Some(ip.address.first_host());
+        }
+        if let (true, Some(gateway)) = (config.is_gateway, ip.gateway)
+            && let Ok(address) = Cidr::new(gateway, ip.address.prefix())
+            && !gateways.contains(&address)
+        {
+            gateways.push(address);
+        }
+    }
+    if config.is_default_gateway {
+        for v4 in [true, false] {
+            let (Some(gateway), Ok(default)) = (first_gateway(&result.ips, v4), default_route(v4)) else {
+                continue;
+            };
+            let known =
+                result.routes.iter().any(|route| route.dst == default && route.gw.is_some());
+            if !known {
+                result.routes.push(Route { gw: Some(gateway), ..Route::to(default) });
+            }
+        }
+    }
+    gateways
+}
+
+/// The first gateway of a family, which routes without one of their own go through.
+pub(crate) fn first_gateway(ips: &[IpConfig], v4: bool) -> Option<IpAddr> {
+    ips.iter().filter(|ip| ip.address.is_ipv4() == v4).find_map(|ip| ip.gateway)
+}
+
+fn default_route(v4: bool) -> Result<Cidr, pontoon_conf::CidrError> {
+    let any = if v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    Cidr::new(any, 0)
+}
+
+/// The rules that the network needs, when it hides its containers behind an address of the host.
+pub(crate) fn rules(
+    network: &str,
+    config: &Config,
+    ips: &[IpConfig],
+) -> Result<Option<NetworkRules>, Error> {
+    if !config.ip_masq {
+        return Ok(None);
+    }
+    for entry in &config.snat {
+        let family = |v4: bool| if v4 { "IPv4" } else { "IPv6" };
+        if !ips.iter().any(|ip| ip.address.is_ipv4() == entry.source.is_ipv4()) {
+            return Err(Error::new(
+                code::INVALID_CONFIG,
+                format!(
+                    "key \"snat\": {} is an {} address, and network \"{network}\" has none of that family",
+                    entry.source,
+                    family(entry.source.is_ipv4())
+                ),
+            )
+            .with_details("give a source of the family of the network's subnet"));
+        }
+    }
+    let mut egress: Vec<Egress> = Vec::new();
+    for ip in ips {
+        let subnet = ip.address.network().into();
+        if egress.iter().any(|known| known.subnet == subnet) {
+            continue;
+        }
+        egress.push(Egress {
+            subnet,
+            snat: config
+                .snat
+                .iter()
+                .filter(|entry| entry.source.is_ipv4() == ip.address.is_ipv4())
+                .map(|entry| Snat {
+                    source: entry.source,
+                    out: entry.out.as_ref().map(ToString::to_string),
+                })
+                .collect(),
+        });
+    }
+    Ok(Some(NetworkRules { network: network.to_owned(), bridge: config.bridge.to_string(), egress }))
+}
+
+/// Why an address of another prefix keeps the bridge from getting `wanted`. IPv4: any other address
+/// does, as in the reference plugin; IPv6: only one whose subnet overlaps.
+pub(crate) fn conflicts(existing: &Cidr, wanted: &[Cidr]) -> bool {
+    if wanted.contains(existing) {
+        return false;
+    }
+    wanted
+        .iter()
+        .any(|address| address.is_ipv4() == existing.is_ipv4() && (address.is_ipv4() || address.overlaps(existing)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(container: &str) -> Key {
+        Key { network: "net".into(), container: container.into(), interface: "eth0".into() }
+    }
+
+    #[test]
+    fn veth_names_are_stable_distinct_and_fit() {
+        let name = host_veth_name(&key("a"));
+        assert_eq!(name.len(), 15);
+        assert!(name.starts_with("veth"));
+        assert_eq!(name, host_veth_name(&key("a")));
+        assert_ne!(name, host_veth_name(&key("b")));
+        // The parts cannot run into each other.
+        let shifted = Key { network: "neta".into(), ..key("") };
+        assert_ne!(host_veth_name(&shifted), host_veth_name(&key("a")));
+    }
+
+    #[track_caller]
+    fn check_conflict(existing: &str, wanted: &[&str], expected: bool) {
+        let wanted: Vec<Cidr> = wanted.iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(conflicts(&existing.parse().unwrap(), &wanted), expected);
+    }
+
+    #[test]
+    fn bridge_address_conflicts() {
+        check_conflict("10.0.0.1/24", &["10.0.0.1/24"], false);
+        check_conflict("10.0.0.2/24", &["10.0.0.1/24"], true);
+        check_conflict("10.9.0.1/24", &["10.0.0.1/24"], true);
+        check_conflict("10.9.0.1/24", &["10.0.0.1/24", "10.9.0.1/24"], false);
+        check_conflict("fd00::1/64", &["10.0.0.1/24"], false);
+        check_conflict("fd00::1/64", &["fd01::1/64"], false);
+        check_conflict("fd00::1/64", &["fd00::2/64"], true);
+    }
+}

@@ -1,0 +1,259 @@
+//! The iptables backend: the same ruleset by `iptables-restore`, one run per family and operation,
+//! each table atomic, for both variants of iptables.
+//!
+//! It keeps nothing in memory and no file but a lock: the rules in the kernel are the truth, found
+//! by chain name and by the owner in their comments. The way that is almost always right is tried
+//! first and asserts its own premises (`-C` and `-N` lines in the same run); when the kernel says
+//! no, the careful way takes the lock, reads the table and writes exactly the difference. So two
+//! processes never both add what they share, and a table that somebody flushed heals.
+//!
+//! It does not know what a container or a plugin is, does not read the environment, sets no sysctl
+//! (`route_localnet` is the caller's), cuts no connection, and ignores the spoof guard: that one
+//! is a rule of the bridge family, which the nftables backend writes on every host.
+
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha512};
+
+use crate::rules::{NetworkRules, Published, Ruleset};
+
+mod detect;
+mod egress;
+mod error;
+mod glance;
+mod hostport;
+mod listing;
+mod lock;
+mod restore;
+mod side;
+mod text;
+
+pub use detect::{Detected, Variant};
+pub use error::{Error, TextError};
+pub use restore::Programs;
+
+use egress::NetworkText;
+use hostport::PortsText;
+use side::Side;
+use text::{Family, Rule, Table};
+
+/// The backend: which programs, and the lock around what is shared.
+#[derive(Debug, Clone)]
+pub struct Iptables {
+    detected: Detected,
+    lock: PathBuf,
+}
+
+/// One family's texts of a ruleset.
+#[derive(Debug, Default)]
+struct Texts {
+    network: Option<NetworkText>,
+    ports: Option<PortsText>,
+}
+
+impl Iptables {
+    /// Looks for the programs in `directories`, first match first, without starting any unless
+    /// their names do not tell the variant. With `wanted`, for those of that variant, whatever the
+    /// default is now: rules made by one variant are invisible to the other.
+    ///
+    /// # Errors
+    /// Programs whose names do not tell the variant could not be asked for it.
+    pub fn detect(
+        directories: &[PathBuf],
+        wanted: Option<Variant>,
+    ) -> Result<Option<Detected>, Error> {
+        detect::detect(directories, wanted)
+    }
+
+    /// A backend that uses these programs. All processes that share a network namespace must name
+    /// the same lock file; it is made when it is not there, its directory is not.
+    #[must_use]
+    pub fn new(detected: Detected, lock: PathBuf) -> Self {
+        Self { detected, lock }
+    }
+
+    /// The variant in use.
+    #[must_use]
+    pub fn variant(&self) -> Variant {
+        self.detected.variant
+    }
+
+    /// Brings the rules into the kernel. What is there already stays; what the same owner published
+    /// before is replaced. After an error one family may be written: withdraw the same ruleset.
+    ///
+    /// # Errors
+    /// A value that cannot be a rule (nothing was changed then), or a program that failed.
+    pub fn apply(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
+        self.both(ruleset, |side, texts| {
+            if let Some(network) = &texts.network {
+                side.apply_network(network)?;
+            }
+            texts.ports.as_ref().map_or(Ok(()), |ports| side.apply_ports(ports))
+        })
+    }
+
+    /// Removes the rules that belong to the ruleset's owners. What is missing counts as removed.
+    /// Published ports without addresses or ports are looked for by owner in both families.
+    ///
+    /// # Errors
+    /// A value that cannot be a rule, or a program that failed.
+    pub fn withdraw(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
+        if let Some(published) = ruleset.published.as_ref().filter(|p| !complete(p)) {
+            let owner = &published.owner;
+            let chain = hostport::chain_name(&owner.network, &owner.container);
+            let tag = owner.tag();
+            self.installed(|side| side.forget_ports(&chain, &tag))?;
+        }
+        self.both(ruleset, |side, texts| {
+            // Ports first: they are the attachment's, and the network's rules may serve others.
+            if let Some(ports) = &texts.ports {
+                side.withdraw_ports(ports)?;
+            }
+            texts.network.as_ref().map_or(Ok(()), |network| side.withdraw_network(network))
+        })
+    }
+
+    /// What is missing of the ruleset, one sentence per rule. Empty: everything is there.
+    ///
+    /// # Errors
+    /// A value that cannot be a rule, or a program that failed for another reason.
+    pub fn verify(&mut self, ruleset: &Ruleset) -> Result<Vec<String>, Error> {
+        let mut words = Vec::new();
+        for family in Family::ALL {
+            let texts = Texts::new(family, ruleset)?;
+            let mut rules: Vec<(Table, Rule)> = Vec::new();
+            if let Some(network) = &texts.network {
+                rules.push((Table::Nat, egress::shared_jump()));
+                rules.extend(network.all().into_iter().map(|rule| (Table::Nat, rule.clone())));
+            }
+            if let Some(ports) = &texts.ports {
+                rules.extend(ports.base.rules.iter().map(|base| (base.table, base.rule.clone())));
+                let own = ports.entries.iter().chain(&ports.rules);
+                rules.extend(own.map(|rule| (Table::Nat, rule.clone())));
+            }
+            if !rules.is_empty() && self.serves(family, ruleset) {
+                words.extend(Side::new(family, &self.detected, &self.lock)?.differences(&rules)?);
+            }
+        }
+        Ok(words)
+    }
+
+    /// Removes what networks and attachments share, as far as nobody uses it any more: the
+    /// reference plugins use the same chains for published ports.
+    ///
+    /// # Errors
+    /// A program failed.
+    pub fn remove_all(&mut self) -> Result<(), Error> {
+        self.installed(|side| side.remove_all())
+    }
+
+    /// Removes the masquerade chain that the reference plugins' `ipMasq` made for one container,
+    /// so that an attachment of theirs can be deleted by us.
+    ///
+    /// # Errors
+    /// A program failed.
+    pub fn forget_reference(&mut self, network: &str, container: &str) -> Result<(), Error> {
+        let chain = format!("CNI-{}", hash(&[network, container], 24));
+        self.installed(|side| side.forget_masquerade(&chain))
+    }
+
+    /// Does `work` for each family that the ruleset concerns, both at a time.
+    fn both(
+        &self,
+        ruleset: &Ruleset,
+        work: impl Fn(&Side<'_>, &Texts) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        // All texts are made before the first change: a bad value in one changes nothing.
+        let v4 = Texts::new(Family::V4, ruleset)?;
+        let v6 = Texts::new(Family::V6, ruleset)?;
+        let half = |family, texts: &Texts| {
+            if texts.is_empty() || !self.serves(family, ruleset) {
+                return Ok(());
+            }
+            work(&Side::new(family, &self.detected, &self.lock)?, texts)
+        };
+        side_by_side(
+            || half(Family::V4, &v4),
+            || half(Family::V6, &v6),
+            !v4.is_empty() && !v6.is_empty(),
+        )
+    }
+
+    /// Does `work` for each family whose programs are installed.
+    fn installed(
+        &self,
+        work: impl Fn(&Side<'_>) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
+        let half = |family| match self.detected.programs(family) {
+            Some(_) => work(&Side::new(family, &self.detected, &self.lock)?),
+            None => Ok(()),
+        };
+        side_by_side(|| half(Family::V4), || half(Family::V6), true)
+    }
+
+    /// A network without any subnet to translate concerns both families a little, and must not fail
+    /// where one of them has no programs.
+    fn serves(&self, family: Family, ruleset: &Ruleset) -> bool {
+        self.detected.programs(family).is_some()
+            || ruleset.published.is_some()
+            || ruleset.network.as_ref().is_some_and(|network| !network.egress.is_empty())
+    }
+}
+
+impl Texts {
+    fn new(family: Family, ruleset: &Ruleset) -> Result<Self, TextError> {
+        let network = |rules: &NetworkRules| NetworkText::new(family, rules).transpose();
+        let ports = |published: &Published| PortsText::new(family, published).transpose();
+        Ok(Self {
+            network: ruleset.network.as_ref().and_then(network).transpose()?,
+            ports: ruleset.published.as_ref().and_then(ports).transpose()?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.network.is_none() && self.ports.is_none()
+    }
+}
+
+/// Whether the rules of an attachment can be told from the value alone.
+fn complete(published: &Published) -> bool {
+    !published.ports.is_empty() && (published.v4.is_some() || published.v6.is_some())
+}
+
+/// Runs both, the second on a thread of its own when that is worth one. A thread is born in the
+/// network namespace of the one that makes it.
+fn side_by_side(
+    v4: impl FnOnce() -> Result<(), Error>,
+    v6: impl FnOnce() -> Result<(), Error> + Send,
+    parallel: bool,
+) -> Result<(), Error> {
+    let (v4, v6) = if parallel {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(v6);
+            let own = v4();
+            (own, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    } else {
+        (v4(), v6())
+    };
+    match (v4, v6) {
+        (Err(v4), Err(v6)) => Err(Error::Both { v4: Box::new(v4), v6: Box::new(v6) }),
+        (v4, v6) => v4.and(v6),
+    }
+}
+
+/// The first `digits` hex digits of the SHA-512 of the parts, one after the other: the reference's
+/// formula for chain names.
+fn hash(parts: &[&str], digits: usize) -> String {
+    let mut hash = Sha512::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hex(&hash.finalize(), digits)
+}
+
+fn hex(bytes: &[u8], digits: usize) -> String {
+    let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(digits);
+    text
+}

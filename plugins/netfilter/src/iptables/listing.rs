@@ -1,0 +1,144 @@
+//! What `iptables -S` prints, as a value.
+
+use super::text::Rule;
+
+/// The chains and rules of one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Listing {
+    chains: Vec<String>,
+    rules: Vec<Listed>,
+}
+
+/// A rule as it was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// Chain and text; the text can be given back to restore.
+    pub(super) rule: Rule,
+    words: Vec<String>,
+}
+
+impl Listing {
+    pub(super) fn parse(text: &str) -> Self {
+        let mut listing = Self::default();
+        for line in text.lines() {
+            let mut parts = line.splitn(3, ' ');
+            let (verb, chain, rest) = (parts.next(), parts.next(), parts.next().unwrap_or(""));
+            match (verb, chain) {
+                (Some("-P" | "-N"), Some(chain)) => listing.chains.push(chain.to_owned()),
+                (Some("-A"), Some(chain)) => listing
+                    .rules
+                    .push(Listed { rule: Rule::new(chain, rest), words: words(rest) }),
+                _ => {}
+            }
+        }
+        listing
+    }
+
+    pub(super) fn has_chain(&self, name: &str) -> bool {
+        self.chains.iter().any(|chain| chain == name)
+    }
+
+    /// The rules of one chain, in order.
+    pub(super) fn chain<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Listed> {
+        self.rules.iter().filter(move |listed| listed.rule.chain == name)
+    }
+
+    /// The rules anywhere that lead to a chain.
+    pub(super) fn leading_to<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Listed> {
+        self.rules.iter().filter(move |listed| listed.target() == Some(name))
+    }
+
+    /// Whether a rule of ours is there, word by word: versions differ in what they quote.
+    pub(super) fn has_rule(&self, rule: &Rule) -> bool {
+        let wanted = words(&rule.spec);
+        self.chain(&rule.chain).any(|listed| listed.words == wanted)
+    }
+}
+
+impl Listed {
+    /// The chain or target that the rule leads to.
+    pub(super) fn target(&self) -> Option<&str> {
+        self.after("-j").or_else(|| self.after("-g"))
+    }
+
+    pub(super) fn comment(&self) -> Option<&str> {
+        self.after("--comment")
+    }
+
+    /// The word after `option`. What somebody wrote as a comment is no option.
+    fn after(&self, option: &str) -> Option<&str> {
+        let mut words = self.words.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            if word == option {
+                return words.next();
+            }
+            if word == "--comment" {
+                words.next();
+            }
+        }
+        None
+    }
+}
+
+/// Splits as restore does: blanks outside quotes separate, a backslash inside quotes takes the
+/// next character as it is.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    let mut characters = text.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if quoted => word.get_or_insert_default().extend(characters.next()),
+            c if c.is_ascii_whitespace() && !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        assert_eq!(words(text), expected);
+    }
+
+    #[test]
+    fn splits_like_restore() {
+        check("-s 10.0.0.0/8 -j RETURN", &["-s", "10.0.0.0/8", "-j", "RETURN"]);
+        check(r#"--comment "a \"b\" c" -j X"#, &["--comment", "a \"b\" c", "-j", "X"]);
+        check(r#"--comment "" -j X"#, &["--comment", "", "-j", "X"]);
+        check(r#"--comment "a\\b""#, &["--comment", "a\\b"]);
+    }
+
+    #[test]
+    fn reads_chains_rules_targets_and_comments() {
+        let listing = Listing::parse(
+            "-P PREROUTING ACCEPT\n-N FOO\n-A PREROUTING -m comment --comment \"a b\" -j FOO\n",
+        );
+        assert!(listing.has_chain("PREROUTING") && listing.has_chain("FOO"));
+        assert!(!listing.has_chain("BAR"));
+        let first = listing.chain("PREROUTING").next().expect("one rule");
+        assert_eq!((first.target(), first.comment()), (Some("FOO"), Some("a b")));
+        assert_eq!(listing.leading_to("FOO").count(), 1);
+        assert!(!listing.has_rule(&Rule::new("PREROUTING", "-j FOO")));
+        assert!(listing.has_rule(&Rule::new("PREROUTING", "-m comment --comment \"a b\" -j FOO")));
+    }
+
+    /// A comment that looks like an option is one word and does not end the search wrongly.
+    #[test]
+    fn a_comment_cannot_pose_as_a_target() {
+        let listing = Listing::parse("-A X -m comment --comment \"-j FOO\" -j BAR\n");
+        assert_eq!(listing.chain("X").next().and_then(Listed::target), Some("BAR"));
+        let bare = Listing::parse("-A X -m comment --comment -j -j BAR\n");
+        assert_eq!(bare.chain("X").next().and_then(Listed::target), Some("BAR"));
+    }
+}

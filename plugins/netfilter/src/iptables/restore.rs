@@ -1,0 +1,117 @@
+//! Running the programs: `iptables-restore` to write, the `iptables` crate to read.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use iptables::IPTables;
+use serde::{Deserialize, Serialize};
+
+use super::Variant;
+use super::error::Error;
+use super::listing::Listing;
+use super::text::Table;
+
+/// How long a program may wait for the lock that all users of xtables share.
+const WAIT_SECONDS: u32 = 5;
+/// `RESOURCE_PROBLEM` in iptables' own exit codes: the legacy variant ends with it when the lock
+/// stays taken.
+const EXIT_RESOURCE: i32 = 4;
+
+/// The programs of one family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Programs {
+    /// `iptables-restore` or `ip6tables-restore` of one variant.
+    pub restore: PathBuf,
+    /// `iptables` or `ip6tables` of the same variant, for reading.
+    pub list: PathBuf,
+}
+
+impl Programs {
+    /// Feeds `script` to one restore run. `act` says for whom and what, for the error.
+    pub(super) fn restore(
+        &self,
+        variant: Variant,
+        script: &str,
+        act: &str,
+    ) -> Result<(), Error> {
+        let program = &self.restore;
+        let wait = format!("--wait={WAIT_SECONDS}");
+        let output = run(program, &["--noflush", &wait], script)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        // With nftables underneath there is no lock, and 4 is any refusal of the kernel.
+        if variant == Variant::Legacy && output.status.code() == Some(EXIT_RESOURCE) {
+            return Err(Error::Busy { program: program.clone(), seconds: WAIT_SECONDS });
+        }
+        Err(refused(program, act, &output))
+    }
+
+    /// Reads one table.
+    pub(super) fn read(&self, variant: Variant, table: Table) -> Result<Listing, Error> {
+        let program = &self.list;
+        // The crate takes a name for a lifetime that only leaking can give; we are short-lived and
+        // read at most a few times. Its own wait has no limit, hence ours in the command.
+        let cmd: &'static str = String::leak(program.to_string_lossy().into_owned());
+        let reader = IPTables { cmd, has_check: true, has_wait: false, is_numeric: false };
+        let output = reader
+            .execute(table.name(), &format!("-S --wait={WAIT_SECONDS}"))
+            .map_err(|source| Error::Start {
+                program: program.clone(),
+                source: std::io::Error::other(source.to_string()),
+            })?;
+        if output.status.success() {
+            return Ok(Listing::parse(&String::from_utf8_lossy(&output.stdout)));
+        }
+        if variant == Variant::Legacy && output.status.code() == Some(EXIT_RESOURCE) {
+            return Err(Error::Busy { program: program.clone(), seconds: WAIT_SECONDS });
+        }
+        Err(refused(program, &format!("list table {}", table.name()), &output))
+    }
+}
+
+/// What `program --version` prints.
+pub(super) fn version(program: &Path) -> Result<String, Error> {
+    let output = run(program, &["--version"], "")?;
+    if !output.status.success() {
+        return Err(refused(program, "tell its version", &output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[allow(clippy::disallowed_methods, reason = "the one place where this crate starts a program")]
+fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, Error> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| Error::Start { program: program.to_owned(), source })?;
+    let talk = |source| Error::Talk { program: program.to_owned(), source };
+    // Dropping the handle closes the pipe. A program that refuses an early line stops reading; its
+    // exit status and words then tell more than the broken pipe.
+    let fed = match child.stdin.take() {
+        Some(mut pipe) => pipe.write_all(input.as_bytes()),
+        None => Ok(()),
+    };
+    let output = child.wait_with_output().map_err(talk)?;
+    match fed {
+        Err(source) if output.status.success() => Err(talk(source)),
+        _ => Ok(output),
+    }
+}
+
+fn refused(program: &Path, act: &str, output: &Output) -> Error {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // The last line only points at the manual.
+    let words: Vec<&str> =
+        stderr.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("Try `")).collect();
+    Error::Refused {
+        program: program.to_owned(),
+        act: act.to_owned(),
+        status: output.status.to_string(),
+        stderr: words.join("; "),
+    }
+}

@@ -1,0 +1,30 @@
+//! A ruleset as a value, and two backends that bring it into the kernel.
+//!
+//! [`Ruleset`] says in the field's own terms what a network and an attachment need: egress by
+//! masquerade or from a fixed source, published ports, a guard against spoofed MAC addresses. Four
+//! operations take it: apply, withdraw, verify, and removing what all networks share.
+//!
+//! - [`nft`] speaks nfnetlink and starts no program. One table with chains that never change, and
+//!   maps and sets for everything that grows: the cost of an operation does not depend on how many
+//!   containers there are, nor does the way of a packet.
+//! - [`iptables`] writes by `iptables-restore`, one process per family and operation, in the chains
+//!   that the reference plugins use, which admins and tools know.
+//!
+//! Every rule and every element carries the tag of its [`Owner`]. Removal goes by owner: a late one
+//! cannot take what belongs to somebody else by now. Which backend has made a rule is remembered
+//! by the caller ([`BackendKind`] goes into its records).
+//!
+//! What this crate does not do: it knows nothing of CNI, opens no namespace, changes no kernel
+//! parameter, and keeps no state; locks around a check and the change that follows from it are the
+//! caller's, except inside the iptables backend, where concurrent processes would double rules.
+
+mod backend;
+pub mod iptables;
+pub mod nft;
+mod owner;
+mod rules;
+
+pub use backend::{Backend, BackendKind, Error};
+pub use rules::{
+    Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Ruleset, Snat, SpoofGuard,
+};

@@ -1,0 +1,202 @@
+//! The nftables backend: straight to the kernel over nfnetlink, without the `nft` binary and
+//! without a C library.
+//!
+//! # What stands in the kernel
+//! One table, `inet pontoon` (and `bridge pontoon` where MAC spoofing protection is asked for).
+//! Its base chains hold a handful of fixed rules, made once per host. All that grows is an element
+//! of a map or set: a published port, the way back of a container, a subnet and its bridge. Each
+//! element carries its owner as a comment, as `nft list ruleset` shows. An element costs the same
+//! however many there are, and is removed by key, so that no step lists what others own.
+//!
+//! Small chains hang behind elements, named by a hash of what they contain: `egress-…` of a
+//! subnet, `hairpin-…` shared by the containers of a subnet, `cond-…` of a port published under
+//! conditions.
+//!
+//! # Concurrency
+//! Every change is one transaction of the kernel. Elements that must be new are added exclusively,
+//! so that of two processes publishing one port exactly one is told that the port is taken. What
+//! is already there is then looked up and the transaction made again. Removal first looks up whose
+//! each element is and then removes what is ours; between the two nobody may publish the same key
+//! under another owner, which is what the caller's lock per network is for.
+//!
+//! # What this does not do
+//! Filtering between containers and networks is the business of firewall rules, moving flows that
+//! connection tracking has pinned that of `pontoon_netlink::conntrack`, and the sysctls that these
+//! rules rely on (forwarding, `route_localnet`) that of the bridge plugin.
+//!
+//! # Waiting
+//! Adding takes some ten microseconds. After something was deleted the kernel lets the *closing*
+//! of the socket wait for a grace period of several milliseconds; [`Nft::deleted`] tells, and
+//! [`Nft::into_sockets`] hands the socket out to be closed elsewhere.
+
+mod apply;
+mod attr;
+mod condition;
+mod element;
+mod error;
+mod expression;
+mod list;
+mod message;
+mod plan;
+mod sets;
+mod skeleton;
+mod socket;
+mod subnets;
+mod verify;
+mod withdraw;
+
+use std::os::fd::OwnedFd;
+
+pub use error::Error;
+pub use list::ListedPort;
+
+use crate::rules::Ruleset;
+use message::{Family, Verb};
+use plan::Plan;
+use socket::Socket;
+
+/// Name of our table in each family.
+const TABLE: &str = "pontoon";
+/// How often an operation is begun again when others change the same objects meanwhile.
+const TRIES: usize = 32;
+
+/// The nftables of the network namespace in which it was opened.
+pub struct Nft {
+    socket: Socket,
+}
+
+impl Nft {
+    /// Opens a socket in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel has no netfilter netlink.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self {
+            socket: Socket::open()?,
+        })
+    }
+
+    /// Whether the kernel has nf_tables and lets us use it: one question, nothing is changed.
+    #[must_use]
+    pub fn usable() -> bool {
+        let probe = || -> Result<bool, Error> {
+            let answers = Socket::open()?.ask(1, |out, _, sequence| {
+                message::message(
+                    out,
+                    Verb::GetGeneration,
+                    Family::Unspecified,
+                    0,
+                    sequence,
+                    |_| {},
+                );
+            })?;
+            Ok(answers.iter().all(Option::is_some))
+        };
+        probe().unwrap_or(false)
+    }
+
+    /// Makes the kernel hold what the ruleset says. Repeating it changes nothing; what was flushed
+    /// or removed by somebody in between is made again.
+    ///
+    /// # Errors
+    /// Validation fails before anything is changed. The parts of the ruleset for the table `inet`
+    /// are one transaction, those for the table `bridge` another one after it.
+    pub fn apply(&mut self, rules: &Ruleset) -> Result<(), Error> {
+        let mut inet = Plan::new(Family::Inet);
+        let mut bridge = Plan::new(Family::Bridge);
+        if let Some(network) = &rules.network {
+            inet.network(network)?;
+        }
+        if let Some(published) = &rules.published {
+            inet.published(published)?;
+        }
+        if let Some(guard) = &rules.spoof_guard {
+            bridge.spoof_guard(guard)?;
+        }
+        for plan in [&inet, &bridge] {
+            if !plan.elements.is_empty() {
+                apply::apply(&mut self.socket, plan)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what the ruleset says, as far as it is its owner's. What is gone already, the table
+    /// included, is fine; what belongs to another owner stays.
+    ///
+    /// The caller holds its lock per network: see the module's word on concurrency.
+    ///
+    /// # Errors
+    /// When the kernel refuses. Both tables are tried before the first error is returned.
+    pub fn withdraw(&mut self, rules: &Ruleset) -> Result<(), Error> {
+        let mut inet = Plan::new(Family::Inet);
+        let mut bridge = Plan::new(Family::Bridge);
+        // A removal is not refused for what could never have been applied.
+        if let Some(network) = &rules.network {
+            let _ = inet.network(network);
+        }
+        if let Some(published) = &rules.published {
+            inet.published_keys(published);
+        }
+        if let Some(guard) = &rules.spoof_guard {
+            let _ = bridge.spoof_guard(guard);
+        }
+        let first = withdraw::withdraw(&mut self.socket, &inet);
+        let second = withdraw::withdraw(&mut self.socket, &bridge);
+        first.and(second)
+    }
+
+    /// What the kernel has otherwise than the ruleset says, in plain words; empty when all is well.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked or the ruleset itself is not valid.
+    pub fn verify(&mut self, rules: &Ruleset) -> Result<Vec<String>, Error> {
+        let mut inet = Plan::new(Family::Inet);
+        let mut bridge = Plan::new(Family::Bridge);
+        if let Some(network) = &rules.network {
+            inet.network(network)?;
+        }
+        if let Some(published) = &rules.published {
+            inet.published(published)?;
+        }
+        if let Some(guard) = &rules.spoof_guard {
+            bridge.spoof_guard(guard)?;
+        }
+        let mut differences = Vec::new();
+        for plan in [&inet, &bridge] {
+            if !plan.elements.is_empty() {
+                verify::verify(&mut self.socket, plan, &mut differences)?;
+            }
+        }
+        Ok(differences)
+    }
+
+    /// All published ports of all owners.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn list_published(&mut self) -> Result<Vec<ListedPort>, Error> {
+        list::published(&mut self.socket)
+    }
+
+    /// Removes our tables with all that is in them: for when the host's last network goes.
+    ///
+    /// # Errors
+    /// When the kernel refuses. A table that is not there is fine.
+    pub fn remove_all(&mut self) -> Result<(), Error> {
+        withdraw::remove_table(&mut self.socket, Family::Inet)?;
+        withdraw::remove_table(&mut self.socket, Family::Bridge)
+    }
+
+    /// Something was deleted, so that closing the socket will wait for a grace period.
+    #[must_use]
+    pub fn deleted(&self) -> bool {
+        self.socket.deleted()
+    }
+
+    /// Hands out the socket, for somebody else to close.
+    #[must_use]
+    pub fn into_sockets(self) -> Vec<OwnedFd> {
+        vec![self.socket.into_fd()]
+    }
+}

@@ -1,0 +1,174 @@
+//! What can go wrong with the nftables backend.
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+use thiserror::Error as ThisError;
+
+use super::message::{Subject, Verb};
+use super::socket::Refusal;
+use crate::rules::Port;
+
+/// Why a ruleset could not be applied, withdrawn or read.
+#[derive(Debug, ThisError)]
+#[non_exhaustive]
+pub enum Error {
+    /// No netlink socket.
+    #[error("cannot open a netfilter netlink socket")]
+    OpenSocket {
+        /// The kernel's reason.
+        source: pontoon_netlink::Error,
+    },
+    /// The kernel has no nf_tables.
+    #[error(
+        "the kernel has no nf_tables ({errno}): load the module nf_tables or use the iptables \
+         backend"
+    )]
+    NoNftables {
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// No CAP_NET_ADMIN over the network namespace.
+    #[error("no permission to change nftables: CAP_NET_ADMIN in this network namespace is needed")]
+    Permission,
+    /// The kernel refused one object; the rest of the transaction is not applied either.
+    #[error("nftables refused {action} {object}: {errno}{}", hint(*.errno))]
+    Refused {
+        /// What was tried.
+        action: &'static str,
+        /// The object in nft's words.
+        object: String,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// The kernel has no bridge family in nf_tables.
+    #[error(
+        "MAC spoofing protection needs the bridge family of nf_tables (CONFIG_NF_TABLES_BRIDGE), \
+         which this kernel lacks: {errno}"
+    )]
+    NoBridgeFamily {
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// A port of the host is published by somebody else.
+    #[error("host port {}/{} is already published by `{owner}`", .port.host_port, .port.protocol)]
+    PortTaken {
+        /// The port.
+        port: Port,
+        /// The other owner's tag.
+        owner: String,
+    },
+    /// One container wants a port of the host for two of its own.
+    #[error("host port {}/{} is to lead to two ports of one container", .port.host_port, .port.protocol)]
+    PortTwice {
+        /// The port, with the second target.
+        port: Port,
+    },
+    /// A subnet overlaps one that leaves the host under other rules.
+    #[error("subnet {subnet} meets the egress rules of `{owner}`")]
+    SubnetTaken {
+        /// Our subnet.
+        subnet: IpNetwork,
+        /// The other owner's tag.
+        owner: String,
+    },
+    /// The source address of a fixed source rule is of the other family.
+    #[error("traffic from {subnet} cannot leave as {source_address}: not of the same family")]
+    WrongFamily {
+        /// The subnet.
+        subnet: IpNetwork,
+        /// The address asked for.
+        source_address: std::net::IpAddr,
+    },
+    /// An interface name the kernel could not have.
+    #[error("`{name}` is no interface name: 1 to 15 bytes without `/`, blanks and quotes")]
+    InterfaceName {
+        /// The name.
+        name: String,
+    },
+    /// A condition that this backend cannot express.
+    #[error(
+        "condition `{word}` is not one that the nftables backend knows ({known}): give it in these \
+         words, or choose the iptables backend, which takes iptables arguments"
+    )]
+    Condition {
+        /// The word that was not understood.
+        word: String,
+        /// What would be understood.
+        known: &'static str,
+    },
+    /// Others kept changing the same objects.
+    #[error("{what} kept changing under us: try again")]
+    Unstable {
+        /// What.
+        what: String,
+    },
+    /// A question to the kernel failed.
+    #[error("cannot read the nftables ruleset: {errno}")]
+    Ask {
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// A message did not go out.
+    #[error("cannot send {bytes} bytes to nftables")]
+    Send {
+        /// Size of the message.
+        bytes: usize,
+        /// The kernel's reason.
+        source: Errno,
+    },
+    /// The kernel's answer did not come in.
+    #[error("no answer from nftables")]
+    Receive {
+        /// The kernel's reason.
+        source: Errno,
+    },
+}
+
+impl Error {
+    /// A refused question.
+    pub(super) fn asking(errno: Errno) -> Self {
+        match errno {
+            Errno::EPERM => Self::Permission,
+            // The answer of nfnetlink for a subsystem that is not there.
+            Errno::EINVAL | Errno::EOPNOTSUPP => Self::NoNftables { errno },
+            errno => Self::Ask { errno },
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { errno, subject } = refusal;
+        match (errno, subject) {
+            (Errno::EPERM, _) => Self::Permission,
+            (Errno::EOPNOTSUPP, None) => Self::NoNftables { errno },
+            (errno, Some(Subject { verb, object })) => Self::Refused {
+                action: action(verb),
+                object: object.into_owned(),
+                errno,
+            },
+            (errno, None) => Self::Refused {
+                action: "to commit",
+                object: "a transaction".to_owned(),
+                errno,
+            },
+        }
+    }
+}
+
+fn action(verb: Verb) -> &'static str {
+    match verb {
+        Verb::NewTable | Verb::NewChain | Verb::NewSet => "to make",
+        Verb::NewRule | Verb::NewElements => "to add",
+        Verb::DelTable | Verb::DelChain | Verb::DelRule | Verb::DelElements => "to remove",
+        Verb::GetChain | Verb::GetRule | Verb::GetElements | Verb::GetGeneration => "to show",
+    }
+}
+
+fn hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT => " (does the kernel have the nft modules fib, nat, masq and ct?)",
+        Errno::EEXIST => " (made by somebody else, in another shape?)",
+        _ => "",
+    }
+}

@@ -1,0 +1,363 @@
+//! What a ruleset means in chains and elements. Pure: nothing here asks the kernel.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use ipnetwork::IpNetwork;
+use sha2::{Digest, Sha256};
+
+use super::condition::{self, Condition};
+use super::element::{
+    Data, Element, interface_key, interface_mac_key, port_key, subnet_keys, target,
+};
+use super::error::Error;
+use super::expression::{Compare, Meta, Rule, Verdict};
+use super::message::Family;
+use super::skeleton::{ALLOWED, BRIDGES, GUARDED, maps};
+use super::subnets::LOOPBACK;
+use crate::rules::{Egress, NetworkRules, Owner, Port, Published, SpoofGuard};
+
+/// What one table must hold.
+pub(super) struct Plan {
+    pub(super) family: Family,
+    pub(super) chains: Vec<PlannedChain>,
+    pub(super) elements: Vec<Planned>,
+}
+
+/// A chain that only jumps from elements lead to. Named by a hash of its contents, so that a chain
+/// of this name never holds other rules.
+pub(super) struct PlannedChain {
+    pub(super) name: String,
+    pub(super) rules: Vec<Rule>,
+    pub(super) comment: String,
+    pub(super) users: Users,
+}
+
+/// Who refers to a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Users {
+    /// One element of the network.
+    Network,
+    /// The containers of one subnet.
+    Containers,
+    /// One element of an attachment.
+    Attachment,
+}
+
+/// An element, and what it is for.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    pub(super) element: Element,
+    pub(super) purpose: Purpose,
+}
+
+/// What an element is for, which decides what happens when its key is there already.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose {
+    /// A published port: another owner's is an error.
+    Port(Port),
+    /// The way back of a container: what another owner left there is replaced, since addresses
+    /// are given out by somebody who knows.
+    Hairpin,
+    /// A subnet: another owner's will do when it says the same.
+    Egress(IpNetwork),
+    /// A bridge: anybody's will do.
+    Bridge,
+    /// A bridge port: as hairpin.
+    Spoof,
+}
+
+impl Purpose {
+    /// Belongs to the network and is therefore usually there already.
+    pub(super) fn shared(self) -> bool {
+        matches!(self, Self::Egress(_) | Self::Bridge)
+    }
+}
+
+impl Plan {
+    pub(super) fn new(family: Family) -> Self {
+        Self {
+            family,
+            chains: Vec::new(),
+            elements: Vec::new(),
+        }
+    }
+
+    fn element(
+        &mut self,
+        purpose: Purpose,
+        set: &'static str,
+        key: Vec<u8>,
+        data: Data,
+        tag: &str,
+    ) {
+        let element = Element {
+            set,
+            key,
+            end: None,
+            data,
+            tag: tag.to_owned(),
+        };
+        self.elements.push(Planned { element, purpose });
+    }
+
+    pub(super) fn network(&mut self, network: &NetworkRules) -> Result<(), Error> {
+        let tag = Owner::network(&network.network).tag();
+        check_interface(&network.bridge)?;
+        self.element(
+            Purpose::Bridge,
+            BRIDGES,
+            interface_key(&network.bridge),
+            Data::Nothing,
+            &tag,
+        );
+        for egress in &network.egress {
+            let subnet = egress.subnet;
+            let name = format!("egress-{}", hash(&format!("{egress:?}")));
+            let (key, end) = subnet_keys(subnet);
+            let element = Element {
+                set: maps(subnet.is_ipv6()).egress,
+                key,
+                end,
+                data: Data::Jump(name.clone()),
+                tag: tag.clone(),
+            };
+            self.elements.push(Planned {
+                element,
+                purpose: Purpose::Egress(subnet),
+            });
+            self.chains.push(PlannedChain {
+                name,
+                rules: egress_rules(egress)?,
+                comment: tag.clone(),
+                users: Users::Network,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn published(&mut self, published: &Published) -> Result<(), Error> {
+        let v4 = condition::parse(&published.conditions_v4, false)?;
+        let v6 = condition::parse(&published.conditions_v6, true)?;
+        self.ports(published, &v4, &v6);
+        match self.drop_repeated() {
+            Some(port) => Err(Error::PortTwice { port }),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Self::published`], for what is to be found and removed: keys do not depend on what
+    /// the conditions say.
+    pub(super) fn published_keys(&mut self, published: &Published) {
+        let dummy = |given: &[String]| given.iter().map(|_| Condition::default()).collect();
+        let v4: Vec<_> = dummy(&published.conditions_v4);
+        let v6: Vec<_> = dummy(&published.conditions_v6);
+        self.ports(published, &v4, &v6);
+        self.drop_repeated();
+    }
+
+    /// One key, one element: a transaction would trip over itself. Tells a port that is to lead to
+    /// two targets.
+    fn drop_repeated(&mut self) -> Option<Port> {
+        let mut seen: HashMap<(&'static str, Vec<u8>), Data> = HashMap::new();
+        let mut twice = None;
+        self.elements.retain(|Planned { element, purpose }| {
+            match seen.entry((element.set, element.key.clone())) {
+                Entry::Vacant(place) => {
+                    place.insert(element.data.clone());
+                    true
+                }
+                Entry::Occupied(there) => {
+                    if let (Purpose::Port(port), true) = (purpose, *there.get() != element.data) {
+                        twice = Some(*port);
+                    }
+                    false
+                }
+            }
+        });
+        twice
+    }
+
+    fn ports(&mut self, published: &Published, v4: &[Condition], v6: &[Condition]) {
+        let tag = published.owner.tag();
+        for (container, conditions) in [(published.v4, v4), (published.v6, v6)] {
+            let Some(container) = container else { continue };
+            let ours = published.ports.iter().filter(|port| {
+                port.host_ip
+                    .is_none_or(|host| host.is_ipv6() == container.is_ipv6())
+            });
+            if conditions.is_empty() {
+                for port in ours {
+                    self.plain_port(container, *port, &tag);
+                }
+            } else {
+                let mut ours: Vec<Port> = ours.copied().collect();
+                // The narrower address first, as in the maps.
+                ours.sort_by_key(|port| (port.protocol, port.host_port, port.host_ip.is_none()));
+                for same_port in ours.chunk_by(|one, next| {
+                    (one.protocol, one.host_port) == (next.protocol, next.host_port)
+                }) {
+                    self.conditional_port(container, same_port, conditions, &tag);
+                }
+            }
+            if published.snat || published.masquerade_all {
+                self.hairpin(container, published.masquerade_all, &tag);
+            }
+        }
+    }
+
+    fn plain_port(&mut self, container: IpNetwork, port: Port, tag: &str) {
+        let maps = maps(container.is_ipv6());
+        // `0.0.0.0` and `::` mean every address of their family.
+        let at = port.host_ip.filter(|host| !host.is_unspecified());
+        let set = if at.is_some() {
+            maps.ports_at
+        } else {
+            maps.ports
+        };
+        let key = port_key(at, port.protocol, port.host_port);
+        let data = target(container.ip(), port.container_port);
+        self.element(Purpose::Port(port), set, key, data, tag);
+    }
+
+    fn conditional_port(
+        &mut self,
+        container: IpNetwork,
+        ports: &[Port],
+        conditions: &[Condition],
+        tag: &str,
+    ) {
+        let Some(first) = ports.first() else { return };
+        let v6 = container.is_ipv6();
+        let name = format!(
+            "cond-{}",
+            hash(&format!("{tag} {container} {ports:?} {conditions:?}"))
+        );
+        let rules = ports
+            .iter()
+            .map(|port| {
+                let at = port.host_ip.filter(|host| !host.is_unspecified());
+                let rule = conditions
+                    .iter()
+                    .fold(Rule::default(), |rule, one| one.apply(rule));
+                let rule = match at {
+                    Some(at) => rule.address(false, Compare::Equal, IpNetwork::from(at)),
+                    None => rule.family(v6),
+                };
+                rule.dnat(container.ip(), port.container_port)
+            })
+            .collect();
+        self.element(
+            Purpose::Port(*first),
+            maps(v6).conditional,
+            port_key(None, first.protocol, first.host_port),
+            Data::Jump(name.clone()),
+            tag,
+        );
+        self.chains.push(PlannedChain {
+            name,
+            rules,
+            comment: tag.to_owned(),
+            users: Users::Attachment,
+        });
+    }
+
+    fn hairpin(&mut self, container: IpNetwork, all: bool, tag: &str) {
+        let subnet = IpNetwork::new(container.network(), container.prefix()).unwrap_or(container);
+        let name = format!("hairpin-{}", hash(&format!("{subnet} {all}")));
+        let mut rules = Vec::new();
+        if all {
+            rules.push(Rule::default().masquerade());
+        } else {
+            rules.push(
+                Rule::default()
+                    .address(true, Compare::Equal, subnet)
+                    .masquerade(),
+            );
+            if subnet.is_ipv4() {
+                rules.push(
+                    Rule::default()
+                        .address(true, Compare::Equal, LOOPBACK)
+                        .masquerade(),
+                );
+            }
+        }
+        self.element(
+            Purpose::Hairpin,
+            maps(subnet.is_ipv6()).hairpin,
+            super::expression::octets(container.ip()),
+            Data::Jump(name.clone()),
+            tag,
+        );
+        // Network and container share it, so the comment says what it is for.
+        let comment = format!("hairpin {subnet}");
+        self.chains.push(PlannedChain {
+            name,
+            rules,
+            comment,
+            users: Users::Containers,
+        });
+    }
+
+    pub(super) fn spoof_guard(&mut self, guard: &SpoofGuard) -> Result<(), Error> {
+        check_interface(&guard.port)?;
+        let tag = guard.owner.tag();
+        let allowed = interface_mac_key(&guard.port, guard.mac);
+        self.element(Purpose::Spoof, ALLOWED, allowed, Data::Nothing, &tag);
+        let guarded = interface_key(&guard.port);
+        self.element(Purpose::Spoof, GUARDED, guarded, Data::Nothing, &tag);
+        Ok(())
+    }
+}
+
+fn egress_rules(egress: &Egress) -> Result<Vec<Rule>, Error> {
+    let subnet = egress.subnet;
+    let mut rules = vec![
+        Rule::default()
+            .address(false, Compare::Equal, subnet)
+            .verdict(Verdict::Return),
+    ];
+    for snat in &egress.snat {
+        if snat.source.is_ipv6() != subnet.is_ipv6() {
+            return Err(Error::WrongFamily {
+                subnet,
+                source_address: snat.source,
+            });
+        }
+        let rule = match &snat.out {
+            Some(out) => {
+                check_interface(out)?;
+                Rule::default().named(Meta::OutputName, Compare::Equal, out)
+            }
+            None => Rule::default(),
+        };
+        rules.push(rule.snat(snat.source));
+    }
+    if egress.snat.iter().all(|snat| snat.out.is_some()) {
+        rules.push(Rule::default().masquerade());
+    }
+    Ok(rules)
+}
+
+/// What the kernel takes as a name; quotes as well, but nft's own syntax could not show them.
+pub(super) fn check_interface(name: &str) -> Result<(), Error> {
+    let fits = (1..=15).contains(&name.len());
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'"'));
+    if fits && plain {
+        Ok(())
+    } else {
+        Err(Error::InterfaceName {
+            name: name.to_owned(),
+        })
+    }
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

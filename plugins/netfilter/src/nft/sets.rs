@@ -1,0 +1,194 @@
+//! The maps and sets of our tables: what they are called, what their keys and data are made of, and
+//! how they are made.
+
+use super::attr::{nest, put, put_str, put_u32};
+use super::message::table;
+
+/// Kinds of fields in keys and data; the numbers only tell `nft list` how to print them.
+#[derive(Clone, Copy)]
+pub(super) enum Field {
+    Ipv4,
+    Ipv6,
+    Mac,
+    Protocol,
+    Port,
+    Interface,
+}
+
+impl Field {
+    fn number(self) -> u32 {
+        match self {
+            Self::Ipv4 => 7,
+            Self::Ipv6 => 8,
+            Self::Mac => 9,
+            Self::Protocol => 12,
+            Self::Port => 13,
+            Self::Interface => 41,
+        }
+    }
+
+    fn length(self) -> u32 {
+        match self {
+            Self::Ipv4 => 4,
+            Self::Ipv6 | Self::Interface => 16,
+            Self::Mac => 6,
+            Self::Protocol => 1,
+            Self::Port => 2,
+        }
+    }
+}
+
+/// What an element carries beside its key.
+#[derive(Clone, Copy)]
+pub(super) enum Carries {
+    Nothing,
+    Verdict,
+    Fields(&'static [Field]),
+}
+
+/// A set or map.
+pub(super) struct Set {
+    pub(super) name: &'static str,
+    key: &'static [Field],
+    carries: Carries,
+    interval: bool,
+}
+
+const fn set(name: &'static str, key: &'static [Field], carries: Carries) -> Set {
+    Set {
+        name,
+        key,
+        carries,
+        interval: false,
+    }
+}
+
+use Field::{Interface, Ipv4, Ipv6, Mac, Port, Protocol};
+
+const TARGET4: Carries = Carries::Fields(&[Ipv4, Port]);
+const TARGET6: Carries = Carries::Fields(&[Ipv6, Port]);
+
+/// Names of the maps of one IP family.
+pub(super) struct Maps {
+    pub(super) ports: &'static str,
+    pub(super) ports_at: &'static str,
+    pub(super) conditional: &'static str,
+    pub(super) hairpin: &'static str,
+    pub(super) egress: &'static str,
+}
+
+pub(super) const V4: Maps = Maps {
+    ports: "ports4",
+    ports_at: "ports4_at",
+    conditional: "conditional4",
+    hairpin: "hairpin4",
+    egress: "egress4",
+};
+
+pub(super) const V6: Maps = Maps {
+    ports: "ports6",
+    ports_at: "ports6_at",
+    conditional: "conditional6",
+    hairpin: "hairpin6",
+    egress: "egress6",
+};
+
+pub(super) const BRIDGES: &str = "bridges";
+pub(super) const GUARDED: &str = "guarded";
+pub(super) const ALLOWED: &str = "allowed";
+
+/// The maps of a family.
+pub(super) fn maps(v6: bool) -> &'static Maps {
+    if v6 { &V6 } else { &V4 }
+}
+
+pub(super) const INET_SETS: &[Set] = &[
+    set(V4.ports, &[Protocol, Port], TARGET4),
+    set(V6.ports, &[Protocol, Port], TARGET6),
+    set(V4.ports_at, &[Ipv4, Protocol, Port], TARGET4),
+    set(V6.ports_at, &[Ipv6, Protocol, Port], TARGET6),
+    set(V4.conditional, &[Protocol, Port], Carries::Verdict),
+    set(V6.conditional, &[Protocol, Port], Carries::Verdict),
+    set(V4.hairpin, &[Ipv4], Carries::Verdict),
+    set(V6.hairpin, &[Ipv6], Carries::Verdict),
+    Set {
+        interval: true,
+        ..set(V4.egress, &[Ipv4], Carries::Verdict)
+    },
+    Set {
+        interval: true,
+        ..set(V6.egress, &[Ipv6], Carries::Verdict)
+    },
+    set(BRIDGES, &[Interface], Carries::Nothing),
+];
+
+pub(super) const BRIDGE_SETS: &[Set] = &[
+    set(GUARDED, &[Interface], Carries::Nothing),
+    set(ALLOWED, &[Interface, Mac], Carries::Nothing),
+];
+
+/// Writes what makes a set. `id` tells sets of one transaction apart.
+pub(super) fn write_set(out: &mut Vec<u8>, set: &Set, id: u32) {
+    const INTERVAL: u32 = 0x4;
+    const MAP: u32 = 0x8;
+    const CONCAT: u32 = 0x80;
+    const VERDICT: u32 = 0xffff_ff00;
+    let mut flags = 0;
+    if !matches!(set.carries, Carries::Nothing) {
+        flags |= MAP;
+    }
+    if set.interval {
+        flags |= INTERVAL;
+    }
+    if set.key.len() > 1 {
+        flags |= CONCAT;
+    }
+    table(out);
+    put_str(out, 2, set.name);
+    put_u32(out, 3, flags);
+    put_u32(out, 4, type_of(set.key));
+    put_u32(out, 5, length_of(set.key));
+    match set.carries {
+        Carries::Nothing => {}
+        Carries::Verdict => put_u32(out, 6, VERDICT),
+        Carries::Fields(fields) => {
+            put_u32(out, 6, type_of(fields));
+            put_u32(out, 7, length_of(fields));
+        }
+    }
+    put_u32(out, 10, id);
+    if matches!(set.key, [Interface]) {
+        // Without the byte order of the key (user data, type 0) nft prints names as "".
+        const HOST_ORDER: u32 = 1;
+        let mut data = vec![0, 4];
+        data.extend_from_slice(&HOST_ORDER.to_ne_bytes());
+        put(out, 13, &data);
+    }
+    if set.key.len() > 1 {
+        nest(out, 9, |out| {
+            nest(out, 2, |out| {
+                for field in set.key {
+                    nest(out, 1, |out| put_u32(out, 1, field.length()));
+                }
+            });
+        });
+    }
+}
+
+/// Concatenated types are stacked six bits each.
+fn type_of(fields: &[Field]) -> u32 {
+    fields
+        .iter()
+        .fold(0, |kind, field| kind << 6 | field.number())
+}
+
+/// Each field of a concatenation starts at a register of four bytes.
+fn length_of(fields: &[Field]) -> u32 {
+    match fields {
+        [single] => single.length(),
+        _ => fields
+            .iter()
+            .map(|field| field.length().next_multiple_of(4))
+            .sum(),
+    }
+}

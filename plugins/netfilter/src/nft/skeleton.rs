@@ -1,0 +1,277 @@
+//! What the host needs once, however many networks and containers it has: the table, its maps and
+//! sets, and the chains of fixed rules that consult them.
+//!
+//! It is (re)made in one transaction that creates what is missing, empties the fixed chains and
+//! fills them again. Two processes doing so at once therefore leave one skeleton, not two.
+
+use super::attr::{nest, put, put_str, put_u32};
+use super::expression::{Compare, Meta, Rule, Verdict};
+use super::message::{APPEND, Batch, CREATE, Family, Verb, table};
+use super::subnets::{LOOPBACK, MULTICAST4, MULTICAST6};
+
+/// Where a base chain hangs.
+pub(super) struct Hook {
+    kind: &'static str,
+    number: u32,
+    priority: i32,
+}
+
+/// A chain of fixed rules.
+pub(super) struct Chain {
+    pub(super) name: &'static str,
+    hook: Option<Hook>,
+    /// How many other rules jump to it.
+    pub(super) references: u32,
+    rules: fn() -> Vec<Rule>,
+    /// How many that are: asked on every apply, when the rules themselves are not needed.
+    pub(super) count: u32,
+}
+
+const PREROUTING: u32 = 0;
+const OUTPUT: u32 = 3;
+const POSTROUTING: u32 = 4;
+
+/// Ordered so that a chain comes before those that jump to it.
+pub(super) const INET_CHAINS: &[Chain] = &[
+    Chain {
+        name: "guard",
+        hook: Some(Hook {
+            kind: "filter",
+            number: PREROUTING,
+            priority: -300,
+        }),
+        references: 0,
+        rules: guard,
+        count: 1,
+    },
+    Chain {
+        name: "published",
+        hook: None,
+        references: 2,
+        rules: published,
+        count: 6,
+    },
+    Chain {
+        name: "prerouting",
+        hook: Some(Hook {
+            kind: "nat",
+            number: PREROUTING,
+            priority: -100,
+        }),
+        references: 0,
+        rules: to_this_host,
+        count: 1,
+    },
+    Chain {
+        name: "output",
+        hook: Some(Hook {
+            kind: "nat",
+            number: OUTPUT,
+            priority: -100,
+        }),
+        references: 0,
+        rules: to_this_host,
+        count: 1,
+    },
+    Chain {
+        name: "postrouting",
+        hook: Some(Hook {
+            kind: "nat",
+            number: POSTROUTING,
+            priority: 100,
+        }),
+        references: 0,
+        rules: postrouting,
+        count: 7,
+    },
+];
+
+pub(super) const BRIDGE_CHAINS: &[Chain] = &[Chain {
+    name: "prerouting",
+    hook: Some(Hook {
+        kind: "filter",
+        number: PREROUTING,
+        priority: -300,
+    }),
+    references: 0,
+    rules: spoof_guard,
+    count: 1,
+}];
+
+/// `127.0.0.1:port` works on the host because route_localnet is on for our bridges, which would
+/// also let a neighbour send to the host's loopback address: only the host itself may.
+fn guard() -> Vec<Rule> {
+    vec![
+        Rule::default()
+            .named(Meta::InputName, Compare::Differs, "lo")
+            .address(false, Compare::Equal, LOOPBACK)
+            .verdict(Verdict::Drop),
+    ]
+}
+
+/// The narrower key first: a port at one address of the host wins over the same port everywhere.
+fn published() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (v6, maps) in [(false, &V4), (true, &V6)] {
+        rules.push(Rule::default().port_verdict(v6, maps.conditional));
+        rules.push(Rule::default().dnat_by_map(v6, true, maps.ports_at));
+        rules.push(Rule::default().dnat_by_map(v6, false, maps.ports));
+    }
+    rules
+}
+
+fn to_this_host() -> Vec<Rule> {
+    vec![
+        Rule::default()
+            .local_destination()
+            .verdict(Verdict::Jump("published")),
+    ]
+}
+
+/// Redirected connections are looked at before the exception for our bridges, because hairpin
+/// traffic leaves by one.
+fn postrouting() -> Vec<Rule> {
+    vec![
+        Rule::default()
+            .was_redirected()
+            .address_verdict(false, false, V4.hairpin),
+        Rule::default()
+            .was_redirected()
+            .address_verdict(true, false, V6.hairpin),
+        Rule::default()
+            .meta(Meta::OutputName)
+            .in_set(BRIDGES)
+            .verdict(Verdict::Return),
+        Rule::default()
+            .address(false, Compare::Equal, MULTICAST4)
+            .verdict(Verdict::Return),
+        Rule::default()
+            .address(false, Compare::Equal, MULTICAST6)
+            .verdict(Verdict::Return),
+        Rule::default().address_verdict(false, true, V4.egress),
+        Rule::default().address_verdict(true, true, V6.egress),
+    ]
+}
+
+fn spoof_guard() -> Vec<Rule> {
+    vec![
+        Rule::default()
+            .meta(Meta::InputName)
+            .in_set(GUARDED)
+            .port_and_mac_not_in(ALLOWED)
+            .verdict(Verdict::Drop),
+    ]
+}
+
+/// Makes the table of a family whole, whatever is left of it. `flushes` says that there was
+/// something to flush, which costs a grace period when the socket is closed.
+pub(super) fn build(batch: &mut Batch, family: Family, flushes: bool) {
+    let (sets, chains) = match family {
+        Family::Bridge => (BRIDGE_SETS, BRIDGE_CHAINS),
+        _ => (INET_SETS, INET_CHAINS),
+    };
+    batch.push(Verb::NewTable, family, CREATE, "the table pontoon", |out| {
+        table(out);
+        put_u32(out, 2, 0);
+    });
+    for (id, set) in (1u32..).zip(sets) {
+        batch.push(
+            Verb::NewSet,
+            family,
+            CREATE,
+            format!("set {}", set.name),
+            |out| {
+                write_set(out, set, id);
+            },
+        );
+    }
+    for chain in chains {
+        new_chain(batch, family, chain.name, chain.hook.as_ref(), None);
+    }
+    for chain in chains {
+        refill(batch, family, chain.name, (chain.rules)(), None);
+    }
+    if flushes {
+        batch.mark_deleting();
+    }
+}
+
+/// Makes a chain unless it is there.
+pub(super) fn new_chain(
+    batch: &mut Batch,
+    family: Family,
+    name: &str,
+    hook: Option<&Hook>,
+    comment: Option<&str>,
+) {
+    batch.push(
+        Verb::NewChain,
+        family,
+        CREATE,
+        format!("chain {name}"),
+        |out| {
+            table(out);
+            put_str(out, 3, name);
+            if let Some(hook) = hook {
+                const ACCEPT: u32 = 1;
+                nest(out, 4, |out| {
+                    put_u32(out, 1, hook.number);
+                    put_u32(out, 2, hook.priority.cast_unsigned());
+                });
+                put_u32(out, 5, ACCEPT);
+                put_str(out, 7, hook.kind);
+            }
+            if let Some(comment) = comment {
+                super::element::put_comment(out, 12, comment);
+            }
+        },
+    );
+}
+
+/// Empties a chain and writes its rules anew.
+pub(super) fn refill(
+    batch: &mut Batch,
+    family: Family,
+    chain: &str,
+    rules: Vec<Rule>,
+    comment: Option<&str>,
+) {
+    batch.push(
+        Verb::DelRule,
+        family,
+        0,
+        format!("the rules of chain {chain}"),
+        |out| {
+            table(out);
+            put_str(out, 2, chain);
+        },
+    );
+    for rule in rules {
+        let object = format!("a rule in chain {chain}");
+        batch.push(Verb::NewRule, family, CREATE | APPEND, object, |out| {
+            table(out);
+            put_str(out, 2, chain);
+            nest(out, 4, |out| out.extend_from_slice(&rule.0));
+            if let Some(comment) = comment {
+                super::element::put_comment(out, 7, comment);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_are_right() {
+        for chain in INET_CHAINS.iter().chain(BRIDGE_CHAINS) {
+            assert_eq!(
+                (chain.rules)().len(),
+                chain.count as usize,
+                "{}",
+                chain.name
+            );
+        }
+    }
+}

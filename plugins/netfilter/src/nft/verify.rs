@@ -1,0 +1,88 @@
+//! Saying in words how the kernel differs from a plan.
+
+use super::apply::{fixed_chains, look};
+use super::element::Data;
+use super::error::Error;
+use super::list;
+use super::message::Family;
+use super::plan::{Plan, Planned, Purpose};
+use super::socket::Socket;
+
+/// Appends what differs.
+pub(super) fn verify(
+    socket: &mut Socket,
+    plan: &Plan,
+    differences: &mut Vec<String>,
+) -> Result<(), Error> {
+    let table = match plan.family {
+        Family::Bridge => "bridge pontoon",
+        _ => "inet pontoon",
+    };
+    let (chains, found) = look(socket, plan, |_| true)?;
+    if chains.fixed.iter().all(Option::is_none) {
+        differences.push(format!("nftables: table {table} is missing"));
+        return Ok(());
+    }
+    let wanted = fixed_chains(plan.family)
+        .iter()
+        .map(|chain| (chain.name, chain.count as usize))
+        .chain(
+            plan.chains
+                .iter()
+                .map(|chain| (chain.name.as_str(), chain.rules.len())),
+        );
+    for ((chain, rules), uses) in wanted.zip(chains.fixed.iter().chain(&chains.own)) {
+        if uses.is_none() {
+            differences.push(format!(
+                "nftables: chain {chain} of table {table} is missing"
+            ));
+            continue;
+        }
+        let there = list::rules_of(socket, plan.family, chain)?.unwrap_or_default() as usize;
+        if there < rules {
+            differences.push(format!(
+                "nftables: chain {chain} of table {table} has {there} of its {rules} rules"
+            ));
+        }
+    }
+    for (planned, found) in plan.elements.iter().zip(&found) {
+        let set = planned.element.set;
+        let name = name(planned);
+        let found = found
+            .as_ref()
+            .filter(|found| found.key == planned.element.key);
+        let Some(found) = found else {
+            differences.push(format!("nftables: {name} is missing in {set}"));
+            continue;
+        };
+        if found.data != planned.element.data {
+            let leads = if matches!(found.data, Data::Jump(_)) {
+                "chain"
+            } else {
+                "target"
+            };
+            differences.push(format!("nftables: {name} in {set} has another {leads}"));
+        }
+        if found.tag != planned.element.tag && !planned.purpose.shared() {
+            let tag = &found.tag;
+            differences.push(format!("nftables: {name} in {set} belongs to `{tag}`"));
+        }
+    }
+    Ok(())
+}
+
+fn name(planned: &Planned) -> String {
+    match planned.purpose {
+        Purpose::Port(port) => {
+            let at = port
+                .host_ip
+                .map(|host| format!(" at {host}"))
+                .unwrap_or_default();
+            format!("port {}/{}{at}", port.host_port, port.protocol)
+        }
+        Purpose::Hairpin => "the container's address".to_owned(),
+        Purpose::Egress(subnet) => format!("subnet {subnet}"),
+        Purpose::Bridge => "the bridge".to_owned(),
+        Purpose::Spoof => "the bridge port".to_owned(),
+    }
+}

@@ -1,0 +1,120 @@
+//! The text that marks a kernel object as somebody's: the same in both backends, so that `nft list
+//! ruleset` and `iptables-save` read alike.
+
+use sha2::{Digest, Sha256};
+
+use crate::rules::Owner;
+
+/// What nftables allows for a comment; iptables would take 255.
+const LONGEST: usize = 128;
+/// Hex digits of the hash that stands for what was cut off.
+const HASH: usize = 16;
+
+impl Owner {
+    /// The comment on every rule and element of this owner: `pontoon NETWORK CONTAINER IFNAME`,
+    /// or `pontoon NETWORK` for what the network has as a whole.
+    ///
+    /// Two owners never share a tag: one that would be too long, or that holds characters which
+    /// the tools' own syntax cannot print inside quotes, ends with a hash of the whole owner.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        let fields = [&self.network, &self.container, &self.interface];
+        let words: Vec<&str> = fields
+            .into_iter()
+            .map(String::as_str)
+            .filter(|word| !word.is_empty())
+            .collect();
+        let plain = format!("pontoon {}", words.join(" "));
+        // A container without interface must not read like a network of that name, and words must
+        // not be able to contain their own separator.
+        let regular = match (self.container.is_empty(), self.interface.is_empty()) {
+            (true, true) | (false, false) => words.iter().all(|word| word.bytes().all(printable)),
+            _ => false,
+        };
+        if regular && plain.len() <= LONGEST {
+            return plain;
+        }
+        let mut hash = Sha256::new();
+        for field in fields {
+            hash.update(field.as_bytes());
+            hash.update([0]);
+        }
+        let digest = hash.finalize();
+        let mut tag: String = plain
+            .chars()
+            .map(|c| {
+                if c == ' ' || u8::try_from(c).is_ok_and(printable) {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .take(LONGEST - HASH - 1)
+            .collect();
+        tag.push('#');
+        for byte in digest.iter().take(HASH / 2) {
+            tag.push_str(&format!("{byte:02x}"));
+        }
+        tag
+    }
+}
+
+/// May stand in a comment as it is. `#` is kept for the hash.
+fn printable(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b'#' | b'`' | b'$')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(network: &str, container: &str, interface: &str) -> Owner {
+        Owner {
+            network: network.to_owned(),
+            container: container.to_owned(),
+            interface: interface.to_owned(),
+        }
+    }
+
+    #[track_caller]
+    fn check(owner: &Owner, expected: &str) {
+        assert_eq!(owner.tag(), expected);
+    }
+
+    #[test]
+    fn readable_as_it_is() {
+        check(&owner("lan", "c1", "eth0"), "pontoon lan c1 eth0");
+        check(&Owner::network("lan"), "pontoon lan");
+    }
+
+    #[test]
+    fn hostile_characters_are_replaced_and_hashed() {
+        let quoted = owner("lan", "a\"; flush ruleset", "eth0").tag();
+        assert!(
+            quoted.starts_with("pontoon lan a_; flush ruleset eth0#"),
+            "{quoted}"
+        );
+        assert_ne!(quoted, owner("lan", "a\'; flush ruleset", "eth0").tag());
+    }
+
+    #[test]
+    fn long_owners_stay_distinct() {
+        let long = "x".repeat(200);
+        let first = owner("lan", &long, "eth0").tag();
+        assert_eq!(first.len(), LONGEST);
+        assert_ne!(first, owner("lan", &long, "eth1").tag());
+    }
+
+    #[test]
+    fn a_space_does_not_move_words() {
+        assert_ne!(
+            owner("lan", "c1 eth0", "").tag(),
+            owner("lan", "c1", "eth0").tag()
+        );
+        assert_ne!(
+            owner("lan c1", "eth0", "").tag(),
+            owner("lan", "c1", "eth0").tag()
+        );
+        assert_ne!(owner("lan", "c1", "").tag(), owner("lan", "", "c1").tag());
+    }
+}

@@ -1,0 +1,163 @@
+//! The ruleset as a value: what the host must do for a network and for one attachment, in the
+//! field's own terms. Backends translate it; nothing here knows how a rule is written.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+/// Who an object in the kernel belongs to. Written as a comment on each rule and element, so that
+/// removal goes by owner and never by the shape of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// Network name.
+    pub network: String,
+    /// Container id; empty for what belongs to the network as a whole.
+    pub container: String,
+    /// Interface name in the container; empty for what belongs to the network as a whole.
+    pub interface: String,
+}
+
+/// All rules that one operation is about. `network` is shared by all attachments of a network,
+/// `published` and `spoof_guard` belong to one attachment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ruleset {
+    /// What the network as a whole needs.
+    pub network: Option<NetworkRules>,
+    /// The published ports of one attachment.
+    pub published: Option<Published>,
+    /// The source address that one bridge port may use.
+    pub spoof_guard: Option<SpoofGuard>,
+}
+
+/// What a network needs once, however many containers it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRules {
+    /// Network name.
+    pub network: String,
+    /// The bridge that carries the network. Traffic between two of our bridges is never
+    /// masqueraded, so that the sender's address survives.
+    pub bridge: String,
+    /// One entry per subnet whose traffic leaves with another source address.
+    pub egress: Vec<Egress>,
+}
+
+/// How traffic from a subnet leaves the host. Never applied to multicast or to traffic that stays
+/// in the subnet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Egress {
+    /// Source subnet.
+    pub subnet: IpNetwork,
+    /// Empty: masquerade. Otherwise the first rule whose `out` matches; traffic that leaves by
+    /// another interface is masqueraded.
+    pub snat: Vec<Snat>,
+}
+
+/// A fixed source address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snat {
+    /// The address that replaces the source; of the subnet's family.
+    pub source: IpAddr,
+    /// Only for traffic that leaves by this interface.
+    pub out: Option<String>,
+}
+
+/// The published ports of one attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Whose they are.
+    pub owner: Owner,
+    /// The container's IPv4 address with the prefix of its subnet.
+    pub v4: Option<IpNetwork>,
+    /// The container's IPv6 address with the prefix of its subnet.
+    pub v6: Option<IpNetwork>,
+    /// The ports, one entry each; ranges are expanded by the caller.
+    pub ports: Vec<Port>,
+    /// Masquerade what would otherwise be answered past the host: hairpin traffic from the
+    /// container's own subnet and connections from the host's loopback address.
+    pub snat: bool,
+    /// Masquerade every published connection.
+    pub masquerade_all: bool,
+    /// iptables only: how packets to masquerade are marked.
+    pub mark: Mark,
+    /// Extra match arguments, in the words of the backend, for IPv4.
+    pub conditions_v4: Vec<String>,
+    /// Extra match arguments, in the words of the backend, for IPv6.
+    pub conditions_v6: Vec<String>,
+}
+
+/// The mark of packets that portmap has masqueraded (iptables backend).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mark {
+    /// Bit 0 to 31 of the packet mark, set by our own chain.
+    Bit(u8),
+    /// A chain of somebody else that sets a mark which somebody else masquerades.
+    Chain(String),
+}
+
+/// One published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Port {
+    /// TCP, UDP or SCTP.
+    pub protocol: Protocol,
+    /// Only at this address of the host; `None` is every address of every family.
+    pub host_ip: Option<IpAddr>,
+    /// Port on the host.
+    pub host_port: u16,
+    /// Port in the container.
+    pub container_port: u16,
+}
+
+/// Transport protocols that carry ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+    /// RFC 9260.
+    Sctp,
+}
+
+/// MAC spoofing protection of one bridge port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoofGuard {
+    /// Whose port it is.
+    pub owner: Owner,
+    /// Name of the bridge port on the host.
+    pub port: String,
+    /// The only source address that may enter there.
+    pub mac: [u8; 6],
+}
+
+impl Owner {
+    /// The owner of what a network has as a whole.
+    #[must_use]
+    pub fn network(name: &str) -> Self {
+        Self { network: name.to_owned(), container: String::new(), interface: String::new() }
+    }
+}
+
+impl Protocol {
+    /// IANA protocol number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! Connection tracking: cutting flows that are pinned to a target which is gone or has moved.
+//!
+//! A UDP client that keeps sending from one port keeps its flow alive, and with it the decision of its first packet: to
+//! a container that has ended, or to the host itself when the port was not published yet. New rules do not reach it. So
+//! its flow is deleted, by address and port, and nobody else's.
+
+mod message;
+
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+
+use crate::error::Error;
+use crate::frame::Frames;
+use crate::netfilter::{NetfilterError, NetfilterSocket};
+use crate::netns::Netns;
+use crate::route::RouteSocket;
+
+use message::Flow;
+
+/// `RTN_LOCAL`: a route to this machine itself.
+const LOCAL: u8 = 2;
+/// The protocols with ports that can be published: TCP, UDP, SCTP.
+const WITH_PORTS: [u8; 3] = [6, 17, 132];
+
+/// Which flows. All that is given must match; of port, destination and source at least one must be given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// IPv4 flows, else IPv6.
+    pub v4: bool,
+    /// IP protocol number.
+    pub protocol: Option<u8>,
+    /// The port that the client sent to.
+    pub original_port: Option<u16>,
+    /// The address that the client sent to.
+    pub original_destination: Option<IpAddr>,
+    /// The address that answers: the container, for a flow to a published port and for one that a container without
+    /// address translation accepted.
+    pub reply_source: Option<IpAddr>,
+}
+
+impl Filter {
+    fn matches(&self, flow: &Flow) -> bool {
+        self.protocol.is_none_or(|protocol| flow.protocol == protocol)
+            && self.original_port.is_none_or(|port| flow.port == Some(port))
+            && self.original_destination.is_none_or(|address| flow.destination == address)
+            && self.reply_source.is_none_or(|address| flow.reply_source == address)
+    }
+}
+
+/// Connection tracking of one network namespace.
+#[derive(Debug)]
+pub struct Conntrack {
+    socket: NetfilterSocket,
+    route: RouteSocket,
+}
+
+impl Conntrack {
+    /// Opens it in the calling thread's namespace.
+    pub fn open() -> Result<Conntrack, Error> {
+        Ok(Conntrack { socket: NetfilterSocket::open()?, route: RouteSocket::open()? })
+    }
+
+    /// Opens it in another namespace, as [`RouteSocket::open_in`] does.
+    pub fn open_in(netns: &Netns) -> Result<Conntrack, Error> {
+        Ok(Conntrack { socket: NetfilterSocket::open_in(netns)?, route: RouteSocket::open_in(netns)? })
+    }
+
+    /// The number of flows.
+    pub fn count(&mut self) -> Result<u32, Error> {
+        let replies = self.socket.request(message::GET_STATS, &message::header(true), |_| {});
+        let replies = replies.map_err(|error| match refusal(error) {
+            Ok(failure) => Error::NoConntrack { why: failure.into() },
+            Err(error) => error,
+        })?;
+        let entries = replies.iter().find_map(|reply| reply.attrs().get(message::STATS_ENTRIES)?.u32be());
+        entries.ok_or_else(|| Error::Incomplete {
+            action: "count".into(),
+            object: "flows".into(),
+            missing: "number",
+        })
+    }
+
+    /// Cuts all flows that match. The kernel does the choosing, in one message; one before Linux 6.10 or so cannot, and
+    /// its flows are listed and deleted one by one.
+    pub fn cut(&mut self, filter: &Filter) -> Result<(), Error> {
+        if filter.original_port.is_none() && filter.original_destination.is_none() && filter.reply_source.is_none() {
+            return Err(Error::EmptyFilter);
+        }
+        // Most machines have flows, most namespaces in tests have none: walking the empty table is not free.
+        if self.count()? == 0 {
+            return Ok(());
+        }
+        let mut frames = Frames::new();
+        for filter in expand(filter) {
+            frames.push(message::DELETE, 0, &message::header(filter.v4), |attrs| message::filter(attrs, &filter));
+        }
+        match self.socket.send(&mut frames).map_err(refusal) {
+            Ok(()) => Ok(()),
+            // Without filters the kernel takes the tuple for a whole one, and it lacks half its parts.
+            Err(Ok(failure)) if matches!(failure.errno, Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOENT) => {
+                self.cut_one_by_one(filter).map(drop)
+            }
+            Err(Ok(failure)) => Err(Error::kernel("cut", "flows", failure)),
+            Err(Err(error)) => Err(error),
+        }
+    }
+
+    fn cut_one_by_one(&mut self, filter: &Filter) -> Result<usize, Error> {
+        let flows = self.flows(filter)?;
+        self.delete(flows.iter().filter(|flow| filter.matches(flow)))
+    }
+
+    /// Cuts flows to ports that now lead to `keep`, and are answered by anybody else: `(protocol, port, host address)`.
+    /// Without a host address the port is one of the machine itself: flows *through* it to the same port elsewhere are
+    /// not touched. Returns how many were cut.
+    pub fn cut_stale(
+        &mut self,
+        ports: &[(u8, u16, Option<IpAddr>)],
+        v4: bool,
+        keep: Option<IpAddr>,
+    ) -> Result<usize, Error> {
+        if ports.is_empty() || self.count()? == 0 {
+            return Ok(0);
+        }
+        let mut protocols: Vec<u8> = ports.iter().map(|port| port.0).collect();
+        protocols.sort_unstable();
+        protocols.dedup();
+        let mut stale = Vec::new();
+        for protocol in protocols {
+            let mut own = ports.iter().filter(|port| port.0 == protocol);
+            // A single port is for the kernel to choose; several are cheaper in one pass over the table.
+            let original_port = own.next().filter(|_| own.next().is_none()).map(|port| port.1);
+            let filter = Filter { v4, protocol: Some(protocol), original_port, ..Filter::default() };
+            for flow in self.flows(&filter)? {
+                let published = ports.iter().filter(|port| (port.0, Some(port.1)) == (flow.protocol, flow.port));
+                let mut addresses = published.map(|port| port.2).peekable();
+                if addresses.peek().is_none() || keep == Some(flow.reply_source) {
+                    continue;
+                }
+                let own = addresses.any(|address| match address {
+                    Some(address) => address == flow.destination,
+                    None => self.is_local(flow.destination),
+                });
+                if own {
+                    stale.push(flow);
+                }
+            }
+        }
+        self.delete(stale.iter())
+    }
+
+    fn is_local(&mut self, address: IpAddr) -> bool {
+        self.route.route_to(address).is_ok_and(|route| route.is_some_and(|route| route.kind == LOCAL))
+    }
+
+    /// The flows that match, chosen by the kernel where it can: an older one returns them all.
+    fn flows(&mut self, filter: &Filter) -> Result<Vec<Flow>, Error> {
+        let dump = self.socket.dump(message::GET, &message::header(filter.v4), |attrs| message::filter(attrs, filter));
+        let replies = dump.map_err(|error| match refusal(error) {
+            Ok(failure) => Error::kernel("list", "flows", failure),
+            Err(error) => error,
+        })?;
+        Ok(replies.iter().filter_map(Flow::parse).collect())
+    }
+
+    fn delete<'a>(&mut self, flows: impl Iterator<Item = &'a Flow>) -> Result<usize, Error> {
+        let mut frames = Frames::new();
+        for flow in flows {
+            frames.push(message::DELETE, 0, &message::header(flow.destination.is_ipv4()), |attrs| flow.identify(attrs));
+        }
+        if frames.is_empty() {
+            return Ok(0);
+        }
+        match self.socket.send(&mut frames) {
+            Ok(()) => Ok(frames.len()),
+            Err(NetfilterError::Socket(error)) => Err(error),
+            // A flow that ended meanwhile is what was wanted.
+            Err(NetfilterError::Refused(failures)) => {
+                let gone = failures.iter().filter(|failure| failure.errno == Errno::ENOENT).count();
+                match failures.into_iter().find(|failure| failure.errno != Errno::ENOENT) {
+                    None => Ok(frames.len() - gone),
+                    Some(failure) => Err(Error::kernel("cut", "a flow", failure)),
+                }
+            }
+        }
+    }
+}
+
+/// The kernel knows ports only together with a protocol.
+fn expand(filter: &Filter) -> Vec<Filter> {
+    match (filter.protocol, filter.original_port) {
+        (None, Some(_)) => WITH_PORTS.map(|protocol| Filter { protocol: Some(protocol), ..*filter }).to_vec(),
+        _ => vec![*filter],
+    }
+}
+
+fn refusal(error: NetfilterError) -> Result<crate::frame::Failure, Error> {
+    match error {
+        NetfilterError::Refused(failures) => failures.into_iter().next().ok_or(Error::Incomplete {
+            action: "ask".into(),
+            object: "conntrack".into(),
+            missing: "reason",
+        }),
+        NetfilterError::Socket(error) => Err(error),
+    }
+}

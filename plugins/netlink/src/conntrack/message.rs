@@ -1,0 +1,182 @@
+//! ctnetlink messages, as linux/netfilter/nfnetlink_conntrack.h has them.
+
+use std::net::IpAddr;
+
+use super::Filter;
+use crate::attr::Attrs;
+use crate::netfilter::Reply;
+
+/// NFNL_SUBSYS_CTNETLINK in the high byte.
+pub(super) const GET: u16 = 0x101;
+pub(super) const DELETE: u16 = 0x102;
+pub(super) const GET_STATS: u16 = 0x105;
+/// CTA_STATS_GLOBAL_ENTRIES.
+pub(super) const STATS_ENTRIES: u16 = 1;
+
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+const CTA_FILTER: u16 = 25;
+const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_DST_PORT: u16 = 3;
+
+/// Bits of CTA_FILTER_*_FLAGS: which parts of the tuple count.
+const IP_SRC: u32 = 1 << 0;
+const IP_DST: u32 = 1 << 1;
+const PROTO_NUM: u32 = 1 << 3;
+const PROTO_DST_PORT: u32 = 1 << 5;
+
+/// `struct nfgenmsg`.
+pub(super) fn header(v4: bool) -> [u8; 4] {
+    let family = if v4 { libc::AF_INET } else { libc::AF_INET6 };
+    [family as u8, 0, 0, 0]
+}
+
+/// CTA_IP_V4_SRC and its three siblings.
+fn ip_kind(address: IpAddr, destination: bool) -> u16 {
+    match (address.is_ipv4(), destination) {
+        (true, false) => 1,
+        (true, true) => 2,
+        (false, false) => 3,
+        (false, true) => 4,
+    }
+}
+
+/// A filter: a partial tuple, and flags that say which of its parts count. The tuple must be there: a kernel that does
+/// not know CTA_FILTER would else take the message for the order to delete everything. With it, it finds the tuple
+/// incomplete and refuses.
+pub(super) fn filter(attrs: &mut Attrs, filter: &Filter) {
+    let (mut original, mut reply) = (0, 0);
+    if filter.protocol.is_some() || filter.original_destination.is_some() {
+        attrs.nested(CTA_TUPLE_ORIG, |tuple| {
+            if let Some(address) = filter.original_destination {
+                original |= IP_DST;
+                tuple.nested(CTA_TUPLE_IP, |ip| ip.ip(ip_kind(address, true), address));
+            }
+            if let Some(protocol) = filter.protocol {
+                original |= PROTO_NUM;
+                tuple.nested(CTA_TUPLE_PROTO, |proto| {
+                    proto.u8(CTA_PROTO_NUM, protocol);
+                    if let Some(port) = filter.original_port {
+                        original |= PROTO_DST_PORT;
+                        proto.u16be(CTA_PROTO_DST_PORT, port);
+                    }
+                });
+            }
+        });
+    }
+    if let Some(address) = filter.reply_source {
+        reply |= IP_SRC;
+        attrs.nested(CTA_TUPLE_REPLY, |tuple| {
+            tuple.nested(CTA_TUPLE_IP, |ip| ip.ip(ip_kind(address, false), address));
+        });
+    }
+    attrs.nested(CTA_FILTER, |flags| {
+        flags.u32(CTA_FILTER_ORIG_FLAGS, original);
+        flags.u32(CTA_FILTER_REPLY_FLAGS, reply);
+    });
+}
+
+/// What matters of a flow, and what identifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Flow {
+    pub(super) protocol: u8,
+    pub(super) destination: IpAddr,
+    pub(super) port: Option<u16>,
+    pub(super) reply_source: IpAddr,
+    tuple: Vec<u8>,
+    zone: Option<u16>,
+    id: Option<u32>,
+}
+
+impl Flow {
+    pub(super) fn parse(reply: &Reply) -> Option<Flow> {
+        let original = reply.attrs().get(CTA_TUPLE_ORIG)?;
+        let answer = reply.attrs().get(CTA_TUPLE_REPLY)?;
+        let proto = original.nested().get(CTA_TUPLE_PROTO)?;
+        let destination = original.nested().get(CTA_TUPLE_IP)?.nested().find(|ip| matches!(ip.kind, 2 | 4))?;
+        let source = answer.nested().get(CTA_TUPLE_IP)?.nested().find(|ip| matches!(ip.kind, 1 | 3))?;
+        Some(Flow {
+            protocol: proto.nested().get(CTA_PROTO_NUM)?.u8()?,
+            destination: destination.ip()?,
+            port: proto.nested().get(CTA_PROTO_DST_PORT).and_then(|port| port.u16be()),
+            reply_source: source.ip()?,
+            tuple: original.value.to_vec(),
+            zone: reply.attrs().get(CTA_ZONE).and_then(|zone| zone.u16be()),
+            id: reply.attrs().get(CTA_ID).and_then(|id| id.u32be()),
+        })
+    }
+
+    /// The whole tuple, and the id, so that a successor of the same tuple is not meant.
+    pub(super) fn identify(&self, attrs: &mut Attrs) {
+        attrs.nested(CTA_TUPLE_ORIG, |tuple| tuple.append(&self.tuple));
+        if let Some(zone) = self.zone {
+            attrs.u16be(CTA_ZONE, zone);
+        }
+        if let Some(id) = self.id {
+            attrs.u32be(CTA_ID, id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(fill: impl FnOnce(&mut Attrs)) -> Vec<u8> {
+        let mut attrs = Attrs::default();
+        fill(&mut attrs);
+        attrs.into_bytes()
+    }
+
+    #[test]
+    fn a_filter_names_its_parts_twice() {
+        let by_port = Filter { v4: true, protocol: Some(17), original_port: Some(53), ..Filter::default() };
+        #[rustfmt::skip]
+        let expected = [
+            24, 0, 1, 0x80, 20, 0, 2, 0x80, 5, 0, 1, 0, 17, 0, 0, 0, 6, 0, 3, 0, 0, 53, 0, 0,
+            20, 0, 25, 0x80, 8, 0, 1, 0, 0x28, 0, 0, 0, 8, 0, 2, 0, 0, 0, 0, 0,
+        ];
+        assert_eq!(write(|attrs| filter(attrs, &by_port)), expected);
+
+        let by_reply = Filter { v4: true, reply_source: Some(IpAddr::from([10, 0, 0, 2])), ..Filter::default() };
+        #[rustfmt::skip]
+        let expected = [
+            16, 0, 2, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 2,
+            20, 0, 25, 0x80, 8, 0, 1, 0, 0, 0, 0, 0, 8, 0, 2, 0, 1, 0, 0, 0,
+        ];
+        assert_eq!(write(|attrs| filter(attrs, &by_reply)), expected);
+    }
+
+    #[test]
+    fn a_flow_is_identified_by_what_was_listed() {
+        let listed = write(|attrs| {
+            attrs.nested(CTA_TUPLE_ORIG, |tuple| {
+                tuple.nested(CTA_TUPLE_IP, |ip| {
+                    ip.ip(1, IpAddr::from([10, 0, 0, 1]));
+                    ip.ip(2, IpAddr::from([10, 0, 0, 2]));
+                });
+                tuple.nested(CTA_TUPLE_PROTO, |proto| {
+                    proto.u8(CTA_PROTO_NUM, 17);
+                    proto.u16be(CTA_PROTO_DST_PORT, 53);
+                });
+            });
+            attrs.nested(CTA_TUPLE_REPLY, |tuple| {
+                tuple.nested(CTA_TUPLE_IP, |ip| ip.ip(1, IpAddr::from([10, 0, 0, 3])));
+            });
+            attrs.u32be(CTA_ID, 5);
+        });
+        let payload = [&header(true)[..], &listed].concat();
+        let flow = Flow::parse(&Reply { kind: 0x100, payload }).expect("a flow");
+        let seen = (flow.protocol, flow.port, flow.destination, flow.reply_source);
+        assert_eq!(seen, (17, Some(53), IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 3])));
+        let order = write(|attrs| flow.identify(attrs));
+        assert!(listed.starts_with(&order[..order.len() - 8]), "the tuple is sent back as it came");
+        assert_eq!(&order[order.len() - 8..], [8, 0, 12, 0, 0, 0, 0, 5]);
+    }
+}

@@ -1,0 +1,54 @@
+//! Links, addresses, routes, namespaces, kernel parameters and connection tracking, as a network plugin needs them on its
+//! hot path: blocking sockets, no runtime, no lookup that an echo saves, one message or one batch for what belongs
+//! together.
+//!
+//! - [`RouteSocket`] makes a bridge or a veth pair whose container end is *born* in its namespace, sets a container's
+//!   link up in one batch, and answers questions with filters that the kernel applies.
+//! - [`Netns`] opens, makes and names network namespaces, and runs work inside them on a thread that never comes back.
+//! - [`NetfilterSocket`] carries nf_tables transactions for whoever encodes them with [`attr`] and [`frame`].
+//! - [`conntrack`] cuts flows that connection tracking has pinned to a target which is gone or has moved.
+//! - [`Linger`] leaves the waits for RCU, which a deletion costs, to a detached child.
+//! - [`sysctl`] reads and writes kernel parameters, and does not write what is so already.
+//!
+//! This crate knows nothing of CNI: no container ids, no configuration, no policy. What a bridge or rule should look like
+//! is decided by the plugins; the encoding of rules belongs to the `netfilter` crate; what to do about an error belongs to
+//! the caller, for whom errors are typed where the kernel's number alone is ambiguous.
+//!
+//! It is the only crate of the workspace with `unsafe` code, a handful of system calls that have no safe wrapper.
+//!
+//! Messages are built from netlink-packet-route's types with rtnetlink's builders and sent by a socket of our own; of
+//! answers only the attributes that matter are read.
+
+pub mod attr;
+pub mod conntrack;
+pub mod frame;
+pub mod sysctl;
+
+mod address;
+mod error;
+mod linger;
+mod link;
+mod netfilter;
+mod netns;
+mod route;
+mod routing;
+mod setup;
+mod socket;
+
+pub use address::Address;
+pub use conntrack::{Conntrack, Filter};
+pub use error::{Error, Refusal};
+pub use frame::{Failure, Frames};
+pub use ipnetwork::IpNetwork;
+pub use linger::Linger;
+pub use link::bridge::{BridgeSpec, vlan_filtering_supported};
+pub use link::change::LinkChange;
+pub use link::veth::{Veth, VethSpec};
+pub use link::vlan::VlanRange;
+pub use link::{BridgeInfo, Link, PortFlags};
+pub use netfilter::{NetfilterError, NetfilterSocket, Reply};
+pub use netns::{Netns, NetnsError, NetnsId, NotNetnsId};
+pub use nix::errno::Errno;
+pub use route::RouteSocket;
+pub use routing::{NextHop, RouteEntry, RouteSpec};
+pub use setup::{Setup, Step};

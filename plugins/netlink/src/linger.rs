@@ -1,0 +1,183 @@
+//! Waits that the kernel imposes, left to a detached child.
+//!
+//! Deleting a link returns 8 to 33 ms after the link is out of sight, and closing a netfilter socket within some 15 ms of
+//! a deletion in nf_tables blocks while it holds the mutex that every other transaction of the namespace needs. Neither
+//! wait tells the caller anything. A thread does not help, since the end of a process waits for its threads.
+
+use std::fs::OpenOptions;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+
+use crate::error::Error;
+use crate::frame::Frames;
+use crate::link::change::{self, LinkChange};
+use crate::link::{RTM_DELLINK, RTM_NEWLINK};
+use crate::route::RouteSocket;
+
+/// Groups above this are ours to take: nobody numbers groups by the billion.
+const GROUPS: u32 = 1 << 31;
+
+/// A detached child that waits in our place.
+#[derive(Debug)]
+pub struct Linger {
+    pid: Pid,
+}
+
+/// Everything the child needs, made before the fork: after it, only system calls are safe.
+struct Orders {
+    null: OwnedFd,
+    route: Option<RouteSocket>,
+    frames: Frames,
+    /// Runs of descriptors to close.
+    gaps: Vec<(u32, u32)>,
+    hold: libc::timespec,
+}
+
+impl Linger {
+    /// Forks a child that deletes the links, keeps the sockets open for `hold`, and ends. It leaves the session and holds
+    /// neither the standard streams nor any other descriptor, so that whoever reads our output sees it end with us. The
+    /// links are those of the calling thread's namespace; [`RouteSocket::wait_gone`] tells when they are out of sight.
+    ///
+    /// The child is not waited for: once its parent has ended, init does that.
+    pub fn spawn(sockets: Vec<OwnedFd>, links: &[u32], hold: Duration) -> Result<Linger, Error> {
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Error::io("open /dev/null"))?;
+        let frames = deletion(links);
+        let route = if links.is_empty() { None } else { Some(RouteSocket::open()?) };
+        if let Some(route) = &route {
+            route.make_room(&frames);
+        }
+        let kept = sockets.iter().map(AsRawFd::as_raw_fd).chain(route.iter().map(|route| route.as_fd().as_raw_fd()));
+        let orders = Orders {
+            null: null.into(),
+            gaps: gaps(kept.collect()),
+            route,
+            frames,
+            hold: libc::timespec {
+                tv_sec: hold.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+                tv_nsec: hold.subsec_nanos().into(),
+            },
+        };
+        // SAFETY: the child calls `obey` alone, which makes system calls only and never returns: no lock that another
+        // thread held at the fork is touched, no destructor runs.
+        match unsafe { libc::fork() } {
+            -1 => Err(Error::io("fork for the deletion")(io::Error::last_os_error())),
+            0 => obey(&orders),
+            pid => Ok(Linger { pid: Pid::from_raw(pid) }),
+        }
+    }
+
+    /// Waits for the child's end; for a process that lives on and wants no zombie.
+    pub fn wait(self) -> io::Result<()> {
+        waitpid(self.pid, None)?;
+        Ok(())
+    }
+}
+
+/// One link is deleted by its number. Several are put into a group of their own first and deleted as a group, since the
+/// kernel waits once per message: 46 ms for a hundred pairs instead of three seconds.
+fn deletion(links: &[u32]) -> Frames {
+    let mut frames = Frames::new();
+    let builder = LinkMessageBuilder::<LinkUnspec>::default;
+    if let [only] = links {
+        frames.emit(RTM_DELLINK, 0, &builder().index(*only).build());
+    } else if !links.is_empty() {
+        // The seed of a hash map is the operating system's randomness.
+        let random = std::collections::hash_map::RandomState::new().build_hasher().finish() as u32;
+        let group = random | GROUPS;
+        let join = LinkChange { group: Some(group), ..LinkChange::default() };
+        for link in links {
+            frames.emit(RTM_NEWLINK, 0, &change::message(*link, &join));
+        }
+        frames.emit(RTM_DELLINK, 0, &builder().link_group(group).build());
+    }
+    frames
+}
+
+/// The runs of descriptors between those to keep, above the standard streams.
+fn gaps(mut kept: Vec<RawFd>) -> Vec<(u32, u32)> {
+    kept.sort_unstable();
+    let mut gaps = Vec::with_capacity(kept.len() + 1);
+    let mut next = 3;
+    for fd in kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
+        if fd > next {
+            gaps.push((next, fd - 1));
+        }
+        next = next.max(fd + 1);
+    }
+    gaps.push((next, u32::MAX));
+    gaps
+}
+
+/// The child's whole life.
+fn obey(orders: &Orders) -> ! {
+    // SAFETY: system calls on descriptors and memory that this process owns; all of them are async-signal-safe. Errors
+    // have nobody to be told to: a link that stays is seen by `wait_gone`.
+    unsafe {
+        libc::setsid();
+        for stream in 0..3 {
+            libc::dup2(orders.null.as_raw_fd(), stream);
+        }
+        for (first, last) in &orders.gaps {
+            if libc::syscall(libc::SYS_close_range, *first, *last, 0) != 0 {
+                // Before Linux 5.9; plugins have few descriptors.
+                for fd in *first..=(*last).min(1024) {
+                    libc::close(fd as RawFd);
+                }
+            }
+        }
+        if let Some(route) = &orders.route {
+            let bytes = orders.frames.as_bytes();
+            libc::send(route.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0);
+        }
+        libc::nanosleep(&raw const orders.hold, std::ptr::null_mut());
+        libc::_exit(0)
+    }
+}
+
+impl RouteSocket {
+    /// Waits until a link is out of sight, which takes about a millisecond after its deletion was ordered.
+    pub fn wait_gone(&mut self, index: u32, timeout: Duration) -> Result<(), Error> {
+        let start = Instant::now();
+        let mut nap = Duration::from_micros(50);
+        while self.link_by_index(index)?.is_some() {
+            let waited = start.elapsed();
+            if waited > timeout {
+                return Err(Error::StillThere { index, waited });
+            }
+            std::thread::sleep(nap);
+            nap = (nap * 2).min(Duration::from_micros(500));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(kept: &[RawFd], expected: &[(u32, u32)]) {
+        assert_eq!(gaps(kept.to_vec()), expected);
+    }
+
+    #[test]
+    fn all_but_the_kept_descriptors_are_closed() {
+        check(&[], &[(3, u32::MAX)]);
+        check(&[3], &[(4, u32::MAX)]);
+        check(&[9, 5, 6], &[(3, 4), (7, 8), (10, u32::MAX)]);
+        check(&[1, 4], &[(3, 3), (5, u32::MAX)]);
+    }
+
+    #[test]
+    fn several_links_go_as_a_group() {
+        assert_eq!(deletion(&[]).len(), 0);
+        assert_eq!(deletion(&[7]).len(), 1);
+        assert_eq!(deletion(&[7, 8, 9]).len(), 4);
+    }
+}

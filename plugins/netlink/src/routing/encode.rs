@@ -1,0 +1,138 @@
+//! Routes as messages: what several routes to one destination become.
+
+use std::net::IpAddr;
+
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol,
+    RouteScope, RouteType, RouteVia,
+};
+
+use super::{MAIN, RouteSpec, family};
+
+/// Routes that become one message: they differ in their way alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) first: RouteSpec,
+    others: Vec<RouteSpec>,
+}
+
+impl Group {
+    pub(crate) fn one(spec: RouteSpec) -> Group {
+        Group { first: spec, others: Vec::new() }
+    }
+
+    pub(crate) fn message(&self) -> RouteMessage {
+        message(self)
+    }
+}
+
+/// Collects routes that are ways of one IPv4 route: the kernel takes several ways for an IPv4 destination in one message
+/// only, while IPv6 lets later ones join. Repetitions fall away.
+pub(crate) fn group(routes: &[RouteSpec]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for route in routes {
+        let same = |group: &&mut Group| {
+            let way = RouteSpec { gateway: route.gateway, interface: route.interface, ..group.first };
+            way == *route && (group.first == *route || (route.dst.is_ipv4() && route.gateway.is_some() && group.first.gateway.is_some()))
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) if group.first == *route || group.others.contains(route) => {}
+            Some(group) => group.others.push(*route),
+            None => groups.push(Group::one(*route)),
+        }
+    }
+    groups
+}
+
+pub(super) fn message(group: &Group) -> RouteMessage {
+    let spec = &group.first;
+    let mut message = start(spec);
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.kind = RouteType::Unicast;
+    message.header.scope = match spec.scope {
+        Some(scope) => RouteScope::from(scope),
+        None if spec.gateway.is_none() && spec.dst.is_ipv4() => RouteScope::Link,
+        None => RouteScope::Universe,
+    };
+    if group.others.is_empty() {
+        message.attributes.extend(way(spec));
+    } else {
+        let hops = std::iter::once(spec).chain(&group.others).map(next_hop).collect();
+        message.attributes.push(RouteAttribute::MultiPath(hops));
+    }
+    let metrics: Vec<_> =
+        spec.mtu.map(RouteMetric::Mtu).into_iter().chain(spec.advmss.map(RouteMetric::Advmss)).collect();
+    if !metrics.is_empty() {
+        message.attributes.push(RouteAttribute::Metrics(metrics));
+    }
+    message
+}
+
+pub(super) fn removal(spec: &RouteSpec) -> RouteMessage {
+    let mut message = start(spec);
+    // RT_SCOPE_NOWHERE is the wildcard here.
+    message.header.scope = spec.scope.map_or(RouteScope::NoWhere, RouteScope::from);
+    message.attributes.extend(way(spec));
+    message
+}
+
+fn start(spec: &RouteSpec) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(spec.dst.is_ipv4());
+    message.header.destination_prefix_length = spec.dst.prefix();
+    let table = spec.table.unwrap_or(MAIN);
+    message.header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
+    message.attributes.push(RouteAttribute::Table(table));
+    if spec.dst.prefix() > 0 {
+        // The kernel refuses a destination with host bits.
+        message.attributes.push(RouteAttribute::Destination(spec.dst.network().into()));
+    }
+    message.attributes.extend(spec.priority.map(RouteAttribute::Priority));
+    message
+}
+
+fn way(spec: &RouteSpec) -> impl Iterator<Item = RouteAttribute> {
+    gateway(spec).into_iter().chain(spec.interface.map(RouteAttribute::Oif))
+}
+
+fn gateway(spec: &RouteSpec) -> Option<RouteAttribute> {
+    spec.gateway.map(|gateway| match gateway {
+        IpAddr::V6(gateway) if spec.dst.is_ipv4() => RouteAttribute::Via(RouteVia::Inet6(gateway)),
+        _ => RouteAttribute::Gateway(gateway.into()),
+    })
+}
+
+fn next_hop(spec: &RouteSpec) -> RouteNextHop {
+    let mut hop = RouteNextHop::default();
+    hop.interface_index = spec.interface.unwrap_or(0);
+    hop.attributes.extend(gateway(spec));
+    hop
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(dst: &str, gateway: Option<&str>) -> RouteSpec {
+        let gateway = gateway.map(|text| text.parse().expect("an address"));
+        RouteSpec { gateway, ..RouteSpec::to(dst.parse().expect("a prefix")) }
+    }
+
+    #[track_caller]
+    fn check(routes: &[RouteSpec], expected: &[usize]) {
+        let ways: Vec<_> = group(routes).iter().map(|group| 1 + group.others.len()).collect();
+        assert_eq!(ways, expected);
+    }
+
+    #[test]
+    fn only_ipv4_ways_to_one_destination_are_grouped() {
+        let v4 = [route("0.0.0.0/0", Some("10.0.0.1")), route("0.0.0.0/0", Some("10.0.0.2"))];
+        check(&v4, &[2]);
+        check(&[v4[0], v4[0]], &[1]);
+        check(&[v4[0], RouteSpec { priority: Some(5), ..v4[1] }], &[1, 1]);
+        check(&[v4[0], route("10.9.0.0/16", Some("10.0.0.1"))], &[1, 1]);
+        check(&[v4[0], route("0.0.0.0/0", None)], &[1, 1]);
+        let v6 = [route("::/0", Some("fd00::1")), route("::/0", Some("fd00::2")), route("::/0", Some("fd00::2"))];
+        check(&v6, &[1, 1]);
+    }
+}

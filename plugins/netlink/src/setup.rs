@@ -1,0 +1,117 @@
+//! The container's side in one batch: loopback up, addresses, link up, routes.
+
+use std::fmt;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use nix::errno::Errno;
+
+use crate::address;
+use crate::error::Error;
+use crate::frame::{Failure, Frames};
+use crate::link::RTM_NEWLINK;
+use crate::link::change::{self, LinkChange};
+use crate::route::RouteSocket;
+use crate::routing::{self, RTM_NEWROUTE, RouteSpec};
+
+/// Loopback is the first link of every namespace.
+const LOOPBACK: u32 = 1;
+
+/// What a link in a container shall become.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup<'a> {
+    /// Bring loopback up as well.
+    pub lo_up: bool,
+    /// The link.
+    pub index: u32,
+    /// Announce its addresses by ARP as it comes up.
+    pub arp_notify: bool,
+    /// Its addresses, IPv6 ones without the second that the search for duplicates takes.
+    pub addresses: &'a [IpNetwork],
+    /// Bring it up.
+    pub up: bool,
+    /// Its routes; without an interface of their own they go out by this link. Several gateways for one destination
+    /// share the load.
+    pub routes: &'a [RouteSpec],
+}
+
+/// A piece of a [`Setup`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Loopback comes up.
+    Loopback,
+    /// The ARP announcement is switched on.
+    Announce,
+    /// An address is given.
+    Address(IpNetwork),
+    /// The link comes up.
+    Up,
+    /// A route is made.
+    Route(RouteSpec),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Loopback => write!(f, "bring loopback up"),
+            Step::Announce => write!(f, "switch arp_notify on"),
+            Step::Address(cidr) => write!(f, "add address {cidr}"),
+            Step::Up => write!(f, "bring the link up"),
+            Step::Route(route) => write!(f, "add {route}"),
+        }
+    }
+}
+
+impl RouteSocket {
+    /// Sets a link up in one batch, through a socket opened in the container's namespace. The first failure is told;
+    /// what follows from it is not. A batch is not atomic: what succeeded stays, and goes with the link.
+    pub fn configure(&mut self, setup: &Setup<'_>) -> Result<(), Error> {
+        let (mut frames, steps) = batch(setup);
+        let failures = self.batch(&mut frames, |_| {})?;
+        match failures.into_iter().next() {
+            None => Ok(()),
+            Some(failure) => {
+                let step = frames.position(failure.sequence).and_then(|at| steps.get(at)).copied().unwrap_or(Step::Announce);
+                Err(explain(step, failure))
+            }
+        }
+    }
+}
+
+fn explain(step: Step, failure: Failure) -> Error {
+    match (step, failure.errno) {
+        (Step::Address(address), Errno::EACCES) if address.is_ipv6() => Error::Ipv6Disabled { address },
+        (Step::Address(address), Errno::EEXIST) => Error::AddressTaken { address },
+        (step, _) => Error::Setup { step, why: failure.into() },
+    }
+}
+
+fn batch(setup: &Setup<'_>) -> (Frames, Vec<Step>) {
+    let (mut frames, mut steps) = (Frames::new(), Vec::new());
+    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    if setup.lo_up {
+        frames.emit(RTM_NEWLINK, 0, &change::message(LOOPBACK, &up));
+        steps.push(Step::Loopback);
+    }
+    if setup.arp_notify {
+        let change = LinkChange { arp_notify: Some(true), ..LinkChange::default() };
+        frames.emit(RTM_NEWLINK, 0, &change::message(setup.index, &change));
+        steps.push(Step::Announce);
+    }
+    // Addresses come before the link is up: what the kernel announces as it comes up then includes them.
+    for cidr in setup.addresses {
+        frames.emit(address::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &address::message(setup.index, *cidr, true));
+        steps.push(Step::Address(*cidr));
+    }
+    if setup.up {
+        frames.emit(RTM_NEWLINK, 0, &change::message(setup.index, &up));
+        steps.push(Step::Up);
+    }
+    let here = |route: &RouteSpec| RouteSpec { interface: route.interface.or(Some(setup.index)), ..*route };
+    let routes: Vec<_> = setup.routes.iter().map(here).collect();
+    for group in routing::group(&routes) {
+        frames.emit(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, &group.message());
+        steps.push(Step::Route(group.first));
+    }
+    (frames, steps)
+}

@@ -1,0 +1,202 @@
+//! The blocking conversation with the kernel that all netlink families share.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use netlink_packet_core::NLM_F_DUMP_INTR;
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::frame::{Failure, Frame, Frames, Meaning};
+
+/// The kernel builds dumps in pieces of at most 32 KiB.
+const BUFFER: usize = 64 * 1024;
+/// What the default send buffer (212,992 bytes, of which overhead is taken) carries for certain.
+const COMFORTABLE: usize = 64 * 1024;
+/// A table that changes under every one of this many dumps is not going to hold still.
+const DUMP_ATTEMPTS: usize = 20;
+
+/// A netlink socket. Its namespace is that of the thread which made it, whatever the thread does later.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    inner: netlink_sys::Socket,
+    kernel: netlink_sys::SocketAddr,
+    buffer: Vec<u8>,
+}
+
+/// Why a conversation ended early.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The kernel refused a message.
+    Refused(Failure),
+    /// A system call failed.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Broken::Io(error)
+    }
+}
+
+impl Socket {
+    /// Only the `socket` call: what must happen inside a foreign namespace is kept as short as that.
+    pub(crate) fn bare(protocol: isize) -> io::Result<netlink_sys::Socket> {
+        netlink_sys::Socket::new(protocol)
+    }
+
+    pub(crate) fn prepare(inner: netlink_sys::Socket) -> io::Result<Socket> {
+        // Explanations in words, and errors that do not quote the whole message back.
+        inner.set_ext_ack(true)?;
+        inner.set_cap_ack(true)?;
+        Ok(Socket { inner, kernel: netlink_sys::SocketAddr::new(0, 0), buffer: Vec::new() })
+    }
+
+    pub(crate) fn strict(&self) -> io::Result<()> {
+        self.inner.set_netlink_get_strict_chk(true)
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        // SAFETY: `into_raw_fd` gives up ownership of a descriptor that is open, and nobody else has it.
+        unsafe { OwnedFd::from_raw_fd(self.inner.into_raw_fd()) }
+    }
+
+    /// Sends all frames at once and gathers the answers; `data` sees what is echoed. Returns every failure, in the order
+    /// of the frames: a batch is not atomic, later frames are carried out even when earlier ones failed.
+    pub(crate) fn batch(&mut self, frames: &mut Frames, data: impl FnMut(Frame<'_>)) -> io::Result<Vec<Failure>> {
+        self.exchange(frames, frames.len().saturating_sub(1), data)
+    }
+
+    /// Sends a netfilter transaction, which is atomic. Its closing message never answers, so the one before it must.
+    pub(crate) fn transaction(&mut self, frames: &mut Frames) -> io::Result<Vec<Failure>> {
+        self.exchange(frames, frames.len().saturating_sub(2), |_| {})
+    }
+
+    fn exchange(
+        &mut self,
+        frames: &mut Frames,
+        last: usize,
+        mut data: impl FnMut(Frame<'_>),
+    ) -> io::Result<Vec<Failure>> {
+        if frames.is_empty() {
+            return Ok(Vec::new());
+        }
+        frames.acknowledge(last);
+        self.send(frames.as_bytes())?;
+        let mut failures = Vec::new();
+        loop {
+            // The kernel has worked through the batch inside `send`: its answers are here, or never will be. Of a
+            // transaction that fails as a whole only the opening message is answered.
+            let length = match self.receive(libc::MSG_DONTWAIT) {
+                Err(_) if !failures.is_empty() => return Ok(failures),
+                other => other?,
+            };
+            for frame in Frame::walk(&self.buffer[..length.min(self.buffer.len())]) {
+                let Some(position) = frames.position(frame.sequence) else { continue };
+                match frame.meaning() {
+                    Meaning::Acknowledged if position == last => return Ok(failures),
+                    Meaning::Acknowledged | Meaning::Done => {}
+                    Meaning::Failed(failure) => {
+                        failures.push(failure);
+                        if position == last {
+                            return Ok(failures);
+                        }
+                    }
+                    Meaning::Data => data(frame),
+                }
+            }
+        }
+    }
+
+    /// Sends one request and hands over each message of the answer, of which a dump has many. A dump during which the
+    /// table changed is thrown away and asked for again.
+    pub(crate) fn query<T>(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        build: impl Fn(&mut Frames, u16, u16),
+        mut read: impl FnMut(Frame<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, Broken> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let mut frames = Frames::new();
+            build(&mut frames, kind, flags);
+            frames.acknowledge(0);
+            self.send(frames.as_bytes())?;
+            let mut found = Vec::new();
+            if self.collect(&frames, &mut found, &mut read)? {
+                return Ok(found);
+            }
+        }
+        Err(Broken::Io(io::Error::other("the kernel's table changed during every attempt to read it")))
+    }
+
+    /// True when the answer is complete and consistent.
+    fn collect<T>(
+        &mut self,
+        frames: &Frames,
+        found: &mut Vec<T>,
+        read: &mut impl FnMut(Frame<'_>) -> Option<T>,
+    ) -> Result<bool, Broken> {
+        let mut consistent = true;
+        loop {
+            let pending = self.receive(libc::MSG_PEEK)?;
+            if pending > self.buffer.len() {
+                self.buffer.resize(pending, 0);
+            }
+            let length = self.receive(0)?;
+            for frame in Frame::walk(&self.buffer[..length]) {
+                if frames.position(frame.sequence).is_none() {
+                    continue;
+                }
+                consistent &= frame.flags & NLM_F_DUMP_INTR == 0;
+                match frame.meaning() {
+                    Meaning::Acknowledged | Meaning::Done => return Ok(consistent),
+                    Meaning::Failed(failure) if failure.errno == Errno::EINTR => return Ok(false),
+                    Meaning::Failed(failure) => return Err(Broken::Refused(failure)),
+                    Meaning::Data => found.extend(read(frame)),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.make_room(bytes.len());
+        loop {
+            match self.inner.send_to(bytes, &self.kernel, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Raises both buffers beyond the system's limit, which CAP_NET_ADMIN may. A refusal shows in `send`.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        if bytes > COMFORTABLE {
+            let wanted = bytes.saturating_mul(4);
+            let _ = setsockopt(&self.inner, sockopt::SndBufForce, &wanted);
+            let _ = setsockopt(&self.inner, sockopt::RcvBufForce, &wanted);
+        }
+    }
+
+    /// The length of the next datagram, which can exceed the buffer; then it was cut.
+    pub(crate) fn receive(&mut self, flags: i32) -> io::Result<usize> {
+        if self.buffer.is_empty() {
+            self.buffer.resize(BUFFER, 0);
+        }
+        loop {
+            let mut window = &mut self.buffer[..];
+            match self.inner.recv(&mut window, flags | libc::MSG_TRUNC) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open as long as `self.inner` lives, which the borrow guarantees.
+        unsafe { BorrowedFd::borrow_raw(self.inner.as_raw_fd()) }
+    }
+}

@@ -1,0 +1,101 @@
+//! What a verb gets to see, and the two translations from kernel errors to CNI errors.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use pontoon_conf::{ContainerId, Error, IfName, Invocation, NetworkConfig, code};
+use pontoon_netlink::{Netns, NetnsError};
+
+use crate::{Key, State};
+
+/// Everything that a verb knows of its invocation.
+#[derive(Debug)]
+pub struct Context {
+    /// Who asks, and for which container.
+    pub invocation: Invocation,
+    /// The network configuration, with `prevResult` when there is one.
+    pub config: NetworkConfig,
+    /// Where runtime state lives.
+    pub state: State,
+    /// Where programs of the host are looked for.
+    pub search: Vec<PathBuf>,
+}
+
+impl Context {
+    /// The attachment that the verb is about.
+    ///
+    /// # Errors
+    /// Code 4 when the verb names none (GC, STATUS).
+    pub fn key(&self) -> Result<Key, Error> {
+        let (container, interface) = self.attachment()?;
+        Ok(Key {
+            network: self.config.name.to_string(),
+            container: container.to_string(),
+            interface: interface.to_string(),
+        })
+    }
+
+    /// Container id and interface name.
+    ///
+    /// # Errors
+    /// Code 4 when the verb names none (GC, STATUS).
+    pub fn attachment(&self) -> Result<(&ContainerId, &IfName), Error> {
+        self.invocation.attachment()
+    }
+
+    /// The container's network namespace; the verb cannot go on without it.
+    ///
+    /// # Errors
+    /// Code 4 when `CNI_NETNS` is missing or names no network namespace.
+    pub fn netns(&self) -> Result<Netns, Error> {
+        let path = self.invocation.netns.as_deref().ok_or_else(|| {
+            Error::new(code::INVALID_ENVIRONMENT, "required env variables [CNI_NETNS] missing")
+        })?;
+        Netns::open(Path::new(path)).map_err(|error| netns_error(&error))
+    }
+
+    /// The container's network namespace, if it is still there: DEL goes on without it.
+    #[must_use]
+    pub fn netns_if_alive(&self) -> Option<Netns> {
+        Netns::open(Path::new(self.invocation.netns.as_deref()?)).ok()
+    }
+
+    /// A verb on the namespace that the plugin itself runs in would change the host's own
+    /// interfaces: refused before anything is touched. A path that is no namespace is left to the
+    /// verb, because DEL must go on without one and IPAM never enters it.
+    pub(crate) fn refuse_own_namespace(&self) -> Result<(), Error> {
+        if self.invocation.netns_override {
+            return Ok(());
+        }
+        let Some(netns) = self.netns_if_alive() else { return Ok(()) };
+        let own = Netns::current().map_err(|error| netns_error(&error))?;
+        if !netns.same_as(&own) {
+            return Ok(());
+        }
+        Err(Error::new(
+            code::INVALID_NETNS,
+            format!(
+                "CNI_NETNS {} is the network namespace that the plugin itself runs in",
+                self.invocation.netns.as_deref().unwrap_or_default()
+            ),
+        )
+        .with_details(
+            "a container needs a network namespace of its own; set CNI_NETNS_OVERRIDE=1 only if \
+             the host's own interfaces may be changed",
+        ))
+    }
+}
+
+/// A namespace that cannot be used, as the runtime should see it.
+#[must_use]
+pub fn netns_error(error: &NetnsError) -> Error {
+    Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}")).with_details(
+        "give the path of a network namespace, such as /run/netns/NAME or /proc/PID/ns/net",
+    )
+}
+
+/// A kernel refusal, as the runtime should see it. `action` names the object.
+#[must_use]
+pub fn kernel_error(action: &str, error: &impl Display) -> Error {
+    Error::new(code::KERNEL, action.to_owned()).with_details(error.to_string())
+}

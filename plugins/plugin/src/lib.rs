@@ -1,0 +1,37 @@
+//! What every plugin shares: from invocation to verb to one JSON document or one error.
+//!
+//! A plugin is a type that implements [`Plugin`]; [`main`] reads the environment and standard
+//! input, builds a [`Context`], calls the verb and prints what the specification asks for. Nothing
+//! else in the workspace reads the environment of a plugin or writes its standard output.
+//!
+//! Beside that, five tools that a verb needs to keep its promises:
+//!
+//! - [`Undo`]: the steps an ADD has done, reverted in reverse order when a later step fails.
+//!   [`fault::point`] lets tests fail, or kill, the process after each of them.
+//! - [`State`]: where runtime state lives, and one record per attachment and plugin in it. A record
+//!   is written before the first kernel change and removed after the last, so a plugin killed in
+//!   between leaves a record for DEL and GC to find. `rmdir` tells the last attachment of a network
+//!   from the others without listing them.
+//! - [`Lock`]: `flock` on a file per network.
+//! - [`delegate`]: running somebody else's IPAM plugin by the specification's rules.
+//!
+//! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
+//!
+//! This crate knows no interface, no rule and no address: that is `netlink`, `netfilter`, `ipam`.
+
+mod context;
+pub mod delegate;
+pub mod fault;
+mod lock;
+pub mod rules;
+mod run;
+mod sandbox;
+mod state;
+mod undo;
+
+pub use context::{Context, kernel_error, netns_error};
+pub use lock::Lock;
+pub use run::{Plugin, main};
+pub use sandbox::Sandbox;
+pub use state::{Key, Records, State};
+pub use undo::Undo;

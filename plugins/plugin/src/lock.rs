@@ -1,0 +1,103 @@
+//! `flock` on a file that goes away with its last holder.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A held lock. Dropping it releases it.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Waits for exclusive possession of the lock file, which is created when it is missing.
+    ///
+    /// # Errors
+    /// When the file or its directory cannot be made, or locking is not possible there.
+    pub fn exclusive(path: &Path) -> io::Result<Self> {
+        Self::take(path, File::lock)
+    }
+
+    /// Waits until nobody holds the lock exclusively.
+    ///
+    /// # Errors
+    /// As [`Lock::exclusive`].
+    pub fn shared(path: &Path) -> io::Result<Self> {
+        Self::take(path, File::lock_shared)
+    }
+
+    /// Removes the file and releases the lock. Only for an exclusive holder: whoever waits for the
+    /// removed file sees that the path no longer leads to it, and starts again.
+    pub fn remove(self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    fn take(path: &Path, lock: fn(&File) -> io::Result<()>) -> io::Result<Self> {
+        loop {
+            let file = match open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if let Some(parent) = path.parent() {
+                        std::fs::create_dir_all(parent)?;
+                    }
+                    match open(path) {
+                        // The directory went away again under a concurrent clean-up.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        other => other?,
+                    }
+                }
+                other => other?,
+            };
+            lock(&file)?;
+            let held = file.metadata()?;
+            match std::fs::metadata(path) {
+                Ok(seen) if (seen.dev(), seen.ino()) == (held.dev(), held.ino()) => {
+                    return Ok(Self { file, path: path.to_owned() });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_even_when_the_file_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/lock");
+        let inside = AtomicUsize::new(0);
+        let turns = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let (path, inside, turns) = (&path, &inside, &turns);
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        let lock = Lock::exclusive(path).unwrap();
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        turns.fetch_add(1, Ordering::SeqCst);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        if number % 2 == 0 { lock.remove() } else { drop(lock) }
+                    }
+                });
+            }
+        });
+        assert_eq!(turns.load(Ordering::SeqCst), 800);
+    }
+}

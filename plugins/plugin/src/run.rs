@@ -1,0 +1,146 @@
+//! The outermost layer: environment and standard input in, one JSON document out.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use pontoon_conf::{
+    Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner, code,
+};
+
+use crate::{Context, State};
+
+/// A CNI plugin: one method a verb. The methods get validated values and return values; reading
+/// and printing is [`main`]'s business.
+pub trait Plugin {
+    /// The name under which runtimes find the binary.
+    const NAME: &'static str;
+
+    /// Versions of the specification that the plugin speaks.
+    const VERSIONS: &'static [Version] = &Version::ALL;
+
+    /// Creates the attachment.
+    ///
+    /// # Errors
+    /// Whatever failed; nothing of the attachment is left then.
+    fn add(&self, context: &Context) -> Result<Attached, Error>;
+
+    /// Removes the attachment; succeeds when there is none.
+    ///
+    /// # Errors
+    /// Only what a second DEL could mend.
+    fn del(&self, context: &Context) -> Result<(), Error>;
+
+    /// Compares the attachment with what ADD made.
+    ///
+    /// # Errors
+    /// The first difference, by name.
+    fn check(&self, context: &Context) -> Result<(), Error>;
+
+    /// Says whether an ADD could succeed now.
+    ///
+    /// # Errors
+    /// Code 50 or 51 with the reason.
+    fn status(&self, _context: &Context) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Removes what belongs to attachments of the network that are not valid any more.
+    ///
+    /// # Errors
+    /// What could not be removed; the rest is gone.
+    fn gc(&self, _context: &Context) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Runs a plugin as a process: the whole of a plugin's `main`.
+pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
+    let invocation = match Invocation::from_environment(variable) {
+        Ok(Some(invocation)) => invocation,
+        Ok(None) => {
+            let text = banner(P::NAME, env!("CARGO_PKG_VERSION"));
+            let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(&error, None),
+    };
+    let mut input = Vec::new();
+    if let Err(error) = std::io::stdin().lock().read_to_end(&mut input) {
+        return fail(
+            &Error::new(code::IO, "cannot read the network configuration from standard input")
+                .with_details(error.to_string()),
+            None,
+        );
+    }
+    if invocation.verb == Verb::Version {
+        return print(&VersionInfo::answer(&input, P::VERSIONS).to_json());
+    }
+    let config = match NetworkConfig::parse_supporting(&input, invocation.verb, P::VERSIONS) {
+        Ok(config) => config,
+        Err(error) => return fail(&error, NetworkConfig::peek_version(&input)),
+    };
+    if let Some(problem) = &config.prev_result_problem {
+        let _ = writeln!(std::io::stderr(), "{}: going on without prevResult: {problem}", P::NAME);
+    }
+    let version = config.version;
+    match run(plugin, invocation, config) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(text)) => print(&text),
+        Err(error) => fail(&error, Some(version)),
+    }
+}
+
+fn run<P: Plugin>(
+    plugin: &P,
+    invocation: Invocation,
+    config: NetworkConfig,
+) -> Result<Option<String>, Error> {
+    let context = Context { invocation, config, state: State::locate()?, search: search() };
+    context.refuse_own_namespace()?;
+    match context.invocation.verb {
+        Verb::Add => {
+            let attached = plugin.add(&context)?;
+            let text = attached.to_json(context.config.version);
+            if text.is_err() {
+                // The result cannot be told in the asked version: the runtime will see a failed
+                // ADD, so nothing may stay. DEL converges and its own trouble is secondary here.
+                let _ = plugin.del(&context);
+            }
+            text.map(Some)
+        }
+        Verb::Del => plugin.del(&context).map(|()| None),
+        Verb::Check => plugin.check(&context).map(|()| None),
+        Verb::Status => plugin.status(&context).map(|()| None),
+        Verb::Gc => plugin.gc(&context).map(|()| None),
+        Verb::Version => Ok(None),
+    }
+}
+
+/// The one place of a plugin that reads the environment.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// `PATH`, and where administration programs lie when a runtime was started without them in it.
+fn search() -> Vec<PathBuf> {
+    let path = variable("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    dirs.extend(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    dirs
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let done = out
+        .write_all(text.as_bytes())
+        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
+        .and_then(|()| out.flush());
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Specification section "Error": the object goes to standard output, exit code 1.
+fn fail(error: &Error, version: Option<Version>) -> ExitCode {
+    print(&error.to_json(version));
+    ExitCode::FAILURE
+}

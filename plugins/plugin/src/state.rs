@@ -1,0 +1,322 @@
+//! Runtime state: one small file per attachment and plugin.
+//!
+//! ```text
+//! /run/pontoon/                     of the initial network namespace
+//! /run/pontoon/netns-COOKIE/        of any other that plugins run in
+//!     PLUGIN/NETWORK/CONTAINER:IFNAME   the plugin's record of an attachment
+//!     network/NETWORK                   what was made for the network as a whole
+//!     lock/NETWORK, lock/.host          flock files, there while somebody needs them
+//! ```
+//!
+//! It lies on a file system that dies with the boot, as namespaces and rules do.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pontoon_conf::{Error, code};
+use pontoon_netlink::Netns;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::Lock;
+
+const ROOT: &str = "/run/pontoon";
+
+/// The state directory of the network namespace that the plugin runs in.
+#[derive(Debug, Clone)]
+pub struct State {
+    dir: PathBuf,
+}
+
+/// An attachment: network, container and interface name together are its key everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Network name.
+    pub network: String,
+    /// Container id.
+    pub container: String,
+    /// Interface name in the container.
+    pub interface: String,
+}
+
+/// The records of one plugin.
+#[derive(Debug, Clone)]
+pub struct Records {
+    dir: PathBuf,
+}
+
+impl State {
+    /// Finds the state directory. Two hosts on one machine (network namespaces that plugins run
+    /// in) never share one: the kernel gives every namespace a cookie that is not used twice
+    /// before the next boot (`SO_NETNS_COOKIE`, socket(7)).
+    ///
+    /// # Errors
+    /// Code 100 when the kernel does not tell the cookie (before Linux 5.14).
+    pub fn locate() -> Result<Self, Error> {
+        let cookie = Netns::cookie().map_err(|error| {
+            Error::new(code::KERNEL, "cannot tell the host's network namespace from others")
+                .with_details(format!("{error}; SO_NETNS_COOKIE needs Linux 5.14 or newer"))
+        })?;
+        let root = Path::new(ROOT);
+        Ok(Self {
+            dir: if cookie == 1 { root.to_owned() } else { root.join(format!("netns-{cookie}")) },
+        })
+    }
+
+    /// State in a directory of the caller's choice.
+    #[must_use]
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The records of one plugin.
+    #[must_use]
+    pub fn records(&self, plugin: &str) -> Records {
+        Records { dir: self.dir.join(plugin) }
+    }
+
+    fn network_path(&self, network: &str) -> PathBuf {
+        self.dir.join("network").join(network)
+    }
+
+    /// Writes what was made for a network as a whole.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn write_network<T: Serialize>(&self, network: &str, record: &T) -> Result<(), Error> {
+        write(&self.dir.join("network"), network, record)
+    }
+
+    /// Reads what was made for a network as a whole.
+    #[must_use]
+    pub fn read_network<T: DeserializeOwned>(&self, network: &str) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.network_path(network)).ok()?).ok()
+    }
+
+    /// Forgets a network.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn remove_network(&self, network: &str) -> Result<(), Error> {
+        let path = self.network_path(network);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::new(code::IO, format!("cannot remove {}", path.display()))
+                    .with_details(error.to_string()))
+            }
+            _ => {
+                let _ = fs::remove_dir(self.dir.join("network"));
+                Ok(())
+            }
+        }
+    }
+
+    /// Where the lock of a network lies.
+    #[must_use]
+    pub fn network_lock(&self, network: &str) -> PathBuf {
+        self.dir.join("lock").join(network)
+    }
+
+    /// Where the lock of what all networks share lies. No network name begins with a dot.
+    #[must_use]
+    pub fn host_lock(&self) -> PathBuf {
+        self.dir.join("lock/.host")
+    }
+
+    /// Takes a lock, with the error that the runtime should see.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn lock(
+        &self,
+        path: &Path,
+        take: fn(&Path) -> io::Result<Lock>,
+    ) -> Result<Lock, Error> {
+        take(path).map_err(|error| {
+            Error::new(code::IO, format!("cannot lock {}", path.display()))
+                .with_details(error.to_string())
+        })
+    }
+
+    /// Removes directories that the last attachment of the host left empty.
+    pub fn prune(&self) {
+        for dir in [self.dir.join("lock"), self.dir.clone()] {
+            if fs::remove_dir(dir).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+impl Key {
+    fn file_name(&self) -> String {
+        format!("{}:{}", self.container, self.interface)
+    }
+}
+
+impl Records {
+    fn path(&self, key: &Key) -> PathBuf {
+        self.dir.join(&key.network).join(key.file_name())
+    }
+
+    /// Writes the record of an attachment, replacing an older one. It is complete or absent: the
+    /// text is written under another name first.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn write<T: Serialize>(&self, key: &Key, record: &T) -> Result<(), Error> {
+        write(&self.dir.join(&key.network), &key.file_name(), record)
+    }
+
+    /// Reads the record of an attachment. `None` when there is none, or none that can be read:
+    /// both mean that the kernel has to be asked instead.
+    #[must_use]
+    pub fn read<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.path(key)).ok()?).ok()
+    }
+
+    /// Removes the record of an attachment. True when it was the last one of its network.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn remove(&self, key: &Key) -> Result<bool, Error> {
+        let path = self.path(key);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::new(code::IO, format!("cannot remove {}", path.display()))
+                    .with_details(error.to_string()));
+            }
+            _ => {}
+        }
+        // Fails when others are still there, and never lists them.
+        let last = match fs::remove_dir(self.dir.join(&key.network)) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if last {
+            let _ = fs::remove_dir(&self.dir);
+        }
+        Ok(last)
+    }
+
+    /// Whether the network has attachments.
+    #[must_use]
+    pub fn has_network(&self, network: &str) -> bool {
+        self.dir.join(network).exists()
+    }
+
+    /// Whether any network has attachments.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.dir.exists()
+    }
+
+    /// The attachments of a network: for GC, never on the way of ADD and DEL.
+    #[must_use]
+    pub fn attachments(&self, network: &str) -> Vec<Key> {
+        let Ok(entries) = fs::read_dir(self.dir.join(network)) else { return Vec::new() };
+        entries
+            .filter_map(|entry| {
+                let name = entry.ok()?.file_name().into_string().ok()?;
+                let (container, interface) = name.split_once(':')?;
+                if container.is_empty() {
+                    return None;
+                }
+                Some(Key {
+                    network: network.to_owned(),
+                    container: container.to_owned(),
+                    interface: interface.to_owned(),
+                })
+            })
+            .collect()
+    }
+
+    /// Removes drafts of writers that were killed: for GC.
+    pub fn remove_drafts(&self, network: &str) {
+        let Ok(entries) = fs::read_dir(self.dir.join(network)) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(':')) else { continue };
+            if !Path::new("/proc").join(pid).exists() {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// Writes a file of a directory that may have to be made: complete or not at all.
+fn write<T: Serialize>(dir: &Path, name: &str, record: &T) -> Result<(), Error> {
+    let path = dir.join(name);
+    let fail = |error: io::Error| {
+        Error::new(code::IO, format!("cannot write {}", path.display()))
+            .with_details(error.to_string())
+    };
+    let text = serde_json::to_vec(record).map_err(|error| fail(error.into()))?;
+    // Neither a container id nor a network name begins with a colon.
+    let draft = dir.join(format!(":{}", std::process::id()));
+    loop {
+        match fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &path)) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The first record here, or the last one went just now.
+                fs::create_dir_all(dir).map_err(fail)?;
+            }
+            Err(error) => {
+                let _ = fs::remove_file(&draft);
+                return Err(fail(error));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(container: &str) -> Key {
+        Key { network: "net".into(), container: container.into(), interface: "eth0".into() }
+    }
+
+    #[test]
+    fn the_last_attachment_is_known_without_listing() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = State::at(dir.path()).records("bridge");
+        records.write(&key("a"), &1).unwrap();
+        records.write(&key("b"), &2).unwrap();
+        assert_eq!(records.read::<u32>(&key("b")), Some(2));
+        assert_eq!(records.attachments("net").len(), 2);
+        assert!(!records.remove(&key("a")).unwrap());
+        assert!(records.remove(&key("b")).unwrap());
+        assert!(records.remove(&key("b")).unwrap(), "again is the same");
+        assert!(!records.any());
+    }
+
+    #[test]
+    fn a_torn_record_reads_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = State::at(dir.path()).records("bridge");
+        records.write(&key("a"), &7).unwrap();
+        fs::write(dir.path().join("bridge/net/a:eth0"), b"{").unwrap();
+        assert_eq!(records.read::<u32>(&key("a")), None);
+    }
+
+    #[test]
+    fn drafts_of_the_dead_are_removed_and_never_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = State::at(dir.path()).records("bridge");
+        records.write(&key("a"), &7).unwrap();
+        // Above the largest pid that Linux hands out (2^22).
+        let draft = dir.path().join("bridge/net/:4194999");
+        fs::write(&draft, b"x").unwrap();
+        assert_eq!(records.attachments("net").len(), 1);
+        records.remove_drafts("net");
+        assert!(!draft.exists());
+    }
+}

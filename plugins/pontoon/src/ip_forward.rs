@@ -1,0 +1,122 @@
+//! `pontoon ip-forward`: reads the settings, tells what they mean, mends them on request.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use pontoon_netlink::{RouteSocket, sysctl};
+use serde::Serialize;
+
+use crate::findings::{Bridge, Facts, Setting, Verdict, judge};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    facts: &'a Facts,
+    #[serde(flatten)]
+    verdict: &'a Verdict,
+    fixed: &'a [String],
+}
+
+/// Exit code 0: containers can reach the outside as far as forwarding goes; 1: they cannot.
+pub(crate) fn run(fix: bool, json: bool) -> ExitCode {
+    match report(fix, json) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("pontoon: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(fix: bool, json: bool) -> Result<bool, String> {
+    let mut facts = gather()?;
+    let mut verdict = judge(&facts);
+    let mut fixed = Vec::new();
+    if fix && !verdict.mend.is_empty() {
+        for path in std::mem::take(&mut verdict.mend) {
+            sysctl::write_if_different(&path, "1").map_err(|error| {
+                format!("cannot set /proc/sys/{path} to 1: {error}\nhint: run as root, on the host")
+            })?;
+            fixed.push(path);
+        }
+        facts = gather()?;
+        verdict = judge(&facts);
+    }
+    let text = if json {
+        let report = Report { facts: &facts, verdict: &verdict, fixed: &fixed };
+        serde_json::to_string_pretty(&report).map_err(|error| error.to_string())? + "\n"
+    } else {
+        table(&facts, &verdict, &fixed)
+    };
+    let written = std::io::stdout().lock().write_all(text.as_bytes());
+    written.map_err(|error| format!("cannot write to standard output: {error}"))?;
+    Ok(verdict.ok)
+}
+
+fn gather() -> Result<Facts, String> {
+    let mut host = RouteSocket::open().map_err(|error| format!("cannot open a route socket: {error}"))?;
+    let links = host
+        .links_of_kind("bridge")
+        .map_err(|error| format!("cannot list the host's bridges: {error}"))?;
+    let mut bridges = Vec::new();
+    for link in links {
+        let ours = link.alias.as_deref().is_some_and(|alias| alias.starts_with("pontoon "));
+        if !ours {
+            continue;
+        }
+        let addresses = host
+            .addresses(link.index)
+            .map_err(|error| format!("cannot list the addresses of {}: {error}", link.name))?;
+        bridges.push(Bridge {
+            up: link.up,
+            addresses: addresses
+                .iter()
+                .filter(|address| !matches!(address.cidr.ip(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local()))
+                .map(|address| address.cidr.to_string())
+                .collect(),
+            ipv4_forward: read(&format!("net/ipv4/conf/{}/forwarding", link.name)),
+            ipv6_forward: read(&format!("net/ipv6/conf/{}/forwarding", link.name)),
+            name: link.name,
+        });
+    }
+    Ok(Facts {
+        ipv4_forward: read("net/ipv4/ip_forward"),
+        ipv6_forward: read("net/ipv6/conf/all/forwarding"),
+        bridges,
+    })
+}
+
+fn read(path: &str) -> Setting {
+    Setting::from_text(sysctl::read(path).ok().as_deref())
+}
+
+fn table(facts: &Facts, verdict: &Verdict, fixed: &[String]) -> String {
+    let mut rows = vec![
+        ("net.ipv4.ip_forward".to_owned(), facts.ipv4_forward.as_str().to_owned()),
+        ("net.ipv6.conf.all.forwarding".to_owned(), facts.ipv6_forward.as_str().to_owned()),
+    ];
+    for bridge in &facts.bridges {
+        let state = if bridge.up { "" } else { " (down)" };
+        let settings = format!(
+            "ipv4 {}, ipv6 {}, {}{state}",
+            bridge.ipv4_forward.as_str(),
+            bridge.ipv6_forward.as_str(),
+            if bridge.addresses.is_empty() { "no address".to_owned() } else { bridge.addresses.join(" ") }
+        );
+        rows.push((format!("bridge {}", bridge.name), settings));
+    }
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for (name, value) in rows {
+        text.push_str(&format!("{name:width$}  {value}\n"));
+    }
+    for path in fixed {
+        text.push_str(&format!("set {} to 1\n", path.replace('/', ".")));
+    }
+    text.push_str(&format!("{}\n", verdict.summary));
+    if !verdict.mend.is_empty() {
+        text.push_str("hint: pontoon ip-forward --fix\n");
+    }
+    text
+}

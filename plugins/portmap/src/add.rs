@@ -1,0 +1,239 @@
+//! ADD: ports are reserved, then the rules made, then flows cut that know better.
+
+use pontoon_conf::{Attached, Error, code};
+use pontoon_netfilter::{BackendKind, Published, Ruleset};
+use pontoon_netlink::{
+    Link, LinkChange, RouteSocket, sysctl,
+};
+use pontoon_netlink::conntrack::Conntrack;
+use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, rules};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::reserve::{Refusal, Reservations};
+use crate::{del, plan};
+
+/// What DEL, CHECK and GC need to know of an attachment beside its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) backend: BackendKind,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) published: Published,
+}
+
+/// A step that has been done.
+#[derive(Debug)]
+enum Step {
+    /// From here on, removing the attachment undoes everything.
+    Record(Box<Record>),
+    Hairpin(u32),
+    RouteLocalnet(String),
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    let previous = context.config.prev_result.as_ref();
+    let published = plan::published(&key, &config, previous)?;
+    let previous = previous.cloned().unwrap_or_default();
+    let Some(published) = published else { return Ok(previous) };
+    let backend = rules::select(context, config.backend.as_deref())?;
+    let record = Record { backend, sandbox: Sandbox::of(context), published };
+    let mut undo = Undo::default();
+    match publish(context, &key, &record, &previous, &mut undo) {
+        Ok(()) => {
+            undo.commit();
+            Ok(previous)
+        }
+        Err(error) => Err(undo.unwind(error, |step| revert(context, &key, step))),
+    }
+}
+
+fn publish(
+    context: &Context,
+    key: &Key,
+    record: &Record,
+    previous: &Attached,
+    undo: &mut Undo<Step>,
+) -> Result<(), Error> {
+    let records = context.state.records("portmap");
+    if let Some(stale) = records.read::<Record>(key) {
+        // An earlier ADD of this very attachment was killed, and its DEL never came.
+        del::remove(context, key, &stale)?;
+    }
+    let mut host =
+        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let ruleset = Ruleset { published: Some(record.published.clone()), ..Ruleset::default() };
+    let sockets = {
+        // Nobody removes what all networks share while this network comes to need it.
+        let _host = context.state.lock(&context.state.host_lock(), Lock::shared)?;
+        let _ports = context.state.lock(&del::ports_lock(context), Lock::exclusive)?;
+        reserve(context, key, &record.published)?;
+        undo.push(Step::Record(Box::new(record.clone())));
+        fault::point("portmap.reserved")?;
+        records.write(key, record)?;
+        fault::point("portmap.recorded")?;
+        let mut backend = rules::open(context, record.backend)?;
+        backend.apply(&ruleset).map_err(|error| rules::error(&error))?;
+        backend.into_sockets()
+    };
+    fault::point("portmap.published")?;
+    if record.published.snat {
+        open_loopback(&mut host, previous, &record.published, undo)?;
+    }
+    fault::point("portmap.hairpin")?;
+    cut_stale_flows(&record.published)?;
+    fault::point("portmap.cut")?;
+    rules::linger(sockets);
+    Ok(())
+}
+
+/// Reserves the ports. A port whose owner's namespace is gone is taken over: its DEL, should it
+/// still come, finds nothing that carries its tag.
+fn reserve(context: &Context, key: &Key, published: &Published) -> Result<(), Error> {
+    let ports = Reservations::at(context.state.dir());
+    let records = context.state.records("portmap");
+    loop {
+        let refusal = match ports.take(published) {
+            Ok(()) => return Ok(()),
+            Err(refusal) => refusal,
+        };
+        let error = match refusal {
+            Refusal::Io(path, error) => {
+                Error::new(code::IO, format!("cannot reserve a port at {}", path.display()))
+                    .with_details(error.to_string())
+            }
+            Refusal::Taken(port, owner) => {
+                let record: Option<Record> = records.read(&owner);
+                match record {
+                    Some(record) if record.sandbox.is_gone() && owner != *key => {
+                        del::remove_locked(context, &owner, &record)?;
+                        continue;
+                    }
+                    // Killed between reservation and record: it never published anything.
+                    None => {
+                        let mut stale = published.clone();
+                        stale.owner = plan::owner(&owner);
+                        stale.ports = vec![port];
+                        ports.give_back(&stale).map_err(|error| {
+                            Error::new(code::IO, "cannot take over a port reservation")
+                                .with_details(error.to_string())
+                        })?;
+                        continue;
+                    }
+                    Some(record) => Error::new(
+                        code::PORT_TAKEN,
+                        format!(
+                            "host port {}/{} is already published by container {} ({} of network {})",
+                            port.host_port,
+                            port.protocol,
+                            owner.container,
+                            owner.interface,
+                            owner.network
+                        ),
+                    )
+                    .with_details(format!(
+                        "its namespace {} is alive; DEL that attachment first, or choose another host port",
+                        record.sandbox.path
+                    )),
+                }
+            }
+        };
+        // What this call has reserved so far goes back; others' reservations carry other names.
+        let _ = ports.give_back(published);
+        return Err(error);
+    }
+}
+
+/// Lets the host's own 127.0.0.1 and the container itself reach the port: the bridge may route
+/// loopback addresses (from the host only, the rules see to that), and its port may send a frame
+/// back to where it came from, which is the container's way to itself when bridged packets pass
+/// netfilter.
+fn open_loopback(
+    host: &mut RouteSocket,
+    previous: &Attached,
+    published: &Published,
+    undo: &mut Undo<Step>,
+) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot look up the container's link on the host", &error);
+    let mut port: Option<Link> = None;
+    for interface in previous.interfaces.iter().filter(|interface| interface.sandbox.as_deref().is_none_or(str::is_empty)) {
+        let link = host.link_by_name(&interface.name).map_err(failed)?;
+        if let Some(link) = link
+            && link.kind.as_deref() == Some("veth")
+            && link.master.is_some()
+        {
+            port = Some(link);
+            break;
+        }
+    }
+    let gateway = match (&port, &published.v4) {
+        (Some(link), _) => link.master,
+        (None, Some(v4)) => host.route_to(v4.ip()).map_err(failed)?.and_then(|route| route.interface),
+        (None, None) => None,
+    };
+    let Some(gateway) = gateway else { return Ok(()) };
+    let Some(gateway) = host.link_by_index(gateway).map_err(failed)? else { return Ok(()) };
+    if published.v4.is_some() {
+        let path = format!("net/ipv4/conf/{}/route_localnet", gateway.name);
+        let changed = sysctl::write_if_different(&path, "1").map_err(|error| {
+            Error::new(code::KERNEL, format!("cannot let 127.0.0.1 reach containers on {}", gateway.name))
+                .with_details(format!("/proc/sys/{path}: {error}; set \"snat\": false to do without"))
+        })?;
+        if changed {
+            undo.push(Step::RouteLocalnet(path));
+        }
+    }
+    if let Some(link) = port
+        && !gateway.promisc
+        && link.port.is_some_and(|flags| !flags.hairpin)
+    {
+        let change = LinkChange { hairpin: Some(true), ..LinkChange::default() };
+        host.set_link(link.index, &change)
+            .map_err(|error| kernel_error(&format!("cannot set hairpin mode of {}", link.name), &error))?;
+        undo.push(Step::Hairpin(link.index));
+    }
+    Ok(())
+}
+
+/// Flows that began before the port was published go on to where they went then; a client that
+/// keeps sending would never reach the container.
+fn cut_stale_flows(published: &Published) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot cut flows that are older than the published ports", &error);
+    let mut conntrack = Conntrack::open().map_err(failed)?;
+    for address in [published.v4, published.v6].into_iter().flatten() {
+        let ports: Vec<_> = published
+            .ports
+            .iter()
+            .filter(|port| port.host_ip.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4()))
+            .map(|port| {
+                (port.protocol.number(), port.host_port, port.host_ip.filter(|ip| !ip.is_unspecified()))
+            })
+            .collect();
+        conntrack.cut_stale(&ports, address.is_ipv4(), Some(address.ip())).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
+    match step {
+        Step::Record(record) => del::remove(context, key, &record),
+        Step::Hairpin(index) => {
+            let mut host = RouteSocket::open()
+                .map_err(|error| kernel_error("cannot open a route socket", &error))?;
+            let change = LinkChange { hairpin: Some(false), ..LinkChange::default() };
+            host.set_link(index, &change)
+                .map_err(|error| kernel_error("cannot restore hairpin mode", &error))
+        }
+        Step::RouteLocalnet(path) => {
+            // Other containers of the bridge may need it by now.
+            if context.state.records("portmap").any() {
+                return Ok(());
+            }
+            sysctl::write_if_different(&path, "0").map(drop).map_err(|error| {
+                Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
+                    .with_details(error.to_string())
+            })
+        }
+    }
+}

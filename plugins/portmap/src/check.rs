@@ -1,0 +1,57 @@
+//! CHECK and STATUS.
+
+use pontoon_conf::{Error, code};
+use pontoon_netfilter::Ruleset;
+use pontoon_plugin::{Context, rules};
+
+use crate::add::Record;
+use crate::config::Config;
+use crate::plan;
+use crate::reserve::Reservations;
+
+pub(crate) fn check(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    if context.config.prev_result.is_none() {
+        return Err(Error::new(code::INVALID_CONFIG, "Required prevResult missing"));
+    }
+    let Some(published) = plan::published(&key, &config, context.config.prev_result.as_ref())?
+    else {
+        return Ok(());
+    };
+    let record: Option<Record> = context.state.records("portmap").read(&key);
+    let backend = match record {
+        Some(record) => record.backend,
+        None => rules::select(context, config.backend.as_deref())?,
+    };
+    let mut backend = rules::open(context, backend)?;
+    let ruleset = Ruleset { published: Some(published.clone()), ..Ruleset::default() };
+    let differences = backend.verify(&ruleset).map_err(|error| rules::error(&error));
+    rules::linger(backend.into_sockets());
+    let mut differences = differences?;
+    for port in Reservations::at(context.state.dir()).missing(&published) {
+        differences.push(format!(
+            "host port {}/{} is not reserved for this container",
+            port.host_port, port.protocol
+        ));
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        code::CHECK_FAILED,
+        format!("published ports of container {}: {}", key.container, differences[0]),
+    )
+    .with_details(format!("{}; an ADD of the container makes them again", differences.join("; "))))
+}
+
+pub(crate) fn status(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    rules::select(context, config.backend.as_deref())
+        .and_then(|kind| rules::open(context, kind))
+        .map(|backend| rules::linger(backend.into_sockets()))
+        .map_err(|error| {
+            Error::new(code::NOT_AVAILABLE, format!("no published ports: {}", error.msg))
+                .with_details(error.details)
+        })
+}

@@ -1,0 +1,244 @@
+//! The keys of the plugin, and the capability `portMappings`.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use pontoon_conf::{Error, code};
+use pontoon_netfilter::{Mark, Port, Protocol};
+use pontoon_plugin::Context;
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keys {
+    backend: Option<String>,
+    snat: Option<bool>,
+    masq_all: bool,
+    mark_masq_bit: Option<i64>,
+    external_set_mark_chain: Option<String>,
+    #[serde(rename = "conditionsV4")]
+    conditions_v4: Option<Vec<String>>,
+    #[serde(rename = "conditionsV6")]
+    conditions_v6: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Runtime {
+    port_mappings: Vec<Mapping>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Mapping {
+    host_port: i64,
+    container_port: i64,
+    protocol: String,
+    #[serde(rename = "hostIP")]
+    host_ip: String,
+    range: i64,
+}
+
+/// The keys as they are meant.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) backend: Option<String>,
+    pub(crate) snat: bool,
+    pub(crate) masquerade_all: bool,
+    pub(crate) mark: Mark,
+    pub(crate) conditions_v4: Vec<String>,
+    pub(crate) conditions_v6: Vec<String>,
+    /// Ranges expanded, in the order given, without repetitions.
+    pub(crate) ports: Vec<Port>,
+}
+
+impl Config {
+    pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
+        let keys: Keys = context.config.keys()?;
+        let runtime: Runtime = context.config.runtime()?;
+        let backend = keys.backend.filter(|backend| !backend.is_empty());
+        if let Some(other) = backend.as_deref()
+            && !matches!(other, "iptables" | "nftables")
+        {
+            return Err(Error::new(
+                code::UNSUPPORTED_FIELD,
+                format!("key \"backend\" cannot be \"{}\"", clip(other)),
+            )
+            .with_details("it takes iptables or nftables"));
+        }
+        let external = keys.external_set_mark_chain.filter(|chain| !chain.is_empty());
+        let mark = match (external, keys.mark_masq_bit) {
+            (Some(_), Some(_)) => {
+                return Err(invalid("Cannot specify externalSetMarkChain and markMasqBit"));
+            }
+            (Some(chain), None) => Mark::Chain(chain),
+            (None, bit) => Mark::Bit(mark_bit(bit.unwrap_or(13))?),
+        };
+        Ok(Self {
+            backend,
+            snat: keys.snat.unwrap_or(true),
+            masquerade_all: keys.masq_all,
+            mark,
+            conditions_v4: keys.conditions_v4.unwrap_or_default(),
+            conditions_v6: keys.conditions_v6.unwrap_or_default(),
+            ports: ports(&runtime.port_mappings)?,
+        })
+    }
+}
+
+fn invalid(msg: impl Into<String>) -> Error {
+    Error::new(code::INVALID_CONFIG, msg)
+}
+
+/// Hostile values are shown, but not at any length.
+fn clip(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+fn mark_bit(bit: i64) -> Result<u8, Error> {
+    u8::try_from(bit)
+        .ok()
+        .filter(|bit| *bit <= 31)
+        .ok_or_else(|| invalid("MasqMarkBit must be between 0 and 31"))
+}
+
+fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, Error> {
+    let mut ports: Vec<Port> = Vec::with_capacity(mappings.len());
+    let mut seen = HashMap::new();
+    for mapping in mappings {
+        let count = if mapping.range == 0 { 1 } else { mapping.range };
+        let host = port("host", mapping.host_port, count)?;
+        let container = port("container", mapping.container_port, count)?;
+        let protocol = protocol(&mapping.protocol)?;
+        let host_ip = host_ip(&mapping.host_ip)?;
+        for (host_port, container_port) in host.zip(container) {
+            match seen.insert((protocol, host_ip, host_port), container_port) {
+                Some(other) if other == container_port => continue,
+                Some(other) => {
+                    return Err(invalid(format!(
+                        "host port {host_port}/{protocol} is mapped to the container ports {other} and {container_port}"
+                    ))
+                    .with_details("give each host port once"));
+                }
+                None => ports.push(Port { protocol, host_ip, host_port, container_port }),
+            }
+        }
+    }
+    Ok(ports)
+}
+
+/// The ports of one side of a mapping.
+fn port(
+    side: &str,
+    first: i64,
+    count: i64,
+) -> Result<std::ops::RangeInclusive<u16>, Error> {
+    let last = first.checked_add(count - 1);
+    match (u16::try_from(first), last.map(u16::try_from)) {
+        (Ok(first), Some(Ok(last))) if first > 0 && count > 0 => Ok(first..=last),
+        _ if count <= 1 => Err(invalid(format!("Invalid {side} port number: {first}"))
+            .with_details("ports are numbers from 1 to 65535")),
+        _ => Err(invalid(format!("Invalid range of {count} {side} ports from {first}"))
+            .with_details("ports are numbers from 1 to 65535")),
+    }
+}
+
+fn protocol(name: &str) -> Result<Protocol, Error> {
+    match name.to_ascii_lowercase().as_str() {
+        "" | "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        "sctp" => Ok(Protocol::Sctp),
+        _ => Err(Error::new(
+            code::UNSUPPORTED_FIELD,
+            format!("portMappings: protocol cannot be \"{}\"", clip(name)),
+        )
+        .with_details("it takes tcp, udp or sctp")),
+    }
+}
+
+fn host_ip(text: &str) -> Result<Option<IpAddr>, Error> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        invalid(format!("portMappings: hostIP \"{}\" is no IP address", clip(text)))
+            .with_details("leave it empty for every address of the host")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn expand(value: Value) -> Result<Vec<String>, Error> {
+        let runtime: Runtime = pontoon_conf::decode(&value).expect("decodes");
+        let ports = ports(&runtime.port_mappings)?;
+        Ok(ports
+            .iter()
+            .map(|port| {
+                let ip = port.host_ip.map_or_else(String::new, |ip| format!("{ip} "));
+                format!("{ip}{}->{}/{}", port.host_port, port.container_port, port.protocol)
+            })
+            .collect())
+    }
+
+    #[track_caller]
+    fn check(value: Value, expected: &[&str]) {
+        assert_eq!(expand(value).unwrap(), expected);
+    }
+
+    #[track_caller]
+    fn refused(value: Value, part: &str) {
+        let error = expand(value).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    #[test]
+    fn mappings() {
+        check(json!({}), &[]);
+        check(json!({"portMappings": null}), &[]);
+        check(
+            json!({"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}),
+            &["8080->80/tcp"],
+        );
+        // As containerd writes them.
+        check(
+            json!({"portMappings": [{"HostPort": 53, "ContainerPort": 53, "Protocol": "UDP", "HostIP": ""}]}),
+            &["53->53/udp"],
+        );
+        check(
+            json!({"portMappings": [{"hostPort": 9000, "containerPort": 90, "range": 3, "hostIP": "::1"}]}),
+            &["::1 9000->90/tcp", "::1 9001->91/tcp", "::1 9002->92/tcp"],
+        );
+        // The same mapping twice is one mapping.
+        check(
+            json!({"portMappings": [{"hostPort": 1, "containerPort": 2}, {"hostPort": 1, "containerPort": 2}]}),
+            &["1->2/tcp"],
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        refused(json!({"portMappings": [{"hostPort": 0, "containerPort": 80}]}), "Invalid host port");
+        refused(json!({"portMappings": [{"hostPort": 80}]}), "Invalid container port");
+        refused(json!({"portMappings": [{"hostPort": 65536, "containerPort": 80}]}), "65536");
+        refused(json!({"portMappings": [{"hostPort": 65530, "containerPort": 80, "range": 10}]}), "range");
+        refused(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "range": -1}]}), "host port");
+        refused(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "icmp"}]}), "icmp");
+        refused(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "'; x"}]}), "hostIP");
+        refused(
+            json!({"portMappings": [{"hostPort": 1, "containerPort": 2}, {"hostPort": 1, "containerPort": 3}]}),
+            "container ports 2 and 3",
+        );
+    }
+
+    #[test]
+    fn mark_bits() {
+        assert_eq!(mark_bit(0).unwrap(), 0);
+        assert_eq!(mark_bit(31).unwrap(), 31);
+        assert!(mark_bit(32).is_err());
+        assert!(mark_bit(-1).is_err());
+    }
+}

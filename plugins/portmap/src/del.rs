@@ -1,0 +1,128 @@
+//! DEL and GC: rules, reservations and flows go, found by owner.
+
+use std::path::PathBuf;
+
+use pontoon_conf::Error;
+use pontoon_netfilter::{BackendKind, Published, Ruleset};
+use pontoon_netlink::conntrack::{Conntrack, Filter};
+use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, rules};
+
+use crate::add::Record;
+use crate::config::Config;
+use crate::plan;
+use crate::reserve::Reservations;
+
+/// The lock of the port reservations. No network name begins with a dot.
+pub(crate) fn ports_lock(context: &Context) -> PathBuf {
+    context.state.dir().join("lock/.ports")
+}
+
+pub(crate) fn del(context: &Context) -> Result<(), Error> {
+    let key = context.key()?;
+    if let Some(record) = context.state.records("portmap").read::<Record>(&key) {
+        return remove(context, &key, &record);
+    }
+    // Without a record, rules can only be somebody else's work or what a lost state directory has
+    // left; without ports in the request there is no hint of either.
+    let Ok(config) = Config::from_context(context) else { return Ok(()) };
+    let previous = context.config.prev_result.as_ref();
+    let Ok(Some(published)) = plan::published(&key, &config, previous) else { return Ok(()) };
+    let mut result = Ok(());
+    for backend in [None, Some("nftables")] {
+        let Ok(backend) = BackendKind::select(backend, &context.search) else { continue };
+        let done = withdraw(context, backend, &published);
+        result = result.and(done);
+    }
+    result
+}
+
+/// Removes an attachment's ports.
+pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+    {
+        let _ports = context.state.lock(&ports_lock(context), Lock::exclusive)?;
+        remove_locked(context, key, record)?;
+    }
+    fault::point("portmap.removed")?;
+    retire(context, record.backend)
+}
+
+/// As [`remove`], for a caller that holds the lock of the reservations. Rules first: a reservation
+/// protects them until they are gone. The record last: until then DEL can be tried again.
+pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+    withdraw(context, record.backend, &record.published)?;
+    fault::point("portmap.withdrawn")?;
+    Reservations::at(context.state.dir()).give_back(&record.published).map_err(|error| {
+        Error::new(pontoon_conf::code::IO, "cannot give back the reserved ports")
+            .with_details(error.to_string())
+    })?;
+    fault::point("portmap.given-back")?;
+    cut_flows(&record.published)?;
+    context.state.records("portmap").remove(key).map(drop)
+}
+
+fn withdraw(context: &Context, kind: BackendKind, published: &Published) -> Result<(), Error> {
+    let mut backend = rules::open(context, kind)?;
+    let ruleset = Ruleset { published: Some(published.clone()), ..Ruleset::default() };
+    let done = backend.withdraw(&ruleset).map_err(|error| rules::error(&error));
+    rules::linger(backend.into_sockets());
+    done
+}
+
+/// Flows that the container answered lead to an address that may soon be another container's.
+fn cut_flows(published: &Published) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot cut the flows of the published ports", &error);
+    let mut conntrack = Conntrack::open().map_err(failed)?;
+    for address in [published.v4, published.v6].into_iter().flatten() {
+        let filter = Filter {
+            v4: address.is_ipv4(),
+            reply_source: Some(address.ip()),
+            ..Filter::default()
+        };
+        conntrack.cut(&filter).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Removes what all networks share, if this was the last user of it.
+fn retire(context: &Context, kind: BackendKind) -> Result<(), Error> {
+    let state = &context.state;
+    let in_use = || state.records("portmap").any() || state.records("bridge").any();
+    if in_use() {
+        return Ok(());
+    }
+    let lock = state.lock(&state.host_lock(), Lock::exclusive)?;
+    if in_use() {
+        return Ok(());
+    }
+    let mut backend = rules::open(context, kind)?;
+    let done = backend.remove_all().map_err(|error| rules::error(&error));
+    rules::linger(backend.into_sockets());
+    done?;
+    if let Ok(ports) = Lock::exclusive(&ports_lock(context)) {
+        ports.remove();
+    }
+    lock.remove();
+    state.prune();
+    Ok(())
+}
+
+/// Removes the ports of attachments that are not valid any more. Without a list, only of those
+/// whose namespace is gone.
+pub(crate) fn gc(context: &Context) -> Result<(), Error> {
+    let network = context.config.name.to_string();
+    let records = context.state.records("portmap");
+    let mut result = Ok(());
+    for key in records.attachments(&network) {
+        let record: Option<Record> = records.read(&key);
+        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
+            continue;
+        }
+        let done = match record {
+            Some(record) => remove(context, &key, &record),
+            None => records.remove(&key).map(drop),
+        };
+        result = result.and(done);
+    }
+    records.remove_drafts(&network);
+    result
+}

@@ -1,0 +1,150 @@
+//! Decisions: configuration and the result of the plugins before in, rules out.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use pontoon_conf::{Attached, Error, code};
+use pontoon_netfilter::{Owner, Published};
+use pontoon_plugin::Key;
+
+use crate::config::Config;
+
+/// The rules of an attachment: its ports lead to the first IPv4 and the first IPv6 address of the
+/// container's interface. `None`: nothing is to be published.
+pub(crate) fn published(
+    key: &Key,
+    config: &Config,
+    previous: Option<&Attached>,
+) -> Result<Option<Published>, Error> {
+    if config.ports.is_empty() {
+        return Ok(None);
+    }
+    let previous = previous.ok_or_else(|| {
+        Error::new(code::INVALID_CONFIG, "must be called as chained plugin: no prevResult")
+            .with_details("list portmap after the plugin that creates the interface")
+    })?;
+    let address = |v4: bool| {
+        previous
+            .ips
+            .iter()
+            .filter(|ip| match ip.interface.and_then(|index| previous.interfaces.get(index)) {
+                Some(interface) => interface.name == key.interface && interface.sandbox.as_deref().is_some_and(|sandbox| !sandbox.is_empty()),
+                // Results older than 0.3.0 name no interfaces.
+                None => previous.interfaces.is_empty(),
+            })
+            .find(|ip| ip.address.is_ipv4() == v4)
+            .map(|ip| IpNetwork::from(ip.address))
+    };
+    let (v4, v6) = (address(true), address(false));
+    if v4.is_none() && v6.is_none() {
+        return Err(Error::new(
+            code::INVALID_CONFIG,
+            format!("no address of {} in prevResult to publish ports of", key.interface),
+        )
+        .with_details("the plugin before portmap must give the container's interface an address"));
+    }
+    // A mapping of the other family cannot be served: skipped, as the reference plugin does.
+    let served = |ip: Option<IpAddr>| match ip {
+        None => true,
+        Some(IpAddr::V4(_)) => v4.is_some(),
+        Some(IpAddr::V6(_)) => v6.is_some(),
+    };
+    let ports: Vec<_> = config.ports.iter().filter(|port| served(port.host_ip)).copied().collect();
+    if ports.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Published {
+        owner: owner(key),
+        v4,
+        v6,
+        ports,
+        snat: config.snat,
+        masquerade_all: config.masquerade_all,
+        mark: config.mark.clone(),
+        conditions_v4: config.conditions_v4.clone(),
+        conditions_v6: config.conditions_v6.clone(),
+    }))
+}
+
+/// The owner tag of an attachment.
+pub(crate) fn owner(key: &Key) -> Owner {
+    Owner {
+        network: key.network.clone(),
+        container: key.container.clone(),
+        interface: key.interface.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_conf::{Interface, IpConfig};
+    use pontoon_netfilter::{Mark, Port, Protocol};
+
+    use super::*;
+
+    fn key() -> Key {
+        Key { network: "net".into(), container: "c".into(), interface: "eth0".into() }
+    }
+
+    fn config(host_ips: &[Option<&str>]) -> Config {
+        Config {
+            backend: None,
+            snat: true,
+            masquerade_all: false,
+            mark: Mark::Bit(13),
+            conditions_v4: Vec::new(),
+            conditions_v6: Vec::new(),
+            ports: host_ips
+                .iter()
+                .map(|ip| Port {
+                    protocol: Protocol::Tcp,
+                    host_ip: ip.map(|ip| ip.parse().unwrap()),
+                    host_port: 8080,
+                    container_port: 80,
+                })
+                .collect(),
+        }
+    }
+
+    fn result(addresses: &[&str]) -> Attached {
+        let interface = |name: &str, sandbox: Option<&str>| Interface {
+            name: name.into(),
+            sandbox: sandbox.map(str::to_owned),
+            ..Interface::default()
+        };
+        Attached {
+            interfaces: vec![interface("cni0", None), interface("eth0", Some("/run/netns/c"))],
+            ips: addresses
+                .iter()
+                .map(|address| IpConfig {
+                    interface: Some(1),
+                    address: address.parse().unwrap(),
+                    gateway: None,
+                })
+                .collect(),
+            ..Attached::default()
+        }
+    }
+
+    #[test]
+    fn ports_of_a_family_that_the_container_lacks_are_skipped() {
+        let all = config(&[None, Some("::1"), Some("127.0.0.1")]);
+        let rules = published(&key(), &all, Some(&result(&["10.1.0.2/24"]))).unwrap().unwrap();
+        assert_eq!(rules.ports.len(), 2);
+        assert_eq!(rules.v4, Some("10.1.0.2/24".parse().unwrap()));
+        let six = config(&[Some("::1")]);
+        assert_eq!(published(&key(), &six, Some(&result(&["10.1.0.2/24"]))).unwrap(), None);
+    }
+
+    #[test]
+    fn without_ports_nothing_is_asked_of_the_result() {
+        assert_eq!(published(&key(), &config(&[]), None).unwrap(), None);
+    }
+
+    #[test]
+    fn a_result_without_address_is_refused() {
+        let error = published(&key(), &config(&[None]), Some(&result(&[]))).unwrap_err();
+        assert_eq!(error.code, code::INVALID_CONFIG);
+        assert!(published(&key(), &config(&[None]), None).is_err());
+    }
+}

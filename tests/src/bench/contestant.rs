@@ -1,0 +1,82 @@
+//! One side of the comparison on a host of its own.
+
+use std::ffi::OsString;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use xtask::{Attachment, Backend, CniError, Container, Host, Network, Outcome, Programs, Runtime, Scratch};
+
+/// What the kernel still does after a verb (RCU, udev) belongs to nobody's time.
+const SETTLE: Duration = Duration::from_millis(25);
+
+/// A set of plugins, a host for them, and a network on it.
+pub(crate) struct Contestant {
+    // Before the host: containers leave first.
+    crowd: Vec<Container>,
+    host: Host,
+    network: Network,
+    programs: Programs,
+    path: OsString,
+    _tools: Scratch,
+    _leases: Scratch,
+}
+
+impl Contestant {
+    /// Both sides get the same: tools, network, kernel.
+    pub(crate) fn new(programs: &Programs, backend: Backend) -> Outcome<Self> {
+        let (tools, mut path) = backend.path()?;
+        path.push(":/usr/sbin:/usr/bin:/sbin:/bin");
+        let leases = Scratch::new("bench")?;
+        let network = Network::docker("bench", "bench0", &["10.75.0.0/16"], backend, leases.path());
+        Ok(Self {
+            crowd: Vec::new(),
+            host: Host::new()?,
+            network,
+            programs: programs.clone(),
+            path,
+            _tools: tools,
+            _leases: leases,
+        })
+    }
+
+    /// Puts so many containers on the network, each with a published port.
+    pub(crate) fn fill(&mut self, count: usize) -> Outcome {
+        for port in (10_000..).take(count) {
+            let container = Container::new("crowd")?;
+            let mut attachment = Attachment::new(&container).publish("", port, 80, "tcp");
+            self.runtime().add(&self.network, &mut attachment)?;
+            self.crowd.push(container);
+        }
+        Ok(())
+    }
+
+    /// Its plugins.
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
+    }
+
+    /// The time of an ADD.
+    pub(crate) fn add(&self, attachment: &mut Attachment) -> Outcome<Duration> {
+        self.time(|runtime| runtime.add(&self.network, attachment).map(drop))
+    }
+
+    /// The time of a DEL.
+    pub(crate) fn del(&self, attachment: &Attachment) -> Outcome<Duration> {
+        self.time(|runtime| runtime.del(&self.network, attachment))
+    }
+
+    /// The time of whatever `work` does on the host, which it finds itself in.
+    pub(crate) fn time(&self, work: impl FnOnce(&Runtime<'_>) -> Result<(), CniError> + Send) -> Outcome<Duration> {
+        let took = self.host.run(|| {
+            let runtime = self.runtime().here();
+            let started = Instant::now();
+            work(&runtime).map(|()| started.elapsed())
+        })??;
+        sleep(SETTLE);
+        Ok(took)
+    }
+
+    fn runtime(&self) -> Runtime<'_> {
+        Runtime::new(&self.host, &self.programs, &self.path)
+    }
+}

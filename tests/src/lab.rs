@@ -1,0 +1,14 @@
+//! The parts of the lab.
+
+pub(crate) mod container;
+pub(crate) mod failure;
+pub(crate) mod firewall;
+pub(crate) mod host;
+pub(crate) mod network;
+pub(crate) mod outcome;
+pub(crate) mod probe;
+pub(crate) mod programs;
+pub(crate) mod runtime;
+pub(crate) mod scratch;
+pub(crate) mod site;
+pub(crate) mod snapshot;

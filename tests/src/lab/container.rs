@@ -1,0 +1,77 @@
+//! An empty network namespace with a path, as a runtime makes it for a container.
+
+use std::path::{Path, PathBuf};
+
+use pontoon_netlink::Netns;
+
+use super::failure::{Failure, Outcome};
+use super::probe::Echo;
+use super::scratch::unique;
+
+/// Where runtimes keep namespaces.
+const NAMESPACES: &str = "/run/netns";
+
+/// A container: nothing but its network namespace.
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    path: PathBuf,
+    netns: Netns,
+    named: bool,
+}
+
+impl Container {
+    /// A container whose id starts with `name`.
+    pub fn new(name: &str) -> Outcome<Self> {
+        let id = format!("{name}-{}", unique());
+        let path = Path::new(NAMESPACES).join(format!("pontoon-{id}"));
+        let netns = Netns::create_at(&path).map_err(Failure::act(format!("make the namespace of {id}")))?;
+        Ok(Self { id, path, netns, named: true })
+    }
+
+    /// The namespace's path, for CNI_NETNS.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same as text.
+    #[must_use]
+    pub fn path_text(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Starts an echo server in it, called by the container's id.
+    pub fn serve(&self, port: u16) -> Outcome<Echo> {
+        Echo::start(&self.netns, &self.id, port)
+    }
+
+    /// Runs `f` on a thread inside.
+    pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Outcome<T> {
+        self.netns.run(f).map_err(Failure::act(format!("enter {}", self.id)))
+    }
+
+    /// Ends the container as a kill would: the namespace goes away without a word to anyone. The
+    /// path is given back, for the DEL that comes too late.
+    pub fn kill(mut self) -> Outcome<PathBuf> {
+        self.named = false;
+        Netns::remove_at(&self.path).map_err(Failure::act(format!("remove {}", self.path.display())))?;
+        Ok(self.path.clone())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if self.named {
+            if let Err(error) = Netns::remove_at(&self.path) {
+                eprintln!("left behind: {}: {error}", self.path.display());
+            }
+        }
+    }
+}

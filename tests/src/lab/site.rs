@@ -1,0 +1,79 @@
+//! A host with everything a test of one backend needs.
+
+use std::ffi::OsString;
+
+use super::container::Container;
+use super::failure::Outcome;
+use super::firewall::Backend;
+use super::host::Host;
+use super::network::{Attachment, Network};
+use super::outcome::CniError;
+use super::programs::Programs;
+use super::runtime::Runtime;
+use super::scratch::Scratch;
+use super::snapshot::Snapshot;
+
+/// A host, the plugins under test, a rule backend, and a directory for leases.
+pub struct Site {
+    /// The host.
+    pub host: Host,
+    /// The host's leases.
+    pub leases: Scratch,
+    /// The rule backend that its networks are configured for.
+    pub backend: Backend,
+    programs: Programs,
+    path: OsString,
+    // Only held: PATH points into it.
+    _tools: Scratch,
+}
+
+impl Site {
+    /// A fresh host, for the plugins of this workspace.
+    pub fn new(backend: Backend) -> Outcome<Self> {
+        let (tools, path) = backend.path()?;
+        Ok(Self {
+            host: Host::new()?,
+            leases: Scratch::new("leases")?,
+            backend,
+            programs: Programs::built()?,
+            path,
+            _tools: tools,
+        })
+    }
+
+    /// A runtime on this host.
+    #[must_use]
+    pub fn runtime(&self) -> Runtime<'_> {
+        Runtime::new(&self.host, &self.programs, &self.path)
+    }
+
+    /// A docker0-style network of this host, see [`Network::docker`].
+    #[must_use]
+    pub fn network(&self, name: &str, bridge: &str, subnets: &[&str]) -> Network {
+        Network::docker(name, bridge, subnets, self.backend, self.leases.path())
+    }
+
+    /// A new container and its attachment to `network`, made.
+    pub fn join(&self, name: &str, network: &Network) -> Outcome<(Container, Attachment)> {
+        let container = Container::new(name)?;
+        let mut attachment = Attachment::new(&container);
+        self.runtime().add(network, &mut attachment)?;
+        Ok((container, attachment))
+    }
+
+    /// An ADD that a runtime cleans up after when it fails: the error, if any.
+    pub fn try_add(&self, network: &Network, attachment: &mut Attachment) -> Outcome<Option<CniError>> {
+        match self.runtime().add(network, attachment) {
+            Ok(_) => Ok(None),
+            Err(error) => {
+                self.runtime().del(network, attachment)?;
+                Ok(Some(error))
+            }
+        }
+    }
+
+    /// Everything on this host.
+    pub fn snapshot(&self) -> Outcome<Snapshot> {
+        Snapshot::take(&self.host, self.leases.path())
+    }
+}

@@ -1,0 +1,62 @@
+//! `cargo xtask`: the commands of README, and what stands behind them.
+
+#![expect(clippy::print_stdout, reason = "commands talk to a person")]
+
+mod bench;
+mod build;
+mod demo;
+mod suite;
+
+use std::env;
+use std::process::ExitCode;
+
+use xtask::{Failure, Outcome};
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  demo              two containers on a bridge, NAT, a published port; leaves nothing behind
+  test [FILTER]     installs what tests need, then format, lints and all tests
+  bench [--quick]   our chain against the reference plugins 1.9.1
+  dist              static release binaries in target/dist";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["demo"] => demo::run(),
+        ["test"] => suite::run(None),
+        ["test", filter] => suite::run(Some(filter)),
+        ["bench"] => bench::run(false),
+        ["bench", "--quick"] => bench::run(true),
+        ["dist"] => build::dist().map(drop),
+        _ => Err(Failure::new(USAGE)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\n{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Refuses to go on without what `need` says, by the name of what is missing.
+fn require_privileges() -> Outcome {
+    const NEEDED: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
+    let status = std::fs::read_to_string("/proc/thread-self/status").map_err(Failure::act("read own capabilities"))?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .ok_or_else(|| Failure::new("the kernel does not tell our capabilities"))?;
+    for (name, bit) in NEEDED {
+        if effective & (1 << bit) == 0 {
+            return Err(Failure::new(format!("{name} is missing: run this as root, in a container with {name} added")));
+        }
+    }
+    // Capabilities are not all: a sandbox may still refuse namespaces.
+    pontoon_netlink::Netns::create_unnamed()
+        .map(drop)
+        .map_err(Failure::act("this kernel, or a sandbox around us, refuses new network namespaces (CONFIG_NET_NS, seccomp)"))
+}
