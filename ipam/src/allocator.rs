@@ -80,7 +80,9 @@ impl Pool {
     ) -> Result<Option<Grant>, E> {
         for span in self.candidates(set, last) {
             if let Some(address) = first_free(&span)? {
-                return Ok(set.range_of(address).map(|range| Grant::from(range, address)));
+                return Ok(set
+                    .range_of(address)
+                    .map(|range| Grant::from(range, address)));
             }
         }
         Ok(None)
@@ -107,7 +109,10 @@ impl Pool {
     /// Gateways of every set: a subnet may be split over two sets, and the
     /// gateway named in one must not be given out by the other.
     fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.sets.iter().flat_map(RangeSet::ranges).map(Range::gateway)
+        self.sets
+            .iter()
+            .flat_map(RangeSet::ranges)
+            .map(Range::gateway)
     }
 }
 

@@ -20,7 +20,10 @@ fn set(ranges: &[(&str, &str, &str)]) -> RangeSet {
 }
 
 fn pool(ranges: &[(&str, &str, &str)], exclude: &[&str]) -> Pool {
-    Pool::new(vec![set(ranges)], Exclusions::parse(exclude).expect("exclude"))
+    Pool::new(
+        vec![set(ranges)],
+        Exclusions::parse(exclude).expect("exclude"),
+    )
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -45,27 +48,48 @@ fn next(pool: &Pool, taken: &BTreeSet<IpAddr>, last: Option<IpAddr>) -> Option<I
 fn order(pool: &Pool, last: &str, expected: &[&str]) {
     let last = (!last.is_empty()).then(|| ip(last));
     let spans = pool.candidates(&pool.sets()[0], last);
-    assert_eq!(spans.iter().map(Span::to_string).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        spans.iter().map(Span::to_string).collect::<Vec<_>>(),
+        expected
+    );
 }
 
 #[test]
 fn round_robin() {
     let small = pool(&[("10.0.0.0/29", "", "")], &[]);
     order(&small, "", &["10.0.0.2-10.0.0.6"]);
-    order(&small, "10.0.0.3", &["10.0.0.4-10.0.0.6", "10.0.0.2-10.0.0.3"]);
+    order(
+        &small,
+        "10.0.0.3",
+        &["10.0.0.4-10.0.0.6", "10.0.0.2-10.0.0.3"],
+    );
     order(&small, "10.0.0.6", &["10.0.0.2-10.0.0.6"]);
     order(&small, "10.9.9.9", &["10.0.0.2-10.0.0.6"]);
     order(&small, "fd00::1", &["10.0.0.2-10.0.0.6"]);
-    let two = pool(&[("10.0.0.0/24", "10.0.0.5", "10.0.0.9"), ("10.1.0.0/29", "", "")], &["10.0.0.7"]);
+    let two = pool(
+        &[
+            ("10.0.0.0/24", "10.0.0.5", "10.0.0.9"),
+            ("10.1.0.0/29", "", ""),
+        ],
+        &["10.0.0.7"],
+    );
     order(
         &two,
         "10.0.0.6",
-        &["10.0.0.8-10.0.0.9", "10.1.0.2-10.1.0.6", "10.0.0.5-10.0.0.6"],
+        &[
+            "10.0.0.8-10.0.0.9",
+            "10.1.0.2-10.1.0.6",
+            "10.0.0.5-10.0.0.6",
+        ],
     );
     order(
         &two,
         "10.1.0.6",
-        &["10.0.0.5-10.0.0.6", "10.0.0.8-10.0.0.9", "10.1.0.2-10.1.0.6"],
+        &[
+            "10.0.0.5-10.0.0.6",
+            "10.0.0.8-10.0.0.9",
+            "10.1.0.2-10.1.0.6",
+        ],
     );
 }
 
@@ -104,11 +128,26 @@ fn request(pool: &Pool, address: &str, expected: &str) {
 
 #[test]
 fn requests() {
-    let pool = pool(&[("10.0.0.0/24", "10.0.0.0", "10.0.0.99")], &["10.0.0.64/28"]);
+    let pool = pool(
+        &[("10.0.0.0/24", "10.0.0.0", "10.0.0.99")],
+        &["10.0.0.64/28"],
+    );
     request(&pool, "10.0.0.9", "10.0.0.9/24 via 10.0.0.1");
-    request(&pool, "10.0.0.1", "requested ip 10.0.0.1 is subnet's gateway");
-    request(&pool, "10.0.0.200", "10.0.0.200 not in range set 10.0.0.0-10.0.0.99");
-    request(&pool, "10.0.0.0", "requested ip 10.0.0.0 is the network or broadcast address of its subnet");
+    request(
+        &pool,
+        "10.0.0.1",
+        "requested ip 10.0.0.1 is subnet's gateway",
+    );
+    request(
+        &pool,
+        "10.0.0.200",
+        "10.0.0.200 not in range set 10.0.0.0-10.0.0.99",
+    );
+    request(
+        &pool,
+        "10.0.0.0",
+        "requested ip 10.0.0.0 is the network or broadcast address of its subnet",
+    );
     request(
         &pool,
         "10.0.0.70",
@@ -119,8 +158,14 @@ fn requests() {
 #[test]
 fn a_v6_range_is_not_walked() {
     let huge = pool(&[("fd00::/16", "", "")], &[]);
-    assert_eq!(next(&huge, &BTreeSet::new(), Some(ip("fd00::5"))), Some(ip("fd00::6")));
-    assert_eq!(next(&huge, &[ip("fd00::2")].into(), None), Some(ip("fd00::3")));
+    assert_eq!(
+        next(&huge, &BTreeSet::new(), Some(ip("fd00::5"))),
+        Some(ip("fd00::6"))
+    );
+    assert_eq!(
+        next(&huge, &[ip("fd00::2")].into(), None),
+        Some(ip("fd00::3"))
+    );
 }
 
 proptest! {

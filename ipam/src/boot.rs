@@ -45,7 +45,9 @@ impl Boot {
             .lines()
             .find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
             .map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/stat has no line btime"))
+            .ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "/proc/stat has no line btime")
+            })
     }
 }
 

@@ -76,7 +76,11 @@ pub(crate) fn lease_folder(config: &NetworkConfig) -> Result<PathBuf, Error> {
 }
 
 fn data_dir(written: &str) -> &Path {
-    Path::new(if written.is_empty() { DATA_DIR } else { written })
+    Path::new(if written.is_empty() {
+        DATA_DIR
+    } else {
+        written
+    })
 }
 
 impl Settings {
@@ -89,7 +93,8 @@ impl Settings {
         let args: CniArgs = config.args_cni()?;
         let requested = requested(invocation, &args.ips, &runtime.ips)?;
         let exclude = Exclusions::parse(&keys.exclude).map_err(|error| {
-            invalid(error).with_details("correct the entry in \"exclude\" of the network's ipam section")
+            invalid(error)
+                .with_details("correct the entry in \"exclude\" of the network's ipam section")
         })?;
         let data_dir = data_dir(&keys.data_dir).to_owned();
         let resolv_conf = (!keys.resolv_conf.is_empty()).then(|| PathBuf::from(&keys.resolv_conf));
@@ -117,7 +122,8 @@ impl Settings {
             for text in texts.iter_mut().filter(|text| is_auto(text)) {
                 text.subnet = chosen.map(str::to_owned);
             }
-            let set = RangeSet::parse(&texts).map_err(|error| invalid(format!("invalid range set {number}: {error}")))?;
+            let set = RangeSet::parse(&texts)
+                .map_err(|error| invalid(format!("invalid range set {number}: {error}")))?;
             sets.push(set);
         }
         self.one_address_per_family(&sets)?;
@@ -159,22 +165,34 @@ fn effective(keys: Keys, ip_ranges: Vec<Vec<RangeText>>) -> Result<Vec<Vec<Range
         flat.subnet = Some(DEFAULT_SUBNET.to_owned());
     }
     let flat = flat.subnet.is_some().then(|| vec![flat]);
-    let sets: Vec<_> = ip_ranges.into_iter().chain(flat).chain(keys.ranges).collect();
+    let sets: Vec<_> = ip_ranges
+        .into_iter()
+        .chain(flat)
+        .chain(keys.ranges)
+        .collect();
     let autos: Vec<_> = sets.iter().flatten().filter(|text| is_auto(text)).collect();
     if autos.len() > 1 {
         return Err(invalid("\"subnet\": \"auto\" stands more than once")
             .with_details("one subnet is chosen for a network; write the others out"));
     }
-    if autos.iter().any(|text| text.range_start.is_some() || text.range_end.is_some() || text.gateway.is_some()) {
-        return Err(invalid("\"subnet\": \"auto\" cannot go with rangeStart, rangeEnd or gateway")
-            .with_details("leave these out, or write the subnet out"));
+    if autos.iter().any(|text| {
+        text.range_start.is_some() || text.range_end.is_some() || text.gateway.is_some()
+    }) {
+        return Err(
+            invalid("\"subnet\": \"auto\" cannot go with rangeStart, rangeEnd or gateway")
+                .with_details("leave these out, or write the subnet out"),
+        );
     }
     Ok(sets)
 }
 
 /// `IP` in CNI_ARGS, then `args.cni.ips`, then the runtime's `ips`; with or
 /// without a prefix length.
-fn requested(invocation: &Invocation, args: &[String], runtime: &[String]) -> Result<Vec<IpAddr>, Error> {
+fn requested(
+    invocation: &Invocation,
+    args: &[String],
+    runtime: &[String],
+) -> Result<Vec<IpAddr>, Error> {
     // MAC is for the plugin that called us with its own environment.
     invocation.args.check_known(&["IP", "MAC"])?;
     let environment = invocation.args.get("IP").unwrap_or_default();
@@ -189,7 +207,11 @@ fn requested(invocation: &Invocation, args: &[String], runtime: &[String]) -> Re
             true => range::parse_network(text.trim()).map(|(address, _)| address),
             false => range::parse_address(text.trim()),
         }
-        .map_err(|error| invalid(format!("cannot understand the requested ip {text:?}: {error}")))?;
+        .map_err(|error| {
+            invalid(format!(
+                "cannot understand the requested ip {text:?}: {error}"
+            ))
+        })?;
         if !found.contains(&address) {
             found.push(address);
         }

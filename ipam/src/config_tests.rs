@@ -17,7 +17,9 @@ fn read(version: &str, args: &str, rest: &str) -> Result<(Settings, Pool), Error
         };
         Some(value.to_owned())
     };
-    let invocation = Invocation::from_environment(environment).expect("environment").expect("verb");
+    let invocation = Invocation::from_environment(environment)
+        .expect("environment")
+        .expect("verb");
     let settings = Settings::read(&invocation, &config)?;
     let chosen = settings.is_auto().then_some("172.20.0.0/16");
     let pool = settings.pool(chosen)?;
@@ -27,7 +29,12 @@ fn read(version: &str, args: &str, rest: &str) -> Result<(Settings, Pool), Error
 #[track_caller]
 fn sets(version: &str, rest: &str, expected: &str) {
     let shown = match read(version, "", rest) {
-        Ok((_, pool)) => pool.sets().iter().map(RangeSet::to_string).collect::<Vec<_>>().join(" | "),
+        Ok((_, pool)) => pool
+            .sets()
+            .iter()
+            .map(RangeSet::to_string)
+            .collect::<Vec<_>>()
+            .join(" | "),
         Err(error) => format!("{} {}", error.code, error.msg),
     };
     assert_eq!(shown, expected);
@@ -35,10 +42,26 @@ fn sets(version: &str, rest: &str, expected: &str) {
 
 #[test]
 fn range_sets_in_effective_order() {
-    sets("1.0.0", r#""ipam": {"type": "host-local"}"#, "172.17.0.1-172.17.255.254");
-    sets("1.0.0", r#""ipam": {"Subnet": "10.0.0.0/24", "RANGESTART": "10.0.0.9"}"#, "10.0.0.9-10.0.0.254");
-    sets("1.0.0", r#""ipam": {"subnet": null, "ranges": null, "gateway": "172.17.0.9"}"#, "172.17.0.1-172.17.255.254");
-    sets("1.0.0", r#""ipam": {"subnet": "auto"}"#, "172.20.0.1-172.20.255.254");
+    sets(
+        "1.0.0",
+        r#""ipam": {"type": "host-local"}"#,
+        "172.17.0.1-172.17.255.254",
+    );
+    sets(
+        "1.0.0",
+        r#""ipam": {"Subnet": "10.0.0.0/24", "RANGESTART": "10.0.0.9"}"#,
+        "10.0.0.9-10.0.0.254",
+    );
+    sets(
+        "1.0.0",
+        r#""ipam": {"subnet": null, "ranges": null, "gateway": "172.17.0.9"}"#,
+        "172.17.0.1-172.17.255.254",
+    );
+    sets(
+        "1.0.0",
+        r#""ipam": {"subnet": "auto"}"#,
+        "172.20.0.1-172.20.255.254",
+    );
     sets(
         "1.0.0",
         r#""ipam": {"ranges": [[{"subnet": "auto"}], [{"subnet": "fd00::/120"}]]}"#,
@@ -60,9 +83,17 @@ fn refused() {
         r#""ipam": {"ranges": [[{"subnet": "10.0.0.0/31"}]]}"#,
         "7 invalid range set 0: Network 10.0.0.0/31 too small to allocate from",
     );
-    sets("1.0.0", r#""ipam": {"ranges": [[]]}"#, "7 invalid range set 0: empty range set");
+    sets(
+        "1.0.0",
+        r#""ipam": {"ranges": [[]]}"#,
+        "7 invalid range set 0: empty range set",
+    );
     let twice = r#""ipam": {"ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.1.0.0/24"}]]}"#;
-    sets("0.2.0", twice, "7 CNI version 0.2.0 does not support more than 1 address per family");
+    sets(
+        "0.2.0",
+        twice,
+        "7 CNI version 0.2.0 does not support more than 1 address per family",
+    );
     sets("0.3.0", twice, "10.0.0.1-10.0.0.254 | 10.1.0.1-10.1.0.254");
     sets(
         "0.2.0",
@@ -89,14 +120,25 @@ fn refused() {
 #[track_caller]
 fn asks(args: &str, rest: &str, expected: &[&str]) {
     let (settings, _) = read("1.0.0", args, rest).expect("good");
-    assert_eq!(settings.requested.iter().map(IpAddr::to_string).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        settings
+            .requested
+            .iter()
+            .map(IpAddr::to_string)
+            .collect::<Vec<_>>(),
+        expected
+    );
 }
 
 #[test]
 fn requests_accumulate() {
     asks("", r#""ipam": {"type": "x"}"#, &[]);
     asks("IP=172.17.0.9", r#""ipam": {"type": "x"}"#, &["172.17.0.9"]);
-    asks("IgnoreUnknown=1;K8S_POD_NAME=p;IP=172.17.0.9/24,fd00::1", r#""ipam": {"type": "x"}"#, &["172.17.0.9", "fd00::1"]);
+    asks(
+        "IgnoreUnknown=1;K8S_POD_NAME=p;IP=172.17.0.9/24,fd00::1",
+        r#""ipam": {"type": "x"}"#,
+        &["172.17.0.9", "fd00::1"],
+    );
     asks(
         "IP=172.17.0.9",
         r#""ipam": {"type": "x"}, "args": {"cni": {"ips": ["172.17.0.10", "172.17.0.9"]}},

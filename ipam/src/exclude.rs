@@ -64,7 +64,9 @@ mod tests {
     #[track_caller]
     fn check(entry: &str, expected: Option<&str>) {
         let spans = Exclusions::parse(&[entry]).ok();
-        let shown = spans.and_then(|spans| spans.spans().next()).map(|span| span.to_string());
+        let shown = spans
+            .and_then(|spans| spans.spans().next())
+            .map(|span| span.to_string());
         assert_eq!(shown.as_deref(), expected, "{entry}");
     }
 

@@ -18,7 +18,11 @@ use crate::store::{Store, StoreError};
 
 /// Takes one address of each range set for the attachment. Whatever fails,
 /// nothing that this call took stays taken.
-pub fn add(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<Attached, Error> {
+pub fn add(
+    invocation: &Invocation,
+    config: &NetworkConfig,
+    state: &Path,
+) -> Result<Attached, Error> {
     let owner = owner(invocation)?;
     let settings = Settings::read(invocation, config)?;
     if !settings.is_auto() {
@@ -28,7 +32,11 @@ pub fn add(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
     let dns = match &settings.resolv_conf {
         None => Default::default(),
         Some(path) => resolv::parse(&fs::read_to_string(path).map_err(|error| {
-            Error::new(code::IO, format!("cannot read resolvConf {}", path.display())).with_details(error.to_string())
+            Error::new(
+                code::IO,
+                format!("cannot read resolvConf {}", path.display()),
+            )
+            .with_details(error.to_string())
         })?),
     };
     let folder = config::lease_folder(config)?;
@@ -44,14 +52,17 @@ pub fn add(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
         for grant in &taken {
             if let Err(undo) = store.give_back(grant.address, &owner) {
                 let undo = store_error(undo);
-                error.details = format!("{}; and {} could not be given back: {undo}", error.details, grant.address);
+                error.details = format!(
+                    "{}; and {} could not be given back: {undo}",
+                    error.details, grant.address
+                );
             }
         }
         // The first error is the one to tell; the index heals itself.
-        let _ = store.commit();
+        store.commit();
         return Err(error);
     }
-    store.commit().map_err(store_error)?;
+    store.commit();
     let ips = taken.iter().map(ip_config).collect::<Result<_, _>>()?;
     Ok(Attached {
         ips,
@@ -66,11 +77,13 @@ pub fn add(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
 pub fn del(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let owner = owner(invocation)?;
     let folder = config::lease_folder(config)?;
-    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? else {
+    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)?
+    else {
         return Ok(());
     };
     store.release_all(&owner).map_err(store_error)?;
-    store.commit().map_err(store_error)
+    store.commit();
+    Ok(())
 }
 
 /// Fails when the attachment has no address.
@@ -80,15 +93,19 @@ pub fn check(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> R
     let mut found = Vec::new();
     if let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? {
         found = store.owned_by(&owner).map_err(store_error)?;
-        store.commit().map_err(store_error)?;
+        store.commit();
     }
     if found.is_empty() {
         let message = format!(
             "host-local: Failed to find address added by container {}",
             owner.legacy_key()
         );
-        return Err(Error::new(code::CHECK_FAILED, message)
-            .with_details(format!("no lease in {} belongs to it; DEL and ADD it again", folder.display())));
+        return Err(
+            Error::new(code::CHECK_FAILED, message).with_details(format!(
+                "no lease in {} belongs to it; DEL and ADD it again",
+                folder.display()
+            )),
+        );
     }
     Ok(())
 }
@@ -101,11 +118,19 @@ pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> 
         code: code::NOT_AVAILABLE,
         ..error
     };
-    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? else {
+    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)?
+    else {
         // No lease yet: only a configuration that leaves no address can fail.
-        let chosen = settings.is_auto().then(|| facts::choose(&settings.data_dir, &folder)).transpose();
+        let chosen = settings
+            .is_auto()
+            .then(|| facts::choose(&settings.data_dir, &folder))
+            .transpose();
         let pool = settings.pool(chosen.map_err(unavailable)?.as_deref())?;
-        return match pool.sets().iter().find(|set| pool.candidates(set, None).is_empty()) {
+        return match pool
+            .sets()
+            .iter()
+            .find(|set| pool.candidates(set, None).is_empty())
+        {
             Some(set) => Err(unavailable(full(set))),
             None => Ok(()),
         };
@@ -117,27 +142,34 @@ pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> 
     };
     let pool = settings.pool(chosen.as_deref())?;
     for set in pool.sets() {
-        let next = pool.next(set, None, |span| store.first_free(span)).map_err(store_error)?;
+        let next = pool
+            .next(set, None, |span| store.first_free(span))
+            .map_err(store_error)?;
         if next.is_none() {
-            let _ = store.commit();
+            store.commit();
             return Err(unavailable(full(set)));
         }
     }
-    store.commit().map_err(store_error)
+    store.commit();
+    Ok(())
 }
 
 /// Releases what belongs to no valid attachment of the network. Without a
 /// list of them only what is left of earlier boots and crashes is released.
 pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let folder = config::lease_folder(config)?;
-    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? else {
+    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)?
+    else {
         return Ok(());
     };
     store.rescan().map_err(store_error)?;
     if let Some(attachments) = &config.valid_attachments {
-        store.retain(&Owners::new(attachments)).map_err(store_error)?;
+        store
+            .retain(&Owners::new(attachments))
+            .map_err(store_error)?;
     }
-    store.commit().map_err(store_error)
+    store.commit();
+    Ok(())
 }
 
 /// One address of each set into `taken`, which tells what to undo on failure.
@@ -150,7 +182,9 @@ fn allocate(
 ) -> Result<(), Error> {
     let mut left = requested.to_vec();
     for (number, set) in pool.sets().iter().enumerate() {
-        let asked = left.iter().position(|address| set.range_of(*address).is_some());
+        let asked = left
+            .iter()
+            .position(|address| set.range_of(*address).is_some());
         let grant = match asked.map(|at| left.remove(at)) {
             Some(address) => take_requested(store, pool, set, owner, address),
             None => take_next(store, pool, number, set, owner),
@@ -160,15 +194,18 @@ fn allocate(
             ..error
         })?;
         taken.push(grant);
-        store.set_last_reserved(number, grant.address).map_err(store_error)?;
+        store
+            .set_last_reserved(number, grant.address)
+            .map_err(store_error)?;
     }
     if left.is_empty() {
         return Ok(());
     }
     let left: Vec<_> = left.iter().map(IpAddr::to_string).collect();
     let message = format!("failed to allocate all requested IPs: {}", left.join(" "));
-    Err(Error::new(code::ADDRESS, message)
-        .with_details("no range set of the network has them, or another of them was taken from the same set"))
+    Err(Error::new(code::ADDRESS, message).with_details(
+        "no range set of the network has them, or another of them was taken from the same set",
+    ))
 }
 
 fn take_requested(
@@ -179,13 +216,15 @@ fn take_requested(
     address: IpAddr,
 ) -> Result<Grant, Error> {
     let grant = pool.requested(set, address).map_err(|error| {
-        Error::new(code::ADDRESS, error.to_string()).with_details("ask for another address of the network")
+        Error::new(code::ADDRESS, error.to_string())
+            .with_details("ask for another address of the network")
     })?;
     if store.reserve(address, owner).map_err(store_error)? {
         return Ok(grant);
     }
     let message = format!("requested IP address {address} is not available in range set {set}");
-    Err(Error::new(code::ADDRESS, message).with_details("another attachment has it; see its lease file"))
+    Err(Error::new(code::ADDRESS, message)
+        .with_details("another attachment has it; see its lease file"))
 }
 
 fn take_next(
@@ -201,11 +240,14 @@ fn take_next(
             "{address} has been allocated to {}, duplicate allocation is not allowed",
             owner.legacy_key()
         );
-        return Err(Error::new(code::ADDRESS, message).with_details("DEL the attachment before it is added again"));
+        return Err(Error::new(code::ADDRESS, message)
+            .with_details("DEL the attachment before it is added again"));
     }
     let last = store.last_reserved(number);
     loop {
-        let grant = pool.next(set, last, |span| store.first_free(span)).map_err(store_error)?;
+        let grant = pool
+            .next(set, last, |span| store.first_free(span))
+            .map_err(store_error)?;
         let Some(grant) = grant else {
             return Err(full(set));
         };
@@ -237,7 +279,9 @@ fn remember_subnets(store: &mut Store, pool: &Pool) -> Result<(), Error> {
         return Ok(());
     }
     let ranges = pool.sets().iter().flat_map(RangeSet::ranges);
-    let subnets: Vec<_> = ranges.map(|range| format!("{}/{}", range.subnet(), range.prefix())).collect();
+    let subnets: Vec<_> = ranges
+        .map(|range| format!("{}/{}", range.subnet(), range.prefix()))
+        .collect();
     let mut note = store.note().map_err(store_error)?;
     if note.subnets() != subnets {
         note.set_subnets(subnets);
@@ -266,8 +310,13 @@ fn ip_config(grant: &Grant) -> Result<IpConfig, Error> {
 }
 
 fn full(set: &RangeSet) -> Error {
-    Error::new(code::ADDRESS, format!("no IP addresses available in range set: {set}"))
-        .with_details("every address is leased or excluded: remove attachments, run GC, or widen the range")
+    Error::new(
+        code::ADDRESS,
+        format!("no IP addresses available in range set: {set}"),
+    )
+    .with_details(
+        "every address is leased or excluded: remove attachments, run GC, or widen the range",
+    )
 }
 
 fn store_error(error: StoreError) -> Error {
@@ -280,8 +329,9 @@ fn store_error(error: StoreError) -> Error {
         details.push_str(&format!("{error}; "));
         cause = error.source();
     }
-    Error::new(code::IO, error.to_string())
-        .with_details(format!("{details}see that dataDir is on a writable filesystem with space left"))
+    Error::new(code::IO, error.to_string()).with_details(format!(
+        "{details}see that dataDir is on a writable filesystem with space left"
+    ))
 }
 
 #[cfg(test)]

@@ -27,7 +27,11 @@ impl Host {
         container: &str,
         config: &NetworkConfig,
     ) -> Result<T, Error> {
-        verb(&invocation(container, ""), config, &self.0.path().join("state"))
+        verb(
+            &invocation(container, ""),
+            config,
+            &self.0.path().join("state"),
+        )
     }
 
     /// The addresses given, or the error.
@@ -35,11 +39,27 @@ impl Host {
         self.add_to("n", container, "", ipam, "")
     }
 
-    fn add_to(&self, network: &str, container: &str, args: &str, ipam: &str, rest: &str) -> Result<String, String> {
+    fn add_to(
+        &self,
+        network: &str,
+        container: &str,
+        args: &str,
+        ipam: &str,
+        rest: &str,
+    ) -> Result<String, String> {
         let config = self.config(network, Verb::Add, ipam, rest);
-        let given = add(&invocation(container, args), &config, &self.0.path().join("state"));
+        let given = add(
+            &invocation(container, args),
+            &config,
+            &self.0.path().join("state"),
+        );
         let given = given.map_err(|error| format!("{} {}", error.code, error.msg))?;
-        Ok(given.ips.iter().map(|ip| ip.address.to_string()).collect::<Vec<_>>().join(" "))
+        Ok(given
+            .ips
+            .iter()
+            .map(|ip| ip.address.to_string())
+            .collect::<Vec<_>>()
+            .join(" "))
     }
 
     fn del(&self, container: &str) {
@@ -51,7 +71,13 @@ impl Host {
         let folder = self.0.path().join("networks/n");
         let names = fs::read_dir(folder).expect("list");
         names
-            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+            .map(|entry| {
+                entry
+                    .expect("entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
             .filter(|name| name.parse::<IpAddr>().is_ok())
             .collect()
     }
@@ -70,7 +96,9 @@ fn invocation(container: &str, args: &str) -> Invocation {
         };
         Some(value.to_owned())
     };
-    Invocation::from_environment(environment).expect("environment").expect("verb")
+    Invocation::from_environment(environment)
+        .expect("environment")
+        .expect("verb")
 }
 
 #[track_caller]
@@ -106,9 +134,12 @@ fn round_robin_until_full() {
 #[test]
 fn status_of_a_network_that_was_never_used() {
     let host = Host::new();
-    host.run(status, "x", &host.config("n", Verb::Status, SMALL, "")).expect("room");
+    host.run(status, "x", &host.config("n", Verb::Status, SMALL, ""))
+        .expect("room");
     let none = r#""subnet": "10.0.0.0/29", "exclude": ["10.0.0.0/29"]"#;
-    let error = host.run(status, "x", &host.config("n", Verb::Status, none, "")).expect_err("none");
+    let error = host
+        .run(status, "x", &host.config("n", Verb::Status, none, ""))
+        .expect_err("none");
     assert_eq!(error.code, code::NOT_AVAILABLE, "{error}");
     assert!(!host.0.path().join("networks").exists());
 }
@@ -133,7 +164,10 @@ fn two_sets_or_none() {
         host.add("b", two),
         "101 failed to allocate for range 1: no IP addresses available in range set: 10.0.0.1-10.0.0.2",
     );
-    assert_eq!(host.leases(), ["10.0.0.2".to_owned(), "fd00::2".to_owned()].into());
+    assert_eq!(
+        host.leases(),
+        ["10.0.0.2".to_owned(), "fd00::2".to_owned()].into()
+    );
     host.del("a");
     assert_eq!(host.leases(), BTreeSet::new());
     given(host.add("b", two), "fd00::4/64 10.0.0.2/30");
@@ -159,9 +193,21 @@ fn requests(args: &str, ipam: &str, expected: &str) {
 fn requested_addresses() {
     let plain = r#""subnet": "10.0.0.0/24", "exclude": ["10.0.0.64/28"]"#;
     requests("IP=10.0.0.77", r#""subnet": "10.0.0.0/24""#, "10.0.0.77/24");
-    requests("IP=10.0.0.2", plain, "101 failed to allocate for range 0: requested IP address 10.0.0.2 is not available in range set 10.0.0.1-10.0.0.254");
-    requests("IP=10.0.0.1", plain, "101 failed to allocate for range 0: requested ip 10.0.0.1 is subnet's gateway");
-    requests("IP=10.9.0.1", plain, "101 failed to allocate all requested IPs: 10.9.0.1");
+    requests(
+        "IP=10.0.0.2",
+        plain,
+        "101 failed to allocate for range 0: requested IP address 10.0.0.2 is not available in range set 10.0.0.1-10.0.0.254",
+    );
+    requests(
+        "IP=10.0.0.1",
+        plain,
+        "101 failed to allocate for range 0: requested ip 10.0.0.1 is subnet's gateway",
+    );
+    requests(
+        "IP=10.9.0.1",
+        plain,
+        "101 failed to allocate all requested IPs: 10.9.0.1",
+    );
     requests(
         "IP=10.0.0.70",
         plain,
@@ -173,7 +219,10 @@ fn requested_addresses() {
 fn a_request_skips_the_duplicate_check_and_moves_the_cursor() {
     let host = Host::new();
     given(host.add("a", SMALL), "10.0.0.2/29");
-    given(host.add_to("n", "a", "IP=10.0.0.5", SMALL, ""), "10.0.0.5/29");
+    given(
+        host.add_to("n", "a", "IP=10.0.0.5", SMALL, ""),
+        "10.0.0.5/29",
+    );
     given(host.add("b", SMALL), "10.0.0.6/29");
     host.del("a");
     assert_eq!(host.leases(), ["10.0.0.6".to_owned()].into());
@@ -193,10 +242,16 @@ fn routes_and_resolver_are_passed_on() {
     assert_eq!(given.routes.len(), 1);
     assert_eq!(given.routes[0].mtu, Some(1400));
     assert_eq!(given.dns.nameservers, ["10.0.0.1"]);
-    assert_eq!(given.ips[0].gateway, Some("10.0.0.1".parse().expect("address")));
+    assert_eq!(
+        given.ips[0].gateway,
+        Some("10.0.0.1".parse().expect("address"))
+    );
     assert!(given.interfaces.is_empty());
     fs::remove_file(&file).expect("remove");
-    assert_eq!(host.run(add, "b", &config).expect_err("no file").code, code::IO);
+    assert_eq!(
+        host.run(add, "b", &config).expect_err("no file").code,
+        code::IO
+    );
     assert_eq!(host.leases().len(), 1);
 }
 
@@ -208,14 +263,20 @@ fn check_and_gc() {
     let config = host.config("n", Verb::Del, SMALL, "");
     host.run(check, "a", &config).expect("there");
     let error = host.run(check, "nobody", &config).expect_err("not there");
-    assert_eq!(error.msg, "host-local: Failed to find address added by container nobody");
-    host.run(gc, "x", &host.config("n", Verb::Gc, SMALL, "")).expect("GC without a list");
+    assert_eq!(
+        error.msg,
+        "host-local: Failed to find address added by container nobody"
+    );
+    host.run(gc, "x", &host.config("n", Verb::Gc, SMALL, ""))
+        .expect("GC without a list");
     assert_eq!(host.leases().len(), 2);
     let valid = r#""cni.dev/valid-attachments": [{"containerID": "b", "ifname": "eth0"}],"#;
-    host.run(gc, "x", &host.config("n", Verb::Gc, SMALL, valid)).expect("GC");
+    host.run(gc, "x", &host.config("n", Verb::Gc, SMALL, valid))
+        .expect("GC");
     assert_eq!(host.leases(), ["10.0.0.3".to_owned()].into());
     let none = r#""cni.dev/valid-attachments": [],"#;
-    host.run(gc, "x", &host.config("n", Verb::Gc, SMALL, none)).expect("GC");
+    host.run(gc, "x", &host.config("n", Verb::Gc, SMALL, none))
+        .expect("GC");
     assert_eq!(host.leases(), BTreeSet::new());
 }
 
@@ -223,7 +284,12 @@ fn check_and_gc() {
 fn auto_subnets_differ_and_are_remembered() {
     let host = Host::new();
     let auto = r#""subnet": "auto""#;
-    let subnet = |given: &str| given.rsplit_once('.').map(|(net, _)| net.to_owned()).expect("address");
+    let subnet = |given: &str| {
+        given
+            .rsplit_once('.')
+            .map(|(net, _)| net.to_owned())
+            .expect("address")
+    };
     let first = host.add_to("one", "a", "", auto, "").expect("one");
     let second = host.add_to("two", "a", "", auto, "").expect("two");
     let again = host.add_to("one", "b", "", auto, "").expect("one again");
@@ -233,10 +299,16 @@ fn auto_subnets_differ_and_are_remembered() {
     let reference = host.0.path().join("networks/reference");
     fs::create_dir_all(&reference).expect("folder");
     let taken = facts::choose(&host.0.path().join("networks"), Path::new("/none")).expect("next");
-    let inside = format!("{}.9", taken.split_once(".0/").map(|(net, _)| net).expect("subnet"));
+    let inside = format!(
+        "{}.9",
+        taken.split_once(".0/").map(|(net, _)| net).expect("subnet")
+    );
     fs::write(reference.join("last_reserved_ip.0"), inside).expect("write");
     let third = host.add_to("three", "a", "", auto, "").expect("three");
-    assert!(!taken.starts_with(&subnet(&third)), "{third} lies in {taken}");
+    assert!(
+        !taken.starts_with(&subnet(&third)),
+        "{third} lies in {taken}"
+    );
 }
 
 #[test]
@@ -246,9 +318,17 @@ fn networks_that_choose_at_once_choose_differently() {
     let given: BTreeSet<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = names
             .iter()
-            .map(|name| scope.spawn(|| host.add_to(name, "a", "", r#""subnet": "auto""#, "").expect("ADD")))
+            .map(|name| {
+                scope.spawn(|| {
+                    host.add_to(name, "a", "", r#""subnet": "auto""#, "")
+                        .expect("ADD")
+                })
+            })
             .collect();
-        threads.into_iter().map(|thread| thread.join().expect("thread")).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("thread"))
+            .collect()
     });
     assert_eq!(given.len(), 8, "{given:?}");
 }

@@ -143,9 +143,13 @@ impl Index {
     /// per operation stays constant.
     fn grow(&mut self) -> Result<(), IndexError> {
         self.pages.load()?;
-        let owner_slots = ((self.header.leases + 1) * 4).next_power_of_two().max(LEAST_OWNERS);
+        let owner_slots = ((self.header.leases + 1) * 4)
+            .next_power_of_two()
+            .max(LEAST_OWNERS);
         let blocks = blocks::all(&self.pages, &self.header)?;
-        let block_slots = (blocks.len() as u64 * 4).next_power_of_two().max(LEAST_BLOCKS);
+        let block_slots = (blocks.len() as u64 * 4)
+            .next_power_of_two()
+            .max(LEAST_BLOCKS);
         let mut larger = Index::sized(self.header.identity.clone(), owner_slots, block_slots);
         for (hash, address) in self.entries()? {
             owners::insert(&mut larger.pages, &mut larger.header, hash, address)?;

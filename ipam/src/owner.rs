@@ -51,7 +51,10 @@ impl Owners {
     pub fn new(attachments: &[Attachment]) -> Owners {
         let mut owners = Owners::default();
         for attachment in attachments {
-            owners.insert(&Owner::of(attachment.container_id.as_ref(), attachment.ifname.as_ref()));
+            owners.insert(&Owner::of(
+                attachment.container_id.as_ref(),
+                attachment.ifname.as_ref(),
+            ));
         }
         owners
     }
@@ -85,8 +88,12 @@ pub(crate) fn is_key(key: &[u8]) -> bool {
         return false;
     };
     let mut lines = text.split('\n').map(|line| line.trim_end_matches('\r'));
-    let first = lines.next().is_some_and(|line| !line.is_empty() && !line.contains(char::is_whitespace));
-    let second = lines.next().is_none_or(|line| !line.is_empty() && !line.contains(char::is_whitespace));
+    let first = lines
+        .next()
+        .is_some_and(|line| !line.is_empty() && !line.contains(char::is_whitespace));
+    let second = lines
+        .next()
+        .is_none_or(|line| !line.is_empty() && !line.contains(char::is_whitespace));
     first && second && lines.next().is_none() && !text.contains('\0')
 }
 

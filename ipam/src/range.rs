@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::span::{self, Family, Span};
+use crate::span::{Family, Span};
 
 /// One range as written, before any check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -38,7 +38,9 @@ pub enum RangeError {
     TooSmall(String),
     #[error("IPNet IP and Mask version mismatch")]
     MixedNotation,
-    #[error("Network has host bits set. For a subnet mask of length {0} the network address is {1}")]
+    #[error(
+        "Network has host bits set. For a subnet mask of length {0} the network address is {1}"
+    )]
     HostBits(u8, IpAddr),
     #[error("RangeStart {0} not in network {1}")]
     StartOutside(IpAddr, String),
@@ -96,7 +98,9 @@ impl Range {
             None => family.address(lowest + 1),
         };
         let end = match end {
-            Some(end) if !whole.contains(end) => return Err(RangeError::EndOutside(end, network())),
+            Some(end) if !whole.contains(end) => {
+                return Err(RangeError::EndOutside(end, network()));
+            }
             Some(end) => end,
             None => family.address(highest),
         };
@@ -153,13 +157,19 @@ pub struct RangeSet(Vec<Range>);
 impl RangeSet {
     /// Checks every range, and that they fit together.
     pub fn parse(texts: &[RangeText]) -> Result<RangeSet, RangeError> {
-        let ranges = texts.iter().map(Range::parse).collect::<Result<Vec<_>, _>>()?;
+        let ranges = texts
+            .iter()
+            .map(Range::parse)
+            .collect::<Result<Vec<_>, _>>()?;
         let family = ranges.first().ok_or(RangeError::EmptySet)?.span.family();
         if ranges.iter().any(|range| range.span.family() != family) {
             return Err(RangeError::MixedFamilies);
         }
         for (i, range) in ranges.iter().enumerate() {
-            if let Some(other) = ranges[i + 1..].iter().find(|other| other.span.overlaps(&range.span)) {
+            if let Some(other) = ranges[i + 1..]
+                .iter()
+                .find(|other| other.span.overlaps(&range.span))
+            {
                 return Err(RangeError::Overlap(range.to_string(), other.to_string()));
             }
         }
@@ -173,7 +183,9 @@ impl RangeSet {
 
     /// The family of all its addresses.
     pub fn family(&self) -> Family {
-        self.0.first().map_or(Family::V4, |range| range.span.family())
+        self.0
+            .first()
+            .map_or(Family::V4, |range| range.span.family())
     }
 
     /// The range that has this address.
@@ -183,9 +195,12 @@ impl RangeSet {
 
     /// Whether two sets could hand out the same address.
     pub fn overlaps(&self, other: &RangeSet) -> bool {
-        self.0
-            .iter()
-            .any(|range| other.0.iter().any(|theirs| theirs.span.overlaps(&range.span)))
+        self.0.iter().any(|range| {
+            other
+                .0
+                .iter()
+                .any(|theirs| theirs.span.overlaps(&range.span))
+        })
     }
 }
 
@@ -249,7 +264,7 @@ pub(crate) fn round_robin(set: &RangeSet, last: Option<IpAddr>) -> Vec<Span> {
 }
 
 /// Every subnet's unusable addresses, once for each range of the set.
-pub(crate) fn unusable(set: &RangeSet) -> impl Iterator<Item = span::Span> {
+pub(crate) fn unusable(set: &RangeSet) -> impl Iterator<Item = Span> {
     set.0.iter().flat_map(Range::unusable)
 }
 

@@ -55,6 +55,12 @@ mod tests {
     #[test]
     fn addresses_of_servers() {
         let found = servers("nameserver 10.0.0.1\nnameserver fe80::1%eth0\nnameserver bad\n");
-        assert_eq!(found, ["10.0.0.1".parse::<IpAddr>().expect("v4"), "fe80::1".parse().expect("v6")]);
+        assert_eq!(
+            found,
+            [
+                "10.0.0.1".parse::<IpAddr>().expect("v4"),
+                "fe80::1".parse().expect("v6")
+            ]
+        );
     }
 }

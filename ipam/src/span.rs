@@ -201,14 +201,29 @@ mod tests {
     #[track_caller]
     fn cuts(start: &str, holes: &[&str], expected: &[&str]) {
         let left = cut(vec![span(start)], holes.iter().map(|hole| span(hole)));
-        assert_eq!(left.iter().map(Span::to_string).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            left.iter().map(Span::to_string).collect::<Vec<_>>(),
+            expected
+        );
     }
 
     #[test]
     fn holes() {
-        cuts("10.0.0.0-10.0.0.9", &["10.0.0.3-10.0.0.4"], &["10.0.0.0-10.0.0.2", "10.0.0.5-10.0.0.9"]);
-        cuts("10.0.0.0-10.0.0.9", &["10.0.0.0-10.0.0.0"], &["10.0.0.1-10.0.0.9"]);
-        cuts("10.0.0.0-10.0.0.9", &["10.0.0.8-10.0.1.0"], &["10.0.0.0-10.0.0.7"]);
+        cuts(
+            "10.0.0.0-10.0.0.9",
+            &["10.0.0.3-10.0.0.4"],
+            &["10.0.0.0-10.0.0.2", "10.0.0.5-10.0.0.9"],
+        );
+        cuts(
+            "10.0.0.0-10.0.0.9",
+            &["10.0.0.0-10.0.0.0"],
+            &["10.0.0.1-10.0.0.9"],
+        );
+        cuts(
+            "10.0.0.0-10.0.0.9",
+            &["10.0.0.8-10.0.1.0"],
+            &["10.0.0.0-10.0.0.7"],
+        );
         cuts("10.0.0.0-10.0.0.9", &["9.0.0.0-11.0.0.0"], &[]);
         cuts("10.0.0.0-10.0.0.9", &["::1-::2"], &["10.0.0.0-10.0.0.9"]);
         cuts("::-::9", &["::3-::3", "::5-::9"], &["::-::2", "::4-::4"]);
@@ -216,7 +231,10 @@ mod tests {
 
     #[track_caller]
     fn network(address: &str, prefix: u8, expected: &str) {
-        assert_eq!(Span::network(address.parse().expect("address"), prefix).to_string(), expected);
+        assert_eq!(
+            Span::network(address.parse().expect("address"), prefix).to_string(),
+            expected
+        );
     }
 
     #[test]
@@ -232,7 +250,16 @@ mod tests {
     fn ends_of_the_address_space() {
         let all = Span::network("::".parse().expect("address"), 0);
         assert_eq!(all.above(all.last()), None);
-        assert_eq!(Span::new("10.0.0.2".parse().expect("a"), "10.0.0.1".parse().expect("b")), None);
-        assert_eq!(Span::new("10.0.0.2".parse().expect("a"), "::1".parse().expect("b")), None);
+        assert_eq!(
+            Span::new(
+                "10.0.0.2".parse().expect("a"),
+                "10.0.0.1".parse().expect("b")
+            ),
+            None
+        );
+        assert_eq!(
+            Span::new("10.0.0.2".parse().expect("a"), "::1".parse().expect("b")),
+            None
+        );
     }
 }

@@ -83,17 +83,24 @@ impl Store {
     }
 
     /// Opens it if it is there: who only releases needs no directory.
-    pub fn open_existing(folder: &Path, state: &Path, boot: Boot) -> Result<Option<Store>, StoreError> {
+    pub fn open_existing(
+        folder: &Path,
+        state: &Path,
+        boot: Boot,
+    ) -> Result<Option<Store>, StoreError> {
         Lock::acquire_existing(folder)?
             .map(|lock| Store::with_lock(folder, state, boot, lock))
             .transpose()
     }
 
     fn with_lock(folder: &Path, state: &Path, boot: Boot, lock: Lock) -> Result<Store, StoreError> {
-        let metadata = lock.folder().metadata().map_err(|source| StoreError::Open {
-            folder: folder.to_owned(),
-            source,
-        })?;
+        let metadata = lock
+            .folder()
+            .metadata()
+            .map_err(|source| StoreError::Open {
+                folder: folder.to_owned(),
+                source,
+            })?;
         let identity = Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -139,7 +146,9 @@ impl Store {
             let mut lied = false;
             for address in self.ask(|index| index.owned_by(hash(key.as_bytes())))? {
                 match lease::read(&self.folder, address)? {
-                    Some(content) if owner::key_of(&content) == key.as_bytes() => found.push(address),
+                    Some(content) if owner::key_of(&content) == key.as_bytes() => {
+                        found.push(address)
+                    }
                     // Another owner's key with the same hash.
                     Some(content) if hash(owner::key_of(&content)) == hash(key.as_bytes()) => {}
                     _ => lied = true,
@@ -157,6 +166,7 @@ impl Store {
     pub fn owned_by(&mut self, owner: &Owner) -> Result<Vec<IpAddr>, StoreError> {
         let mut found = self.leased_to(owner.key())?;
         found.extend(self.leased_to(owner.legacy_key())?);
+        found.sort_unstable();
         Ok(found)
     }
 
@@ -180,9 +190,9 @@ impl Store {
             }
             return Ok(false);
         }
-        fault("ipam-linked")?;
+        crash("ipam-linked");
         self.tell(|index| index.insert(hash(owner.key().as_bytes()), address));
-        fault("ipam-indexed")?;
+        crash("ipam-indexed");
         Ok(true)
     }
 
@@ -190,9 +200,9 @@ impl Store {
     fn release(&mut self, address: IpAddr, key: u64) -> Result<(), StoreError> {
         fault("ipam-release")?;
         lease::remove(&self.folder, address)?;
-        fault("ipam-unlinked")?;
+        crash("ipam-unlinked");
         self.tell(|index| index.remove(key, address));
-        fault("ipam-unindexed")?;
+        crash("ipam-unindexed");
         Ok(())
     }
 
@@ -261,16 +271,22 @@ impl Store {
     }
 
     /// Declares the index valid for the directory as it is now, and unlocks.
-    /// Failing here costs the next call a rebuild, so it is no error.
-    pub fn commit(mut self) -> Result<(), StoreError> {
-        if let (true, Some(mut index)) = (self.changed, self.index.take()) {
-            fault("ipam-stamp")?;
+    /// What fails here costs the next call a rebuild, so it is no error.
+    pub fn commit(mut self) {
+        let index = self.index.take();
+        if index.as_ref().is_some_and(|index| index.leases() == 0) {
+            // Without a lease there is nothing to save, and nothing of us
+            // should stay on the host.
+            let _ = fs::remove_file(&self.index_path);
+            let _ = self.index_path.parent().map(fs::remove_dir);
+        } else if let (true, Some(mut index)) = (self.changed, index) {
+            crash("ipam-stamp");
             if let Some(stamp) = self.stamp() {
-                fault("ipam-header")?;
+                crash("ipam-header");
                 let _ = index.commit(&self.index_path, stamp);
             }
         }
-        fault("ipam-unlock")
+        crash("ipam-unlock");
     }
 
     /// Sets the directory's mtime to a moment it never had: two seconds ago.
@@ -278,18 +294,23 @@ impl Store {
     fn stamp(&self) -> Option<Stamp> {
         let moment = SystemTime::now().checked_sub(Duration::from_secs(2))?;
         let folder = self.lock.folder();
-        folder.set_times(fs::FileTimes::new().set_modified(moment)).ok()?;
+        folder
+            .set_times(fs::FileTimes::new().set_modified(moment))
+            .ok()?;
         let stamp = stamp_of(&folder.metadata().ok()?);
         // A filesystem of whole seconds cannot tell two changes apart.
         (stamp.nanoseconds != 0).then_some(stamp)
     }
 
     /// A question to the index; when it cannot answer it is rebuilt once.
-    fn ask<T>(&mut self, question: impl Fn(&Index) -> Result<T, IndexError>) -> Result<T, StoreError> {
-        if let Some(index) = &self.index {
-            if let Ok(answer) = question(index) {
-                return Ok(answer);
-            }
+    fn ask<T>(
+        &mut self,
+        question: impl Fn(&Index) -> Result<T, IndexError>,
+    ) -> Result<T, StoreError> {
+        if let Some(index) = &self.index
+            && let Ok(answer) = question(index)
+        {
+            return Ok(answer);
         }
         let answer = question(self.rebuild()?);
         answer.map_err(|error| StoreError::Index {
@@ -302,16 +323,21 @@ impl Store {
     /// an index that cannot follow is dropped, and nothing has failed.
     fn tell(&mut self, news: impl FnOnce(&mut Index) -> Result<(), IndexError>) {
         self.changed = true;
-        if let Some(index) = &mut self.index {
-            if news(index).is_err() {
-                self.index = None;
-            }
+        if let Some(index) = &mut self.index
+            && news(index).is_err()
+        {
+            self.index = None;
         }
     }
 
     fn rebuild(&mut self) -> Result<&Index, StoreError> {
         let mut note = self.note()?;
-        let index = scan::scan(&self.folder, &self.boot, note.boot() != Some(self.boot.id()), &self.identity)?;
+        let index = scan::scan(
+            &self.folder,
+            &self.boot,
+            note.boot() != Some(self.boot.id()),
+            &self.identity,
+        )?;
         if note.boot() != Some(self.boot.id()) {
             fault("ipam-boot")?;
             note.set_boot(self.boot.id());
@@ -330,7 +356,12 @@ fn stamp_of(metadata: &fs::Metadata) -> Stamp {
     }
 }
 
-/// A place where a test may end the process.
+/// A place after which nothing can fail, but where a test may end the process.
+fn crash(name: &str) {
+    let _ = pontoon_plugin::fault::point(name);
+}
+
+/// A place where a test may fail the operation or end the process.
 fn fault(name: &str) -> Result<(), StoreError> {
     pontoon_plugin::fault::point(name).map_err(StoreError::Fault)
 }

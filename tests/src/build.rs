@@ -58,6 +58,8 @@ pub(crate) fn static_binaries(profile: Profile) -> Outcome<Built> {
         (gnu.clone(), "-C target-feature=+crt-static", format!("{gnu} with +crt-static ({musl} is not installed)"))
     };
     let mut build = cargo(&["build", "--quiet", "--locked", "--workspace", "--bins", "--exclude", "xtask", "--target", &target]);
+    // A configured default target would move the directory, and us with it.
+    build.arg("--target-dir").arg(target_dir()?);
     if profile == Profile::Release {
         build.arg("--release");
     }

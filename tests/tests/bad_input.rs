@@ -76,11 +76,15 @@ fn variables() -> Outcome {
 #[test]
 fn configuration() -> Outcome {
     let scene = Scene::new()?;
-    for text in ["", "{", "[]", "null", "\"bridge\"", "{\"cniVersion\": 1.0}", "{\"name\": {}}", "\u{0}"] {
+    for text in ["", "{", "[]", "null", "\"bridge\"", "\u{0}"] {
         let call = Call { stdin: text.to_owned(), ..scene.good() };
         scene.refused("bridge", &call, DECODE, &[])?;
     }
-    scene.refused("bridge", &scene.with_key("mtu", json!("wide")), DECODE, &["mtu"])?;
+    scene.refused("bridge", &scene.with_key("cniVersion", json!(1.0)), DECODE, &["cniVersion"])?;
+    for (key, value) in [("name", json!({})), ("vlan", json!("wide")), ("ipMasq", json!("yes")), ("ipam", json!([]))] {
+        scene.refused("bridge", &scene.with_key(key, value), CONFIG, &[key])?;
+    }
+    scene.refused("bridge", &scene.with_key("mtu", json!("wide")), CONFIG, &["mtu", "wide", "auto"])?;
     for version in ["9.9.9", "1.2.0", "0.0.9"] {
         let call = scene.with_key("cniVersion", json!(version));
         scene.refused("bridge", &call, INCOMPATIBLE, &["incompatible CNI versions", version, "1.1.0"])?;
@@ -103,17 +107,20 @@ fn namespaces() -> Outcome {
     let file = scene.site.leases.path().join("file");
     std::fs::write(&file, "no namespace").map_err(Failure::act("write a file"))?;
     let file = file.display().to_string();
-    // A file, a namespace of another kind, nothing, and the host's own.
-    for path in [file.as_str(), "/proc/self/ns/uts", "/run/netns/never-was", "/proc/self/ns/net"] {
-        scene.refused("bridge", &good.clone().set("CNI_NETNS", path), NAMESPACE, &[path])?;
+    // A file, a namespace of another kind, and nothing.
+    for path in [file.as_str(), "/proc/self/ns/uts", "/run/netns/never-was"] {
+        scene.refused("bridge", &good.clone().set("CNI_NETNS", path), ENVIRONMENT, &[path])?;
+    }
+    for plugin in ["bridge", "host-local", "loopback"] {
+        let own = "/proc/self/ns/net";
+        scene.refused(plugin, &good.clone().set("CNI_NETNS", own), NAMESPACE, &[own])?;
     }
     Ok(())
 }
 
 /// An ADD to a network on a host where something is in the way.
-#[track_caller]
-fn check(backend: Backend, prepare: impl FnOnce(&Site) -> Outcome<Obstacle>, code: u64, words: &[&str]) {
-    obstructed(backend, prepare, code, words).unwrap_or_else(|error| panic!("{backend}: {error}"));
+fn check(backend: Backend, prepare: impl FnOnce(&Site) -> Outcome<Obstacle>, code: u64, words: &[&str]) -> Outcome {
+    obstructed(backend, prepare, code, words).map_err(|error| Failure::new(format!("{backend}: {error}")))
 }
 
 /// What is in the way, and the ADD that will meet it.
@@ -137,7 +144,7 @@ fn obstructed(backend: Backend, prepare: impl FnOnce(&Site) -> Outcome<Obstacle>
 }
 
 #[test]
-fn an_interface_name_in_use() {
+fn an_interface_name_in_use() -> Outcome {
     let prepare = |site: &Site| {
         let first = site.network("first", "first0", &["10.70.0.0/24"]);
         let (container, _) = site.join("busy", &first)?;
@@ -145,22 +152,22 @@ fn an_interface_name_in_use() {
         Ok(Obstacle { network: second, attachment: Attachment::new(&container), _held: vec![container] })
     };
     // The runtime's DEL after the refusal is for another network: the first one's eth0 must stay.
-    check(Backend::Nftables, prepare, 103, &["eth0"]);
+    check(Backend::Nftables, prepare, 103, &["eth0"])
 }
 
 #[test]
-fn a_subnet_of_another_network() {
+fn a_subnet_of_another_network() -> Outcome {
     let prepare = |site: &Site| {
         let (container, _) = site.join("owner", &site.network("first", "first0", &["10.70.0.0/16"]))?;
         let second = Container::new("late")?;
         let network = site.network("second", "second0", &["10.70.5.0/24"]);
         Ok(Obstacle { network, attachment: Attachment::new(&second), _held: vec![container, second] })
     };
-    check(Backend::Nftables, prepare, 107, &["10.70.5.", "first0"]);
+    check(Backend::Nftables, prepare, 107, &["10.70.5.", "first0"])
 }
 
 #[test]
-fn a_full_pool() {
+fn a_full_pool() -> Outcome {
     for backend in [Backend::Nftables, Backend::IptablesNft] {
         let prepare = |site: &Site| {
             let network = site.network("small", "small0", &["10.70.0.0/30"]);
@@ -168,26 +175,27 @@ fn a_full_pool() {
             let second = Container::new("late")?;
             Ok(Obstacle { network, attachment: Attachment::new(&second), _held: vec![container, second] })
         };
-        check(backend, prepare, 101, &["10.70.0."]);
+        check(backend, prepare, 101, &["10.70.0."])?;
     }
+    Ok(())
 }
 
 #[test]
-fn a_link_that_is_no_bridge() {
+fn a_link_that_is_no_bridge() -> Outcome {
     let prepare = |site: &Site| {
         let container = Container::new("late")?;
         let network = site.network("uplink", "eth0", &["10.70.0.0/24"]);
         Ok(Obstacle { network, attachment: Attachment::new(&container), _held: vec![container] })
     };
-    check(Backend::Nftables, prepare, 103, &["eth0", "not a bridge"]);
+    check(Backend::Nftables, prepare, 103, &["eth0", "not a bridge"])
 }
 
 #[test]
-fn a_vlan_out_of_range() {
+fn a_vlan_out_of_range() -> Outcome {
     let prepare = |site: &Site| {
         let container = Container::new("tagged")?;
         let network = site.network("tagged", "tagged0", &["10.70.0.0/24"]).with("bridge", "vlan", json!(4095));
         Ok(Obstacle { network, attachment: Attachment::new(&container), _held: vec![container] })
     };
-    check(Backend::Nftables, prepare, CONFIG, &["vlan", "4095"]);
+    check(Backend::Nftables, prepare, CONFIG, &["vlan", "4095"])
 }

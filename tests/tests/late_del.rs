@@ -81,7 +81,7 @@ fn of_one_of_two() -> Outcome {
         let site = Site::new(backend)?;
         let network = site.network("late", "late0", &["10.74.0.0/24", "fd00:74::/64"]);
         let container = Container::new("twin")?;
-        let mut first = Attachment::new(&container);
+        let mut first = Attachment::new(&container).publish("", 8081, 80, "tcp");
         site.runtime().add(&network, &mut first)?;
         let before = site.snapshot()?;
         let mut second = Attachment { ifname: "eth1".to_owned(), ..Attachment::new(&container) }.publish("", 8080, 80, "tcp");

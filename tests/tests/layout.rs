@@ -15,7 +15,7 @@ const LIBRARIES: [(&str, &[&str]); 7] = [
     ("pontoon-conf", &[]),
     ("pontoon-netlink", &[]),
     ("pontoon-netfilter", &["pontoon-netlink"]),
-    ("pontoon-plugin", &["pontoon-conf", "pontoon-netlink"]),
+    ("pontoon-plugin", &["pontoon-conf", "pontoon-netfilter", "pontoon-netlink"]),
     ("pontoon-ipam", &["pontoon-conf", "pontoon-plugin", "pontoon-netlink"]),
     ("pontoon-dns", &["pontoon-conf"]),
     ("xtask", &["pontoon-netlink"]),

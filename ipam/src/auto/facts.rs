@@ -22,8 +22,11 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
         Ok(directory)
     });
     locked.map_err(|error| {
-        Error::new(code::IO, format!("cannot lock {} to choose a subnet", data_dir.display()))
-            .with_details(error.to_string())
+        Error::new(
+            code::IO,
+            format!("cannot lock {} to choose a subnet", data_dir.display()),
+        )
+        .with_details(error.to_string())
     })
 }
 
@@ -37,7 +40,9 @@ pub(crate) fn choose(data_dir: &Path, own: &Path) -> Result<String, Error> {
             code::CONFLICT,
             "could not find an available, non-overlapping IPv4 address pool among the defaults",
         )
-        .with_details("host routes, resolvers and other networks overlap all of them: write \"subnet\" out")
+        .with_details(
+            "host routes, resolvers and other networks overlap all of them: write \"subnet\" out",
+        )
     })
 }
 
@@ -54,12 +59,20 @@ fn servers() -> Vec<Span> {
 /// The subnets of other networks: as noted by ours, and the addresses that
 /// those of the reference plugin gave out last.
 fn networks(data_dir: &Path, own: &Path) -> Vec<Span> {
-    let folders = fs::read_dir(data_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders = fs::read_dir(data_dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     let mut found = Vec::new();
     for folder in folders.filter(|folder| folder != own) {
         found.extend(Note::read(&folder).unwrap_or_default().spans());
         for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if file.file_name().to_string_lossy().starts_with("last_reserved_ip.") {
+            if file
+                .file_name()
+                .to_string_lossy()
+                .starts_with("last_reserved_ip.")
+            {
                 let text = fs::read_to_string(file.path()).unwrap_or_default();
                 found.extend(text.trim().parse().ok().map(Span::one));
             }
@@ -71,7 +84,11 @@ fn networks(data_dir: &Path, own: &Path) -> Vec<Span> {
 /// Where the host's main routing table says that somebody is.
 fn routes() -> Result<Vec<Span>, Error> {
     let failed = |error: pontoon_netlink::Error| {
-        Error::new(code::KERNEL, "cannot list the host's routes to choose a subnet").with_details(error.to_string())
+        Error::new(
+            code::KERNEL,
+            "cannot list the host's routes to choose a subnet",
+        )
+        .with_details(error.to_string())
     };
     let mut socket = RouteSocket::open().map_err(failed)?;
     let routes = socket.routes(true).map_err(failed)?;

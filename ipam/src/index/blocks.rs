@@ -38,9 +38,17 @@ impl Block {
         if sum != checksum(body) {
             return Err(damaged());
         }
-        let word = |at: usize| body[at..at + 4].try_into().map(u32::from_le_bytes).map_err(|_| damaged());
+        let word = |at: usize| {
+            body[at..at + 4]
+                .try_into()
+                .map(u32::from_le_bytes)
+                .map_err(|_| damaged())
+        };
         Ok(Some(Block {
-            key: body[..16].try_into().map(u128::from_le_bytes).map_err(|_| damaged())?,
+            key: body[..16]
+                .try_into()
+                .map(u128::from_le_bytes)
+                .map_err(|_| damaged())?,
             state: body[16],
             number: word(20)?,
             used: word(24)?,
@@ -72,7 +80,12 @@ fn state(family: Family) -> u8 {
 }
 
 /// The slot of a block, or the empty one where it would be put.
-fn locate(pages: &Pages, header: &Header, family: Family, key: u128) -> Result<(u64, Option<Block>), IndexError> {
+fn locate(
+    pages: &Pages,
+    header: &Header,
+    family: Family,
+    key: u128,
+) -> Result<(u64, Option<Block>), IndexError> {
     let mask = header.block_slots - 1;
     let start = spread(hash(&key.to_le_bytes())) & mask;
     for step in 0..header.block_slots {
@@ -93,7 +106,12 @@ pub(super) fn crowded(header: &Header) -> bool {
 }
 
 /// Sets or clears the bit of an address.
-pub(super) fn mark(pages: &mut Pages, header: &mut Header, address: IpAddr, taken: bool) -> Result<(), IndexError> {
+pub(super) fn mark(
+    pages: &mut Pages,
+    header: &mut Header,
+    address: IpAddr,
+    taken: bool,
+) -> Result<(), IndexError> {
     let family = Family::of(address);
     let key = number(address) >> SHIFT;
     // The low bits of an address, exact by the remainder.
@@ -117,17 +135,29 @@ pub(super) fn mark(pages: &mut Pages, header: &mut Header, address: IpAddr, take
     };
     let at = header.bitmap_at(u64::from(block.number)) + u64::from(bit / 8);
     let [byte] = pages.read::<1>(at)?;
-    let changed = if taken { byte | 1 << (bit % 8) } else { byte & !(1 << (bit % 8)) };
+    let changed = if taken {
+        byte | 1 << (bit % 8)
+    } else {
+        byte & !(1 << (bit % 8))
+    };
     if changed != byte {
         pages.write(at, &[changed])?;
-        block.used = if taken { block.used + 1 } else { block.used.saturating_sub(1) };
+        block.used = if taken {
+            block.used + 1
+        } else {
+            block.used.saturating_sub(1)
+        };
     }
     Ok(pages.write(header.block_at(slot), &block.encode())?)
 }
 
 /// The lowest address of the span whose bit is clear. A full block is passed
 /// over by its count; a missing one is all free, which ends the search.
-pub(super) fn first_free(pages: &Pages, header: &Header, span: &Span) -> Result<Option<IpAddr>, IndexError> {
+pub(super) fn first_free(
+    pages: &Pages,
+    header: &Header,
+    span: &Span,
+) -> Result<Option<IpAddr>, IndexError> {
     let (first, last) = span.numbers();
     let mut from = first;
     loop {
@@ -170,18 +200,30 @@ fn clear_bit(map: &[u8; MAP_BYTES], low: usize, high: usize) -> Option<usize> {
 pub(super) fn all(pages: &Pages, header: &Header) -> Result<Vec<Block>, IndexError> {
     let mut found = Vec::new();
     for slot in 0..header.block_slots {
-        found.extend(Block::decode(&pages.read(header.block_at(slot))?)?.filter(|block| block.used > 0));
+        found.extend(
+            Block::decode(&pages.read(header.block_at(slot))?)?.filter(|block| block.used > 0),
+        );
     }
     Ok(found)
 }
 
 /// Copies a block of another index into this one, which has room for it.
 pub(super) fn adopt(to: &mut Index, from: &Index, block: &Block) -> Result<(), IndexError> {
-    let map: [u8; MAP_BYTES] = from.pages.read(from.header.bitmap_at(u64::from(block.number)))?;
-    let family = if block.state == state(Family::V4) { Family::V4 } else { Family::V6 };
+    let map: [u8; MAP_BYTES] = from
+        .pages
+        .read(from.header.bitmap_at(u64::from(block.number)))?;
+    let family = if block.state == state(Family::V4) {
+        Family::V4
+    } else {
+        Family::V6
+    };
     let (slot, _) = locate(&to.pages, &to.header, family, block.key)?;
     let number = u32::try_from(to.header.blocks).map_err(|_| damaged())?;
     to.header.blocks += 1;
-    to.pages.write(to.header.bitmap_at(u64::from(number)), &map)?;
-    Ok(to.pages.write(to.header.block_at(slot), &Block { number, ..*block }.encode())?)
+    to.pages
+        .write(to.header.bitmap_at(u64::from(number)), &map)?;
+    Ok(to.pages.write(
+        to.header.block_at(slot),
+        &Block { number, ..*block }.encode(),
+    )?)
 }

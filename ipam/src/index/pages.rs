@@ -33,7 +33,9 @@ impl Pages {
         let mut buffer = [0; N];
         match self {
             Pages::Memory(bytes) => {
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let from = usize::try_from(offset)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
                 let there = &bytes[from..bytes.len().min(from.saturating_add(N))];
                 buffer[..there.len()].copy_from_slice(there);
             }
@@ -68,7 +70,8 @@ impl Pages {
     /// Brings a file into memory, to walk all of it.
     pub(super) fn load(&mut self) -> io::Result<()> {
         if let Pages::File(file) = self {
-            let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
+            let mut bytes =
+                vec![0; usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, 0)?;
             *self = Pages::Memory(bytes);
         }
@@ -84,7 +87,12 @@ impl Pages {
         // The lease directory's lock is held: one writer, one temporary name.
         let unfinished = path.with_extension("new");
         let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600);
         let file = match options.open(&unfinished) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;

@@ -36,7 +36,10 @@ fn finds_all_addresses_of_an_owner() {
     index.insert(5, ip("10.0.0.2")).expect("insert");
     index.insert(5, ip("fd00::2")).expect("insert");
     index.insert(6, ip("10.0.0.3")).expect("insert");
-    assert_eq!(index.owned_by(5).expect("find"), [ip("10.0.0.2"), ip("fd00::2")]);
+    assert_eq!(
+        index.owned_by(5).expect("find"),
+        [ip("10.0.0.2"), ip("fd00::2")]
+    );
     index.remove(5, ip("10.0.0.2")).expect("remove");
     assert_eq!(index.owned_by(5).expect("find"), [ip("fd00::2")]);
     assert_eq!(index.leases(), 2);
@@ -47,7 +50,10 @@ fn finds_all_addresses_of_an_owner() {
 #[track_caller]
 fn free(index: &Index, first: &str, last: &str, expected: Option<&str>) {
     let found = index.first_free(&span(first, last)).expect("search");
-    assert_eq!(found.map(|address| address.to_string()).as_deref(), expected);
+    assert_eq!(
+        found.map(|address| address.to_string()).as_deref(),
+        expected
+    );
 }
 
 #[test]
@@ -55,7 +61,9 @@ fn free_addresses_over_block_borders() {
     let mut index = Index::empty(identity(), 0);
     let base = u32::from_be_bytes([10, 0, 0, 0]);
     for number in 0..9000 {
-        index.insert(u64::from(number), v4(base + number)).expect("insert");
+        index
+            .insert(u64::from(number), v4(base + number))
+            .expect("insert");
     }
     free(&index, "10.0.0.0", "10.0.255.255", Some("10.0.35.40"));
     free(&index, "10.0.0.0", "10.0.35.39", None);
@@ -72,7 +80,9 @@ fn survives_growing_and_the_file() {
     let path = folder.path().join("deep/er/index");
     let mut index = Index::empty(identity(), 0);
     for number in 0..20_000_u32 {
-        index.insert(u64::from(number % 17_000), v4(number * 97)).expect("insert");
+        index
+            .insert(u64::from(number % 17_000), v4(number * 97))
+            .expect("insert");
         if number % 6000 == 0 {
             index.commit(&path, STAMP).expect("commit");
             index = Index::open(&path, &identity(), STAMP).expect("open");
@@ -82,7 +92,10 @@ fn survives_growing_and_the_file() {
     let index = Index::open(&path, &identity(), STAMP).expect("open");
     assert_eq!(index.leases(), 20_000);
     assert_eq!(index.entries().expect("entries").len(), 20_000);
-    assert_eq!(index.owned_by(3).expect("find"), [v4(3 * 97), v4(17_003 * 97)]);
+    assert_eq!(
+        index.owned_by(3).expect("find"),
+        [v4(3 * 97), v4(17_003 * 97)]
+    );
     free(&index, "0.0.0.97", "0.0.0.97", None);
     free(&index, "0.0.0.98", "0.0.0.98", Some("0.0.0.98"));
 }
@@ -93,7 +106,9 @@ fn churn_does_not_fill_the_table() {
     for round in 0..50_000_u64 {
         index.insert(round, v4(round as u32)).expect("insert");
         if round >= 100 {
-            index.remove(round - 100, v4(round as u32 - 100)).expect("remove");
+            index
+                .remove(round - 100, v4(round as u32 - 100))
+                .expect("remove");
         }
     }
     assert_eq!(index.leases(), 100);
@@ -105,11 +120,43 @@ fn churn_does_not_fill_the_table() {
 fn another_moment_directory_or_boot_is_not_opened() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("index");
-    Index::empty(identity(), 0).commit(&path, STAMP).expect("commit");
+    Index::empty(identity(), 0)
+        .commit(&path, STAMP)
+        .expect("commit");
     assert!(Index::open(&path, &identity(), STAMP).is_some());
-    assert!(Index::open(&path, &identity(), Stamp { nanoseconds: 8, ..STAMP }).is_none());
-    assert!(Index::open(&path, &Identity { boot: 4, ..identity() }, STAMP).is_none());
-    assert!(Index::open(&path, &Identity { inode: 4, ..identity() }, STAMP).is_none());
+    assert!(
+        Index::open(
+            &path,
+            &identity(),
+            Stamp {
+                nanoseconds: 8,
+                ..STAMP
+            }
+        )
+        .is_none()
+    );
+    assert!(
+        Index::open(
+            &path,
+            &Identity {
+                boot: 4,
+                ..identity()
+            },
+            STAMP
+        )
+        .is_none()
+    );
+    assert!(
+        Index::open(
+            &path,
+            &Identity {
+                inode: 4,
+                ..identity()
+            },
+            STAMP
+        )
+        .is_none()
+    );
     assert!(Index::open(&path.with_extension("none"), &identity(), STAMP).is_none());
 }
 
@@ -124,7 +171,8 @@ fn damaged(damage: impl Fn(&File)) {
     let Some(index) = Index::open(&path, &identity(), STAMP) else {
         return;
     };
-    let answers = index.owned_by(5).is_err() || index.first_free(&span("10.0.0.2", "10.0.0.9")).is_err();
+    let answers =
+        index.owned_by(5).is_err() || index.first_free(&span("10.0.0.2", "10.0.0.9")).is_err();
     assert!(answers, "the damage went unseen");
 }
 
@@ -138,7 +186,8 @@ fn damage_is_seen() {
     damaged(|file| file.write_all_at(&[9], slot + 24).expect("write"));
     damaged(|file| {
         let blocks = HEADER_SIZE + LEAST_OWNERS * SLOT;
-        file.write_all_at(&[0x55; (LEAST_BLOCKS * SLOT) as usize], blocks).expect("write");
+        file.write_all_at(&[0x55; (LEAST_BLOCKS * SLOT) as usize], blocks)
+            .expect("write");
     });
 }
 

@@ -52,7 +52,13 @@ fn link_unnamed(folder: &Path, path: &Path, content: &[u8]) -> io::Result<bool> 
     super::fault("ipam-written").map_err(io::Error::other)?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     // Through /proc, because AT_EMPTY_PATH asks for CAP_DAC_READ_SEARCH.
-    match linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW) {
+    match linkat(
+        AT_FDCWD,
+        unnamed.as_str(),
+        AT_FDCWD,
+        path,
+        AtFlags::AT_SYMLINK_FOLLOW,
+    ) {
         Ok(()) => Ok(true),
         Err(nix::Error::EEXIST) => Ok(false),
         Err(errno) => Err(errno.into()),
@@ -64,7 +70,11 @@ pub(super) fn link_named(folder: &Path, path: &Path, content: &[u8]) -> io::Resu
     // One left by a kill may be a lease by its other name: it must not be
     // written to, only lose this name.
     remove_unfinished(folder)?;
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)?;
     file.write_all(content)?;
     super::fault("ipam-written").map_err(io::Error::other)?;
     let linked = match fs::hard_link(&unfinished, path) {
@@ -88,7 +98,9 @@ pub(super) fn read(folder: &Path, address: IpAddr) -> Result<Option<Vec<u8>>, St
     let mut content = Vec::new();
     match File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut content)) {
         Ok(_) => Ok(Some(content)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+            Ok(None)
+        }
         Err(source) => Err(StoreError::Read { path, source }),
     }
 }
@@ -118,7 +130,11 @@ pub(super) fn last_reserved(folder: &Path, set: usize) -> Option<IpAddr> {
 
 /// Writes the cursor in place: new text over old, then cut to length. A kill
 /// in between leaves the cursor elsewhere, which costs nothing.
-pub(super) fn set_last_reserved(folder: &Path, set: usize, address: IpAddr) -> Result<(), StoreError> {
+pub(super) fn set_last_reserved(
+    folder: &Path,
+    set: usize,
+    address: IpAddr,
+) -> Result<(), StoreError> {
     let path = cursor(folder, set);
     let text = address.to_string();
     let write = || {
@@ -131,5 +147,8 @@ pub(super) fn set_last_reserved(folder: &Path, set: usize, address: IpAddr) -> R
         file.write_all_at(text.as_bytes(), 0)?;
         file.set_len(text.len() as u64)
     };
-    write().map_err(|source| StoreError::Write { path: path.clone(), source })
+    write().map_err(|source| StoreError::Write {
+        path: path.clone(),
+        source,
+    })
 }

@@ -26,10 +26,14 @@ impl Lock {
                 return Ok(lock);
             }
             let mut builder = DirBuilder::new();
-            builder.recursive(true).mode(0o755).create(folder).map_err(|source| StoreError::Open {
-                folder: folder.to_owned(),
-                source,
-            })?;
+            builder
+                .recursive(true)
+                .mode(0o755)
+                .create(folder)
+                .map_err(|source| StoreError::Open {
+                    folder: folder.to_owned(),
+                    source,
+                })?;
         }
     }
 

@@ -70,7 +70,9 @@ impl Note {
         let path = folder.join(NAME);
         match fs::read(&path) {
             Ok(bytes) => Ok(Note::parse(&String::from_utf8_lossy(&bytes))),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 Ok(Note::default())
             }
             Err(source) => Err(StoreError::Read { path, source }),
@@ -116,7 +118,10 @@ impl Note {
             super::fault("ipam-note").map_err(std::io::Error::other)?;
             fs::rename(&unfinished, &path)
         };
-        write().map_err(|source| StoreError::Write { path: path.clone(), source })
+        write().map_err(|source| StoreError::Write {
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -138,6 +143,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_ignored() {
-        assert_eq!(Note::parse("auto nowhere\nboot\n\nfuture thing\n"), Note::default());
+        assert_eq!(
+            Note::parse("auto nowhere\nboot\n\nfuture thing\n"),
+            Note::default()
+        );
     }
 }

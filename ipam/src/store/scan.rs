@@ -1,5 +1,6 @@
 //! Reading a whole lease directory: how an index is made.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
@@ -23,8 +24,12 @@ enum Finding {
 /// Reads all leases, removes what is stale, and returns the index of the rest.
 /// `new_boot`: the leases were made before the machine was started, except
 /// those that somebody without knowledge of boots made since.
-pub(super) fn scan(folder: &Path, boot: &Boot, new_boot: bool, identity: &Identity) -> Result<Index, StoreError> {
-    let began = boot.began().map_err(StoreError::Boot)?;
+pub(super) fn scan(
+    folder: &Path,
+    boot: &Boot,
+    new_boot: bool,
+    identity: &Identity,
+) -> Result<Index, StoreError> {
     let failed = |source| StoreError::Scan {
         folder: folder.to_owned(),
         source,
@@ -32,12 +37,18 @@ pub(super) fn scan(folder: &Path, boot: &Boot, new_boot: bool, identity: &Identi
     lease::remove_unfinished(folder).map_err(failed)?;
     let mut leases: Vec<(u64, IpAddr)> = Vec::new();
     let mut occupied = Vec::new();
+    let began = Cell::new(None);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let Some(address) = entry.file_name().to_str().and_then(lease::address_of) else {
             continue;
         };
-        let old = |file: &File| Ok(file.metadata()?.modified()? < began);
+        let old = |file: &File| {
+            if began.get().is_none() {
+                began.set(Some(boot.began()?));
+            }
+            Ok(Some(file.metadata()?.modified()?) < began.get())
+        };
         match look(&entry.path(), new_boot, old).map_err(failed)? {
             Finding::Lease(key) => leases.push((key, address)),
             Finding::Occupied => occupied.push(address),
@@ -61,7 +72,11 @@ pub(super) fn scan(folder: &Path, boot: &Boot, new_boot: bool, identity: &Identi
     Ok(index)
 }
 
-fn look(path: &Path, new_boot: bool, old: impl Fn(&File) -> io::Result<bool>) -> io::Result<Finding> {
+fn look(
+    path: &Path,
+    new_boot: bool,
+    old: impl Fn(&File) -> io::Result<bool>,
+) -> io::Result<Finding> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         // A dangling symbolic link, a socket: whatever it is, it has the name.

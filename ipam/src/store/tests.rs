@@ -37,14 +37,23 @@ impl Place {
     fn names(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.folder()).expect("list");
         entries
-            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+            .map(|entry| {
+                entry
+                    .expect("entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
             .filter(|name| lease::address_of(name).is_some())
             .collect()
     }
 
     #[track_caller]
     fn has(&self, expected: &[&str]) {
-        assert_eq!(self.names().iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            self.names().iter().map(String::as_str).collect::<Vec<_>>(),
+            expected
+        );
     }
 
     /// The index as it is believed at the next opening, without a rebuild.
@@ -64,14 +73,14 @@ fn owner(name: &str) -> Owner {
 fn take(place: &Place, address: &str, name: &str) -> bool {
     let mut store = place.open();
     let taken = store.reserve(ip(address), &owner(name)).expect("reserve");
-    store.commit().expect("commit");
+    store.commit();
     taken
 }
 
 fn free(place: &Place, name: &str) -> usize {
     let mut store = place.open();
     let released = store.release_all(&owner(name)).expect("release");
-    store.commit().expect("commit");
+    store.commit();
     released.len()
 }
 
@@ -81,15 +90,26 @@ fn written_as_the_reference_writes() {
     assert!(take(&place, "10.0.0.2", "abc"));
     assert!(take(&place, "fd00:0:0:1::5", "abc"));
     let mut store = place.open();
-    store.set_last_reserved(0, ip("10.0.0.200")).expect("cursor");
+    store
+        .set_last_reserved(0, ip("10.0.0.200"))
+        .expect("cursor");
     store.set_last_reserved(0, ip("10.0.0.2")).expect("cursor");
-    store.commit().expect("commit");
+    store.commit();
     let read = |name: &str| fs::read_to_string(place.folder().join(name)).expect(name);
     assert_eq!(read("10.0.0.2"), "abc\r\neth0");
     assert_eq!(read("fd00:0:0:1::5"), "abc\r\neth0");
     assert_eq!(read("last_reserved_ip.0"), "10.0.0.2");
-    let mode = |name: &str| fs::metadata(place.folder().join(name)).expect(name).permissions().mode() & 0o777;
-    assert_eq!((mode("10.0.0.2"), mode("lock"), mode("last_reserved_ip.0")), (0o600, 0o750, 0o600));
+    let mode = |name: &str| {
+        fs::metadata(place.folder().join(name))
+            .expect(name)
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (mode("10.0.0.2"), mode("lock"), mode("last_reserved_ip.0")),
+        (0o600, 0o750, 0o600)
+    );
 }
 
 #[test]
@@ -103,10 +123,20 @@ fn reads_what_the_reference_left() {
     place.put("last_reserved_ip.0", "10.0.0.3");
     let mut store = place.open();
     assert_eq!(store.last_reserved(0), Some(ip("10.0.0.3")));
-    assert_eq!(store.owned_by(&owner("abc")).expect("owned"), [ip("10.0.0.2"), ip("fd00::5")]);
-    assert_eq!(store.owned_by(&owner("old")).expect("owned"), [ip("10.0.0.4")]);
-    assert!(!store.reserve(ip("10.0.0.3"), &owner("new")).expect("reserve"));
-    store.commit().expect("commit");
+    assert_eq!(
+        store.owned_by(&owner("abc")).expect("owned"),
+        [ip("10.0.0.2"), ip("fd00::5")]
+    );
+    assert_eq!(
+        store.owned_by(&owner("old")).expect("owned"),
+        [ip("10.0.0.4")]
+    );
+    assert!(
+        !store
+            .reserve(ip("10.0.0.3"), &owner("new"))
+            .expect("reserve")
+    );
+    store.commit();
     assert_eq!(free(&place, "unknown"), 0);
     assert_eq!(free(&place, "old"), 1);
     assert_eq!(free(&place, "abc"), 2);
@@ -152,22 +182,33 @@ fn a_lying_index_gives_nothing_out_twice_and_loses_nothing() {
     place.put("10.0.0.3", "b\r\neth0");
     place.put("10.0.0.4", "c\r\neth0");
     fs::remove_file(place.folder().join("10.0.0.2")).expect("remove");
-    let moment = SystemTime::UNIX_EPOCH
-        + Duration::new(valid.seconds as u64, valid.nanoseconds as u32);
+    let moment =
+        SystemTime::UNIX_EPOCH + Duration::new(valid.seconds as u64, valid.nanoseconds as u32);
     let folder = fs::File::open(place.folder()).expect("open");
-    folder.set_times(fs::FileTimes::new().set_modified(moment)).expect("mtime");
+    folder
+        .set_times(fs::FileTimes::new().set_modified(moment))
+        .expect("mtime");
     assert_eq!(place.index().expect("believed").leases(), 1);
 
     let mut store = place.open();
-    assert_eq!(store.owned_by(&owner("a")).expect("owned"), [] as [IpAddr; 0]);
+    assert_eq!(
+        store.owned_by(&owner("a")).expect("owned"),
+        [] as [IpAddr; 0]
+    );
     assert!(store.rebuilt(), "the missing lease gives it away");
     drop(store);
     let mut store = place.open();
     let span = Span::new(ip("10.0.0.3"), ip("10.0.0.9")).expect("span");
-    assert_eq!(store.first_free(&span).expect("search"), Some(ip("10.0.0.3")));
+    assert_eq!(
+        store.first_free(&span).expect("search"),
+        Some(ip("10.0.0.3"))
+    );
     assert!(!store.reserve(ip("10.0.0.3"), &owner("d")).expect("reserve"));
-    assert_eq!(store.first_free(&span).expect("search"), Some(ip("10.0.0.5")));
-    store.commit().expect("commit");
+    assert_eq!(
+        store.first_free(&span).expect("search"),
+        Some(ip("10.0.0.5"))
+    );
+    store.commit();
     assert_eq!(free(&place, "b") + free(&place, "c"), 2);
 }
 
@@ -177,13 +218,31 @@ fn damaged_and_lost_indexes_are_rebuilt() {
     assert!(take(&place, "10.0.0.2", "a"));
     let path = place.open().index_path.clone();
     let good = fs::read(&path).expect("index");
-    for damage in [&good[..0], &good[..4096], &good[..good.len() - 1], &[0xff; 5000]] {
+    for damage in [
+        &good[..0],
+        &good[..4096],
+        &good[..good.len() - 1],
+        &[0xff; 5000],
+    ] {
         fs::write(&path, damage).expect("damage");
         assert!(!take(&place, "10.0.0.2", "b"));
-        assert_eq!(place.open().owned_by(&owner("a")).expect("owned"), [ip("10.0.0.2")]);
+        assert_eq!(
+            place.open().owned_by(&owner("a")).expect("owned"),
+            [ip("10.0.0.2")]
+        );
     }
     fs::remove_dir_all(place.state()).expect("remove");
     assert!(!take(&place, "10.0.0.2", "b"));
+    assert!(place.index().is_some());
+}
+
+#[test]
+fn the_last_lease_takes_the_index_along() {
+    let place = Place::new();
+    assert!(take(&place, "10.0.0.2", "a"));
+    assert_eq!(free(&place, "a"), 1);
+    assert!(!place.state().join("ipam").exists());
+    assert!(take(&place, "10.0.0.2", "b"));
     assert!(place.index().is_some());
 }
 
@@ -219,13 +278,23 @@ fn leases_of_an_earlier_boot_are_released() {
     let later = SystemTime::now() + Duration::from_secs(60);
     // Made by the reference after the next boot.
     place.put("10.0.0.3", "b\r\neth0");
-    let file = fs::File::options().write(true).open(place.folder().join("10.0.0.3")).expect("open");
-    file.set_modified(later + Duration::from_secs(5)).expect("mtime");
+    let file = fs::File::options()
+        .write(true)
+        .open(place.folder().join("10.0.0.3"))
+        .expect("open");
+    file.set_modified(later + Duration::from_secs(5))
+        .expect("mtime");
     let mut store = place.open_in(Boot::new("next", later));
-    assert_eq!(store.owned_by(&owner("a")).expect("owned"), [] as [IpAddr; 0]);
-    store.commit().expect("commit");
+    assert_eq!(
+        store.owned_by(&owner("a")).expect("owned"),
+        [] as [IpAddr; 0]
+    );
+    store.commit();
     place.has(&["10.0.0.3"]);
-    assert_eq!(Note::read(&place.folder()).expect("note").boot(), Some("next"));
+    assert_eq!(
+        Note::read(&place.folder()).expect("note").boot(),
+        Some("next")
+    );
     // From now on age alone releases nothing.
     place.put("10.0.0.4", "c\r\neth0");
     let mut store = place.open_in(Boot::new("next", later));
@@ -248,7 +317,7 @@ fn gc_keeps_the_valid_ones() {
     };
     let mut store = place.open();
     assert_eq!(store.retain(&Owners::new(&[valid])).expect("gc").len(), 3);
-    store.commit().expect("commit");
+    store.commit();
     place.has(&["10.0.0.2", "10.0.0.4"]);
 }
 

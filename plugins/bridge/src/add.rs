@@ -32,6 +32,7 @@ pub(crate) enum Step {
     Record,
     /// A host-wide setting had this value before.
     Sysctl(String, String),
+    BridgeCreated(u32),
     /// An existing bridge looked like this before.
     Bridge(u32, LinkChange),
     AddressRemoved(u32, Cidr),
@@ -408,7 +409,14 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
     let failed = |error| kernel_error("cannot undo a change", &error);
     match step {
         Step::Lease => del::free_lease(context),
-        Step::Record => network::release(context, host),
+        Step::Record => network::release(context),
+        Step::BridgeCreated(index) => {
+            // Not while another container is on it by now.
+            if host.links_of_bridge(index).map_err(failed)?.is_empty() {
+                host.delete_link(index).map_err(failed)?;
+            }
+            Ok(())
+        }
         Step::Sysctl(path, value) => {
             sysctl::write_if_different(&path, &value).map(drop).map_err(|error| {
                 Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))

@@ -27,7 +27,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
         failures.extend(unguard(context, guard).err());
     }
     if failures.is_empty() {
-        failures.extend(network::release(context, &mut host).err());
+        failures.extend(network::release(context).err());
     }
     fault::point("bridge.retired")?;
     first(failures)
@@ -140,7 +140,9 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     records.remove_drafts(&network);
     failures.extend(collect_leases(context).err());
     if !records.has_network(&network) {
-        failures.extend(network::retire(context, &mut host).err());
+        failures.extend(network::retire(context).err());
+        let bridge = Config::from_context(context)?.bridge;
+        failures.extend(network::remove_bridge(context, &mut host, bridge.as_ref()).err());
     }
     first(failures)
 }

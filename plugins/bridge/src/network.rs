@@ -1,12 +1,14 @@
 //! What a network has once, however many containers it has: the bridge, its addresses, forwarding,
-//! masquerade. Made by the first ADD, found by one lookup each by the following ones, removed by
-//! the DEL of the last attachment.
-
-use std::time::Duration;
+//! masquerade. Made by the first ADD, found by one lookup each by the following ones.
+//!
+//! The DEL of the last attachment removes the rules. The bridge stays, as docker0 does and as the
+//! reference plugin leaves it: the kernel removes a bridge under the lock that every other ADD and
+//! DEL of the host needs, and waits 15 to 35 ms there (`rcu_barrier` in `br_multicast_dev_del`).
+//! GC of a network without attachments removes it.
 
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner, Ruleset};
-use pontoon_netlink::{BridgeSpec, Linger, Link, LinkChange, RouteSocket, sysctl};
+use pontoon_netlink::{BridgeSpec, Link, LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Lock, fault, kernel_error, rules};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +30,6 @@ pub(crate) struct Wanted {
 /// What was made for a network and goes with its last attachment.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Made {
-    bridges: Vec<String>,
     rules: Vec<(BackendKind, NetworkRules)>,
 }
 
@@ -41,9 +42,8 @@ pub(crate) fn ensure(
     undo: &mut dyn FnMut(Step),
 ) -> Result<(Link, Option<Backend>), Error> {
     let network = context.config.name.to_string();
-    let existing = lookup(host, &wanted.bridge)?;
-    note(context, &network, wanted, existing.is_none())?;
-    let bridge = bridge(host, &network, existing, wanted, undo)?;
+    note(context, &network, wanted)?;
+    let bridge = bridge(host, &network, wanted, undo)?;
     fault::point("bridge.created")?;
     addresses(host, &bridge, wanted, undo)?;
     fault::point("bridge.addressed")?;
@@ -67,31 +67,25 @@ fn lookup(host: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
         .map_err(|error| kernel_error(&format!("cannot look up bridge {name}"), &error))
 }
 
-/// Notes what is about to be made before it is, so that the last DEL knows. A bridge that was there
-/// before is not noted: it belongs to somebody else and stays.
-fn note(context: &Context, network: &str, wanted: &Wanted, create: bool) -> Result<(), Error> {
-    let known: Made = context.state.read_network(network).unwrap_or_default();
-    let mut made = known.clone();
-    if create && !made.bridges.contains(&wanted.bridge) {
-        made.bridges.push(wanted.bridge.clone());
+/// Notes which rules are about to be made before they are, so that the last DEL knows.
+fn note(context: &Context, network: &str, wanted: &Wanted) -> Result<(), Error> {
+    let Some(rules) = &wanted.rules else { return Ok(()) };
+    let mut made: Made = context.state.read_network(network).unwrap_or_default();
+    if made.rules.contains(rules) {
+        return Ok(());
     }
-    if let Some(rules) = &wanted.rules
-        && !made.rules.contains(rules)
-    {
-        made.rules.push(rules.clone());
-    }
-    if made == known { Ok(()) } else { context.state.write_network(network, &made) }
+    made.rules.push(rules.clone());
+    context.state.write_network(network, &made)
 }
 
 fn bridge(
     host: &mut RouteSocket,
     network: &str,
-    existing: Option<Link>,
     wanted: &Wanted,
     undo: &mut dyn FnMut(Step),
 ) -> Result<Link, Error> {
     let name = &wanted.bridge;
-    let link = match existing {
+    let link = match lookup(host, name)? {
         Some(link) => link,
         None => {
             let spec = BridgeSpec {
@@ -103,11 +97,14 @@ fn bridge(
             };
             match host.create_bridge(&spec) {
                 Ok(link) => {
-                    // An advertisement on a bridge of containers must never give the host a route.
-                    let _ = sysctl::write_if_different(
-                        &format!("net/ipv6/conf/{name}/accept_ra"),
-                        "0",
-                    );
+                    // An advertisement on a bridge of containers must never give the host a route,
+                    // and its own link-local address must not stay tentative for the first second
+                    // in which packets for containers come in. Kernels without IPv6 have neither.
+                    for key in ["accept_ra", "accept_dad"] {
+                        let path = format!("net/ipv6/conf/{name}/{key}");
+                        let _ = sysctl::write_if_different(&path, "0");
+                    }
+                    undo(Step::BridgeCreated(link.index));
                     link
                 }
                 Err(error) if error.is_exists() => lookup(host, name)?.ok_or_else(|| {
@@ -266,89 +263,56 @@ fn forwarding(wanted: &Wanted, undo: &mut dyn FnMut(Step)) -> Result<(), Error> 
     Ok(())
 }
 
-/// Removes the record of an attachment and, if it was the last one, what its network had as a
-/// whole; if that was the last network, what the host had for all of them.
-pub(crate) fn release(context: &Context, host: &mut RouteSocket) -> Result<(), Error> {
-    let key = context.key()?;
-    let records = context.state.records("bridge");
-    if !records.remove(&key)? {
-        return Ok(());
-    }
-    retire(context, host)
+/// Removes the record of an attachment and, if it was the last one, the rules of its network; if
+/// that was the last network, what all of them shared.
+pub(crate) fn release(context: &Context) -> Result<(), Error> {
+    let last = context.state.records("bridge").remove(&context.key()?)?;
+    if last { retire(context) } else { Ok(()) }
 }
 
-/// Removes what a network without attachments has left.
-pub(crate) fn retire(context: &Context, host: &mut RouteSocket) -> Result<(), Error> {
+/// Removes the rules of a network without attachments.
+pub(crate) fn retire(context: &Context) -> Result<(), Error> {
+    let state = &context.state;
     let network = context.config.name.to_string();
-    let records = context.state.records("bridge");
-    let Some(made) = context.state.read_network::<Made>(&network) else {
-        return Ok(());
-    };
-    let lock = context.state.lock(&context.state.network_lock(&network), Lock::exclusive)?;
+    let records = state.records("bridge");
+    let lock = state.lock(&state.network_lock(&network), Lock::exclusive)?;
     if records.has_network(&network) {
         // An ADD came in between: the network is in use again.
         return Ok(());
     }
-    let mut links = Vec::new();
-    for name in &made.bridges {
-        if let Some(index) = removable(host, &network, name)? {
-            links.push(index);
-        }
-    }
-    if !links.is_empty() {
-        Linger::spawn(Vec::new(), &links, Duration::ZERO)
-            .map_err(|error| kernel_error("cannot remove the bridge", &error))?;
-    }
-    let mut sockets = Vec::new();
-    let mut failure = None;
-    let last = {
-        let _host = context.state.lock(&context.state.host_lock(), Lock::exclusive)?;
-        let last = !records.any() && !context.state.records("portmap").any();
+    if let Some(made) = state.read_network::<Made>(&network) {
         for (kind, network) in &made.rules {
-            let done = rules::open(context, *kind).and_then(|mut backend| {
-                let ruleset = Ruleset { network: Some(network.clone()), ..Ruleset::default() };
-                let done = backend.withdraw(&ruleset);
-                let done = if last { done.and(backend.remove_all()) } else { done };
-                sockets.extend(backend.into_sockets());
-                done.map_err(|error| rules::error(&error))
-            });
-            failure = failure.or(done.err());
+            let ruleset = Ruleset { network: Some(network.clone()), ..Ruleset::default() };
+            rules::retire(context, *kind, &ruleset)?;
         }
-        last
-    };
-    rules::linger(sockets);
-    for index in links {
-        host.wait_gone(index, Duration::from_secs(2))
-            .map_err(|error| kernel_error("cannot remove the bridge", &error))?;
+        state.remove_network(&network)?;
     }
-    if let Some(error) = failure {
-        return Err(error);
-    }
-    context.state.remove_network(&network)?;
     lock.remove();
-    if last {
-        if let Ok(host_lock) = Lock::exclusive(&context.state.host_lock())
-            && !records.any()
-            && !context.state.records("portmap").any()
-        {
-            host_lock.remove();
-        }
-        context.state.prune();
-    }
+    state.prune();
     Ok(())
 }
 
-/// The bridge, if Pontoon made it for this network and nobody has put a port on it.
-fn removable(host: &mut RouteSocket, network: &str, name: &str) -> Result<Option<u32>, Error> {
-    let Some(link) = lookup(host, name)? else { return Ok(None) };
-    // Without alias: the ADD that made it was killed before it could write one.
-    let tag = Owner::network(network).tag();
-    let ours = link.alias.as_deref().is_none_or(|alias| alias.is_empty() || alias == tag);
-    if link.kind.as_deref() != Some("bridge") || !ours {
-        return Ok(None);
+/// Removes the bridge of a network without attachments, if Pontoon made it for this network and
+/// nobody has put a port on it.
+pub(crate) fn remove_bridge(
+    context: &Context,
+    host: &mut RouteSocket,
+    name: &str,
+) -> Result<(), Error> {
+    let network = context.config.name.to_string();
+    let state = &context.state;
+    let _lock = state.lock(&state.network_lock(&network), Lock::exclusive)?;
+    if state.records("bridge").has_network(&network) {
+        return Ok(());
     }
-    let ports = host
-        .links_of_bridge(link.index)
-        .map_err(|error| kernel_error(&format!("cannot list the ports of {name}"), &error))?;
-    Ok(ports.is_empty().then_some(link.index))
+    let Some(link) = lookup(host, name)? else { return Ok(()) };
+    let tag = Owner::network(&network).tag();
+    if link.kind.as_deref() != Some("bridge") || link.alias.as_deref() != Some(tag.as_str()) {
+        return Ok(());
+    }
+    let failed = |error| kernel_error(&format!("cannot remove bridge {name}"), &error);
+    if host.links_of_bridge(link.index).map_err(failed)?.is_empty() {
+        host.delete_link(link.index).map_err(failed)?;
+    }
+    Ok(())
 }

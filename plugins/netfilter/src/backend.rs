@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Ruleset;
 use crate::iptables::{self, Iptables, Variant};
 use crate::nft::{self, Nft};
-use crate::Ruleset;
 
 /// Which backend has made a rule. Kept in records, so that DEL finds it again even if the default
 /// has changed since.
@@ -63,10 +63,16 @@ impl Error {
     pub fn next_step(&self) -> String {
         let text = match self {
             _ if self.is_transient() => "try again",
-            Self::Nftables(_) => "the kernel needs CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT; or install iptables",
-            Self::Iptables(_) => "run the named program by hand, or choose the nftables backend, which needs no program",
+            Self::Nftables(_) => {
+                "the kernel needs CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT; or install iptables"
+            }
+            Self::Iptables(_) => {
+                "run the named program by hand, or choose the nftables backend, which needs no program"
+            }
             Self::NoSuchBackend(_) => "choose iptables or nftables",
-            Self::NoIptables(_) => "install iptables, or choose the nftables backend, which needs no program",
+            Self::NoIptables(_) => {
+                "install iptables, or choose the nftables backend, which needs no program"
+            }
         };
         text.to_owned()
     }
@@ -81,9 +87,7 @@ impl BackendKind {
         match asked {
             None | Some("") => Ok(installed(search)?.unwrap_or(Self::Nftables)),
             Some("nftables") => Ok(Self::Nftables),
-            Some("iptables") => {
-                installed(search)?.ok_or_else(|| Error::NoIptables(list(search)))
-            }
+            Some("iptables") => installed(search)?.ok_or_else(|| Error::NoIptables(list(search))),
             Some(other) => Err(Error::NoSuchBackend(other.chars().take(80).collect())),
         }
     }

@@ -88,7 +88,10 @@ impl Iptables {
             if let Some(network) = &texts.network {
                 side.apply_network(network)?;
             }
-            texts.ports.as_ref().map_or(Ok(()), |ports| side.apply_ports(ports))
+            texts
+                .ports
+                .as_ref()
+                .map_or(Ok(()), |ports| side.apply_ports(ports))
         })
     }
 
@@ -109,7 +112,10 @@ impl Iptables {
             if let Some(ports) = &texts.ports {
                 side.withdraw_ports(ports)?;
             }
-            texts.network.as_ref().map_or(Ok(()), |network| side.withdraw_network(network))
+            texts
+                .network
+                .as_ref()
+                .map_or(Ok(()), |network| side.withdraw_network(network))
         })
     }
 
@@ -124,10 +130,21 @@ impl Iptables {
             let mut rules: Vec<(Table, Rule)> = Vec::new();
             if let Some(network) = &texts.network {
                 rules.push((Table::Nat, egress::shared_jump()));
-                rules.extend(network.all().into_iter().map(|rule| (Table::Nat, rule.clone())));
+                rules.extend(
+                    network
+                        .all()
+                        .into_iter()
+                        .map(|rule| (Table::Nat, rule.clone())),
+                );
             }
             if let Some(ports) = &texts.ports {
-                rules.extend(ports.base.rules.iter().map(|base| (base.table, base.rule.clone())));
+                rules.extend(
+                    ports
+                        .base
+                        .rules
+                        .iter()
+                        .map(|base| (base.table, base.rule.clone())),
+                );
                 let own = ports.entries.iter().chain(&ports.rules);
                 rules.extend(own.map(|rule| (Table::Nat, rule.clone())));
             }
@@ -180,10 +197,7 @@ impl Iptables {
     }
 
     /// Does `work` for each family whose programs are installed.
-    fn installed(
-        &self,
-        work: impl Fn(&Side<'_>) -> Result<(), Error> + Sync,
-    ) -> Result<(), Error> {
+    fn installed(&self, work: impl Fn(&Side<'_>) -> Result<(), Error> + Sync) -> Result<(), Error> {
         let half = |family| match self.detected.programs(family) {
             Some(_) => work(&Side::new(family, &self.detected, &self.lock)?),
             None => Ok(()),
@@ -196,7 +210,10 @@ impl Iptables {
     fn serves(&self, family: Family, ruleset: &Ruleset) -> bool {
         self.detected.programs(family).is_some()
             || ruleset.published.is_some()
-            || ruleset.network.as_ref().is_some_and(|network| !network.egress.is_empty())
+            || ruleset
+                .network
+                .as_ref()
+                .is_some_and(|network| !network.egress.is_empty())
     }
 }
 
@@ -231,13 +248,21 @@ fn side_by_side(
         std::thread::scope(|scope| {
             let other = scope.spawn(v6);
             let own = v4();
-            (own, other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            (
+                own,
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            )
         })
     } else {
         (v4(), v6())
     };
     match (v4, v6) {
-        (Err(v4), Err(v6)) => Err(Error::Both { v4: Box::new(v4), v6: Box::new(v6) }),
+        (Err(v4), Err(v6)) => Err(Error::Both {
+            v4: Box::new(v4),
+            v6: Box::new(v6),
+        }),
         (v4, v6) => v4.and(v6),
     }
 }

@@ -10,7 +10,11 @@
 //!
 //! Small chains hang behind elements, named by a hash of what they contain: `egress-…` of a
 //! subnet, `hairpin-…` shared by the containers of a subnet, `cond-…` of a port published under
-//! conditions.
+//! conditions. Each goes in the same transaction as the last element that leads to it; that nobody
+//! else still uses it is what the kernel itself counts.
+//!
+//! A port at one address of the host and the same port at every address are different keys and may
+//! have different owners: the narrower one wins, whichever came first.
 //!
 //! # Concurrency
 //! Every change is one transaction of the kernel. Elements that must be new are added exclusively,
@@ -27,7 +31,9 @@
 //! # Waiting
 //! Adding takes some ten microseconds. After something was deleted the kernel lets the *closing*
 //! of the socket wait for a grace period of several milliseconds; [`Nft::deleted`] tells, and
-//! [`Nft::into_sockets`] hands the socket out to be closed elsewhere.
+//! [`Nft::into_sockets`] hands the socket out to be closed elsewhere. A refused transaction waits
+//! for a grace period as well, so that nothing here tries what it could have looked up, except
+//! that new elements are expected to be new.
 
 mod apply;
 mod attr;

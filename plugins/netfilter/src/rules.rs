@@ -136,7 +136,11 @@ impl Owner {
     /// The owner of what a network has as a whole.
     #[must_use]
     pub fn network(name: &str) -> Self {
-        Self { network: name.to_owned(), container: String::new(), interface: String::new() }
+        Self {
+            network: name.to_owned(),
+            container: String::new(),
+            interface: String::new(),
+        }
     }
 }
 

@@ -64,7 +64,7 @@ fn nothing_but_the_skeleton_is_left() {
                 r#"elements = { tcp . 8080 comment "pontoon lan c1 eth0" : fd00:1::2 . 80 }"#,
                 r#"elements = { 192.0.2.1 . udp . 53 comment "pontoon lan c1 eth0" : 10.1.0.2 . 5353 }"#,
                 r#"elements = { 10.1.0.2 comment "pontoon lan c1 eth0" : jump hairpin-cd69448686f8b6a6 }"#,
-                r#"elements = { 10.1.0.0/24 comment "pontoon lan" : jump egress-bd9eae2935dc188a }"#,
+                r#"elements = { 10.1.0.0/24 comment "pontoon lan" : jump egress-9608bef186cda4d2 }"#,
                 r#"elements = { "br-lan" comment "pontoon lan" }"#,
                 r#"comment "hairpin 10.1.0.0/24""#,
                 "ip saddr 10.1.0.0/24 masquerade",
@@ -295,5 +295,27 @@ fn an_owner_too_long_for_a_comment_is_still_itself() {
         assert_eq!(before, listing());
         withdraw(&one);
         assert_eq!(listing(), SKELETON);
+    });
+}
+
+#[test]
+fn a_port_said_twice_is_one_or_an_error() {
+    in_fresh_netns(|| {
+        let everywhere = Port {
+            host_ip: Some("0.0.0.0".parse().unwrap()),
+            ..tcp(80, 80)
+        };
+        let ports = [tcp(80, 80), tcp(80, 80), everywhere];
+        let mut rules = only_published(published(owner("lan", "c1"), &["10.1.0.2/24"], &ports));
+        apply(&rules);
+        assert_eq!(Nft::open().unwrap().list_published().unwrap().len(), 1);
+        withdraw(&rules);
+        assert_eq!(listing(), SKELETON);
+        rules.published.as_mut().unwrap().ports.push(tcp(80, 81));
+        let refused = Nft::open().unwrap().apply(&rules);
+        assert!(
+            matches!(refused, Err(Error::PortTwice { .. })),
+            "{refused:?}"
+        );
     });
 }

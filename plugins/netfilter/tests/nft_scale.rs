@@ -9,6 +9,14 @@ use lab::{in_fresh_netns, listing, network, only_network, only_published, owner,
 use pontoon_netfilter::nft::{Error, Nft};
 
 #[test]
+fn usable_here() {
+    in_fresh_netns(|| {
+        assert!(Nft::usable());
+        assert_eq!(listing(), "", "asking changes nothing");
+    });
+}
+
+#[test]
 fn a_thousand_ports_in_one_go() {
     in_fresh_netns(|| {
         let ports: Vec<_> = (1..=1000).map(|port| tcp(port, 80)).collect();

@@ -109,6 +109,11 @@ fn a_network_may_change_its_mind() {
             assert_eq!(now.matches("chain egress-").count(), 1, "{now}");
             assert_eq!(now.matches("jump egress-").count(), 1, "{now}");
         }
+        // Withdrawn under a configuration that is not the one it was made by.
+        rules.network.as_mut().unwrap().egress[0].subnet = "10.1.3.0/24".parse().unwrap();
+        nft.withdraw(&rules).unwrap();
+        assert!(!listing().contains("egress-"), "{}", listing());
+        assert!(!listing().contains("elements"), "{}", listing());
     });
 }
 

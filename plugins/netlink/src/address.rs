@@ -3,7 +3,9 @@
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use nix::errno::Errno;
 
 use crate::attr;
@@ -65,16 +67,24 @@ impl Address {
 
 pub(crate) fn message(index: u32, cidr: IpNetwork, nodad: bool) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = if cidr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.family = if cidr.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
     message.header.prefix_len = cidr.prefix();
     message.header.index = index;
     message.header.scope = AddressScope::Universe;
     message.attributes.push(AddressAttribute::Local(cidr.ip()));
-    message.attributes.push(AddressAttribute::Address(cidr.ip()));
+    message
+        .attributes
+        .push(AddressAttribute::Address(cidr.ip()));
     match cidr {
         // RFC 3021: a /31 has no broadcast address, a /32 no neighbours.
         IpNetwork::V4(net) if net.prefix() < 31 => {
-            message.attributes.push(AddressAttribute::Broadcast(net.broadcast()));
+            message
+                .attributes
+                .push(AddressAttribute::Broadcast(net.broadcast()));
         }
         IpNetwork::V6(net) => {
             if nodad {
@@ -94,7 +104,11 @@ impl RouteSocket {
     pub fn addresses(&mut self, index: u32) -> Result<Vec<Address>, Error> {
         let mut question = AddressMessage::default();
         question.header.index = index;
-        let read = |frame: Frame<'_>| (frame.kind == RTM_NEWADDR).then(|| Address::parse(frame.payload)).flatten();
+        let read = |frame: Frame<'_>| {
+            (frame.kind == RTM_NEWADDR)
+                .then(|| Address::parse(frame.payload))
+                .flatten()
+        };
         match self.dump("addresses", RTM_GETADDR, &question, read) {
             // The link went away; so did its addresses.
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(Vec::new()),
@@ -104,14 +118,22 @@ impl RouteSocket {
 
     /// All addresses of the namespace.
     pub fn all_addresses(&mut self) -> Result<Vec<Address>, Error> {
-        let read = |frame: Frame<'_>| (frame.kind == RTM_NEWADDR).then(|| Address::parse(frame.payload)).flatten();
+        let read = |frame: Frame<'_>| {
+            (frame.kind == RTM_NEWADDR)
+                .then(|| Address::parse(frame.payload))
+                .flatten()
+        };
         self.dump("addresses", RTM_GETADDR, &AddressMessage::default(), read)
     }
 
     /// Gives a link an address; false when it has it already. With `nodad` an IPv6 address works at once instead of a
     /// second later.
     pub fn add_address(&mut self, index: u32, cidr: IpNetwork, nodad: bool) -> Result<bool, Error> {
-        match self.act(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message(index, cidr, nodad))? {
+        match self.act(
+            RTM_NEWADDR,
+            NLM_F_CREATE | NLM_F_EXCL,
+            &message(index, cidr, nodad),
+        )? {
             None => Ok(true),
             Some(failure) if failure.errno == Errno::EEXIST => Ok(false),
             Some(failure) if failure.errno == Errno::EACCES && cidr.is_ipv6() => {
@@ -125,7 +147,9 @@ impl RouteSocket {
     pub fn remove_address(&mut self, index: u32, cidr: IpNetwork) -> Result<bool, Error> {
         match self.act(RTM_DELADDR, 0, &message(index, cidr, false))? {
             None => Ok(true),
-            Some(failure) if matches!(failure.errno, Errno::EADDRNOTAVAIL | Errno::ENODEV) => Ok(false),
+            Some(failure) if matches!(failure.errno, Errno::EADDRNOTAVAIL | Errno::ENODEV) => {
+                Ok(false)
+            }
             Some(failure) => Err(Error::kernel("remove address", cidr, failure)),
         }
     }

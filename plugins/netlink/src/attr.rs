@@ -166,15 +166,23 @@ impl<'a> Attr<'a> {
 
     /// The value up to its first zero byte, foreign bytes replaced.
     pub fn text(&self) -> String {
-        let end = self.value.iter().position(|byte| *byte == 0).unwrap_or(self.value.len());
+        let end = self
+            .value
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(self.value.len());
         String::from_utf8_lossy(&self.value[..end]).into_owned()
     }
 
     /// The value as an address, by its length.
     pub fn ip(&self) -> Option<std::net::IpAddr> {
         match self.value.len() {
-            4 => <[u8; 4]>::try_from(self.value).ok().map(std::net::IpAddr::from),
-            16 => <[u8; 16]>::try_from(self.value).ok().map(std::net::IpAddr::from),
+            4 => <[u8; 4]>::try_from(self.value)
+                .ok()
+                .map(std::net::IpAddr::from),
+            16 => <[u8; 16]>::try_from(self.value)
+                .ok()
+                .map(std::net::IpAddr::from),
             _ => None,
         }
     }
@@ -253,13 +261,21 @@ mod tests {
         let mut reader = read(attrs.as_bytes());
         assert_eq!(reader.next().and_then(|a| a.u16be()), Some(8080));
         let nested = reader.next().expect("the nested attribute");
-        assert_eq!((nested.kind, nested.nested().get(3).map(|a| a.text())), (2, Some("eth0".into())));
+        assert_eq!(
+            (nested.kind, nested.nested().get(3).map(|a| a.text())),
+            (2, Some("eth0".into()))
+        );
         assert_eq!(reader.next(), None);
     }
 
     #[test]
     fn a_lying_length_ends_the_walk() {
-        for bytes in [&[3, 0, 1, 0][..], &[200, 0, 1, 0, 1, 2], &[4, 0], &[0, 0, 0, 0]] {
+        for bytes in [
+            &[3, 0, 1, 0][..],
+            &[200, 0, 1, 0, 1, 2],
+            &[4, 0],
+            &[0, 0, 0, 0],
+        ] {
             assert_eq!(read(bytes).next(), None, "{bytes:?}");
         }
     }

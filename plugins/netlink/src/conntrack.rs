@@ -40,11 +40,39 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Linux compares IPv6 addresses of a filter the wrong way round (seen up to 6.18: `ctnetlink_filter_match_tuple`
+    /// takes equal for different): the kernel would spare the flows that are meant and cut all others. So IPv6 addresses
+    /// are never left to the kernel; it chooses by protocol and port alone.
+    fn has_ipv6_address(&self) -> bool {
+        !self.v4 && (self.original_destination.is_some() || self.reply_source.is_some())
+    }
+
+    /// What of it the kernel may be trusted with.
+    fn for_the_kernel(&self) -> Filter {
+        let addresses = if self.v4 {
+            (self.original_destination, self.reply_source)
+        } else {
+            (None, None)
+        };
+        Filter {
+            original_destination: addresses.0,
+            reply_source: addresses.1,
+            ..*self
+        }
+    }
+
     fn matches(&self, flow: &Flow) -> bool {
-        self.protocol.is_none_or(|protocol| flow.protocol == protocol)
-            && self.original_port.is_none_or(|port| flow.port == Some(port))
-            && self.original_destination.is_none_or(|address| flow.destination == address)
-            && self.reply_source.is_none_or(|address| flow.reply_source == address)
+        self.protocol
+            .is_none_or(|protocol| flow.protocol == protocol)
+            && self
+                .original_port
+                .is_none_or(|port| flow.port == Some(port))
+            && self
+                .original_destination
+                .is_none_or(|address| flow.destination == address)
+            && self
+                .reply_source
+                .is_none_or(|address| flow.reply_source == address)
     }
 }
 
@@ -58,22 +86,34 @@ pub struct Conntrack {
 impl Conntrack {
     /// Opens it in the calling thread's namespace.
     pub fn open() -> Result<Conntrack, Error> {
-        Ok(Conntrack { socket: NetfilterSocket::open()?, route: RouteSocket::open()? })
+        Ok(Conntrack {
+            socket: NetfilterSocket::open()?,
+            route: RouteSocket::open()?,
+        })
     }
 
     /// Opens it in another namespace, as [`RouteSocket::open_in`] does.
     pub fn open_in(netns: &Netns) -> Result<Conntrack, Error> {
-        Ok(Conntrack { socket: NetfilterSocket::open_in(netns)?, route: RouteSocket::open_in(netns)? })
+        Ok(Conntrack {
+            socket: NetfilterSocket::open_in(netns)?,
+            route: RouteSocket::open_in(netns)?,
+        })
     }
 
     /// The number of flows.
     pub fn count(&mut self) -> Result<u32, Error> {
-        let replies = self.socket.request(message::GET_STATS, &message::header(true), |_| {});
+        let replies = self
+            .socket
+            .request(message::GET_STATS, &message::header(true), |_| {});
         let replies = replies.map_err(|error| match refusal(error) {
-            Ok(failure) => Error::NoConntrack { why: failure.into() },
+            Ok(failure) => Error::NoConntrack {
+                why: failure.into(),
+            },
             Err(error) => error,
         })?;
-        let entries = replies.iter().find_map(|reply| reply.attrs().get(message::STATS_ENTRIES)?.u32be());
+        let entries = replies
+            .iter()
+            .find_map(|reply| reply.attrs().get(message::STATS_ENTRIES)?.u32be());
         entries.ok_or_else(|| Error::Incomplete {
             action: "count".into(),
             object: "flows".into(),
@@ -82,23 +122,37 @@ impl Conntrack {
     }
 
     /// Cuts all flows that match. The kernel does the choosing, in one message; one before Linux 6.10 or so cannot, and
-    /// its flows are listed and deleted one by one.
+    /// its flows are listed and deleted one by one, as are those of a filter with an IPv6
+    /// address.
     pub fn cut(&mut self, filter: &Filter) -> Result<(), Error> {
-        if filter.original_port.is_none() && filter.original_destination.is_none() && filter.reply_source.is_none() {
+        if filter.original_port.is_none()
+            && filter.original_destination.is_none()
+            && filter.reply_source.is_none()
+        {
             return Err(Error::EmptyFilter);
         }
         // Most machines have flows, most namespaces in tests have none: walking the empty table is not free.
         if self.count()? == 0 {
             return Ok(());
         }
+        if filter.has_ipv6_address() {
+            return self.cut_one_by_one(filter).map(drop);
+        }
         let mut frames = Frames::new();
         for filter in expand(filter) {
-            frames.push(message::DELETE, 0, &message::header(filter.v4), |attrs| message::filter(attrs, &filter));
+            frames.push(message::DELETE, 0, &message::header(filter.v4), |attrs| {
+                message::filter(attrs, &filter)
+            });
         }
         match self.socket.send(&mut frames).map_err(refusal) {
             Ok(()) => Ok(()),
             // Without filters the kernel takes the tuple for a whole one, and it lacks half its parts.
-            Err(Ok(failure)) if matches!(failure.errno, Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOENT) => {
+            Err(Ok(failure))
+                if matches!(
+                    failure.errno,
+                    Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOENT
+                ) =>
+            {
                 self.cut_one_by_one(filter).map(drop)
             }
             Err(Ok(failure)) => Err(Error::kernel("cut", "flows", failure)),
@@ -130,10 +184,20 @@ impl Conntrack {
         for protocol in protocols {
             let mut own = ports.iter().filter(|port| port.0 == protocol);
             // A single port is for the kernel to choose; several are cheaper in one pass over the table.
-            let original_port = own.next().filter(|_| own.next().is_none()).map(|port| port.1);
-            let filter = Filter { v4, protocol: Some(protocol), original_port, ..Filter::default() };
+            let original_port = own
+                .next()
+                .filter(|_| own.next().is_none())
+                .map(|port| port.1);
+            let filter = Filter {
+                v4,
+                protocol: Some(protocol),
+                original_port,
+                ..Filter::default()
+            };
             for flow in self.flows(&filter)? {
-                let published = ports.iter().filter(|port| (port.0, Some(port.1)) == (flow.protocol, flow.port));
+                let published = ports
+                    .iter()
+                    .filter(|port| (port.0, Some(port.1)) == (flow.protocol, flow.port));
                 let mut addresses = published.map(|port| port.2).peekable();
                 if addresses.peek().is_none() || keep == Some(flow.reply_source) {
                     continue;
@@ -151,12 +215,19 @@ impl Conntrack {
     }
 
     fn is_local(&mut self, address: IpAddr) -> bool {
-        self.route.route_to(address).is_ok_and(|route| route.is_some_and(|route| route.kind == LOCAL))
+        self.route
+            .route_to(address)
+            .is_ok_and(|route| route.is_some_and(|route| route.kind == LOCAL))
     }
 
     /// The flows that match, chosen by the kernel where it can: an older one returns them all.
     fn flows(&mut self, filter: &Filter) -> Result<Vec<Flow>, Error> {
-        let dump = self.socket.dump(message::GET, &message::header(filter.v4), |attrs| message::filter(attrs, filter));
+        let filter = filter.for_the_kernel();
+        let dump = self
+            .socket
+            .dump(message::GET, &message::header(filter.v4), |attrs| {
+                message::filter(attrs, &filter)
+            });
         let replies = dump.map_err(|error| match refusal(error) {
             Ok(failure) => Error::kernel("list", "flows", failure),
             Err(error) => error,
@@ -167,7 +238,12 @@ impl Conntrack {
     fn delete<'a>(&mut self, flows: impl Iterator<Item = &'a Flow>) -> Result<usize, Error> {
         let mut frames = Frames::new();
         for flow in flows {
-            frames.push(message::DELETE, 0, &message::header(flow.destination.is_ipv4()), |attrs| flow.identify(attrs));
+            frames.push(
+                message::DELETE,
+                0,
+                &message::header(flow.destination.is_ipv4()),
+                |attrs| flow.identify(attrs),
+            );
         }
         if frames.is_empty() {
             return Ok(0);
@@ -177,8 +253,14 @@ impl Conntrack {
             Err(NetfilterError::Socket(error)) => Err(error),
             // A flow that ended meanwhile is what was wanted.
             Err(NetfilterError::Refused(failures)) => {
-                let gone = failures.iter().filter(|failure| failure.errno == Errno::ENOENT).count();
-                match failures.into_iter().find(|failure| failure.errno != Errno::ENOENT) {
+                let gone = failures
+                    .iter()
+                    .filter(|failure| failure.errno == Errno::ENOENT)
+                    .count();
+                match failures
+                    .into_iter()
+                    .find(|failure| failure.errno != Errno::ENOENT)
+                {
                     None => Ok(frames.len() - gone),
                     Some(failure) => Err(Error::kernel("cut", "a flow", failure)),
                 }
@@ -190,7 +272,12 @@ impl Conntrack {
 /// The kernel knows ports only together with a protocol.
 fn expand(filter: &Filter) -> Vec<Filter> {
     match (filter.protocol, filter.original_port) {
-        (None, Some(_)) => WITH_PORTS.map(|protocol| Filter { protocol: Some(protocol), ..*filter }).to_vec(),
+        (None, Some(_)) => WITH_PORTS
+            .map(|protocol| Filter {
+                protocol: Some(protocol),
+                ..*filter
+            })
+            .to_vec(),
         _ => vec![*filter],
     }
 }

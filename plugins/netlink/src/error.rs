@@ -61,7 +61,9 @@ pub enum Error {
         peer_name: String,
     },
     /// The bridge has all the ports a bridge can have.
-    #[error("cannot create veth {name}: bridge number {bridge} is full, Linux allows 1023 ports; use a second network")]
+    #[error(
+        "cannot create veth {name}: bridge number {bridge} is full, Linux allows 1023 ports; use a second network"
+    )]
     BridgeFull {
         /// The host end's name.
         name: String,
@@ -77,7 +79,9 @@ pub enum Error {
         master: u32,
     },
     /// This kernel cannot filter VLANs. The bridge is gone again.
-    #[error("cannot create bridge {name}: the kernel has no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING); leave VLANs out")]
+    #[error(
+        "cannot create bridge {name}: the kernel has no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING); leave VLANs out"
+    )]
     NoVlanFiltering {
         /// The bridge's name.
         name: String,
@@ -92,7 +96,9 @@ pub enum Error {
     },
 
     /// IPv6 is off on this interface.
-    #[error("cannot add address {address}: IPv6 is disabled on the interface; set net/ipv6/conf/*/disable_ipv6 to 0")]
+    #[error(
+        "cannot add address {address}: IPv6 is disabled on the interface; set net/ipv6/conf/*/disable_ipv6 to 0"
+    )]
     Ipv6Disabled {
         /// The address that was refused.
         address: IpNetwork,
@@ -113,7 +119,9 @@ pub enum Error {
     },
 
     /// A link that was ordered to be deleted is still in view.
-    #[error("interface number {index} is still there {waited:?} after it was deleted; look for who holds the kernel's rtnl lock")]
+    #[error(
+        "interface number {index} is still there {waited:?} after it was deleted; look for who holds the kernel's rtnl lock"
+    )]
     StillThere {
         /// The link's number.
         index: u32,
@@ -143,13 +151,18 @@ pub struct Refusal {
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.errno.desc())?;
-        self.message.as_deref().map_or(Ok(()), |message| write!(f, " ({message})"))
+        self.message
+            .as_deref()
+            .map_or(Ok(()), |message| write!(f, " ({message})"))
     }
 }
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Refusal {
-        Refusal { errno: failure.errno, message: failure.message }
+        Refusal {
+            errno: failure.errno,
+            message: failure.message,
+        }
     }
 }
 
@@ -157,11 +170,15 @@ impl Error {
     /// The error number, when the kernel refused.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Error::Kernel { why, .. } | Error::Setup { why, .. } | Error::NoConntrack { why } => Some(why.errno),
+            Error::Kernel { why, .. } | Error::Setup { why, .. } | Error::NoConntrack { why } => {
+                Some(why.errno)
+            }
             Error::Io { source, .. } | Error::Namespace(NetnsError::Io { source, .. }) => {
                 source.raw_os_error().map(Errno::from_raw)
             }
-            Error::NameTaken { .. } | Error::PeerNameTaken { .. } | Error::AddressTaken { .. } => Some(Errno::EEXIST),
+            Error::NameTaken { .. } | Error::PeerNameTaken { .. } | Error::AddressTaken { .. } => {
+                Some(Errno::EEXIST)
+            }
             Error::BridgeFull { .. } => Some(Errno::EXFULL),
             Error::Ipv6Disabled { .. } => Some(Errno::EACCES),
             Error::Remains { source, .. } => source.errno(),
@@ -185,10 +202,17 @@ impl Error {
     }
 
     pub(crate) fn kernel(action: &str, object: impl ToString, failure: Failure) -> Error {
-        Error::Kernel { action: action.to_owned(), object: object.to_string(), why: failure.into() }
+        Error::Kernel {
+            action: action.to_owned(),
+            object: object.to_string(),
+            why: failure.into(),
+        }
     }
 
     pub(crate) fn io(action: &str) -> impl FnOnce(io::Error) -> Error + '_ {
-        move |source| Error::Io { action: action.to_owned(), source }
+        move |source| Error::Io {
+            action: action.to_owned(),
+            source,
+        }
     }
 }

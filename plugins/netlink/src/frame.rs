@@ -32,7 +32,13 @@ impl Frames {
 
     /// Appends a message: `NLM_F_REQUEST` and `flags`, the fixed header of its family, then attributes. Returns the
     /// sequence number by which [`Failure`] names it.
-    pub fn push(&mut self, kind: u16, flags: u16, fixed: &[u8], fill: impl FnOnce(&mut Attrs)) -> u32 {
+    pub fn push(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        fixed: &[u8],
+        fill: impl FnOnce(&mut Attrs),
+    ) -> u32 {
         self.message(kind, flags, |bytes| {
             bytes.extend_from_slice(fixed);
             bytes.resize(align(bytes.len()), 0);
@@ -56,7 +62,8 @@ impl Frames {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 4]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
         self.bytes.extend_from_slice(&sequence.to_ne_bytes());
         self.bytes.extend_from_slice(&[0; 4]);
         body(&mut self.bytes);
@@ -70,7 +77,9 @@ impl Frames {
     /// Asks for an answer to this message even if it succeeds. One is enough for a batch: failures always answer, and
     /// answers come in order.
     pub(crate) fn acknowledge(&mut self, position: usize) {
-        let Some((_, start)) = self.messages.get(position) else { return };
+        let Some((_, start)) = self.messages.get(position) else {
+            return;
+        };
         let flags = &mut self.bytes[start + 6..start + 8];
         let value = u16::from_ne_bytes([flags[0], flags[1]]) | NLM_F_ACK;
         flags.copy_from_slice(&value.to_ne_bytes());
@@ -93,7 +102,9 @@ impl Frames {
 
     /// Position in the batch of the message with this sequence number.
     pub fn position(&self, sequence: u32) -> Option<usize> {
-        self.messages.iter().position(|(known, _)| *known == sequence)
+        self.messages
+            .iter()
+            .position(|(known, _)| *known == sequence)
     }
 }
 
@@ -137,7 +148,9 @@ impl<'a> Frame<'a> {
     pub(crate) fn walk(mut bytes: &'a [u8]) -> impl Iterator<Item = Frame<'a>> {
         std::iter::from_fn(move || {
             let header = bytes.get(..HEADER)?;
-            let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+            let word = |at: usize| {
+                u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+            };
             let length = usize::try_from(word(0)).ok()?;
             let frame = Frame {
                 kind: u16::from_ne_bytes([header[4], header[5]]),
@@ -157,8 +170,15 @@ impl<'a> Frame<'a> {
                 // The error repeats the header of the message it answers, or all of it unless NETLINK_CAP_ACK is set.
                 code => {
                     let capped = self.flags & NLM_F_CAPPED != 0;
-                    let quoted = self.payload.get(4..8).map_or(0, |b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
-                    let skip = if capped { HEADER } else { align(quoted as usize) };
+                    let quoted = self
+                        .payload
+                        .get(4..8)
+                        .map_or(0, |b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+                    let skip = if capped {
+                        HEADER
+                    } else {
+                        align(quoted as usize)
+                    };
                     Meaning::Failed(self.failure(code, 4 + skip))
                 }
             },
@@ -172,7 +192,9 @@ impl<'a> Frame<'a> {
     }
 
     fn code(&self) -> i32 {
-        self.payload.get(..4).map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+        self.payload
+            .get(..4)
+            .map_or(0, |b| i32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
     }
 
     fn failure(&self, code: i32, attributes: usize) -> Failure {
@@ -218,7 +240,15 @@ mod tests {
         match (frame.meaning(), expected) {
             (Meaning::Acknowledged, None) => {}
             (Meaning::Failed(failure), Some((errno, message, offset))) => {
-                assert_eq!(failure, Failure { sequence: 77, errno, message: message.map(String::from), offset });
+                assert_eq!(
+                    failure,
+                    Failure {
+                        sequence: 77,
+                        errno,
+                        message: message.map(String::from),
+                        offset
+                    }
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -235,9 +265,15 @@ mod tests {
         whole.extend_from_slice(&[1, 2, 3, 4]);
 
         check(&error(NLM_F_CAPPED, 0, &header, &[]), None);
-        check(&error(NLM_F_CAPPED, -17, &header, &[]), Some((Errno::EEXIST, None, None)));
+        check(
+            &error(NLM_F_CAPPED, -17, &header, &[]),
+            Some((Errno::EEXIST, None, None)),
+        );
         let both = Some((Errno::EEXIST, Some("no such thing"), Some(36)));
-        check(&error(NLM_F_CAPPED | NLM_F_ACK_TLVS, -17, &header, tlvs.as_bytes()), both);
+        check(
+            &error(NLM_F_CAPPED | NLM_F_ACK_TLVS, -17, &header, tlvs.as_bytes()),
+            both,
+        );
         check(&error(NLM_F_ACK_TLVS, -17, &whole, tlvs.as_bytes()), both);
     }
 
@@ -247,8 +283,16 @@ mod tests {
         let first = frames.push(0x10, 0x400, &[1, 2, 3, 4], |attrs| attrs.u8(1, 5));
         let second = frames.push(0x11, 0, &[9], |_| {});
         frames.acknowledge(1);
-        let seen: Vec<_> = Frame::walk(frames.as_bytes()).map(|f| (f.kind, f.flags, f.sequence, f.payload.len())).collect();
-        assert_eq!(seen, [(0x10, 0x401, first, 12), (0x11, NLM_F_ACK | 1, second, 4)]);
-        assert_eq!((frames.position(second), frames.position(0), frames.len()), (Some(1), None, 2));
+        let seen: Vec<_> = Frame::walk(frames.as_bytes())
+            .map(|f| (f.kind, f.flags, f.sequence, f.payload.len()))
+            .collect();
+        assert_eq!(
+            seen,
+            [(0x10, 0x401, first, 12), (0x11, NLM_F_ACK | 1, second, 4)]
+        );
+        assert_eq!(
+            (frames.position(second), frames.position(0), frames.len()),
+            (Some(1), None, 2)
+        );
     }
 }

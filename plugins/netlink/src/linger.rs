@@ -46,13 +46,24 @@ impl Linger {
     ///
     /// The child is not waited for: once its parent has ended, init does that.
     pub fn spawn(sockets: Vec<OwnedFd>, links: &[u32], hold: Duration) -> Result<Linger, Error> {
-        let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(Error::io("open /dev/null"))?;
+        let null = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(Error::io("open /dev/null"))?;
         let frames = deletion(links);
-        let route = if links.is_empty() { None } else { Some(RouteSocket::open()?) };
+        let route = if links.is_empty() {
+            None
+        } else {
+            Some(RouteSocket::open()?)
+        };
         if let Some(route) = &route {
             route.make_room(&frames);
         }
-        let kept = sockets.iter().map(AsRawFd::as_raw_fd).chain(route.iter().map(|route| route.as_fd().as_raw_fd()));
+        let kept = sockets
+            .iter()
+            .map(AsRawFd::as_raw_fd)
+            .chain(route.iter().map(|route| route.as_fd().as_raw_fd()));
         let orders = Orders {
             null: null.into(),
             gaps: gaps(kept.collect()),
@@ -66,9 +77,13 @@ impl Linger {
         // SAFETY: the child calls `obey` alone, which makes system calls only and never returns: no lock that another
         // thread held at the fork is touched, no destructor runs.
         match unsafe { libc::fork() } {
-            -1 => Err(Error::io("fork for the deletion")(io::Error::last_os_error())),
+            -1 => Err(Error::io("fork for the deletion")(
+                io::Error::last_os_error(),
+            )),
             0 => obey(&orders),
-            pid => Ok(Linger { pid: Pid::from_raw(pid) }),
+            pid => Ok(Linger {
+                pid: Pid::from_raw(pid),
+            }),
         }
     }
 
@@ -88,9 +103,14 @@ fn deletion(links: &[u32]) -> Frames {
         frames.emit(RTM_DELLINK, 0, &builder().index(*only).build());
     } else if !links.is_empty() {
         // The seed of a hash map is the operating system's randomness.
-        let random = std::collections::hash_map::RandomState::new().build_hasher().finish() as u32;
+        let random = std::collections::hash_map::RandomState::new()
+            .build_hasher()
+            .finish() as u32;
         let group = random | GROUPS;
-        let join = LinkChange { group: Some(group), ..LinkChange::default() };
+        let join = LinkChange {
+            group: Some(group),
+            ..LinkChange::default()
+        };
         for link in links {
             frames.emit(RTM_NEWLINK, 0, &change::message(*link, &join));
         }
@@ -133,7 +153,12 @@ fn obey(orders: &Orders) -> ! {
         }
         if let Some(route) = &orders.route {
             let bytes = orders.frames.as_bytes();
-            libc::send(route.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0);
+            libc::send(
+                route.as_fd().as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                0,
+            );
         }
         libc::nanosleep(&raw const orders.hold, std::ptr::null_mut());
         libc::_exit(0)

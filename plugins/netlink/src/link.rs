@@ -6,7 +6,7 @@ pub(crate) mod change;
 pub(crate) mod veth;
 pub(crate) mod vlan;
 
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkInfo, InfoKind, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage};
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
@@ -95,7 +95,9 @@ impl Link {
     /// Reads the payload of an `RTM_NEWLINK`.
     pub(crate) fn parse(payload: &[u8]) -> Option<Link> {
         let header = payload.get(..HEADER)?;
-        let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word = |at: usize| {
+            u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let flags = word(8);
         let mut link = Link {
             index: word(4),
@@ -144,7 +146,9 @@ fn is_on(attr: Option<Attr<'_>>) -> bool {
 }
 
 fn read_link(frame: Frame<'_>) -> Option<Link> {
-    (frame.kind == RTM_NEWLINK).then(|| Link::parse(frame.payload)).flatten()
+    (frame.kind == RTM_NEWLINK)
+        .then(|| Link::parse(frame.payload))
+        .flatten()
 }
 
 /// A request for links: without counters, which are most of a link's description.
@@ -180,12 +184,22 @@ impl RouteSocket {
     /// All links of a kind, chosen by the kernel.
     pub fn links_of_kind(&mut self, kind: &str) -> Result<Vec<Link>, Error> {
         let kind = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]);
-        self.dump("interfaces", RTM_GETLINK, &question().append_extra_attribute(kind).build(), read_link)
+        self.dump(
+            "interfaces",
+            RTM_GETLINK,
+            &question().append_extra_attribute(kind).build(),
+            read_link,
+        )
     }
 
     /// The ports of a bridge, chosen by the kernel.
     pub fn links_of_bridge(&mut self, index: u32) -> Result<Vec<Link>, Error> {
-        self.dump("ports of a bridge", RTM_GETLINK, &question().controller(index).build(), read_link)
+        self.dump(
+            "ports of a bridge",
+            RTM_GETLINK,
+            &question().controller(index).build(),
+            read_link,
+        )
     }
 
     /// Deletes a link; false when it was gone already.
@@ -193,11 +207,17 @@ impl RouteSocket {
     /// The link is out of sight after a millisecond, yet the call returns only after a grace period of RCU, 8 to 33 ms
     /// on. [`Linger`](crate::Linger) does the same without the wait.
     pub fn delete_link(&mut self, index: u32) -> Result<bool, Error> {
-        let message = LinkMessageBuilder::<LinkUnspec>::default().index(index).build();
+        let message = LinkMessageBuilder::<LinkUnspec>::default()
+            .index(index)
+            .build();
         match self.act(RTM_DELLINK, 0, &message)? {
             None => Ok(true),
             Some(failure) if failure.errno == Errno::ENODEV => Ok(false),
-            Some(failure) => Err(Error::kernel("delete interface", format!("number {index}"), failure)),
+            Some(failure) => Err(Error::kernel(
+                "delete interface",
+                format!("number {index}"),
+                failure,
+            )),
         }
     }
 }

@@ -47,7 +47,11 @@ pub enum NetfilterError {
 }
 
 fn describe(failure: &Failure) -> String {
-    let words = failure.message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default();
+    let words = failure
+        .message
+        .as_deref()
+        .map(|m| format!(" ({m})"))
+        .unwrap_or_default();
     format!("{}{words}", failure.errno.desc())
 }
 
@@ -89,14 +93,28 @@ impl NetfilterSocket {
     /// Carries out a transaction: `frames` begin with NFNL_MSG_BATCH_BEGIN and end with NFNL_MSG_BATCH_END, all or
     /// nothing happens. Failures name their message by sequence number, and the attribute by its offset.
     pub fn send_batch(&mut self, frames: &mut Frames) -> Result<(), NetfilterError> {
-        let failures = self.socket.transaction(frames).map_err(Error::io("carry out a netfilter batch"))?;
-        if failures.is_empty() { Ok(()) } else { Err(NetfilterError::Refused(failures)) }
+        let failures = self
+            .socket
+            .transaction(frames)
+            .map_err(Error::io("carry out a netfilter batch"))?;
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(NetfilterError::Refused(failures))
+        }
     }
 
     /// Sends messages that stand for themselves, without a transaction. Every failure is told.
     pub fn send(&mut self, frames: &mut Frames) -> Result<(), NetfilterError> {
-        let failures = self.socket.batch(frames, |_| {}).map_err(Error::io("send netfilter messages"))?;
-        if failures.is_empty() { Ok(()) } else { Err(NetfilterError::Refused(failures)) }
+        let failures = self
+            .socket
+            .batch(frames, |_| {})
+            .map_err(Error::io("send netfilter messages"))?;
+        if failures.is_empty() {
+            Ok(())
+        } else {
+            Err(NetfilterError::Refused(failures))
+        }
     }
 
     /// Asks for one object. `fixed` is `struct nfgenmsg`.
@@ -129,11 +147,18 @@ impl NetfilterSocket {
         let build = |frames: &mut Frames, kind, flags| {
             frames.push(kind, flags, fixed, &fill);
         };
-        let read = |frame: crate::frame::Frame<'_>| Some(Reply { kind: frame.kind, payload: frame.payload.to_vec() });
-        self.socket.query(kind, flags, build, read).map_err(|broken| match broken {
-            Broken::Refused(failure) => NetfilterError::Refused(vec![failure]),
-            Broken::Io(source) => Error::io("ask netfilter")(source).into(),
-        })
+        let read = |frame: crate::frame::Frame<'_>| {
+            Some(Reply {
+                kind: frame.kind,
+                payload: frame.payload.to_vec(),
+            })
+        };
+        self.socket
+            .query(kind, flags, build, read)
+            .map_err(|broken| match broken {
+                Broken::Refused(failure) => NetfilterError::Refused(vec![failure]),
+                Broken::Io(source) => Error::io("ask netfilter")(source).into(),
+            })
     }
 
     /// Hands out the descriptor, for [`Linger`](crate::Linger).

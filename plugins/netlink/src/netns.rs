@@ -75,7 +75,11 @@ pub enum NetnsError {
 impl NetnsError {
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> NetnsError {
         let path = path.to_owned();
-        move |source| NetnsError::Io { action, path, source }
+        move |source| NetnsError::Io {
+            action,
+            path,
+            source,
+        }
     }
 }
 
@@ -83,20 +87,30 @@ impl Netns {
     /// Opens the namespace at a path, after making sure that it is one.
     pub fn open(path: &Path) -> Result<Netns, NetnsError> {
         // O_PATH first: opening has effects of its own on a FIFO (waits) or a watchdog device (starts the countdown).
-        let probe = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(|errno| match errno {
-            Errno::ENOENT | Errno::ENOTDIR | Errno::ESRCH => NetnsError::NotFound { path: path.to_owned() },
-            _ => NetnsError::io("open network namespace", path)(errno.into()),
-        })?;
-        let kind = fstatfs(&probe).map_err(|e| NetnsError::io("examine", path)(e.into()))?.filesystem_type();
+        let probe = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(
+            |errno| match errno {
+                Errno::ENOENT | Errno::ENOTDIR | Errno::ESRCH => NetnsError::NotFound {
+                    path: path.to_owned(),
+                },
+                _ => NetnsError::io("open network namespace", path)(errno.into()),
+            },
+        )?;
+        let kind = fstatfs(&probe)
+            .map_err(|e| NetnsError::io("examine", path)(e.into()))?
+            .filesystem_type();
         if kind != NSFS_MAGIC {
-            return Err(NetnsError::NotNamespace { path: path.to_owned() });
+            return Err(NetnsError::NotNamespace {
+                path: path.to_owned(),
+            });
         }
         let file = File::open(format!("/proc/self/fd/{}", probe.as_raw_fd()))
             .map_err(NetnsError::io("open network namespace", path))?;
         // SAFETY: the ioctl takes no argument and only returns a number.
         let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
         if kind != libc::CLONE_NEWNET {
-            return Err(NetnsError::NotNamespace { path: path.to_owned() });
+            return Err(NetnsError::NotNamespace {
+                path: path.to_owned(),
+            });
         }
         Netns::from_file(file, path)
     }
@@ -111,15 +125,22 @@ impl Netns {
     /// Makes a namespace that has no name and ends with its last user.
     pub fn create_unnamed() -> Result<Netns, NetnsError> {
         on_a_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)
-                .map_err(|e| NetnsError::io("make a namespace in place of", Path::new(CURRENT))(e.into()))?;
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|e| {
+                NetnsError::io("make a namespace in place of", Path::new(CURRENT))(e.into())
+            })?;
             Netns::current()
         })
     }
 
     fn from_file(file: File, path: &Path) -> Result<Netns, NetnsError> {
         let stat = fstat(&file).map_err(|e| NetnsError::io("examine", path)(e.into()))?;
-        Ok(Netns { file, id: NetnsId { dev: stat.st_dev, ino: stat.st_ino } })
+        Ok(Netns {
+            file,
+            id: NetnsId {
+                dev: stat.st_dev,
+                ino: stat.st_ino,
+            },
+        })
     }
 
     /// Whether both are the same namespace.
@@ -152,7 +173,11 @@ impl Netns {
                 &raw mut length,
             )
         };
-        if result < 0 { Err(failed(io::Error::last_os_error())) } else { Ok(cookie) }
+        if result < 0 {
+            Err(failed(io::Error::last_os_error()))
+        } else {
+            Ok(cookie)
+        }
     }
 
     /// Runs `work` inside, on a thread that enters and never comes back.
@@ -194,12 +219,16 @@ impl AsFd for Netns {
 }
 
 /// Runs to the end on a fresh thread; a panic goes on in the caller.
-fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T, NetnsError> + Send) -> Result<T, NetnsError> {
+fn on_a_thread<T: Send>(
+    work: impl FnOnce() -> Result<T, NetnsError> + Send,
+) -> Result<T, NetnsError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .spawn_scoped(scope, work)
             .map_err(NetnsError::io("start a thread for", Path::new(CURRENT)))?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -219,7 +248,12 @@ impl FromStr for NetnsId {
 
     fn from_str(text: &str) -> Result<Self, NotNetnsId> {
         text.split_once(':')
-            .and_then(|(dev, ino)| Some(NetnsId { dev: dev.parse().ok()?, ino: ino.parse().ok()? }))
+            .and_then(|(dev, ino)| {
+                Some(NetnsId {
+                    dev: dev.parse().ok()?,
+                    ino: ino.parse().ok()?,
+                })
+            })
             .ok_or_else(|| NotNetnsId(text.to_owned()))
     }
 }

@@ -48,12 +48,23 @@ impl RouteSocket {
     }
 
     /// Sends frames in one go; every failure comes back.
-    pub(crate) fn batch(&mut self, frames: &mut Frames, data: impl FnMut(Frame<'_>)) -> Result<Vec<Failure>, Error> {
-        self.socket.batch(frames, data).map_err(Error::io("send a batch"))
+    pub(crate) fn batch(
+        &mut self,
+        frames: &mut Frames,
+        data: impl FnMut(Frame<'_>),
+    ) -> Result<Vec<Failure>, Error> {
+        self.socket
+            .batch(frames, data)
+            .map_err(Error::io("send a batch"))
     }
 
     /// Sends one message; the failure comes back bare, for the caller to name what it was about.
-    pub(crate) fn act(&mut self, kind: u16, flags: u16, body: &impl Emitable) -> Result<Option<Failure>, Error> {
+    pub(crate) fn act(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: &impl Emitable,
+    ) -> Result<Option<Failure>, Error> {
         let mut frames = Frames::new();
         frames.emit(kind, flags, body);
         Ok(self.batch(&mut frames, |_| {})?.into_iter().next())
@@ -66,7 +77,8 @@ impl RouteSocket {
         body: &impl Emitable,
         read: impl FnMut(Frame<'_>) -> Option<T>,
     ) -> Result<Result<Option<T>, Failure>, Error> {
-        self.ask(kind, 0, body, read).map(|answer| answer.map(|found| found.into_iter().next()))
+        self.ask(kind, 0, body, read)
+            .map(|answer| answer.map(|found| found.into_iter().next()))
     }
 
     /// Sends a dump request and reads all of it.
@@ -77,7 +89,8 @@ impl RouteSocket {
         body: &impl Emitable,
         read: impl FnMut(Frame<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
-        self.ask(kind, NLM_F_DUMP, body, read)?.map_err(|failure| Error::kernel("list", what, failure))
+        self.ask(kind, NLM_F_DUMP, body, read)?
+            .map_err(|failure| Error::kernel("list", what, failure))
     }
 
     fn ask<T>(

@@ -82,7 +82,8 @@ impl RouteSpec {
 impl std::fmt::Display for RouteSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "route to {}", self.dst)?;
-        self.gateway.map_or(Ok(()), |gateway| write!(f, " via {gateway}"))
+        self.gateway
+            .map_or(Ok(()), |gateway| write!(f, " via {gateway}"))
     }
 }
 
@@ -159,7 +160,8 @@ impl RouteEntry {
                 _ => {}
             }
         }
-        if let (None, None, Some(first)) = (entry.interface, entry.gateway, entry.next_hops.first()) {
+        if let (None, None, Some(first)) = (entry.interface, entry.gateway, entry.next_hops.first())
+        {
             (entry.interface, entry.gateway) = (first.interface, first.gateway);
         }
         Some(entry)
@@ -178,28 +180,49 @@ impl RouteEntry {
 
 /// `RTA_VIA` has its address behind two bytes of family.
 fn gateway(attr: Attr<'_>) -> Option<IpAddr> {
-    if attr.kind == RTA_VIA { Attr { kind: RTA_VIA, value: attr.value.get(2..)? }.ip() } else { attr.ip() }
+    if attr.kind == RTA_VIA {
+        Attr {
+            kind: RTA_VIA,
+            value: attr.value.get(2..)?,
+        }
+        .ip()
+    } else {
+        attr.ip()
+    }
 }
 
 fn next_hops(mut bytes: &[u8]) -> Vec<NextHop> {
     let mut found = Vec::new();
     while let Some(header) = bytes.get(..NEXT_HOP) {
         let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
-        let Some(attrs) = bytes.get(NEXT_HOP..length) else { break };
+        let Some(attrs) = bytes.get(NEXT_HOP..length) else {
+            break;
+        };
         let index = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
-        let gateway = attr::read(attrs).find(|a| matches!(a.kind, RTA_GATEWAY | RTA_VIA)).and_then(gateway);
-        found.push(NextHop { gateway, interface: (index != 0).then_some(index) });
+        let gateway = attr::read(attrs)
+            .find(|a| matches!(a.kind, RTA_GATEWAY | RTA_VIA))
+            .and_then(gateway);
+        found.push(NextHop {
+            gateway,
+            interface: (index != 0).then_some(index),
+        });
         bytes = bytes.get(attr::align(length)..).unwrap_or_default();
     }
     found
 }
 
 fn family(v4: bool) -> AddressFamily {
-    if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
+    if v4 {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
 }
 
 fn read_route(frame: Frame<'_>) -> Option<RouteEntry> {
-    (frame.kind == RTM_NEWROUTE).then(|| RouteEntry::parse(frame.payload)).flatten()
+    (frame.kind == RTM_NEWROUTE)
+        .then(|| RouteEntry::parse(frame.payload))
+        .flatten()
 }
 
 impl RouteSocket {
@@ -236,7 +259,12 @@ impl RouteSocket {
         match self.dump("routes", RTM_GETROUTE, &question, read_route) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(Vec::new()),
             // The kernel's filter does not reach clones and exceptions.
-            other => other.map(|found| found.into_iter().filter(|route| route.table == table).collect()),
+            other => other.map(|found| {
+                found
+                    .into_iter()
+                    .filter(|route| route.table == table)
+                    .collect()
+            }),
         }
     }
 
@@ -245,10 +273,14 @@ impl RouteSocket {
         let mut question = RouteMessage::default();
         question.header.address_family = family(address.is_ipv4());
         question.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
-        question.attributes.push(RouteAttribute::Destination(address.into()));
+        question
+            .attributes
+            .push(RouteAttribute::Destination(address.into()));
         match self.get(RTM_GETROUTE, &question, read_route)? {
             Ok(found) => Ok(found),
-            Err(failure) if matches!(failure.errno, Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(None),
+            Err(failure) if matches!(failure.errno, Errno::ENETUNREACH | Errno::EHOSTUNREACH) => {
+                Ok(None)
+            }
             Err(failure) => Err(Error::kernel("find the route to", address, failure)),
         }
     }
@@ -257,7 +289,9 @@ impl RouteSocket {
     pub fn uplink(&mut self) -> Result<Option<Link>, Error> {
         for v4 in [true, false] {
             let routes = self.routes(v4)?;
-            let default = routes.into_iter().filter(|route| route.destination.prefix() == 0 && route.kind == UNICAST);
+            let default = routes
+                .into_iter()
+                .filter(|route| route.destination.prefix() == 0 && route.kind == UNICAST);
             let best = default.min_by_key(|route| route.priority.unwrap_or(0));
             if let Some(index) = best.and_then(|route| route.interface) {
                 return self.link_by_index(index);

@@ -71,7 +71,11 @@ impl RouteSocket {
         match failures.into_iter().next() {
             None => Ok(()),
             Some(failure) => {
-                let step = frames.position(failure.sequence).and_then(|at| steps.get(at)).copied().unwrap_or(Step::Announce);
+                let step = frames
+                    .position(failure.sequence)
+                    .and_then(|at| steps.get(at))
+                    .copied()
+                    .unwrap_or(Step::Announce);
                 Err(explain(step, failure))
             }
         }
@@ -80,34 +84,52 @@ impl RouteSocket {
 
 fn explain(step: Step, failure: Failure) -> Error {
     match (step, failure.errno) {
-        (Step::Address(address), Errno::EACCES) if address.is_ipv6() => Error::Ipv6Disabled { address },
+        (Step::Address(address), Errno::EACCES) if address.is_ipv6() => {
+            Error::Ipv6Disabled { address }
+        }
         (Step::Address(address), Errno::EEXIST) => Error::AddressTaken { address },
-        (step, _) => Error::Setup { step, why: failure.into() },
+        (step, _) => Error::Setup {
+            step,
+            why: failure.into(),
+        },
     }
 }
 
 fn batch(setup: &Setup<'_>) -> (Frames, Vec<Step>) {
     let (mut frames, mut steps) = (Frames::new(), Vec::new());
-    let up = LinkChange { up: Some(true), ..LinkChange::default() };
+    let up = LinkChange {
+        up: Some(true),
+        ..LinkChange::default()
+    };
     if setup.lo_up {
         frames.emit(RTM_NEWLINK, 0, &change::message(LOOPBACK, &up));
         steps.push(Step::Loopback);
     }
     if setup.arp_notify {
-        let change = LinkChange { arp_notify: Some(true), ..LinkChange::default() };
+        let change = LinkChange {
+            arp_notify: Some(true),
+            ..LinkChange::default()
+        };
         frames.emit(RTM_NEWLINK, 0, &change::message(setup.index, &change));
         steps.push(Step::Announce);
     }
     // Addresses come before the link is up: what the kernel announces as it comes up then includes them.
     for cidr in setup.addresses {
-        frames.emit(address::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &address::message(setup.index, *cidr, true));
+        frames.emit(
+            address::RTM_NEWADDR,
+            NLM_F_CREATE | NLM_F_EXCL,
+            &address::message(setup.index, *cidr, true),
+        );
         steps.push(Step::Address(*cidr));
     }
     if setup.up {
         frames.emit(RTM_NEWLINK, 0, &change::message(setup.index, &up));
         steps.push(Step::Up);
     }
-    let here = |route: &RouteSpec| RouteSpec { interface: route.interface.or(Some(setup.index)), ..*route };
+    let here = |route: &RouteSpec| RouteSpec {
+        interface: route.interface.or(Some(setup.index)),
+        ..*route
+    };
     let routes: Vec<_> = setup.routes.iter().map(here).collect();
     for group in routing::group(&routes) {
         frames.emit(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, &group.message());

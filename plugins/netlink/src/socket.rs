@@ -49,7 +49,11 @@ impl Socket {
         // Explanations in words, and errors that do not quote the whole message back.
         inner.set_ext_ack(true)?;
         inner.set_cap_ack(true)?;
-        Ok(Socket { inner, kernel: netlink_sys::SocketAddr::new(0, 0), buffer: Vec::new() })
+        Ok(Socket {
+            inner,
+            kernel: netlink_sys::SocketAddr::new(0, 0),
+            buffer: Vec::new(),
+        })
     }
 
     pub(crate) fn strict(&self) -> io::Result<()> {
@@ -63,7 +67,11 @@ impl Socket {
 
     /// Sends all frames at once and gathers the answers; `data` sees what is echoed. Returns every failure, in the order
     /// of the frames: a batch is not atomic, later frames are carried out even when earlier ones failed.
-    pub(crate) fn batch(&mut self, frames: &mut Frames, data: impl FnMut(Frame<'_>)) -> io::Result<Vec<Failure>> {
+    pub(crate) fn batch(
+        &mut self,
+        frames: &mut Frames,
+        data: impl FnMut(Frame<'_>),
+    ) -> io::Result<Vec<Failure>> {
         self.exchange(frames, frames.len().saturating_sub(1), data)
     }
 
@@ -92,7 +100,9 @@ impl Socket {
                 other => other?,
             };
             for frame in Frame::walk(&self.buffer[..length.min(self.buffer.len())]) {
-                let Some(position) = frames.position(frame.sequence) else { continue };
+                let Some(position) = frames.position(frame.sequence) else {
+                    continue;
+                };
                 match frame.meaning() {
                     Meaning::Acknowledged if position == last => return Ok(failures),
                     Meaning::Acknowledged | Meaning::Done => {}
@@ -127,7 +137,9 @@ impl Socket {
                 return Ok(found);
             }
         }
-        Err(Broken::Io(io::Error::other("the kernel's table changed during every attempt to read it")))
+        Err(Broken::Io(io::Error::other(
+            "the kernel's table changed during every attempt to read it",
+        )))
     }
 
     /// True when the answer is complete and consistent.

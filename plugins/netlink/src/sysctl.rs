@@ -27,9 +27,14 @@ pub fn write_if_different(path: &str, value: &str) -> io::Result<bool> {
 /// Interface names are part of paths here: a name like `..` must not lead elsewhere.
 fn locate(path: &str) -> io::Result<PathBuf> {
     let relative = Path::new(path);
-    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    let plain = relative
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
     if path.is_empty() || !plain {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("\"{path}\" is not a path below {ROOT}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("\"{path}\" is not a path below {ROOT}"),
+        ));
     }
     Ok(Path::new(ROOT).join(relative))
 }
@@ -46,7 +51,10 @@ mod tests {
     #[test]
     fn paths_stay_below_proc_sys() {
         check("net/ipv4/ip_forward", Some("/proc/sys/net/ipv4/ip_forward"));
-        check("net/ipv4/conf/a.b/rp_filter", Some("/proc/sys/net/ipv4/conf/a.b/rp_filter"));
+        check(
+            "net/ipv4/conf/a.b/rp_filter",
+            Some("/proc/sys/net/ipv4/conf/a.b/rp_filter"),
+        );
         check("net/../../self/mem", None);
         check("/etc/passwd", None);
         check("", None);

@@ -4,15 +4,18 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use pontoon_conf::{Error, code};
-use pontoon_netfilter::{Backend, BackendKind};
+use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::Linger;
 
-use crate::Context;
+use crate::{Context, Lock};
 
 /// For how long a nfnetlink socket is kept after its last use. Closing one while the kernel still
 /// frees what a transaction deleted (4 to 15 ms) waits for that, and keeps every other transaction
 /// of the host waiting with it.
 const HOLD: Duration = Duration::from_millis(60);
+
+/// The lock file of the iptables backend. No network name begins with a dot.
+const IPTABLES_LOCK: &str = "lock/.iptables";
 
 /// Chooses the backend: the one asked for, else iptables where it is installed, as the reference
 /// plugins do, else nftables.
@@ -28,8 +31,37 @@ pub fn select(context: &Context, asked: Option<&str>) -> Result<BackendKind, Err
 /// # Errors
 /// Code 105 when it is not usable here.
 pub fn open(context: &Context, kind: BackendKind) -> Result<Backend, Error> {
-    let lock = context.state.dir().join("lock/.iptables");
+    let lock = context.state.dir().join(IPTABLES_LOCK);
     Backend::open(kind, &context.search, &lock).map_err(|error| self::error(&error))
+}
+
+/// Removes rules of a network or an attachment that has gone, and what all networks share if nobody
+/// is left who needs it.
+///
+/// # Errors
+/// Whatever the backend refused.
+pub fn retire(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
+    let state = &context.state;
+    let in_use = || state.records("bridge").any() || state.records("portmap").any();
+    let mut backend = open(context, kind)?;
+    let done = if in_use() {
+        backend.withdraw(ruleset)
+    } else {
+        // Nobody starts to need it while it goes.
+        let lock = state.lock(&state.host_lock(), Lock::exclusive)?;
+        if in_use() {
+            backend.withdraw(ruleset)
+        } else {
+            let done = backend.withdraw(ruleset).and_then(|()| backend.remove_all());
+            if done.is_ok() {
+                let _ = std::fs::remove_file(state.dir().join(IPTABLES_LOCK));
+                lock.remove();
+            }
+            done
+        }
+    };
+    linger(backend.into_sockets());
+    done.map_err(|error| self::error(&error))
 }
 
 /// A backend's refusal, as the runtime should see it.

@@ -83,25 +83,20 @@ fn cut_flows(published: &Published) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what all networks share, if this was the last user of it.
+/// Removes what all networks share, if this was the last user of it. With a bridge plugin before us
+/// in the list it never is: its DEL comes last and does the same.
 fn retire(context: &Context, kind: BackendKind) -> Result<(), Error> {
     let state = &context.state;
-    let in_use = || state.records("portmap").any() || state.records("bridge").any();
-    if in_use() {
+    if state.records("portmap").any() {
         return Ok(());
     }
-    let lock = state.lock(&state.host_lock(), Lock::exclusive)?;
-    if in_use() {
-        return Ok(());
-    }
-    let mut backend = rules::open(context, kind)?;
-    let done = backend.remove_all().map_err(|error| rules::error(&error));
-    rules::linger(backend.into_sockets());
-    done?;
     if let Ok(ports) = Lock::exclusive(&ports_lock(context)) {
         ports.remove();
     }
-    lock.remove();
+    if state.records("bridge").any() {
+        return Ok(());
+    }
+    rules::retire(context, kind, &Ruleset::default())?;
     state.prune();
     Ok(())
 }

@@ -14,10 +14,7 @@ pub fn target_dir() -> Outcome<PathBuf> {
         .skip(1)
         .find(|dir| dir.file_name().is_some_and(|name| name != "deps"))
         .ok_or_else(|| Failure::new(format!("{} is in no build directory", here.display())))?;
-    let parent = profile.parent().unwrap_or(profile);
-    // With `--target` a directory named after the platform comes between.
-    let top = if parent.join("CACHEDIR.TAG").exists() { parent } else { parent.parent().unwrap_or(parent) };
-    Ok(top.to_path_buf())
+    profile.parent().map(Path::to_path_buf).ok_or_else(|| Failure::new("the build directory has no parent"))
 }
 
 /// A set of plugins: a directory for CNI_PATH.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{fmt, fs};
 
+use ipnetwork::IpNetwork;
 use pontoon_netlink::RouteSocket;
 
 use super::failure::{Failure, Outcome};
@@ -101,13 +102,13 @@ impl Snapshot {
             let kind = link.kind.as_deref().unwrap_or("-");
             let alias = link.alias.as_deref().unwrap_or("-");
             self.line("links", format!("{} {kind} mtu {} up {} alias {alias}", link.name, link.mtu, link.up));
-            for address in socket.addresses(link.index)? {
+            for address in socket.addresses(link.index)?.into_iter().filter(|address| !is_link_local(address.cidr)) {
                 self.line("addresses", format!("{} {}", link.name, address.cidr));
             }
             names.insert(link.index, link.name);
         }
         for v4 in [true, false] {
-            for route in socket.routes(v4)? {
+            for route in socket.routes(v4)?.into_iter().filter(|route| !is_link_local(route.destination)) {
                 let (dst, via) = (route.destination, route.gateway);
                 let out = route.interface.and_then(|index| names.get(&index));
                 self.line("routes", format!("{dst} via {via:?} dev {out:?} table {}", route.table));
@@ -169,10 +170,17 @@ impl Snapshot {
             let name = path.strip_prefix(dir).unwrap_or(&path);
             if path.is_file() && counts(name) {
                 let bytes = fs::read(&path).unwrap_or_default();
-                self.line(heading, format!("{}: {:?}", name.display(), String::from_utf8_lossy(&bytes)));
+                // What is no text is an index, which may change; that it is there counts.
+                let text = String::from_utf8(bytes).unwrap_or_else(|_| "binary".to_owned());
+                self.line(heading, format!("{}: {text:?}", name.display()));
             }
         }
     }
+}
+
+/// fe80::/10 comes by itself, a second after its link: it says nothing that the link does not.
+fn is_link_local(network: IpNetwork) -> bool {
+    matches!(network.ip(), IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 impl fmt::Debug for Snapshot {

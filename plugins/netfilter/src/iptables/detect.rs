@@ -59,7 +59,9 @@ pub(super) fn detect(
     let default = || -> Result<Option<Detected>, Error> {
         let v4 = programs(directories, "iptables", "");
         let mut v6 = programs(directories, "ip6tables", "");
-        let Some(any) = v4.as_ref().or(v6.as_ref()) else { return Ok(None) };
+        let Some(any) = v4.as_ref().or(v6.as_ref()) else {
+            return Ok(None);
+        };
         let variant = variant_of(&any.restore)?;
         // The two families' defaults are set apart; one network has one variant.
         if let Some(found) = &v6
@@ -69,7 +71,9 @@ pub(super) fn detect(
         }
         Ok(Some(Detected { variant, v4, v6 }))
     };
-    let Some(variant) = wanted else { return default() };
+    let Some(variant) = wanted else {
+        return default();
+    };
     let v4 = programs(directories, "iptables", variant.infix());
     let v6 = programs(directories, "ip6tables", variant.infix());
     if v4.is_some() || v6.is_some() {
@@ -82,7 +86,10 @@ pub(super) fn detect(
 /// Both programs of one family, or none: reading and writing must not mix variants.
 fn programs(directories: &[PathBuf], family: &str, infix: &str) -> Option<Programs> {
     let find = |name: String| {
-        directories.iter().map(|directory| directory.join(&name)).find(|path| runnable(path))
+        directories
+            .iter()
+            .map(|directory| directory.join(&name))
+            .find(|path| runnable(path))
     };
     let restore = find(format!("{family}{infix}-restore"))?;
     let list = find(format!("{family}{infix}"))?;

@@ -49,8 +49,11 @@ impl NetworkText {
         name("network name", &network.network)?;
         let bridge = interface(&network.bridge)?;
         let tag = Owner::network(&network.network).tag();
-        let mine: Vec<&Egress> =
-            network.egress.iter().filter(|e| Family::of(e.subnet.ip()) == family).collect();
+        let mine: Vec<&Egress> = network
+            .egress
+            .iter()
+            .filter(|e| Family::of(e.subnet.ip()) == family)
+            .collect();
         if mine.is_empty() && !network.egress.is_empty() {
             return Ok(None);
         }
@@ -64,11 +67,20 @@ impl NetworkText {
             .zip(&chains)
             .map(|(egress, subnet)| {
                 let source = network_of(egress);
-                Rule::new(SHARED, format!("-s {source} {} -j {}", comment(&mark), subnet.chain))
+                Rule::new(
+                    SHARED,
+                    format!("-s {source} {} -j {}", comment(&mark), subnet.chain),
+                )
             })
             .collect();
         let bridge = Rule::new(SHARED, format!("-o {bridge} {} -j RETURN", comment(&mark)));
-        Ok(Some(Self { tag, mark, bridge, jumps, chains }))
+        Ok(Some(Self {
+            tag,
+            mark,
+            bridge,
+            jumps,
+            chains,
+        }))
     }
 
     /// Whether a comment in the shared chain is this network's, in whatever version.
@@ -82,7 +94,10 @@ impl NetworkText {
     /// Every rule, for a check.
     pub(super) fn all(&self) -> Vec<&Rule> {
         let subnets = self.chains.iter().flat_map(|subnet| &subnet.rules);
-        std::iter::once(&self.bridge).chain(&self.jumps).chain(subnets).collect()
+        std::iter::once(&self.bridge)
+            .chain(&self.jumps)
+            .chain(subnets)
+            .collect()
     }
 
     /// Removes exactly these rules; fails when one of them is not there.
@@ -99,15 +114,13 @@ impl NetworkText {
 
 /// The jump that every network shares. Appended: whoever translates more specifically goes first.
 pub(super) fn shared_jump() -> Rule {
-    Rule::new("POSTROUTING", format!("{} -j {SHARED}", comment("pontoon egress")))
+    Rule::new(
+        "POSTROUTING",
+        format!("{} -j {SHARED}", comment("pontoon egress")),
+    )
 }
 
-fn subnet(
-    family: Family,
-    network: &str,
-    tag: &str,
-    egress: &Egress,
-) -> Result<Subnet, TextError> {
+fn subnet(family: Family, network: &str, tag: &str, egress: &Egress) -> Result<Subnet, TextError> {
     let source = network_of(egress);
     let chain = chain_name(network, &source);
     let multicast = match family {
@@ -123,13 +136,19 @@ fn subnet(
     let mut everywhere = false;
     for snat in &egress.snat {
         if Family::of(snat.source) != family {
-            return Err(TextError::SnatFamily { address: snat.source, subnet: source });
+            return Err(TextError::SnatFamily {
+                address: snat.source,
+                subnet: source,
+            });
         }
         let out = match &snat.out {
             Some(out) => format!("-o {} ", interface(out)?),
             None => String::new(),
         };
-        rules.push(rule(format!("{out}{comment} -j SNAT --to-source {}", snat.source)));
+        rules.push(rule(format!(
+            "{out}{comment} -j SNAT --to-source {}",
+            snat.source
+        )));
         if snat.out.is_none() {
             // What follows a rule for every interface is never reached.
             everywhere = true;

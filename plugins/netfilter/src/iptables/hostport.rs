@@ -32,6 +32,8 @@ const COMMENT_MAX: usize = 255;
 pub(super) struct Base {
     pub(super) chains: Vec<&'static str>,
     pub(super) rules: Vec<BaseRule>,
+    /// The mark that our own chains set and masquerade.
+    pub(super) mark: Option<u32>,
 }
 
 /// A shared rule and where it goes.
@@ -81,13 +83,21 @@ impl PortsText {
         let everywhere = |port: &Port| port.host_ip.is_none_or(|ip| ip.is_unspecified());
         ports.sort_unstable_by_key(|port| (port.protocol, everywhere(port), *port));
         ports.dedup();
-        let Some(container) = container.filter(|_| !ports.is_empty()) else { return Ok(None) };
+        let Some(container) = container.filter(|_| !ports.is_empty()) else {
+            return Ok(None);
+        };
 
         let chain = chain_name(&owner.network, &owner.container);
         let tag = owner.tag();
         let entries = entries(published, &chain, &conditions, &ports);
         let rules = translations(published, &chain, &tag, container, &ports)?;
-        Ok(Some(Self { chain, tag, entries, rules, base }))
+        Ok(Some(Self {
+            chain,
+            tag,
+            entries,
+            rules,
+            base,
+        }))
     }
 
     /// Makes the attachment's own chain and leads to it; fails when the chain is there already.
@@ -111,7 +121,11 @@ impl PortsText {
 impl BaseRule {
     /// The line that makes it.
     pub(super) fn line(&self) -> String {
-        if self.first { self.rule.insert() } else { self.rule.append() }
+        if self.first {
+            self.rule.insert()
+        } else {
+            self.rule.append()
+        }
     }
 }
 
@@ -124,8 +138,11 @@ impl Base {
         };
         let local = format!("-m addrtype --dst-type LOCAL -j {DNAT}");
         let mut chains = vec![DNAT];
-        let mut rules =
-            vec![nat("PREROUTING", local.clone(), false), nat("OUTPUT", local, false)];
+        let mut rules = vec![
+            nat("PREROUTING", local.clone(), false),
+            nat("OUTPUT", local, false),
+        ];
+        let mut marked = None;
         if masquerades(published) {
             match &published.mark {
                 Mark::Chain(external) => {
@@ -134,6 +151,7 @@ impl Base {
                 Mark::Bit(bit) if *bit > 31 => return Err(TextError::MarkBit { bit: *bit }),
                 Mark::Bit(bit) => {
                     let mark = 1_u32 << bit;
+                    marked = Some(mark);
                     let set = comment("CNI portfwd masquerade mark");
                     let jump = comment("CNI portfwd requiring masquerade");
                     chains.extend([SETMARK, MASQ]);
@@ -148,9 +166,17 @@ impl Base {
         if family == Family::V4 && published.snat {
             let spec = format!("-d 127.0.0.0/8 ! -i lo {} -j DROP", comment(LOOPBACK_GUARD));
             let rule = Rule::new("PREROUTING", spec);
-            rules.push(BaseRule { table: Table::Raw, rule, first: true });
+            rules.push(BaseRule {
+                table: Table::Raw,
+                rule,
+                first: true,
+            });
         }
-        Ok(Self { chains, rules })
+        Ok(Self {
+            chains,
+            rules,
+            mark: marked,
+        })
     }
 
     /// The rules of one table.
@@ -177,7 +203,10 @@ fn masquerades(published: &Published) -> bool {
 /// nerdctl reads taken ports from these lists and knows no ranges.
 fn entries(published: &Published, chain: &str, conditions: &str, ports: &[Port]) -> Vec<Rule> {
     let owner = &published.owner;
-    let mut words = format!("dnat name: \"{}\" id: \"{}\"", owner.network, owner.container);
+    let mut words = format!(
+        "dnat name: \"{}\" id: \"{}\"",
+        owner.network, owner.container
+    );
     if words.len() > COMMENT_MAX {
         words.truncate(COMMENT_MAX - 3);
         words.push_str("...");
@@ -185,8 +214,11 @@ fn entries(published: &Published, chain: &str, conditions: &str, ports: &[Port])
     let comment = comment(&words);
     let mut rules = Vec::new();
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Sctp] {
-        let mut numbers: Vec<u16> =
-            ports.iter().filter(|p| p.protocol == protocol).map(|p| p.host_port).collect();
+        let mut numbers: Vec<u16> = ports
+            .iter()
+            .filter(|p| p.protocol == protocol)
+            .map(|p| p.host_port)
+            .collect();
         numbers.sort_unstable();
         numbers.dedup();
         for group in numbers.chunks(MULTIPORT) {
@@ -225,13 +257,21 @@ fn translations(
     };
     let mut rules = Vec::new();
     for span in spans(ports) {
-        let Port { protocol, host_ip, host_port, container_port } = span.first;
+        let Port {
+            protocol,
+            host_ip,
+            host_port,
+            container_port,
+        } = span.first;
         let destination = match host_ip.filter(|ip| !ip.is_unspecified()) {
             Some(IpAddr::V4(ip)) => format!("-d {ip}/32 "),
             Some(IpAddr::V6(ip)) => format!("-d {ip}/128 "),
             None => String::new(),
         };
-        let matched = format!("{destination}-p {protocol} -m {protocol} --dport {}", span.dport());
+        let matched = format!(
+            "{destination}-p {protocol} -m {protocol} --dport {}",
+            span.dport()
+        );
         for source in &marked {
             rules.push(Rule::new(chain, format!("{source}{matched} -j {marker}")));
         }
@@ -270,7 +310,11 @@ impl Span {
     }
 
     fn continues(&self, port: &Port) -> bool {
-        let next = |start: u16| start.checked_add(self.more).and_then(|last| last.checked_add(1));
+        let next = |start: u16| {
+            start
+                .checked_add(self.more)
+                .and_then(|last| last.checked_add(1))
+        };
         port.protocol == self.first.protocol
             && port.host_ip == self.first.host_ip
             && next(self.first.host_port) == Some(port.host_port)
@@ -284,7 +328,10 @@ fn spans(ports: &[Port]) -> Vec<Span> {
     for port in ports {
         match spans.last_mut() {
             Some(span) if span.continues(port) => span.more += 1,
-            _ => spans.push(Span { first: *port, more: 0 }),
+            _ => spans.push(Span {
+                first: *port,
+                more: 0,
+            }),
         }
     }
     spans

@@ -25,9 +25,10 @@ impl Listing {
             let (verb, chain, rest) = (parts.next(), parts.next(), parts.next().unwrap_or(""));
             match (verb, chain) {
                 (Some("-P" | "-N"), Some(chain)) => listing.chains.push(chain.to_owned()),
-                (Some("-A"), Some(chain)) => listing
-                    .rules
-                    .push(Listed { rule: Rule::new(chain, rest), words: words(rest) }),
+                (Some("-A"), Some(chain)) => listing.rules.push(Listed {
+                    rule: Rule::new(chain, rest),
+                    words: words(rest),
+                }),
                 _ => {}
             }
         }
@@ -40,18 +41,29 @@ impl Listing {
 
     /// The rules of one chain, in order.
     pub(super) fn chain<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Listed> {
-        self.rules.iter().filter(move |listed| listed.rule.chain == name)
+        self.rules
+            .iter()
+            .filter(move |listed| listed.rule.chain == name)
     }
 
     /// The rules anywhere that lead to a chain.
     pub(super) fn leading_to<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Listed> {
-        self.rules.iter().filter(move |listed| listed.target() == Some(name))
+        self.rules
+            .iter()
+            .filter(move |listed| listed.target() == Some(name))
     }
 
-    /// Whether a rule of ours is there, word by word: versions differ in what they quote.
+    /// Whether a rule of ours is there, by its words: versions differ in what they quote, and
+    /// iptables prints an administrator's conditions in an order of its own.
     pub(super) fn has_rule(&self, rule: &Rule) -> bool {
-        let wanted = words(&rule.spec);
-        self.chain(&rule.chain).any(|listed| listed.words == wanted)
+        let sorted = |mut words: Vec<String>| {
+            words.sort_unstable();
+            words
+        };
+        let wanted = sorted(words(&rule.spec));
+        self.chain(&rule.chain).any(|listed| {
+            listed.words.len() == wanted.len() && sorted(listed.words.clone()) == wanted
+        })
     }
 }
 
@@ -113,8 +125,14 @@ mod tests {
 
     #[test]
     fn splits_like_restore() {
-        check("-s 10.0.0.0/8 -j RETURN", &["-s", "10.0.0.0/8", "-j", "RETURN"]);
-        check(r#"--comment "a \"b\" c" -j X"#, &["--comment", "a \"b\" c", "-j", "X"]);
+        check(
+            "-s 10.0.0.0/8 -j RETURN",
+            &["-s", "10.0.0.0/8", "-j", "RETURN"],
+        );
+        check(
+            r#"--comment "a \"b\" c" -j X"#,
+            &["--comment", "a \"b\" c", "-j", "X"],
+        );
         check(r#"--comment "" -j X"#, &["--comment", "", "-j", "X"]);
         check(r#"--comment "a\\b""#, &["--comment", "a\\b"]);
     }
@@ -127,17 +145,26 @@ mod tests {
         assert!(listing.has_chain("PREROUTING") && listing.has_chain("FOO"));
         assert!(!listing.has_chain("BAR"));
         let first = listing.chain("PREROUTING").next().expect("one rule");
-        assert_eq!((first.target(), first.comment()), (Some("FOO"), Some("a b")));
+        assert_eq!(
+            (first.target(), first.comment()),
+            (Some("FOO"), Some("a b"))
+        );
         assert_eq!(listing.leading_to("FOO").count(), 1);
         assert!(!listing.has_rule(&Rule::new("PREROUTING", "-j FOO")));
-        assert!(listing.has_rule(&Rule::new("PREROUTING", "-m comment --comment \"a b\" -j FOO")));
+        assert!(listing.has_rule(&Rule::new(
+            "PREROUTING",
+            "-m comment --comment \"a b\" -j FOO"
+        )));
     }
 
     /// A comment that looks like an option is one word and does not end the search wrongly.
     #[test]
     fn a_comment_cannot_pose_as_a_target() {
         let listing = Listing::parse("-A X -m comment --comment \"-j FOO\" -j BAR\n");
-        assert_eq!(listing.chain("X").next().and_then(Listed::target), Some("BAR"));
+        assert_eq!(
+            listing.chain("X").next().and_then(Listed::target),
+            Some("BAR")
+        );
         let bare = Listing::parse("-A X -m comment --comment -j -j BAR\n");
         assert_eq!(bare.chain("X").next().and_then(Listed::target), Some("BAR"));
     }

@@ -22,7 +22,10 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Lock { path: path.to_owned(), source };
+        let failed = |source| Error::Lock {
+            path: path.to_owned(),
+            source,
+        };
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -37,7 +40,10 @@ impl Lock {
                 Err((_, errno)) => return Err(failed(errno.into())),
             }
             if start.elapsed() > PATIENCE {
-                return Err(Error::LockBusy { path: path.to_owned(), seconds: PATIENCE.as_secs() });
+                return Err(Error::LockBusy {
+                    path: path.to_owned(),
+                    seconds: PATIENCE.as_secs(),
+                });
             }
             sleep(NAP);
         }

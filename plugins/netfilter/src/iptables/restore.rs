@@ -29,12 +29,7 @@ pub struct Programs {
 
 impl Programs {
     /// Feeds `script` to one restore run. `act` says for whom and what, for the error.
-    pub(super) fn restore(
-        &self,
-        variant: Variant,
-        script: &str,
-        act: &str,
-    ) -> Result<(), Error> {
+    pub(super) fn restore(&self, variant: Variant, script: &str, act: &str) -> Result<(), Error> {
         let program = &self.restore;
         let wait = format!("--wait={WAIT_SECONDS}");
         let output = run(program, &["--noflush", &wait], script)?;
@@ -43,7 +38,10 @@ impl Programs {
         }
         // With nftables underneath there is no lock, and 4 is any refusal of the kernel.
         if variant == Variant::Legacy && output.status.code() == Some(EXIT_RESOURCE) {
-            return Err(Error::Busy { program: program.clone(), seconds: WAIT_SECONDS });
+            return Err(Error::Busy {
+                program: program.clone(),
+                seconds: WAIT_SECONDS,
+            });
         }
         Err(refused(program, act, &output))
     }
@@ -54,7 +52,12 @@ impl Programs {
         // The crate takes a name for a lifetime that only leaking can give; we are short-lived and
         // read at most a few times. Its own wait has no limit, hence ours in the command.
         let cmd: &'static str = String::leak(program.to_string_lossy().into_owned());
-        let reader = IPTables { cmd, has_check: true, has_wait: false, is_numeric: false };
+        let reader = IPTables {
+            cmd,
+            has_check: true,
+            has_wait: false,
+            is_numeric: false,
+        };
         let output = reader
             .execute(table.name(), &format!("-S --wait={WAIT_SECONDS}"))
             .map_err(|source| Error::Start {
@@ -65,9 +68,16 @@ impl Programs {
             return Ok(Listing::parse(&String::from_utf8_lossy(&output.stdout)));
         }
         if variant == Variant::Legacy && output.status.code() == Some(EXIT_RESOURCE) {
-            return Err(Error::Busy { program: program.clone(), seconds: WAIT_SECONDS });
+            return Err(Error::Busy {
+                program: program.clone(),
+                seconds: WAIT_SECONDS,
+            });
         }
-        Err(refused(program, &format!("list table {}", table.name()), &output))
+        Err(refused(
+            program,
+            &format!("list table {}", table.name()),
+            &output,
+        ))
     }
 }
 
@@ -80,7 +90,10 @@ pub(super) fn version(program: &Path) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-#[allow(clippy::disallowed_methods, reason = "the one place where this crate starts a program")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where this crate starts a program"
+)]
 fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, Error> {
     let mut child = Command::new(program)
         .args(arguments)
@@ -88,8 +101,14 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, Error>
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|source| Error::Start { program: program.to_owned(), source })?;
-    let talk = |source| Error::Talk { program: program.to_owned(), source };
+        .map_err(|source| Error::Start {
+            program: program.to_owned(),
+            source,
+        })?;
+    let talk = |source| Error::Talk {
+        program: program.to_owned(),
+        source,
+    };
     // Dropping the handle closes the pipe. A program that refuses an early line stops reading; its
     // exit status and words then tell more than the broken pipe.
     let fed = match child.stdin.take() {
@@ -106,8 +125,11 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, Error>
 fn refused(program: &Path, act: &str, output: &Output) -> Error {
     let stderr = String::from_utf8_lossy(&output.stderr);
     // The last line only points at the manual.
-    let words: Vec<&str> =
-        stderr.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("Try `")).collect();
+    let words: Vec<&str> = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with("Try `"))
+        .collect();
     Error::Refused {
         program: program.to_owned(),
         act: act.to_owned(),

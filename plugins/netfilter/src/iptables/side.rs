@@ -28,8 +28,15 @@ impl<'a> Side<'a> {
         detected: &'a Detected,
         lock: &'a Path,
     ) -> Result<Self, Error> {
-        let programs = detected.programs(family).ok_or_else(|| Error::missing(family))?;
-        Ok(Self { family, variant: detected.variant, programs, lock })
+        let programs = detected
+            .programs(family)
+            .ok_or_else(|| Error::missing(family))?;
+        Ok(Self {
+            family,
+            variant: detected.variant,
+            programs,
+            lock,
+        })
     }
 
     fn run(&self, tables: &[(Table, Vec<String>)], act: &str) -> Result<(), Error> {
@@ -83,7 +90,10 @@ impl<'a> Side<'a> {
         if !listing.has_chain(SHARED) {
             lines.push(format!("-N {SHARED}"));
         }
-        if listing.chain("POSTROUTING").all(|listed| listed.target() != Some(SHARED)) {
+        if listing
+            .chain("POSTROUTING")
+            .all(|listed| listed.target() != Some(SHARED))
+        {
             lines.push(shared_jump().append());
         }
         lines.extend(owned(&listing, text).map(|listed| listed.rule.delete()));
@@ -93,7 +103,10 @@ impl<'a> Side<'a> {
             lines.extend(subnet.rules.iter().map(Rule::append));
             lines.push(jump.append());
         }
-        self.run(&[(Table::Nat, lines)], &format!("write the {} rules of {}", self.family, text.tag))
+        self.run(
+            &[(Table::Nat, lines)],
+            &format!("write the {} rules of {}", self.family, text.tag),
+        )
     }
 
     pub(super) fn withdraw_network(&self, text: &NetworkText) -> Result<(), Error> {
@@ -106,21 +119,37 @@ impl<'a> Side<'a> {
         let mut lines = Vec::new();
         for listed in owned(&listing, text) {
             lines.push(listed.rule.delete());
-            chains.extend(listed.target().filter(|t| t.starts_with(super::egress::CHAIN_PREFIX)));
+            chains.extend(
+                listed
+                    .target()
+                    .filter(|t| t.starts_with(super::egress::CHAIN_PREFIX)),
+            );
         }
         chains.sort_unstable();
         chains.dedup();
         for chain in chains {
             remove_chain(&listing, chain, SHARED, &mut lines);
         }
-        self.run(&[(Table::Nat, lines)], &format!("remove the {} rules of {}", self.family, text.tag))
+        self.run(
+            &[(Table::Nat, lines)],
+            &format!("remove the {} rules of {}", self.family, text.tag),
+        )
     }
 
     pub(super) fn apply_ports(&self, text: &PortsText) -> Result<(), Error> {
+        if self.variant == Variant::Nft
+            && glance::ready(self.family, text)
+            && self.attempt(&[(Table::Nat, text.create())])?
+        {
+            return Ok(());
+        }
         // `raw` comes first, and holds nothing but an assertion: when it fails nothing is written.
         let mut nat = text.base.checks(Table::Nat);
         nat.extend(text.create());
-        let quick = [(Table::Raw, text.base.checks(Table::Raw)), (Table::Nat, nat)];
+        let quick = [
+            (Table::Raw, text.base.checks(Table::Raw)),
+            (Table::Nat, nat),
+        ];
         if self.compares() && self.attempt(&quick)? {
             return Ok(());
         }
@@ -129,7 +158,10 @@ impl<'a> Side<'a> {
         let (raw, mut nat) = self.missing_base(&text.base, &listing)?;
         nat.extend(entries_of(&listing, &text.chain).map(|listed| listed.rule.delete()));
         let mut create = text.create();
-        if let Some(first) = create.first_mut().filter(|_| listing.has_chain(&text.chain)) {
+        if let Some(first) = create
+            .first_mut()
+            .filter(|_| listing.has_chain(&text.chain))
+        {
             *first = format!("-F {}", text.chain);
         }
         nat.extend(create);
@@ -199,15 +231,21 @@ impl<'a> Side<'a> {
         // The reference names chains by network and container only. Rules there that name another
         // interface of this container have replaced ours; rules that name none are the reference's.
         let foreign = |listed: &Listed| {
-            listed.comment().is_some_and(|c| c.starts_with("pontoon ") && c != tag)
+            listed
+                .comment()
+                .is_some_and(|c| c.starts_with("pontoon ") && c != tag)
         };
         if listing.chain(chain).any(foreign) {
             return Ok(());
         }
-        let mut lines: Vec<String> =
-            entries_of(&listing, chain).map(|listed| listed.rule.delete()).collect();
+        let mut lines: Vec<String> = entries_of(&listing, chain)
+            .map(|listed| listed.rule.delete())
+            .collect();
         remove_chain(&listing, chain, DNAT, &mut lines);
-        self.run(&[(Table::Nat, lines)], &format!("withdraw the {} ports of {tag}", self.family))
+        self.run(
+            &[(Table::Nat, lines)],
+            &format!("withdraw the {} ports of {tag}", self.family),
+        )
     }
 
     /// Removes the reference plugins' masquerade chain of one container.
@@ -220,7 +258,10 @@ impl<'a> Side<'a> {
             .map(|listed| listed.rule.delete())
             .collect();
         remove_chain(&listing, chain, "POSTROUTING", &mut lines);
-        self.run(&[(Table::Nat, lines)], &format!("remove the {} chain {chain}", self.family))
+        self.run(
+            &[(Table::Nat, lines)],
+            &format!("remove the {} chain {chain}", self.family),
+        )
     }
 
     /// Removes what is shared, as far as it is out of use. A chain that gets a rule after we looked
@@ -272,8 +313,11 @@ impl<'a> Side<'a> {
     pub(super) fn differences(&self, rules: &[(Table, Rule)]) -> Result<Vec<String>, Error> {
         let mut words = Vec::new();
         for table in [Table::Raw, Table::Nat] {
-            let wanted: Vec<&Rule> =
-                rules.iter().filter(|(of, _)| *of == table).map(|(_, rule)| rule).collect();
+            let wanted: Vec<&Rule> = rules
+                .iter()
+                .filter(|(of, _)| *of == table)
+                .map(|(_, rule)| rule)
+                .collect();
             if wanted.is_empty() {
                 continue;
             }
@@ -281,7 +325,10 @@ impl<'a> Side<'a> {
             for rule in wanted {
                 if !self.has(table, &listing, rule)? {
                     let (name, text) = (table.name(), rule.append());
-                    words.push(format!("{} table {name} lacks the rule: {text}", self.family));
+                    words.push(format!(
+                        "{} table {name} lacks the rule: {text}",
+                        self.family
+                    ));
                 }
             }
         }
@@ -291,12 +338,16 @@ impl<'a> Side<'a> {
 
 /// The network's rules in the shared chain, by comment.
 fn owned<'a>(listing: &'a Listing, text: &'a NetworkText) -> impl Iterator<Item = &'a Listed> {
-    listing.chain(SHARED).filter(|listed| listed.comment().is_some_and(|c| text.owns(c)))
+    listing
+        .chain(SHARED)
+        .filter(|listed| listed.comment().is_some_and(|c| text.owns(c)))
 }
 
 /// The entries that lead to an attachment's chain.
 fn entries_of<'a>(listing: &'a Listing, chain: &'a str) -> impl Iterator<Item = &'a Listed> {
-    listing.chain(DNAT).filter(move |listed| listed.target() == Some(chain))
+    listing
+        .chain(DNAT)
+        .filter(move |listed| listed.target() == Some(chain))
 }
 
 /// Empties a chain and deletes it, unless somebody leads to it from elsewhere than `from`: deleting
@@ -306,7 +357,10 @@ fn remove_chain(listing: &Listing, chain: &str, from: &str, lines: &mut Vec<Stri
         return;
     }
     lines.push(format!("-F {chain}"));
-    if listing.leading_to(chain).all(|listed| listed.rule.chain == from) {
+    if listing
+        .leading_to(chain)
+        .all(|listed| listed.rule.chain == from)
+    {
         lines.push(format!("-X {chain}"));
     }
 }

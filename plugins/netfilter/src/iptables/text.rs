@@ -24,7 +24,11 @@ impl Family {
     pub(super) const ALL: [Self; 2] = [Self::V4, Self::V6];
 
     pub(super) fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+        if address.is_ipv4() {
+            Self::V4
+        } else {
+            Self::V6
+        }
     }
 }
 
@@ -62,7 +66,10 @@ pub(super) struct Rule {
 
 impl Rule {
     pub(super) fn new(chain: impl Into<String>, spec: impl Into<String>) -> Self {
-        Self { chain: chain.into(), spec: spec.into() }
+        Self {
+            chain: chain.into(),
+            spec: spec.into(),
+        }
     }
 
     pub(super) fn check(&self) -> String {
@@ -114,7 +121,10 @@ pub(super) fn name<'a>(what: &'static str, value: &'a str) -> Result<&'a str, Te
     if value.bytes().all(plain) {
         return Ok(value);
     }
-    Err(TextError::Name { what, value: value.to_owned() })
+    Err(TextError::Name {
+        what,
+        value: value.to_owned(),
+    })
 }
 
 /// An interface that `-i` or `-o` shall match as it is: a trailing `+` would match every
@@ -125,7 +135,13 @@ pub(super) fn interface(value: &str) -> Result<&str, TextError> {
         && !value.contains('/')
         && !value.ends_with('+')
         && !value.starts_with(['!', '-']);
-    if sound { Ok(value) } else { Err(TextError::Interface { value: value.to_owned() }) }
+    if sound {
+        Ok(value)
+    } else {
+        Err(TextError::Interface {
+            value: value.to_owned(),
+        })
+    }
 }
 
 /// A chain of somebody else that a rule jumps to.
@@ -133,7 +149,13 @@ pub(super) fn chain(value: &str) -> Result<&str, TextError> {
     let sound = (1..=CHAIN_MAX).contains(&value.len())
         && value.bytes().all(plain)
         && !value.starts_with(['!', '-']);
-    if sound { Ok(value) } else { Err(TextError::Chain { value: value.to_owned() }) }
+    if sound {
+        Ok(value)
+    } else {
+        Err(TextError::Chain {
+            value: value.to_owned(),
+        })
+    }
 }
 
 /// The administrator's own match arguments, each quoted as one word. They may match what they
@@ -145,13 +167,18 @@ pub(super) fn conditions(words: &[String]) -> Result<String, TextError> {
             && word.bytes().all(|byte| byte == b' ' || plain(byte))
             && !commands(word);
         if !sound {
-            return Err(TextError::Condition { value: word.clone() });
+            return Err(TextError::Condition {
+                value: word.clone(),
+            });
         }
         text.push(' ');
         text.push_str(&quoted(word));
     }
     if words.len() > WORDS_MAX || text.len() > LINE_MAX {
-        return Err(TextError::TooLong { words: words.len(), bytes: text.len() });
+        return Err(TextError::TooLong {
+            words: words.len(),
+            bytes: text.len(),
+        });
     }
     Ok(text)
 }
@@ -161,21 +188,51 @@ pub(super) fn conditions(words: &[String]) -> Result<String, TextError> {
 /// bundled, so their first letter counts.
 fn commands(word: &str) -> bool {
     const LONG: [&str; 17] = [
-        "append", "check", "delete", "insert", "replace", "list", "list-rules", "flush", "zero",
-        "new-chain", "delete-chain", "policy", "rename-chain", "table", "jump", "goto",
+        "append",
+        "check",
+        "delete",
+        "insert",
+        "replace",
+        "list",
+        "list-rules",
+        "flush",
+        "zero",
+        "new-chain",
+        "delete-chain",
+        "policy",
+        "rename-chain",
+        "table",
+        "jump",
+        "goto",
         "set-counters",
     ];
     if let Some(option) = word.strip_prefix("--") {
         let option = option.split('=').next().unwrap_or(option);
         return option.is_empty() || LONG.iter().any(|long| long.starts_with(option));
     }
-    word.strip_prefix('-').and_then(|rest| rest.chars().next()).is_some_and(|letter| {
-        matches!(
-            letter,
-            'A' | 'C' | 'D' | 'I' | 'R' | 'L' | 'S' | 'F' | 'Z' | 'N' | 'X' | 'P' | 'E' | 't'
-                | 'j' | 'g' | 'c'
-        )
-    })
+    word.strip_prefix('-')
+        .and_then(|rest| rest.chars().next())
+        .is_some_and(|letter| {
+            matches!(
+                letter,
+                'A' | 'C'
+                    | 'D'
+                    | 'I'
+                    | 'R'
+                    | 'L'
+                    | 'S'
+                    | 'F'
+                    | 'Z'
+                    | 'N'
+                    | 'X'
+                    | 'P'
+                    | 'E'
+                    | 't'
+                    | 'j'
+                    | 'g'
+                    | 'c'
+            )
+        })
 }
 
 fn plain(byte: u8) -> bool {

@@ -158,7 +158,7 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
         }
     }
     Err(Error::Unstable {
-        what: "the table inet pontoon".to_owned(),
+        what: format!("the table {} pontoon", plan.family.name()),
     })
 }
 

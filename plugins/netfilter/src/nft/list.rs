@@ -6,7 +6,7 @@ use super::attr;
 use super::element::{self, Data, Element, Found};
 use super::error::Error;
 use super::message::{Family, Verb, table};
-use super::skeleton::{V4, V6};
+use super::sets::{V4, V6};
 use super::socket::Socket;
 use crate::rules::{Port, Protocol};
 

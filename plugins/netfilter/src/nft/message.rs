@@ -10,6 +10,7 @@ use super::attr;
 #[repr(u16)]
 pub(super) enum Verb {
     NewTable = 0,
+    GetTable = 1,
     DelTable = 2,
     NewChain = 3,
     GetChain = 4,
@@ -31,6 +32,17 @@ pub(super) enum Family {
     Unspecified = 0,
     Inet = 1,
     Bridge = 7,
+}
+
+impl Family {
+    /// As nft writes it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "",
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        }
+    }
 }
 
 const SUBSYSTEM: u16 = 10;

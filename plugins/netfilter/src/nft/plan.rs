@@ -13,7 +13,7 @@ use super::element::{
 use super::error::Error;
 use super::expression::{Compare, Meta, Rule, Verdict};
 use super::message::Family;
-use super::skeleton::{ALLOWED, BRIDGES, GUARDED, maps};
+use super::sets::{ALLOWED, BRIDGES, GUARDED, maps};
 use super::subnets::LOOPBACK;
 use crate::rules::{Egress, NetworkRules, Owner, Port, Published, SpoofGuard};
 
@@ -113,7 +113,7 @@ impl Plan {
         );
         for egress in &network.egress {
             let subnet = egress.subnet;
-            let name = format!("egress-{}", hash(&format!("{egress:?}")));
+            let name = format!("egress-{}", hash(&spelled(egress)));
             let (key, end) = subnet_keys(subnet);
             let element = Element {
                 set: maps(subnet.is_ipv6()).egress,
@@ -308,6 +308,20 @@ impl Plan {
         self.element(Purpose::Spoof, GUARDED, guarded, Data::Nothing, &tag);
         Ok(())
     }
+}
+
+/// What an egress chain does, in a spelling that stays: chains are found again by its hash.
+fn spelled(egress: &Egress) -> String {
+    let subnet = egress.subnet;
+    let mut text = format!("{}/{}", subnet.network(), subnet.prefix());
+    for snat in &egress.snat {
+        text.push_str(&format!(
+            " {} {}",
+            snat.source,
+            snat.out.as_deref().unwrap_or_default()
+        ));
+    }
+    text
 }
 
 fn egress_rules(egress: &Egress) -> Result<Vec<Rule>, Error> {

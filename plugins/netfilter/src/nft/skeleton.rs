@@ -4,9 +4,10 @@
 //! It is (re)made in one transaction that creates what is missing, empties the fixed chains and
 //! fills them again. Two processes doing so at once therefore leave one skeleton, not two.
 
-use super::attr::{nest, put, put_str, put_u32};
+use super::attr::{nest, put_str, put_u32};
 use super::expression::{Compare, Meta, Rule, Verdict};
 use super::message::{APPEND, Batch, CREATE, Family, Verb, table};
+use super::sets::{ALLOWED, BRIDGE_SETS, BRIDGES, GUARDED, INET_SETS, V4, V6, write_set};
 use super::subnets::{LOOPBACK, MULTICAST4, MULTICAST6};
 
 /// Where a base chain hangs.

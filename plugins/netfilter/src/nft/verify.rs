@@ -4,7 +4,6 @@ use super::apply::{fixed_chains, look};
 use super::element::Data;
 use super::error::Error;
 use super::list;
-use super::message::Family;
 use super::plan::{Plan, Planned, Purpose};
 use super::socket::Socket;
 
@@ -14,10 +13,7 @@ pub(super) fn verify(
     plan: &Plan,
     differences: &mut Vec<String>,
 ) -> Result<(), Error> {
-    let table = match plan.family {
-        Family::Bridge => "bridge pontoon",
-        _ => "inet pontoon",
-    };
+    let table = format!("{} pontoon", plan.family.name());
     let (chains, found) = look(socket, plan, |_| true)?;
     if chains.fixed.iter().all(Option::is_none) {
         differences.push(format!("nftables: table {table} is missing"));

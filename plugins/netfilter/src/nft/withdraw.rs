@@ -6,77 +6,112 @@ use super::TRIES;
 use super::apply::{look, remove_chain};
 use super::element::{self, Data};
 use super::error::Error;
+use super::list;
 use super::message::{Batch, Family, Verb};
 use super::plan::{Plan, Purpose, Users};
 use super::socket::Socket;
 
 /// Removes the plan's elements that carry its owner's tag, and the chains that served only them.
+///
+/// The chain that the containers of a subnet share goes with the last of them. The kernel counts
+/// who refers to a chain, so no race takes it from a user: when another container came since we looked,
+/// the transaction is refused with EBUSY and made again without the chain; and whoever adds an
+/// element to a chain that has just gone is refused with ENOENT and makes the chain again. A
+/// refused transaction costs a grace period, which is why the count is looked at first.
 pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
+    if plan.elements.is_empty() {
+        return Ok(());
+    }
+    let mut contested = false;
     for _ in 0..TRIES {
-        if plan.elements.is_empty() {
-            return Ok(());
-        }
         let (chains, found) = look(socket, plan, |_| true)?;
         let mut elements = Vec::new();
-        let mut own_chains = Vec::new();
+        let mut idle = Vec::new();
+        let mut left = Vec::new();
         for (planned, found) in plan.elements.iter().zip(&found) {
             let ours = found.as_ref().filter(|found| {
                 found.tag == planned.element.tag && found.key == planned.element.key
             });
             let Some(found) = ours else { continue };
-            let single = match planned.purpose {
-                // Another prefix or source than planned: no element of this plan.
-                Purpose::Egress(_) if found.data != planned.element.data => continue,
-                Purpose::Egress(_) | Purpose::Port(_) => true,
-                Purpose::Hairpin | Purpose::Bridge | Purpose::Spoof => false,
-            };
-            elements.push(planned.element.clone());
-            if let (Data::Jump(chain), true) = (&found.data, single) {
-                own_chains.push(chain.clone());
+            if matches!(planned.purpose, Purpose::Egress(_)) && found.data != planned.element.data {
+                // The network's configuration has changed since: only a listing tells where the
+                // subnet of then ends.
+                let all = list::intervals(socket, plan.family, planned.element.set)?;
+                elements.extend(
+                    all.into_iter()
+                        .map(|(old, _)| old)
+                        .filter(|old| old.key == found.key),
+                );
+            } else {
+                elements.push(planned.element.clone());
+            }
+            match (planned.purpose, &found.data) {
+                (Purpose::Egress(_) | Purpose::Port(_), Data::Jump(chain)) => {
+                    idle.push(chain.clone());
+                }
+                (Purpose::Hairpin, Data::Jump(chain)) => left.push(chain.clone()),
+                _ => {}
+            }
+        }
+        let shared = plan.chains.iter().zip(&chains.own);
+        for (chain, uses) in shared.filter(|(chain, _)| chain.users == Users::Containers) {
+            let leaving = left.iter().filter(|name| **name == chain.name).count();
+            let kept = chain.rules.len() + leaving;
+            if !contested && uses.is_some_and(|uses| uses as usize <= kept) {
+                idle.push(chain.name.clone());
             }
         }
         let mut batch = Batch::default();
         element::remove(&mut batch, plan.family, &elements);
-        for chain in &own_chains {
+        for chain in &idle {
             remove_chain(&mut batch, plan.family, chain);
         }
         match socket.commit(batch)? {
-            Ok(()) => {
-                let left = plan
-                    .chains
-                    .iter()
-                    .zip(&chains.own)
-                    .filter(|(chain, uses)| chain.users == Users::Containers && uses.is_some());
-                for (chain, _) in left {
-                    try_remove_chain(socket, plan.family, &chain.name)?;
-                }
-                return Ok(());
-            }
+            Ok(()) => return sweep(socket, plan, &left),
+            Err(refusal) if refusal.errno == Errno::EBUSY && !contested => contested = true,
             // Something went between the look and the removal: look again.
             Err(refusal) if refusal.errno == Errno::ENOENT => {}
             Err(refusal) => return Err(refusal.into()),
         }
     }
     Err(Error::Unstable {
-        what: "the table inet pontoon".to_owned(),
+        what: format!("the table {} pontoon", plan.family.name()),
     })
 }
 
-/// Removes a chain that others may still use. The kernel counts who refers to it, so this is free
-/// of races: EBUSY means that a container of the subnet is left, and whoever adds an element to a
-/// chain that has just gone is refused with ENOENT and makes it again.
-fn try_remove_chain(socket: &mut Socket, family: Family, chain: &str) -> Result<(), Error> {
-    let mut batch = Batch::default();
-    remove_chain(&mut batch, family, chain);
-    match socket.commit(batch)? {
-        Ok(()) => Ok(()),
-        Err(refusal) if matches!(refusal.errno, Errno::EBUSY | Errno::ENOENT) => Ok(()),
-        Err(refusal) => Err(refusal.into()),
+/// When two containers leave at once, each may have seen the other still there. So each looks once
+/// more after it has left, and whoever was last finds the shared chain without users.
+fn sweep(socket: &mut Socket, plan: &Plan, left: &[String]) -> Result<(), Error> {
+    if left.is_empty() {
+        return Ok(());
     }
+    let (chains, _) = look(socket, plan, |_| false)?;
+    for (chain, uses) in plan.chains.iter().zip(&chains.own) {
+        let unused = uses.is_some_and(|uses| uses as usize <= chain.rules.len());
+        if chain.users != Users::Containers || !unused {
+            continue;
+        }
+        let mut batch = Batch::default();
+        remove_chain(&mut batch, plan.family, &chain.name);
+        match socket.commit(batch)? {
+            Ok(()) => {}
+            // Somebody came, or somebody else swept.
+            Err(refusal) if matches!(refusal.errno, Errno::EBUSY | Errno::ENOENT) => {}
+            Err(refusal) => return Err(refusal.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Removes the table of a family.
 pub(super) fn remove_table(socket: &mut Socket, family: Family) -> Result<(), Error> {
+    // Asked first, since the kernel takes a grace period to refuse a batch.
+    let answers = socket.ask(1, |out, _, sequence| {
+        super::message::message(out, Verb::GetTable, family, 0, sequence, super::message::table);
+    })?;
+    if !matches!(answers.first(), Some(Some(_))) {
+        return Ok(());
+    }
     let mut batch = Batch::default();
     batch.push(
         Verb::DelTable,

@@ -9,9 +9,7 @@ use std::thread::JoinHandle;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Uid, gettid};
 use pontoon_netfilter::iptables::{Iptables, Variant};
-use pontoon_netfilter::{
-    Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Ruleset,
-};
+use pontoon_netfilter::{Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Ruleset};
 use tempfile::TempDir;
 
 pub(crate) const VARIANTS: [Variant; 2] = [Variant::Nft, Variant::Legacy];
@@ -27,7 +25,10 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        assert!(Uid::effective().is_root(), "this test makes network namespaces: run it as root");
+        assert!(
+            Uid::effective().is_root(),
+            "this test makes network namespaces: run it as root"
+        );
         let (work, todo) = channel::<Work>();
         let (tell, told) = channel();
         let thread = std::thread::spawn(move || {
@@ -38,7 +39,11 @@ impl Node {
             }
         });
         let tid = told.recv().expect("the thread tells its id");
-        let node = Self { work: Some(work), thread: Some(thread), tid };
+        let node = Self {
+            work: Some(work),
+            thread: Some(thread),
+            tid,
+        };
         node.sh("ip link set lo up");
         node
     }
@@ -49,7 +54,11 @@ impl Node {
         let job: Work = Box::new(move || {
             give.send(work()).ok();
         });
-        self.work.as_ref().expect("alive").send(job).expect("the node's thread lives");
+        self.work
+            .as_ref()
+            .expect("alive")
+            .send(job)
+            .expect("the node's thread lives");
         take.recv().expect("the work on the node came to an end")
     }
 
@@ -93,13 +102,19 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(variant: Variant) -> Self {
-        Self { node: Node::new(), variant, lock: TempDir::new().expect("a directory") }
+        Self {
+            node: Node::new(),
+            variant,
+            lock: TempDir::new().expect("a directory"),
+        }
     }
 
     /// A backend as a new process would have it.
     pub(crate) fn backend(&self) -> Iptables {
         let found = Iptables::detect(&[PathBuf::from("/usr/sbin")], Some(self.variant));
-        let detected = found.expect("detection").expect("the Debian package iptables is installed");
+        let detected = found
+            .expect("detection")
+            .expect("the Debian package iptables is installed");
         Iptables::new(detected, self.lock.path().join("lock"))
     }
 
@@ -112,32 +127,41 @@ impl Host {
     #[track_caller]
     pub(crate) fn withdraw(&self, ruleset: &Ruleset) {
         let (mut backend, value) = (self.backend(), ruleset.clone());
-        self.node.run(move || backend.withdraw(&value)).expect("withdraw");
+        self.node
+            .run(move || backend.withdraw(&value))
+            .expect("withdraw");
     }
 
     #[track_caller]
     pub(crate) fn verify(&self, ruleset: &Ruleset) -> Vec<String> {
         let (mut backend, value) = (self.backend(), ruleset.clone());
-        self.node.run(move || backend.verify(&value)).expect("verify")
+        self.node
+            .run(move || backend.verify(&value))
+            .expect("verify")
     }
 
     #[track_caller]
     pub(crate) fn remove_all(&self) {
         let mut backend = self.backend();
-        self.node.run(move || backend.remove_all()).expect("remove_all");
+        self.node
+            .run(move || backend.remove_all())
+            .expect("remove_all");
     }
 
     /// `iptables ARGUMENTS` of this host's variant.
     #[track_caller]
     pub(crate) fn iptables(&self, arguments: &str) -> String {
-        self.node.sh(&format!("/usr/sbin/iptables-{} {arguments}", self.infix()))
+        self.node
+            .sh(&format!("/usr/sbin/iptables-{} {arguments}", self.infix()))
     }
 
     /// Loads IPv4 rules as another program would.
     #[track_caller]
     pub(crate) fn restore(&self, rules: &str) {
         let infix = self.infix();
-        self.node.sh(&format!("iptables-{infix}-restore --noflush <<'END'\n{rules}END"));
+        self.node.sh(&format!(
+            "iptables-{infix}-restore --noflush <<'END'\n{rules}END"
+        ));
     }
 
     /// All rules of both families' nat and raw, policies left out.
@@ -148,14 +172,18 @@ impl Host {
             .flat_map(|tool| ["nat", "raw"].map(|table| format!("{tool}-{infix} -t {table} -S;")))
             .collect();
         let lines = self.node.sh(&lists);
-        lines.lines().filter(|line| !line.starts_with("-P")).fold(String::new(), |text, line| {
-            text + line + "\n"
-        })
+        lines
+            .lines()
+            .filter(|line| !line.starts_with("-P"))
+            .fold(String::new(), |text, line| text + line + "\n")
     }
 
     /// How many rules contain `text`.
     pub(crate) fn count(&self, text: &str) -> usize {
-        self.rules().lines().filter(|line| line.starts_with("-A") && line.contains(text)).count()
+        self.rules()
+            .lines()
+            .filter(|line| line.starts_with("-A") && line.contains(text))
+            .count()
     }
 
     fn infix(&self) -> &'static str {
@@ -168,7 +196,10 @@ impl Host {
 
 /// A network with one subnet of each family, masqueraded.
 pub(crate) fn network(name: &str, bridge: &str, number: u8) -> Ruleset {
-    let egress = |subnet: String| Egress { subnet: subnet.parse().expect("subnet"), snat: vec![] };
+    let egress = |subnet: String| Egress {
+        subnet: subnet.parse().expect("subnet"),
+        snat: vec![],
+    };
     Ruleset {
         network: Some(NetworkRules {
             network: name.to_owned(),
@@ -193,7 +224,11 @@ pub(crate) fn published(
         published: Some(Published {
             owner: owner(name, container),
             v4: Some(format!("10.{number}.0.{last}/24").parse().expect("address")),
-            v6: Some(format!("fd00:{number}::{last}/64").parse().expect("address")),
+            v6: Some(
+                format!("fd00:{number}::{last}/64")
+                    .parse()
+                    .expect("address"),
+            ),
             ports: ports.to_vec(),
             snat: true,
             masquerade_all: false,
@@ -214,7 +249,12 @@ pub(crate) fn owner(network: &str, container: &str) -> Owner {
 }
 
 pub(crate) fn port(protocol: Protocol, host_port: u16, container_port: u16) -> Port {
-    Port { protocol, host_ip: None, host_port, container_port }
+    Port {
+        protocol,
+        host_ip: None,
+        host_port,
+        container_port,
+    }
 }
 
 pub(crate) fn tcp(host_port: u16, container_port: u16) -> Port {

@@ -55,11 +55,21 @@ fn takes_over_what_the_reference_made() {
         let theirs = published("lan", "c1", (88, 2), &[tcp(8080, 80)]);
         let ours = published("lan", "c2", (88, 3), &[tcp(8081, 80)]);
         host.apply(&ours);
-        assert_eq!(host.iptables("-t nat -S").matches("-m addrtype").count(), 2, "{variant:?}");
+        assert_eq!(
+            host.iptables("-t nat -S").matches("-m addrtype").count(),
+            2,
+            "{variant:?}"
+        );
         host.withdraw(&theirs);
         let mut backend = host.backend();
-        host.node.run(move || backend.forget_reference("lan", "c1")).expect("forget");
-        assert!(!host.rules().contains("\\\"c1\\\""), "{variant:?}: {}", host.rules());
+        host.node
+            .run(move || backend.forget_reference("lan", "c1"))
+            .expect("forget");
+        assert!(
+            !host.rules().contains("\\\"c1\\\""),
+            "{variant:?}: {}",
+            host.rules()
+        );
         assert_eq!(host.verify(&ours), Vec::<String>::new(), "{variant:?}");
         host.withdraw(&ours);
         host.remove_all();
@@ -97,17 +107,30 @@ fn an_administrators_rules_survive_everything() {
     }
 }
 
+/// Puts a value where it does not belong.
+type Attack = fn(&mut Ruleset, &str);
+
 /// Values that try to end their own word, line or rule. Each is refused before anything is run.
 #[test]
 fn hostile_values_change_nothing() {
-    let attacks: [(&str, fn(&mut Ruleset, &str)); 8] = [
-        ("web\" -j DROP\n-F\n", |set, v| network_of(set).network = v.to_owned()),
-        ("web -j DROP", |set, v| network_of(set).network = v.to_owned()),
-        ("br0\nCOMMIT", |set, v| network_of(set).bridge = v.to_owned()),
+    let attacks: [(&str, Attack); 8] = [
+        ("web\" -j DROP\n-F\n", |set, v| {
+            network_of(set).network = v.to_owned()
+        }),
+        ("web -j DROP", |set, v| {
+            network_of(set).network = v.to_owned()
+        }),
+        ("br0\nCOMMIT", |set, v| {
+            network_of(set).bridge = v.to_owned()
+        }),
         ("br+", |set, v| network_of(set).bridge = v.to_owned()),
         ("c\\", |set, v| ports_of(set).owner.container = v.to_owned()),
-        ("X\n-F", |set, v| ports_of(set).mark = Mark::Chain(v.to_owned())),
-        ("a\"\n-F", |set, v| ports_of(set).conditions_v4 = vec![v.to_owned()]),
+        ("X\n-F", |set, v| {
+            ports_of(set).mark = Mark::Chain(v.to_owned())
+        }),
+        ("a\"\n-F", |set, v| {
+            ports_of(set).conditions_v4 = vec![v.to_owned()]
+        }),
         ("! eth0", |set, v| {
             network_of(set).egress[0].snat = vec![Snat {
                 source: [192, 0, 2, 1].into(),
@@ -122,8 +145,14 @@ fn hostile_values_change_nothing() {
             all.network = network("web", "br0", 88).network;
             attack(&mut all, value);
             let (mut backend, tried) = (host.backend(), all.clone());
-            let error = host.node.run(move || backend.apply(&tried)).expect_err(value);
-            assert!(matches!(error, Error::Text(_)), "{variant:?} {value:?}: {error}");
+            let error = host
+                .node
+                .run(move || backend.apply(&tried))
+                .expect_err(value);
+            assert!(
+                matches!(error, Error::Text(_)),
+                "{variant:?} {value:?}: {error}"
+            );
             assert_eq!(host.rules(), "", "{variant:?} {value:?}");
         }
     }
@@ -133,7 +162,17 @@ fn hostile_values_change_nothing() {
 #[test]
 fn conditions_cannot_be_commands() {
     let host = Host::new(VARIANTS[0]);
-    for word in ["-F", "-X", "--flush", "--flu", "-j", "-jACCEPT", "--jump=ACCEPT", "-t", "--tab"] {
+    for word in [
+        "-F",
+        "-X",
+        "--flush",
+        "--flu",
+        "-j",
+        "-jACCEPT",
+        "--jump=ACCEPT",
+        "-t",
+        "--tab",
+    ] {
         let mut all = published("lan", "c1", (88, 2), &[tcp(8080, 80)]);
         ports_of(&mut all).conditions_v4 = vec![word.to_owned()];
         let mut backend = host.backend();

@@ -35,17 +35,30 @@ fn eight_networks_and_containers_on_an_empty_host() {
         let rules = host.rules();
         let mut lines: Vec<&str> = rules.lines().collect();
         // Both families have rules without addresses in them, such as the jumps.
-        for text in ["-A POSTROUTING", "-A PREROUTING -m addrtype", "-A OUTPUT", "-j MARK"] {
+        for text in [
+            "-A POSTROUTING",
+            "-A PREROUTING -m addrtype",
+            "-A OUTPUT",
+            "-j MARK",
+        ] {
             let expected = if text == "-A POSTROUTING" { 4 } else { 2 };
             assert_eq!(host.count(text), expected, "{variant:?} {text}: {rules}");
         }
         assert_eq!(host.count("loopback guard"), 1, "{variant:?}");
         assert_eq!(host.count("-A CNI-PONTOON"), 4, "{variant:?}: {rules}");
-        assert_eq!(host.count("-A CNI-HOSTPORT-DNAT"), 16, "{variant:?}: {rules}");
+        assert_eq!(
+            host.count("-A CNI-HOSTPORT-DNAT"),
+            16,
+            "{variant:?}: {rules}"
+        );
         lines.retain(|line| line.contains("CNI-HOSTPORT-DNAT") && line.contains("--dports"));
         lines.sort_unstable();
         lines.dedup();
-        assert_eq!(lines.len(), 8, "{variant:?}: one entry per container, alike in both families");
+        assert_eq!(
+            lines.len(),
+            8,
+            "{variant:?}: one entry per container, alike in both families"
+        );
     }
 }
 
@@ -69,7 +82,11 @@ fn clearing_away_never_takes_a_newcomers_rules() {
             });
             left.expect("withdraw and remove_all");
             came.expect("apply");
-            assert_eq!(host.verify(&new), Vec::<String>::new(), "{variant:?} round {round}");
+            assert_eq!(
+                host.verify(&new),
+                Vec::<String>::new(),
+                "{variant:?} round {round}"
+            );
             host.withdraw(&new);
             host.remove_all();
         }

@@ -29,17 +29,29 @@ fn check(programs: &[(&str, &str)], wanted: Option<Variant>, expected: Option<(V
     let directory = directory(programs);
     let path = [PathBuf::from("/nonexistent"), directory.path().to_owned()];
     let found = Iptables::detect(&path, wanted).expect("no program had to be asked");
-    assert_eq!(found.map(|found| (found.variant, found.v6.is_some())), expected);
+    assert_eq!(
+        found.map(|found| (found.variant, found.v6.is_some())),
+        expected
+    );
 }
 
 #[test]
 fn the_links_target_tells_the_variant() {
-    let nft = [("iptables", "xtables-nft-multi"), ("iptables-restore", "xtables-nft-multi")];
-    let legacy =
-        [("iptables", "xtables-legacy-multi"), ("iptables-restore", "xtables-legacy-multi")];
+    let nft = [
+        ("iptables", "xtables-nft-multi"),
+        ("iptables-restore", "xtables-nft-multi"),
+    ];
+    let legacy = [
+        ("iptables", "xtables-legacy-multi"),
+        ("iptables-restore", "xtables-legacy-multi"),
+    ];
     check(&nft, None, Some((Variant::Nft, false)));
     check(&legacy, None, Some((Variant::Legacy, false)));
-    check(&legacy, Some(Variant::Legacy), Some((Variant::Legacy, false)));
+    check(
+        &legacy,
+        Some(Variant::Legacy),
+        Some((Variant::Legacy, false)),
+    );
     check(&legacy, Some(Variant::Nft), None);
     check(&[], None, None);
     check(&[("iptables", "xtables-nft-multi")], None, None);
@@ -95,7 +107,10 @@ fn a_broken_program_is_quoted() {
     let directory = directory(&[("iptables", broken), ("iptables-restore", broken)]);
     let error = Iptables::detect(&[directory.path().to_owned()], None).expect_err("broken");
     assert!(matches!(error, Error::Refused { .. }), "{error:?}");
-    assert!(error.to_string().contains("libxtables.so.12: cannot open"), "{error}");
+    assert!(
+        error.to_string().contains("libxtables.so.12: cannot open"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -108,9 +123,14 @@ fn a_missing_family_is_named() {
     let lock = v4_only.path().join("lock");
     let mut backend = Iptables::new(detected.expect("found"), lock);
     let host = Host::new(Variant::Nft);
-    let error = host.node.run(move || backend.apply(&network("web", "br0", 88)));
+    let error = host
+        .node
+        .run(move || backend.apply(&network("web", "br0", 88)));
     let error = error.expect_err("no ip6tables");
-    assert!(matches!(error, Error::Missing { family: "IPv6" }), "{error:?}");
+    assert!(
+        matches!(error, Error::Missing { family: "IPv6" }),
+        "{error:?}"
+    );
 }
 
 /// A busy xtables lock is waited for, not for ever, and is told apart from a refusal.
@@ -119,13 +139,19 @@ fn a_busy_lock_means_try_again() {
     let host = Host::new(Variant::Legacy);
     let waiting = "#!/bin/sh\ncat >/dev/null\ncase \"$*\" in *--wait=5*) \
                    echo 'Another app is currently holding the xtables lock' >&2; exit 4;; esac\n";
-    let programs = directory(&[("iptables-legacy", waiting), ("iptables-legacy-restore", waiting)]);
+    let programs = directory(&[
+        ("iptables-legacy", waiting),
+        ("iptables-legacy-restore", waiting),
+    ]);
     let found = Iptables::detect(&[programs.path().to_owned()], Some(Variant::Legacy));
     let lock = programs.path().join("lock");
     let mut backend = Iptables::new(found.expect("found").expect("found"), lock);
     let mut web = published("lan", "c1", (88, 2), &[tcp(8080, 80)]);
     web.published.as_mut().expect("ports").v6 = None;
-    let error = host.node.run(move || backend.apply(&web)).expect_err("busy");
+    let error = host
+        .node
+        .run(move || backend.apply(&web))
+        .expect_err("busy");
     assert!(matches!(error, Error::Busy { seconds: 5, .. }), "{error:?}");
     assert!(error.try_again());
 }

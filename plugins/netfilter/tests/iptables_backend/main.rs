@@ -1,6 +1,9 @@
 //! The iptables backend against the kernel: both variants, real packets, in network namespaces
 //! that live and die with the test's threads.
-#![allow(clippy::disallowed_methods, reason = "tests call ip and iptables as an administrator does")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests call ip and iptables as an administrator does"
+)]
 
 mod bed;
 mod coexistence;

@@ -1,6 +1,7 @@
 //! The rules of a network: made once, found again, healed, removed.
 
 use pontoon_netfilter::Snat;
+use pontoon_netfilter::iptables::{Detected, Iptables, Programs, Variant};
 
 use crate::bed::{Host, VARIANTS, network};
 
@@ -12,13 +13,42 @@ fn applying_again_changes_nothing() {
         host.apply(&web);
         host.apply(&db);
         let once = host.rules();
-        assert_eq!(host.count("-A POSTROUTING"), 2, "{variant:?}: one jump per family: {once}");
+        assert_eq!(
+            host.count("-A POSTROUTING"),
+            2,
+            "{variant:?}: one jump per family: {once}"
+        );
         assert_eq!(host.count("-A CNI-PT-"), 12, "{variant:?}: {once}");
         assert_eq!(host.verify(&web), Vec::<String>::new(), "{variant:?}");
         host.apply(&web);
         host.apply(&db);
         assert_eq!(host.rules(), once, "{variant:?}");
     }
+}
+
+/// With nf_tables underneath, what is there is seen without starting a program.
+#[test]
+fn what_is_there_costs_no_program() {
+    let host = Host::new(Variant::Nft);
+    let web = network("web", "br0", 88);
+    host.apply(&web);
+    let none = || Programs {
+        restore: "/bin/false".into(),
+        list: "/bin/false".into(),
+    };
+    let detected = Detected {
+        variant: Variant::Nft,
+        v4: Some(none()),
+        v6: Some(none()),
+    };
+    let lock = tempfile::TempDir::new().expect("a directory");
+    let mut backend = Iptables::new(detected, lock.path().join("lock"));
+    let (again, changed) = host.node.run(move || {
+        let again = backend.apply(&web);
+        (again, backend.apply(&network("web", "br9", 88)))
+    });
+    again.expect("nothing to do");
+    changed.expect_err("something to do, and no program to do it");
 }
 
 /// Traffic to any of our bridges returns before any subnet's rules are met, whoever came first.
@@ -70,7 +100,11 @@ fn flushed_rules_come_back() {
             host.iptables(&format!("-t nat {damage}"));
             assert!(!host.verify(&web).is_empty(), "{variant:?} {damage}: seen");
             host.apply(&web);
-            assert_eq!(sorted(&host.rules()), sorted(&whole), "{variant:?} after {damage}");
+            assert_eq!(
+                sorted(&host.rules()),
+                sorted(&whole),
+                "{variant:?} after {damage}"
+            );
         }
         host.iptables("-t nat -F");
         host.iptables("-t nat -X");
@@ -88,7 +122,10 @@ fn an_emptied_chain_is_noticed() {
         host.apply(&web);
         let whole = host.rules();
         let listing = host.iptables("-t nat -S");
-        let chain = listing.lines().find_map(|l| l.strip_prefix("-N CNI-PT-")).expect("a chain");
+        let chain = listing
+            .lines()
+            .find_map(|l| l.strip_prefix("-N CNI-PT-"))
+            .expect("a chain");
         host.iptables(&format!("-t nat -F CNI-PT-{chain}"));
         host.apply(&web);
         assert_eq!(sorted(&host.rules()), sorted(&whole), "{variant:?}");
@@ -104,8 +141,10 @@ fn a_changed_network_replaces_its_rules() {
         let mut new = old.clone();
         let rules = new.network.as_mut().expect("a network");
         rules.bridge = "br7".to_owned();
-        rules.egress[0].snat =
-            vec![Snat { source: "192.0.2.1".parse().expect("address"), out: None }];
+        rules.egress[0].snat = vec![Snat {
+            source: "192.0.2.1".parse().expect("address"),
+            out: None,
+        }];
         host.apply(&old);
         host.apply(&new);
         assert_eq!(host.count("-o br0"), 0, "{variant:?}");

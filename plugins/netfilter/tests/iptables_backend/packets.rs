@@ -47,7 +47,9 @@ impl Lab {
             (&lab.other, "v3", "br1", 89, 2),
         ] {
             host.wire(port, node, "eth0");
-            host.sh(&format!("ip link set {port} master {bridge}\nbridge link set dev {port} hairpin on"));
+            host.sh(&format!(
+                "ip link set {port} master {bridge}\nbridge link set dev {port} hairpin on"
+            ));
             node.sh(&format!(
                 "ip addr add 10.{number}.0.{last}/24 dev eth0\n\
                  ip addr add fd00:{number}::{last}/64 dev eth0 nodad\n\
@@ -56,11 +58,12 @@ impl Lab {
             ));
         }
         host.wire("up0", &lab.outside, "eth0");
-        host.sh("ip addr add 192.0.2.1/24 dev up0\nip addr add 192.0.2.7/24 dev up0\n\
-                 ip addr add 2001:db8::1/64 dev up0 nodad");
-        lab.outside.sh(
-            "ip addr add 192.0.2.2/24 dev eth0\nip addr add 2001:db8::2/64 dev eth0 nodad",
+        host.sh(
+            "ip addr add 192.0.2.1/24 dev up0\nip addr add 192.0.2.7/24 dev up0\n\
+                 ip addr add 2001:db8::1/64 dev up0 nodad",
         );
+        lab.outside
+            .sh("ip addr add 192.0.2.2/24 dev eth0\nip addr add 2001:db8::2/64 dev eth0 nodad");
         // Link-local addresses are tentative at first, and neighbour discovery speaks from them.
         for node in [host, &lab.web, &lab.sibling, &lab.other, &lab.outside] {
             node.sh("while ip -6 addr show tentative | grep -q inet6; do sleep 0.05; done");
@@ -76,14 +79,17 @@ impl Lab {
             let udp = UdpSocket::bind(address).expect("bind");
             std::thread::spawn(move || {
                 for mut client in tcp.incoming().flatten() {
-                    let seen = client.peer_addr().map(|peer| peer.ip().to_canonical().to_string());
+                    let seen = client
+                        .peer_addr()
+                        .map(|peer| peer.ip().to_canonical().to_string());
                     client.write_all(seen.unwrap_or_default().as_bytes()).ok();
                 }
             });
             std::thread::spawn(move || {
                 let mut buffer = [0; 64];
                 while let Ok((_, peer)) = udp.recv_from(&mut buffer) {
-                    udp.send_to(peer.ip().to_canonical().to_string().as_bytes(), peer).ok();
+                    udp.send_to(peer.ip().to_canonical().to_string().as_bytes(), peer)
+                        .ok();
                 }
             });
         });
@@ -102,7 +108,11 @@ fn seen(from: &Node, protocol: Protocol, target: &str) -> Option<String> {
             Some(text)
         }
         _ => {
-            let any: IpAddr = if target.is_ipv4() { [0, 0, 0, 0].into() } else { [0_u16; 8].into() };
+            let any: IpAddr = if target.is_ipv4() {
+                [0, 0, 0, 0].into()
+            } else {
+                [0_u16; 8].into()
+            };
             let socket = UdpSocket::bind((any, 0)).ok()?;
             socket.set_read_timeout(Some(PATIENCE)).ok()?;
             socket.connect(target).ok()?;
@@ -117,7 +127,11 @@ fn seen(from: &Node, protocol: Protocol, target: &str) -> Option<String> {
 #[track_caller]
 fn check(from: &Node, target: &str, expected: Option<&str>) {
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        assert_eq!(seen(from, protocol, target).as_deref(), expected, "{protocol} to {target}");
+        assert_eq!(
+            seen(from, protocol, target).as_deref(),
+            expected,
+            "{protocol} to {target}"
+        );
     }
 }
 
@@ -177,7 +191,11 @@ fn ranges_reach_each_port() {
         let mut ports: Vec<_> = (0..5).map(|n| tcp(9000 + n, 78 + n)).collect();
         ports.extend((0..5).map(|n| tcp(700 + n, 700 + n)));
         let (lab, web) = lab_with_web(variant, &ports);
-        assert!(lab.host.count("-j DNAT") == 4, "{variant:?}: {}", lab.host.rules());
+        assert!(
+            lab.host.count("-j DNAT") == 4,
+            "{variant:?}: {}",
+            lab.host.rules()
+        );
         assert_eq!(lab.host.verify(&web), Vec::<String>::new(), "{variant:?}");
         Lab::serve(&lab.web, 702);
         for (target, expected) in [
@@ -212,7 +230,9 @@ fn egress_takes_the_hosts_address() {
         // Its bridge is not ours yet, so it counts as outside.
         check(&lab.web, "10.89.0.2:53", Some("10.89.0.1"));
         lab.host.apply(&network("db", "br1", 89));
-        lab.host.node.sh("ip link set v3 nomaster\nip link set v3 master br1");
+        lab.host
+            .node
+            .sh("ip link set v3 nomaster\nip link set v3 master br1");
         let rules = web.network.as_mut().expect("a network");
         rules.egress[0].snat = vec![Snat {
             source: "192.0.2.7".parse().expect("address"),
@@ -238,8 +258,16 @@ fn host_addresses_are_told_apart() {
         lab.host.apply(&published("web", "c2", (88, 3), &[second]));
         Lab::serve(&lab.sibling, 81);
         let outside = |target| seen(&lab.outside, Protocol::Tcp, target);
-        assert_eq!(outside("192.0.2.1:8080").as_deref(), Some("192.0.2.2"), "{variant:?}");
-        assert_eq!(outside("192.0.2.7:8080").as_deref(), Some("192.0.2.2"), "{variant:?}");
+        assert_eq!(
+            outside("192.0.2.1:8080").as_deref(),
+            Some("192.0.2.2"),
+            "{variant:?}"
+        );
+        assert_eq!(
+            outside("192.0.2.7:8080").as_deref(),
+            Some("192.0.2.2"),
+            "{variant:?}"
+        );
         assert_eq!(outside("[2001:db8::1]:8080"), None, "{variant:?}");
     }
 }

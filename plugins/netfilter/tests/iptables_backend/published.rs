@@ -8,11 +8,20 @@ use crate::bed::{Host, VARIANTS, network, port, published, tcp};
 fn publishes_and_withdraws() {
     for variant in VARIANTS {
         let host = Host::new(variant);
-        let ports = [tcp(8080, 80), port(Protocol::Udp, 5353, 53), port(Protocol::Sctp, 9, 9)];
+        let ports = [
+            tcp(8080, 80),
+            port(Protocol::Udp, 5353, 53),
+            port(Protocol::Sctp, 9, 9),
+        ];
         let web = published("lan", "c1", (88, 2), &ports);
         host.apply(&web);
         assert_eq!(host.verify(&web), Vec::<String>::new(), "{variant:?}");
-        assert_eq!(host.count("-A CNI-HOSTPORT-DNAT"), 6, "{variant:?}: {}", host.rules());
+        assert_eq!(
+            host.count("-A CNI-HOSTPORT-DNAT"),
+            6,
+            "{variant:?}: {}",
+            host.rules()
+        );
         assert_eq!(host.count("-j DNAT"), 6, "{variant:?}");
         host.withdraw(&web);
         assert_eq!(host.count("CNI-DN-"), 0, "{variant:?}: {}", host.rules());
@@ -31,7 +40,11 @@ fn publishing_again_replaces() {
         let second = published("lan", "c1", (88, 2), &[tcp(9090, 90)]);
         host.apply(&first);
         host.apply(&first);
-        assert_eq!(host.count("--dports 8080"), 2, "{variant:?}: one per family");
+        assert_eq!(
+            host.count("--dports 8080"),
+            2,
+            "{variant:?}: one per family"
+        );
         host.apply(&second);
         assert_eq!(host.count("8080"), 0, "{variant:?}: {}", host.rules());
         assert_eq!(host.count("--dports 9090"), 2, "{variant:?}");
@@ -50,7 +63,11 @@ fn a_late_withdrawal_takes_nothing_from_others() {
         host.apply(&new);
         let before = host.rules();
         host.withdraw(&old);
-        assert_eq!(host.rules(), before, "{variant:?}: same port and address, other container");
+        assert_eq!(
+            host.rules(),
+            before,
+            "{variant:?}: same port and address, other container"
+        );
 
         // The same container and network on another interface shares the chain's name.
         let mut other = new.clone();
@@ -79,7 +96,11 @@ fn half_made_and_half_gone_is_withdrawn() {
             host.apply(&web);
             host.iptables(damage);
             host.withdraw(&web);
-            assert_eq!(host.rules().matches("CNI-DN-").count(), 0, "{variant:?} {damage}");
+            assert_eq!(
+                host.rules().matches("CNI-DN-").count(),
+                0,
+                "{variant:?} {damage}"
+            );
         }
     }
 }
@@ -91,13 +112,25 @@ fn a_flushed_base_is_rebuilt_without_duplicates() {
         let one = published("lan", "c1", (88, 2), &[tcp(8081, 80)]);
         let two = published("lan", "c2", (88, 3), &[tcp(8082, 80)]);
         host.apply(&one);
-        for damage in ["-t nat -F", "-t nat -F PREROUTING", "-t raw -F", "-t nat -F CNI-HOSTPORT-MASQ"]
-        {
+        for damage in [
+            "-t nat -F",
+            "-t nat -F PREROUTING",
+            "-t raw -F",
+            "-t nat -F CNI-HOSTPORT-MASQ",
+        ] {
             host.iptables(damage);
             host.apply(&two);
             host.apply(&one);
-            assert_eq!(host.verify(&one), Vec::<String>::new(), "{variant:?} {damage}");
-            assert_eq!(host.verify(&two), Vec::<String>::new(), "{variant:?} {damage}");
+            assert_eq!(
+                host.verify(&one),
+                Vec::<String>::new(),
+                "{variant:?} {damage}"
+            );
+            assert_eq!(
+                host.verify(&two),
+                Vec::<String>::new(),
+                "{variant:?} {damage}"
+            );
             for (text, expected) in [
                 ("-A PREROUTING -m addrtype", 2),
                 ("-A OUTPUT -m addrtype", 2),
@@ -143,9 +176,15 @@ fn marks_and_conditions_are_the_administrators() {
         ports.mark = Mark::Chain("THEIR-MARK".to_owned());
         ports.conditions_v4 = ["!", "-s", "203.0.113.0/24"].map(str::to_owned).to_vec();
         host.apply(&web);
-        assert_eq!(host.count("-j THEIR-MARK"), 2, "{variant:?}: {}", host.rules());
+        assert_eq!(
+            host.count("-j THEIR-MARK"),
+            2,
+            "{variant:?}: {}",
+            host.rules()
+        );
         assert_eq!(host.count("! -s 203.0.113.0/24"), 1, "{variant:?}");
         assert_eq!(host.count("CNI-HOSTPORT-SETMARK"), 0, "{variant:?}");
+        assert_eq!(host.verify(&web), Vec::<String>::new(), "{variant:?}");
         host.withdraw(&web);
         host.remove_all();
         assert_eq!(host.rules(), "-N THEIR-MARK\n", "{variant:?}");
@@ -155,7 +194,11 @@ fn marks_and_conditions_are_the_administrators() {
         host.apply(&bit);
         bit.published.as_mut().expect("ports").mark = Mark::Bit(31);
         host.apply(&bit);
-        assert_eq!(host.count("--set-xmark 0x80000000/0x80000000"), 2, "{variant:?}");
+        assert_eq!(
+            host.count("--set-xmark 0x80000000/0x80000000"),
+            2,
+            "{variant:?}"
+        );
         assert_eq!(host.count("--set-xmark 0x2000/0x2000"), 2, "{variant:?}");
     }
 }
@@ -168,9 +211,15 @@ fn a_missing_external_chain_is_named() {
         let mut web = published("lan", "c1", (88, 2), &[tcp(8080, 80)]);
         web.published.as_mut().expect("ports").mark = Mark::Chain("NOT-THERE".to_owned());
         let (mut backend, value) = (host.backend(), web.clone());
-        let error = host.node.run(move || backend.apply(&value)).expect_err("refused");
+        let error = host
+            .node
+            .run(move || backend.apply(&value))
+            .expect_err("refused");
         let words = error.to_string();
-        assert!(words.contains("NOT-THERE") && words.contains("pontoon lan c1"), "{words}");
+        assert!(
+            words.contains("NOT-THERE") && words.contains("pontoon lan c1"),
+            "{words}"
+        );
         assert!(!error.try_again());
         assert_eq!(host.count("lan"), 0, "{variant:?}");
     }
@@ -186,7 +235,10 @@ fn network_and_ports_in_one_ruleset() {
         assert_eq!(host.verify(&all), Vec::<String>::new(), "{variant:?}");
         // Hairpin is masqueraded before the network's own rules let it pass.
         let post = host.iptables("-t nat -S POSTROUTING");
-        let jumps: Vec<&str> = post.lines().filter_map(|l| l.split(" -j ").nth(1)).collect();
+        let jumps: Vec<&str> = post
+            .lines()
+            .filter_map(|l| l.split(" -j ").nth(1))
+            .collect();
         assert_eq!(jumps, ["CNI-HOSTPORT-MASQ", "CNI-PONTOON"], "{variant:?}");
         host.withdraw(&all);
         host.remove_all();

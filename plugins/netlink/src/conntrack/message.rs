@@ -99,12 +99,23 @@ impl Flow {
         let original = reply.attrs().get(CTA_TUPLE_ORIG)?;
         let answer = reply.attrs().get(CTA_TUPLE_REPLY)?;
         let proto = original.nested().get(CTA_TUPLE_PROTO)?;
-        let destination = original.nested().get(CTA_TUPLE_IP)?.nested().find(|ip| matches!(ip.kind, 2 | 4))?;
-        let source = answer.nested().get(CTA_TUPLE_IP)?.nested().find(|ip| matches!(ip.kind, 1 | 3))?;
+        let destination = original
+            .nested()
+            .get(CTA_TUPLE_IP)?
+            .nested()
+            .find(|ip| matches!(ip.kind, 2 | 4))?;
+        let source = answer
+            .nested()
+            .get(CTA_TUPLE_IP)?
+            .nested()
+            .find(|ip| matches!(ip.kind, 1 | 3))?;
         Some(Flow {
             protocol: proto.nested().get(CTA_PROTO_NUM)?.u8()?,
             destination: destination.ip()?,
-            port: proto.nested().get(CTA_PROTO_DST_PORT).and_then(|port| port.u16be()),
+            port: proto
+                .nested()
+                .get(CTA_PROTO_DST_PORT)
+                .and_then(|port| port.u16be()),
             reply_source: source.ip()?,
             tuple: original.value.to_vec(),
             zone: reply.attrs().get(CTA_ZONE).and_then(|zone| zone.u16be()),
@@ -136,7 +147,12 @@ mod tests {
 
     #[test]
     fn a_filter_names_its_parts_twice() {
-        let by_port = Filter { v4: true, protocol: Some(17), original_port: Some(53), ..Filter::default() };
+        let by_port = Filter {
+            v4: true,
+            protocol: Some(17),
+            original_port: Some(53),
+            ..Filter::default()
+        };
         #[rustfmt::skip]
         let expected = [
             24, 0, 1, 0x80, 20, 0, 2, 0x80, 5, 0, 1, 0, 17, 0, 0, 0, 6, 0, 3, 0, 0, 53, 0, 0,
@@ -144,7 +160,11 @@ mod tests {
         ];
         assert_eq!(write(|attrs| filter(attrs, &by_port)), expected);
 
-        let by_reply = Filter { v4: true, reply_source: Some(IpAddr::from([10, 0, 0, 2])), ..Filter::default() };
+        let by_reply = Filter {
+            v4: true,
+            reply_source: Some(IpAddr::from([10, 0, 0, 2])),
+            ..Filter::default()
+        };
         #[rustfmt::skip]
         let expected = [
             16, 0, 2, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 10, 0, 0, 2,
@@ -172,11 +192,31 @@ mod tests {
             attrs.u32be(CTA_ID, 5);
         });
         let payload = [&header(true)[..], &listed].concat();
-        let flow = Flow::parse(&Reply { kind: 0x100, payload }).expect("a flow");
-        let seen = (flow.protocol, flow.port, flow.destination, flow.reply_source);
-        assert_eq!(seen, (17, Some(53), IpAddr::from([10, 0, 0, 2]), IpAddr::from([10, 0, 0, 3])));
+        let flow = Flow::parse(&Reply {
+            kind: 0x100,
+            payload,
+        })
+        .expect("a flow");
+        let seen = (
+            flow.protocol,
+            flow.port,
+            flow.destination,
+            flow.reply_source,
+        );
+        assert_eq!(
+            seen,
+            (
+                17,
+                Some(53),
+                IpAddr::from([10, 0, 0, 2]),
+                IpAddr::from([10, 0, 0, 3])
+            )
+        );
         let order = write(|attrs| flow.identify(attrs));
-        assert!(listed.starts_with(&order[..order.len() - 8]), "the tuple is sent back as it came");
+        assert!(
+            listed.starts_with(&order[..order.len() - 8]),
+            "the tuple is sent back as it came"
+        );
         assert_eq!(&order[order.len() - 8..], [8, 0, 12, 0, 0, 0, 0, 5]);
     }
 }

@@ -38,12 +38,24 @@ impl RouteSocket {
             builder = builder.vlan_filtering(true);
         }
         let mut frames = Frames::new();
-        frames.emit(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, &builder.build());
+        frames.emit(
+            RTM_NEWLINK,
+            NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
+            &builder.build(),
+        );
         let mut made = None;
         let failures = self.batch(&mut frames, |frame| made = Link::parse(frame.payload))?;
         if let Some(failure) = failures.into_iter().next() {
             return Err(match failure.errno {
-                Errno::EEXIST => Error::NameTaken { name: spec.name.to_owned() },
+                Errno::EEXIST => Error::NameTaken {
+                    name: spec.name.to_owned(),
+                },
+                // The same number comes from a kernel without any bridges.
+                Errno::EOPNOTSUPP if spec.vlan_filtering && probe().is_ok() => {
+                    Error::NoVlanFiltering {
+                        name: spec.name.to_owned(),
+                    }
+                }
                 _ => Error::kernel("create bridge", spec.name, failure),
             });
         }
@@ -56,19 +68,30 @@ impl RouteSocket {
             Ok(()) => Ok(link),
             Err(source) => match self.delete_link(link.index) {
                 Ok(_) => Err(source),
-                Err(undo) => Err(Error::Remains { source: Box::new(source), undo: Box::new(undo) }),
+                Err(undo) => Err(Error::Remains {
+                    source: Box::new(source),
+                    undo: Box::new(undo),
+                }),
             },
         }
     }
 
     fn finish_bridge(&mut self, link: &mut Link, spec: &BridgeSpec<'_>) -> Result<(), Error> {
-        // A kernel without VLAN filtering takes the order and says nothing: it shows in what is missing afterwards.
+        // Some kernels without VLAN filtering take the order and say nothing: it shows in what is missing afterwards.
         if spec.vlan_filtering && !link.bridge.is_some_and(|bridge| bridge.vlan_filtering) {
-            return Err(Error::NoVlanFiltering { name: spec.name.to_owned() });
+            return Err(Error::NoVlanFiltering {
+                name: spec.name.to_owned(),
+            });
         }
         // The alias is ignored in the message that creates.
         if let Some(alias) = spec.alias {
-            self.set_link(link.index, &LinkChange { alias: Some(alias.to_owned()), ..LinkChange::default() })?;
+            self.set_link(
+                link.index,
+                &LinkChange {
+                    alias: Some(alias.to_owned()),
+                    ..LinkChange::default()
+                },
+            )?;
             link.alias = Some(alias.to_owned());
         }
         Ok(())
@@ -79,10 +102,15 @@ impl RouteSocket {
 /// default PVID. About a millisecond; an existing bridge tells the same in [`BridgeInfo`](super::BridgeInfo). False also
 /// when no bridge can be made, which the bridge that is wanted will explain better.
 pub fn vlan_filtering_supported() -> bool {
-    let probe = || -> Result<Link, Error> {
-        let netns = Netns::create_unnamed()?;
-        let spec = BridgeSpec { name: "probe", mac: [2, 0, 0, 0, 0, 1], ..BridgeSpec::default() };
-        RouteSocket::open_in(&netns)?.create_bridge(&spec)
-    };
     probe().is_ok_and(|link| link.bridge.is_some_and(|bridge| bridge.vlan_supported))
+}
+
+fn probe() -> Result<Link, Error> {
+    let netns = Netns::create_unnamed()?;
+    let spec = BridgeSpec {
+        name: "probe",
+        mac: [2, 0, 0, 0, 0, 1],
+        ..BridgeSpec::default()
+    };
+    RouteSocket::open_in(&netns)?.create_bridge(&spec)
 }

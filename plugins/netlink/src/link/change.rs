@@ -1,7 +1,9 @@
 //! Changing a link that exists.
 
 use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
-use netlink_packet_route::link::{InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkMessage,
+};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::RTM_NEWLINK;
@@ -45,7 +47,11 @@ impl RouteSocket {
         // RTM_NEWLINK without NLM_F_CREATE: RTM_SETLINK knows nothing of port flags.
         match self.act(RTM_NEWLINK, 0, &message(index, change))? {
             None => Ok(()),
-            Some(failure) => Err(Error::kernel("change interface", format!("number {index}"), failure)),
+            Some(failure) => Err(Error::kernel(
+                "change interface",
+                format!("number {index}"),
+                failure,
+            )),
         }
     }
 }
@@ -76,9 +82,14 @@ pub(crate) fn message(index: u32, change: &LinkChange) -> LinkMessage {
         builder = builder.link_group(group);
     }
     let hairpin = change.hairpin.map(InfoBridgePort::HairpinMode);
-    let port: Vec<_> = hairpin.into_iter().chain(change.isolated.map(InfoBridgePort::Isolated)).collect();
+    let port: Vec<_> = hairpin
+        .into_iter()
+        .chain(change.isolated.map(InfoBridgePort::Isolated))
+        .collect();
     if !port.is_empty() {
-        builder = builder.set_port_kind(InfoPortKind::Bridge).set_port_data(InfoPortData::BridgePort(port));
+        builder = builder
+            .set_port_kind(InfoPortKind::Bridge)
+            .set_port_data(InfoPortData::BridgePort(port));
     }
     if let Some(on) = change.arp_notify {
         builder = builder.append_extra_attribute(arp_notify(on));
@@ -90,7 +101,12 @@ pub(crate) fn message(index: u32, change: &LinkChange) -> LinkMessage {
 fn arp_notify(on: bool) -> LinkAttribute {
     let mut attrs = Attrs::default();
     attrs.nested(libc::AF_INET as u16, |inet| {
-        inet.nested(IFLA_INET_CONF, |conf| conf.u32(IPV4_DEVCONF_ARP_NOTIFY, on.into()));
+        inet.nested(IFLA_INET_CONF, |conf| {
+            conf.u32(IPV4_DEVCONF_ARP_NOTIFY, on.into())
+        });
     });
-    LinkAttribute::Other(DefaultNla::new(IFLA_AF_SPEC | NLA_F_NESTED, attrs.into_bytes()))
+    LinkAttribute::Other(DefaultNla::new(
+        IFLA_AF_SPEC | NLA_F_NESTED,
+        attrs.into_bytes(),
+    ))
 }

@@ -78,13 +78,23 @@ impl RouteSocket {
     /// the name was taken it would put our owner tag on somebody else's link.
     pub fn create_veth(&mut self, spec: &VethSpec<'_>) -> Result<Veth, Error> {
         let mut frames = Frames::new();
-        frames.emit(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO, &pair(spec));
+        frames.emit(
+            RTM_NEWLINK,
+            NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
+            &pair(spec),
+        );
         let mut echo = None;
-        let failures = self.batch(&mut frames, |frame| echo = echo.take().or_else(|| Link::parse(frame.payload)))?;
+        let failures = self.batch(&mut frames, |frame| {
+            echo = echo.take().or_else(|| Link::parse(frame.payload))
+        })?;
         if let Some(failure) = failures.into_iter().next() {
             return Err(self.explain(spec, failure));
         }
-        let incomplete = |missing| Error::Incomplete { action: "create veth".into(), object: spec.name.into(), missing };
+        let incomplete = |missing| Error::Incomplete {
+            action: "create veth".into(),
+            object: spec.name.into(),
+            missing,
+        };
         let host = echo.ok_or_else(|| incomplete("echo of the link"))?;
         let finished = self.finish(host.index, spec).and_then(|()| {
             Ok(Veth {
@@ -95,7 +105,10 @@ impl RouteSocket {
         });
         finished.map_err(|source| match self.delete_link(host.index) {
             Ok(_) => source,
-            Err(undo) => Error::Remains { source: Box::new(source), undo: Box::new(undo) },
+            Err(undo) => Error::Remains {
+                source: Box::new(source),
+                undo: Box::new(undo),
+            },
         })
     }
 
@@ -107,7 +120,11 @@ impl RouteSocket {
             isolated: spec.port.isolated.then_some(true),
             ..LinkChange::default()
         };
-        if change == LinkChange::default() { Ok(()) } else { self.set_link(index, &change) }
+        if change == LinkChange::default() {
+            Ok(())
+        } else {
+            self.set_link(index, &change)
+        }
     }
 
     /// The kernel says EEXIST for either name, and EINVAL for much; a look tells what it was.
@@ -116,18 +133,28 @@ impl RouteSocket {
         match (failure.errno, spec.master) {
             (Errno::EEXIST, _) => match self.link_by_name(spec.name) {
                 Ok(Some(_)) => Error::NameTaken { name },
-                _ => Error::PeerNameTaken { name, peer_name: spec.peer_name.to_owned() },
+                _ => Error::PeerNameTaken {
+                    name,
+                    peer_name: spec.peer_name.to_owned(),
+                },
             },
             (Errno::EXFULL, Some(bridge)) => Error::BridgeFull { name, bridge },
-            (Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENODEV, Some(master)) if !self.is_bridge(master) => {
+            (Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENODEV, Some(master))
+                if !self.is_bridge(master) =>
+            {
                 Error::NoBridge { name, master }
             }
-            _ => Error::kernel("create veth", spec.name, failure),
+            // Without a word from the kernel: the MTU is the likeliest to be out of range.
+            (Errno::EINVAL, _) if let Some(mtu) = spec.mtu => {
+                Error::kernel("create veth", format!("{name} with MTU {mtu}"), failure)
+            }
+            _ => Error::kernel("create veth", name, failure),
         }
     }
 
     fn is_bridge(&mut self, index: u32) -> bool {
-        self.link_by_index(index).is_ok_and(|link| link.is_some_and(|link| link.kind.as_deref() == Some("bridge")))
+        self.link_by_index(index)
+            .is_ok_and(|link| link.is_some_and(|link| link.kind.as_deref() == Some("bridge")))
     }
 }
 
@@ -157,5 +184,6 @@ fn pair(spec: &VethSpec<'_>) -> LinkMessage {
     if let Some(master) = spec.master {
         host = host.controller(master);
     }
-    host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build()
+    host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build())))
+        .build()
 }

@@ -23,13 +23,25 @@ pub struct VlanRange {
 impl RouteSocket {
     /// Puts a bridge's port into VLANs and takes it out of others, in this order: removal first, so that the default
     /// VLAN can be replaced. Removing a VLAN that the port is not in succeeds, as the kernel has it.
-    pub fn port_vlans(&mut self, index: u32, add: &[VlanRange], remove: &[VlanRange]) -> Result<(), Error> {
-        for (kind, action, ranges) in [(RTM_DELLINK, "remove VLANs of", remove), (RTM_SETLINK, "set VLANs of", add)] {
+    pub fn port_vlans(
+        &mut self,
+        index: u32,
+        add: &[VlanRange],
+        remove: &[VlanRange],
+    ) -> Result<(), Error> {
+        for (kind, action, ranges) in [
+            (RTM_DELLINK, "remove VLANs of", remove),
+            (RTM_SETLINK, "set VLANs of", add),
+        ] {
             if ranges.is_empty() {
                 continue;
             }
             if let Some(failure) = self.act(kind, 0, &message(index, ranges))? {
-                return Err(Error::kernel(action, format!("bridge port number {index}"), failure));
+                return Err(Error::kernel(
+                    action,
+                    format!("bridge port number {index}"),
+                    failure,
+                ));
             }
         }
         Ok(())
@@ -45,7 +57,9 @@ fn message(index: u32, ranges: &[VlanRange]) -> LinkMessage {
         builder = if range.first == range.last {
             builder.vlan(range.first, flags)
         } else {
-            builder.vlan_range_start(range.first, flags).vlan_range_end(range.last, flags)
+            builder
+                .vlan_range_start(range.first, flags)
+                .vlan_range_end(range.last, flags)
         };
     }
     builder.build()
@@ -64,21 +78,44 @@ mod tests {
         let message = message(7, &[range]);
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
-        assert_eq!((bytes[0], bytes[4]), (libc::AF_BRIDGE as u8, 7), "family and index");
+        assert_eq!(
+            (bytes[0], bytes[4]),
+            (libc::AF_BRIDGE as u8, 7),
+            "family and index"
+        );
         assert_eq!(bytes[18] & 0x1f, 26, "IFLA_AF_SPEC");
         assert_eq!(&bytes[20..], expected);
     }
 
     #[test]
     fn one_vlan_is_one_attribute() {
-        let plain = VlanRange { first: 100, last: 100, ..VlanRange::default() };
+        let plain = VlanRange {
+            first: 100,
+            last: 100,
+            ..VlanRange::default()
+        };
         check(plain, &[8, 0, 2, 0, 0, 0, 100, 0]);
-        check(VlanRange { pvid: true, untagged: true, ..plain }, &[8, 0, 2, 0, 6, 0, 100, 0]);
+        check(
+            VlanRange {
+                pvid: true,
+                untagged: true,
+                ..plain
+            },
+            &[8, 0, 2, 0, 6, 0, 100, 0],
+        );
     }
 
     #[test]
     fn a_range_is_its_two_ends() {
-        let range = VlanRange { first: 2, last: 4094, untagged: true, ..VlanRange::default() };
-        check(range, &[8, 0, 2, 0, 12, 0, 2, 0, 8, 0, 2, 0, 20, 0, 0xfe, 0x0f]);
+        let range = VlanRange {
+            first: 2,
+            last: 4094,
+            untagged: true,
+            ..VlanRange::default()
+        };
+        check(
+            range,
+            &[8, 0, 2, 0, 12, 0, 2, 0, 8, 0, 2, 0, 20, 0, 0xfe, 0x0f],
+        );
     }
 }

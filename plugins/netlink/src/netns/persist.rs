@@ -17,16 +17,29 @@ impl Netns {
         if let Some(parent) = path.parent() {
             share(parent)?;
         }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o444).open(path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o444)
+            .open(path);
         file.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => NetnsError::Exists { path: path.to_owned() },
+            io::ErrorKind::AlreadyExists => NetnsError::Exists {
+                path: path.to_owned(),
+            },
             _ => NetnsError::io("create", path)(error),
         })?;
         let made = on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)
                 .map_err(|e| NetnsError::io("make a network namespace for", path)(e.into()))?;
-            mount(Some(CURRENT), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .map_err(|e| NetnsError::io("mount a network namespace on", path)(e.into()))?;
+            mount(
+                Some(CURRENT),
+                path,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )
+            .map_err(|e| NetnsError::io("mount a network namespace on", path)(e.into()))?;
             Netns::open(path)
         });
         if made.is_err() {
@@ -45,7 +58,9 @@ impl Netns {
             Err(errno) => return Err(NetnsError::io("unmount", path)(errno.into())),
         }
         match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(NetnsError::io("remove", path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(NetnsError::io("remove", path)(error))
+            }
             _ => Ok(()),
         }
     }
@@ -55,13 +70,25 @@ impl Netns {
 /// namespaces: a copy left behind in one of them would keep the network namespace alive.
 fn share(directory: &Path) -> Result<(), NetnsError> {
     fs::create_dir_all(directory).map_err(NetnsError::io("create", directory))?;
-    let shared = || mount(None::<&str>, directory, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    let shared = || {
+        mount(
+            None::<&str>,
+            directory,
+            None::<&str>,
+            MsFlags::MS_SHARED | MsFlags::MS_REC,
+            None::<&str>,
+        )
+    };
     let done = match shared() {
         // Not a mount point yet: mount it on itself.
-        Err(Errno::EINVAL) => {
-            mount(Some(directory), directory, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-                .and_then(|()| shared())
-        }
+        Err(Errno::EINVAL) => mount(
+            Some(directory),
+            directory,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )
+        .and_then(|()| shared()),
         other => other,
     };
     done.map_err(|e| NetnsError::io("make a shared mount of", directory)(e.into()))

@@ -18,7 +18,10 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn one(spec: RouteSpec) -> Group {
-        Group { first: spec, others: Vec::new() }
+        Group {
+            first: spec,
+            others: Vec::new(),
+        }
     }
 
     pub(crate) fn message(&self) -> RouteMessage {
@@ -32,8 +35,16 @@ pub(crate) fn group(routes: &[RouteSpec]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for route in routes {
         let same = |group: &&mut Group| {
-            let way = RouteSpec { gateway: route.gateway, interface: route.interface, ..group.first };
-            way == *route && (group.first == *route || (route.dst.is_ipv4() && route.gateway.is_some() && group.first.gateway.is_some()))
+            let way = RouteSpec {
+                gateway: route.gateway,
+                interface: route.interface,
+                ..group.first
+            };
+            way == *route
+                && (group.first == *route
+                    || (route.dst.is_ipv4()
+                        && route.gateway.is_some()
+                        && group.first.gateway.is_some()))
         };
         match groups.iter_mut().find(same) {
             Some(group) if group.first == *route || group.others.contains(route) => {}
@@ -57,11 +68,18 @@ pub(super) fn message(group: &Group) -> RouteMessage {
     if group.others.is_empty() {
         message.attributes.extend(way(spec));
     } else {
-        let hops = std::iter::once(spec).chain(&group.others).map(next_hop).collect();
+        let hops = std::iter::once(spec)
+            .chain(&group.others)
+            .map(next_hop)
+            .collect();
         message.attributes.push(RouteAttribute::MultiPath(hops));
     }
-    let metrics: Vec<_> =
-        spec.mtu.map(RouteMetric::Mtu).into_iter().chain(spec.advmss.map(RouteMetric::Advmss)).collect();
+    let metrics: Vec<_> = spec
+        .mtu
+        .map(RouteMetric::Mtu)
+        .into_iter()
+        .chain(spec.advmss.map(RouteMetric::Advmss))
+        .collect();
     if !metrics.is_empty() {
         message.attributes.push(RouteAttribute::Metrics(metrics));
     }
@@ -85,14 +103,20 @@ fn start(spec: &RouteSpec) -> RouteMessage {
     message.attributes.push(RouteAttribute::Table(table));
     if spec.dst.prefix() > 0 {
         // The kernel refuses a destination with host bits.
-        message.attributes.push(RouteAttribute::Destination(spec.dst.network().into()));
+        message
+            .attributes
+            .push(RouteAttribute::Destination(spec.dst.network().into()));
     }
-    message.attributes.extend(spec.priority.map(RouteAttribute::Priority));
+    message
+        .attributes
+        .extend(spec.priority.map(RouteAttribute::Priority));
     message
 }
 
 fn way(spec: &RouteSpec) -> impl Iterator<Item = RouteAttribute> {
-    gateway(spec).into_iter().chain(spec.interface.map(RouteAttribute::Oif))
+    gateway(spec)
+        .into_iter()
+        .chain(spec.interface.map(RouteAttribute::Oif))
 }
 
 fn gateway(spec: &RouteSpec) -> Option<RouteAttribute> {
@@ -115,24 +139,46 @@ mod tests {
 
     fn route(dst: &str, gateway: Option<&str>) -> RouteSpec {
         let gateway = gateway.map(|text| text.parse().expect("an address"));
-        RouteSpec { gateway, ..RouteSpec::to(dst.parse().expect("a prefix")) }
+        RouteSpec {
+            gateway,
+            ..RouteSpec::to(dst.parse().expect("a prefix"))
+        }
     }
 
     #[track_caller]
     fn check(routes: &[RouteSpec], expected: &[usize]) {
-        let ways: Vec<_> = group(routes).iter().map(|group| 1 + group.others.len()).collect();
+        let ways: Vec<_> = group(routes)
+            .iter()
+            .map(|group| 1 + group.others.len())
+            .collect();
         assert_eq!(ways, expected);
     }
 
     #[test]
     fn only_ipv4_ways_to_one_destination_are_grouped() {
-        let v4 = [route("0.0.0.0/0", Some("10.0.0.1")), route("0.0.0.0/0", Some("10.0.0.2"))];
+        let v4 = [
+            route("0.0.0.0/0", Some("10.0.0.1")),
+            route("0.0.0.0/0", Some("10.0.0.2")),
+        ];
         check(&v4, &[2]);
         check(&[v4[0], v4[0]], &[1]);
-        check(&[v4[0], RouteSpec { priority: Some(5), ..v4[1] }], &[1, 1]);
+        check(
+            &[
+                v4[0],
+                RouteSpec {
+                    priority: Some(5),
+                    ..v4[1]
+                },
+            ],
+            &[1, 1],
+        );
         check(&[v4[0], route("10.9.0.0/16", Some("10.0.0.1"))], &[1, 1]);
         check(&[v4[0], route("0.0.0.0/0", None)], &[1, 1]);
-        let v6 = [route("::/0", Some("fd00::1")), route("::/0", Some("fd00::2")), route("::/0", Some("fd00::2"))];
+        let v6 = [
+            route("::/0", Some("fd00::1")),
+            route("::/0", Some("fd00::2")),
+            route("::/0", Some("fd00::2")),
+        ];
         check(&v6, &[1, 1]);
     }
 }

@@ -1,0 +1,11 @@
+//! Against the real kernel, in namespaces of the tests' own. Needs root.
+
+mod bridge;
+mod conntrack;
+mod linger;
+mod netfilter;
+mod netns;
+mod routing;
+mod scene;
+mod setup;
+mod veth;
