@@ -52,6 +52,9 @@ pub(crate) fn run() -> Outcome {
     println!("\nDEL, last plugin first:");
     leave(&runtime, &network, &cli_at)?;
     leave(&runtime, &network, &web_at)?;
+    println!("\nGC, as when the network itself is removed:");
+    runtime.gc(&network, &[])?;
+    println!("  the bridge went");
     let after = everything(&host)?;
     before.same_as(&after, "ADD and DEL")?;
     println!("\nNothing is left on the host: links {}, rules {}.", after.lines("links").len(), after.lines("rules").len());

@@ -9,14 +9,14 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::json;
-use xtask::{Backend, Container, Failure, HOST_V4, Outcome, Scratch, Site, find, missing, target_dir, tcp};
+use xtask::{Backend, Container, Failure, HOST_V4, Network, Outcome, Scratch, Site, find, missing, target_dir, tcp};
 
 /// A host whose network is a file, and a cnitool to run on it.
 struct Scene {
     site: Site,
     tool: PathBuf,
     conf: Scratch,
-    network: String,
+    network: Network,
     container: Container,
 }
 
@@ -30,11 +30,11 @@ impl Scene {
         let conf = Scratch::new("conf")?;
         let container = Container::new("tool")?;
         // libcni keeps results by network name for the whole machine: one name for each scene.
-        let network = format!("net-{}", container.id);
+        let name = format!("net-{}", container.id);
         let spec = if version == "1.1.2" { "1.0.0" } else { "1.1.0" };
-        let list = site.network(&network, "tool0", &["10.73.0.0/24", "fd00:73::/64"]).in_version(spec);
+        let network = site.network(&name, "tool0", &["10.73.0.0/24", "fd00:73::/64"]).in_version(spec);
         let file = conf.path().join("10-tool.conflist");
-        fs::write(&file, list.list().to_string()).map_err(Failure::act("write the conflist"))?;
+        fs::write(&file, network.list().to_string()).map_err(Failure::act("write the conflist"))?;
         Ok(Self { site, tool, conf, network, container })
     }
 
@@ -42,7 +42,7 @@ impl Scene {
         let runtime = self.site.runtime();
         let mut command = Command::new(&self.tool);
         command
-            .args([verb, &self.network, netns])
+            .args([verb, self.network.name(), netns])
             .env("CNI_PATH", runtime.programs().dir())
             .env("NETCONFPATH", self.conf.path())
             .env("CNI_ARGS", "IgnoreUnknown=1")
@@ -68,7 +68,7 @@ impl Scene {
 fn life(backend: Backend, version: &str) -> Outcome {
     let scene = Scene::new(backend, version)?;
     let netns = scene.container.path_text();
-    let before = scene.site.snapshot()?.without("sysctls");
+    let before = scene.site.snapshot()?;
     let result = scene.tool("add", &netns)?;
     if !result.contains("10.73.0.2/24") {
         return Err(Failure::new(format!("no address in the result: {result}")));
@@ -81,11 +81,11 @@ fn life(backend: Backend, version: &str) -> Outcome {
         scene.tool("status", &netns)?;
         // cnitool knows of no attachment that is valid: everything goes.
         scene.tool("gc", &netns)?;
-        before.same_as(&scene.site.snapshot()?.without("sysctls"), "ADD and GC")?;
+        scene.site.nothing_left(&before, &[&scene.network], "ADD and GC")?;
     }
     scene.tool("del", &netns)?;
     scene.tool("del", &netns)?;
-    before.same_as(&scene.site.snapshot()?.without("sysctls"), "ADD and DEL twice")
+    scene.site.nothing_left(&before, &[&scene.network], "ADD and DEL twice")
 }
 
 #[test]
@@ -106,14 +106,15 @@ fn named(backend: Backend, error: Failure) -> Failure {
 fn converges(what: &str, mishap: impl Fn(&mut Scene) -> Outcome<String>) -> Outcome {
     for backend in Backend::ALL {
         let mut scene = Scene::new(backend, "1.1.2")?;
-        let before = scene.site.snapshot()?.without("sysctls");
+        let before = scene.site.snapshot()?;
         scene.tool("add", &scene.container.path_text())?;
         let netns = mishap(&mut scene).map_err(|error| named(backend, error))?;
         for _ in 0..2 {
             scene.tool("del", &netns).map_err(|error| named(backend, error))?;
         }
-        before
-            .same_as(&scene.site.snapshot()?.without("sysctls"), &format!("DEL {what}"))
+        scene
+            .site
+            .nothing_left(&before, &[&scene.network], &format!("DEL {what}"))
             .map_err(|error| named(backend, error))?;
     }
     Ok(())

@@ -26,7 +26,7 @@ struct Scene {
     network: Network,
     container: Container,
     // Holds the network in use, so that an undo must leave the bridge alone.
-    _neighbour: Option<Container>,
+    neighbour: Option<Container>,
 }
 
 impl Scene {
@@ -39,7 +39,11 @@ impl Scene {
             site.runtime().add(&network, &mut attachment)?;
         }
         let container = Container::new("victim")?;
-        Ok(Self { site, network, container, _neighbour: neighbour })
+        Ok(Self { site, network, container, neighbour })
+    }
+
+    fn occupied(&self) -> bool {
+        self.neighbour.is_some()
     }
 
     fn attachment(&self) -> Attachment {
@@ -67,7 +71,10 @@ impl Scene {
             return Err(Failure::new(format!("{fault}: eth0 is still in the container")));
         }
         // Forwarding is a setting of the whole host that others may rely on by now.
-        before.without("sysctls").same_as(&self.site.snapshot()?.without("sysctls"), fault)?;
+        let after = self.site.snapshot()?.without("sysctls");
+        // What a killed ADD and its DEL leave of a first network is the bare bridge, as any last DEL.
+        let bare = if kill && !self.occupied() { after.without_link(self.network.bridge()) } else { after };
+        before.without("sysctls").same_as(&bare, fault)?;
         // And with no fault it works, on the same host.
         self.site.runtime().add(&self.network, &mut self.attachment())?;
         Ok(())

@@ -8,7 +8,7 @@ use xtask::{Attachment, Backend, Container, Failure, Network, Outcome, Site};
 fn check(what: &str, spoil: impl Fn(&mut Network, &mut Attachment, &Site)) -> Outcome {
     for backend in Backend::ALL {
         let site = Site::new(backend)?;
-        let before = site.snapshot()?.without("sysctls");
+        let before = site.snapshot()?;
         let mut network = site.network("late", "late0", &["10.74.0.0/24", "fd00:74::/64"]);
         let container = Container::new("late")?;
         let mut attachment = Attachment::new(&container).publish("", 8080, 80, "tcp").publish("", 8080, 80, "udp");
@@ -18,7 +18,7 @@ fn check(what: &str, spoil: impl Fn(&mut Network, &mut Attachment, &Site)) -> Ou
         for _ in 0..2 {
             site.runtime().del(&network, &attachment).map_err(|error| Failure::new(format!("{after}: {error}")))?;
         }
-        before.same_as(&site.snapshot()?.without("sysctls"), &after)?;
+        site.nothing_left(&before, &[&network], &after)?;
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ impl Scene {
 fn matrix(backend: Backend, bridge_nf_call: bool) -> Outcome {
     let site = Site::new(backend)?;
     site.host.bridge_nf_call(bridge_nf_call)?;
-    let before = site.snapshot()?.without("sysctls");
+    let before = site.snapshot()?;
     let front = site.network("front", "front0", &["10.61.0.0/24", "fd00:61::/64"]);
     let back = site.network("back", "back0", &["10.62.0.0/24", "fd00:62::/64"]);
     let container = Container::new("target")?;
@@ -118,7 +118,7 @@ fn matrix(backend: Backend, bridge_nf_call: bool) -> Outcome {
     runtime.del(&front, &scene.target.1)?;
     runtime.del(&front, &scene.sibling.1)?;
     runtime.del(&back, &scene.stranger.1)?;
-    before.same_as(&scene.site.snapshot()?.without("sysctls"), &format!("ADD and DEL ({setting})"))
+    scene.site.nothing_left(&before, &[&front, &back], &format!("ADD and DEL ({setting})"))
 }
 
 /// A container's connection to the outside, which must see the host's address.

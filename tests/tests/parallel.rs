@@ -34,7 +34,7 @@ fn all_at_once(attachments: &mut [Attachment], verb: impl Fn(&mut Attachment) ->
 
 fn parallel(backend: Backend) -> Outcome {
     let site = Site::new(backend)?;
-    let before = site.snapshot()?.without("sysctls");
+    let before = site.snapshot()?;
     let network = site.network("crowd", "crowd0", &["10.66.0.0/16", "fd00:66::/64"]);
     let containers: Vec<Container> = (0..CONTAINERS).map(|_| Container::new("crowd")).collect::<Outcome<_>>()?;
     let mut attachments: Vec<Attachment> = containers
@@ -52,7 +52,7 @@ fn parallel(backend: Backend) -> Outcome {
     }
     all_at_once(&mut attachments, |attachment| Ok(site.runtime().check(&network, attachment)?))?;
     all_at_once(&mut attachments, |attachment| Ok(site.runtime().del(&network, attachment)?))?;
-    before.same_as(&site.snapshot()?.without("sysctls"), "200 ADDs and DELs")
+    site.nothing_left(&before, &[&network], "200 ADDs and DELs")
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn taken(backend: Backend) -> Outcome {
 
 fn taken_over(backend: Backend) -> Outcome {
     let scene = Scene::new(backend)?;
-    let before = scene.site.snapshot()?.without("sysctls");
+    let before = scene.site.snapshot()?;
     let (first, second) = (Container::new("owner")?, Container::new("heir")?);
     let mut late = scene.publish(&first);
     scene.site.runtime().add(&scene.network, &mut late)?;
@@ -75,7 +75,7 @@ fn taken_over(backend: Backend) -> Outcome {
     scene.site.runtime().check(&scene.network, &heir)?;
     drop(server);
     scene.site.runtime().del(&scene.network, &heir)?;
-    before.same_as(&scene.site.snapshot()?.without("sysctls"), "both DELs")
+    scene.site.nothing_left(&before, &[&scene.network], "both DELs")
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use pontoon_netlink::RouteSocket;
 use serde_json::{Value, json};
-use xtask::{Attachment, Backend, Call, Container, Failure, Outcome, Site};
+use xtask::{Attachment, Backend, Call, Container, Failure, Network, Outcome, Site};
 
 const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
@@ -12,11 +12,10 @@ fn wrong(text: impl Into<String>) -> Outcome {
 }
 
 /// ADD, CHECK where the version has it, and DEL twice; the result has the version's shape.
-fn round(site: &Site, version: &str) -> Outcome {
-    let network = site.network("verbs", "verbs0", &["10.67.0.0/24", "fd00:67::/64"]).in_version(version);
+fn round(site: &Site, network: &Network, version: &str) -> Outcome {
     let container = Container::new("verbs")?;
     let mut attachment = Attachment::new(&container).publish("", 8080, 80, "tcp");
-    let result = site.runtime().add(&network, &mut attachment)?;
+    let result = site.runtime().add(network, &mut attachment)?;
     if result["cniVersion"] != version {
         return wrong(format!("asked for {version}: {result}"));
     }
@@ -32,17 +31,17 @@ fn round(site: &Site, version: &str) -> Outcome {
         return wrong(format!("not the shape of {version}: {result}"));
     }
     if version >= "0.4.0" {
-        site.runtime().check(&network, &attachment)?;
+        site.runtime().check(network, &attachment)?;
     } else {
-        let error = site.runtime().check(&network, &attachment).err();
+        let error = site.runtime().check(network, &attachment).err();
         let error = error.ok_or_else(|| Failure::new(format!("CHECK in {version} succeeded")))?;
         if error.code != 1 {
             return wrong(format!("CHECK in {version}: {error}"));
         }
     }
-    site.runtime().del(&network, &attachment)?;
+    site.runtime().del(network, &attachment)?;
     attachment.result = None;
-    site.runtime().del(&network, &attachment)?;
+    site.runtime().del(network, &attachment)?;
     Ok(())
 }
 
@@ -50,10 +49,11 @@ fn round(site: &Site, version: &str) -> Outcome {
 fn every_version() -> Outcome {
     for backend in [Backend::Nftables, Backend::IptablesNft] {
         let site = Site::new(backend)?;
-        let before = site.snapshot()?.without("sysctls");
+        let before = site.snapshot()?;
+        let network = site.network("verbs", "verbs0", &["10.67.0.0/24", "fd00:67::/64"]);
         for version in VERSIONS {
-            round(&site, version)?;
-            before.same_as(&site.snapshot()?.without("sysctls"), &format!("a round in {version}"))?;
+            round(&site, &network.clone().in_version(version), version)?;
+            site.nothing_left(&before, &[&network], &format!("a round in {version}"))?;
         }
     }
     Ok(())
@@ -127,7 +127,7 @@ fn gc_takes_what_nobody_holds() -> Outcome {
 #[test]
 fn loopback_goes_up_and_down() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
-    let network = xtask::Network::from_list(json!({
+    let network = Network::from_list(json!({
         "cniVersion": "0.3.1", "name": "cni-loopback", "plugins": [{ "type": "loopback" }],
     }));
     let container = Container::new("lo")?;

@@ -20,6 +20,9 @@ use message::Flow;
 
 /// `RTN_LOCAL`: a route to this machine itself.
 const LOCAL: u8 = 2;
+/// Up to so many filters are left to the kernel, which takes about 0.15 ms for each; listing all flows takes 9 (262,144
+/// buckets, a lock for each).
+const FEW: usize = 32;
 /// The protocols with ports that can be published: TCP, UDP, SCTP.
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
@@ -135,6 +138,10 @@ impl Conntrack {
         if self.count()? == 0 {
             return Ok(());
         }
+        self.cut_filtered(filter)
+    }
+
+    fn cut_filtered(&mut self, filter: &Filter) -> Result<(), Error> {
         if filter.has_ipv6_address() {
             return self.cut_one_by_one(filter).map(drop);
         }
@@ -167,15 +174,23 @@ impl Conntrack {
 
     /// Cuts flows to ports that now lead to `keep`, and are answered by anybody else: `(protocol, port, host address)`.
     /// Without a host address the port is one of the machine itself: flows *through* it to the same port elsewhere are
-    /// not touched. Returns how many were cut.
+    /// not touched.
+    ///
+    /// Few IPv4 ports are left to the kernel, which cannot spare the flows that `keep` answers: to be called before it
+    /// begins to listen.
     pub fn cut_stale(
         &mut self,
         ports: &[(u8, u16, Option<IpAddr>)],
         v4: bool,
         keep: Option<IpAddr>,
-    ) -> Result<usize, Error> {
+    ) -> Result<(), Error> {
         if ports.is_empty() || self.count()? == 0 {
-            return Ok(0);
+            return Ok(());
+        }
+        if v4 && let Some(filters) = self.few(ports)? {
+            return filters
+                .iter()
+                .try_for_each(|filter| self.cut_filtered(filter));
         }
         let mut protocols: Vec<u8> = ports.iter().map(|port| port.0).collect();
         protocols.sort_unstable();
@@ -211,7 +226,35 @@ impl Conntrack {
                 }
             }
         }
-        self.delete(stale.iter())
+        self.delete(stale.iter()).map(drop)
+    }
+
+    /// A filter for each port at each IPv4 address of this machine, unless they are many.
+    fn few(&mut self, ports: &[(u8, u16, Option<IpAddr>)]) -> Result<Option<Vec<Filter>>, Error> {
+        if ports.len() > FEW {
+            return Ok(None);
+        }
+        let own: Vec<IpAddr> = self
+            .route
+            .all_addresses()?
+            .iter()
+            .map(|address| address.cidr.ip())
+            .filter(IpAddr::is_ipv4)
+            .collect();
+        let filters: Vec<Filter> = ports
+            .iter()
+            .flat_map(|&(protocol, port, address)| {
+                let at = address.map_or_else(|| own.clone(), |address| vec![address]);
+                at.into_iter().map(move |address| Filter {
+                    v4: true,
+                    protocol: Some(protocol),
+                    original_port: Some(port),
+                    original_destination: Some(address),
+                    ..Filter::default()
+                })
+            })
+            .collect();
+        Ok((filters.len() <= FEW).then_some(filters))
     }
 
     fn is_local(&mut self, address: IpAddr) -> bool {

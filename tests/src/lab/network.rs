@@ -108,6 +108,12 @@ impl Network {
         self.list["name"].as_str().unwrap_or_default()
     }
 
+    /// Its bridge.
+    #[must_use]
+    pub fn bridge(&self) -> &str {
+        self.plugins().first().and_then(|plugin| plugin["bridge"].as_str()).unwrap_or_default()
+    }
+
     /// The version of the protocol.
     #[must_use]
     pub fn version(&self) -> &str {

@@ -72,6 +72,20 @@ impl Site {
         }
     }
 
+    /// After the last DEL of these networks: fails unless everything is as `before`. A bridge may
+    /// stay as docker0 does, bare, until GC of its network finds no attachment; then it is gone too.
+    /// Forwarding is a setting of the whole host, and is left alone.
+    pub fn nothing_left(&self, before: &Snapshot, networks: &[&Network], after: &str) -> Outcome {
+        let before = before.clone().without("sysctls");
+        let now = self.snapshot()?.without("sysctls");
+        let bare = networks.iter().fold(now, |now, network| now.without_link(network.bridge()));
+        before.same_as(&bare, after)?;
+        for network in networks {
+            self.runtime().gc(network, &[])?;
+        }
+        before.same_as(&self.snapshot()?.without("sysctls"), &format!("{after}, then GC,"))
+    }
+
     /// Everything on this host.
     pub fn snapshot(&self) -> Outcome<Snapshot> {
         Snapshot::take(&self.host, self.leases.path())

@@ -85,6 +85,17 @@ impl Snapshot {
         self
     }
 
+    /// The same without a link, its addresses and its routes.
+    #[must_use]
+    pub fn without_link(mut self, name: &str) -> Self {
+        let (start, device) = (format!("{name} "), format!("dev {name} "));
+        for lines in self.0.values_mut() {
+            lines.retain(|line| !line.starts_with(&start) && !line.contains(&device));
+        }
+        self.0.retain(|_, lines| !lines.is_empty());
+        self
+    }
+
     /// Fails when `later` differs, saying after what.
     pub fn same_as(&self, later: &Self, after: &str) -> Outcome {
         let changes = self.changes(later);
@@ -110,8 +121,8 @@ impl Snapshot {
         for v4 in [true, false] {
             for route in socket.routes(v4)?.into_iter().filter(|route| !is_link_local(route.destination)) {
                 let (dst, via) = (route.destination, route.gateway);
-                let out = route.interface.and_then(|index| names.get(&index));
-                self.line("routes", format!("{dst} via {via:?} dev {out:?} table {}", route.table));
+                let out = route.interface.and_then(|index| names.get(&index)).map_or("-", String::as_str);
+                self.line("routes", format!("{dst} via {via:?} dev {out} table {}", route.table));
             }
         }
         Ok(())

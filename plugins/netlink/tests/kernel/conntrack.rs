@@ -142,28 +142,53 @@ fn only_matching_flows_are_cut() {
 #[test]
 fn stale_flows_are_those_to_the_machine_itself_and_to_others() {
     let (scene, mut conntrack) = flowing();
-    let none = conntrack.cut_stale(&[], true, None).expect("nothing asked");
-    assert_eq!(none, 0);
-    // The host answers itself: not stale when it is who shall answer.
-    let kept = conntrack
-        .cut_stale(&[(UDP, 5300, None)], true, Some(ip("10.9.0.1")))
+    conntrack.cut_stale(&[], true, None).expect("nothing asked");
+    assert_eq!(left(&scene, 5300), 4);
+    // Too many ports to leave to the kernel, so that who answers can be told apart. The host
+    // answers itself: not stale when it is who shall answer.
+    let many: Vec<_> = (5269..=5300)
+        .map(|port| (UDP, port, None))
+        .chain([(6, 5300, None)])
+        .collect();
+    conntrack
+        .cut_stale(&many, true, Some(ip("10.9.0.1")))
         .expect("kept");
-    assert_eq!((kept, left(&scene, 5300)), (0, 4));
-    // One port, of the machine: the flow through it to the container's same port is not meant.
-    let cut = conntrack
-        .cut_stale(&[(UDP, 5300, None)], true, Some(ip("10.9.0.9")))
+    assert_eq!(left(&scene, 5300), 4);
+    // The flow through the machine to the container's same port is not meant.
+    conntrack
+        .cut_stale(&many, true, Some(ip("10.9.0.9")))
         .expect("cut");
-    assert_eq!((cut, left(&scene, 5300), left(&scene, 5301)), (1, 3, 4));
+    assert_eq!((left(&scene, 5300), left(&scene, 5301)), (3, 4));
     // Several ports, by address.
     let ports = [
         (UDP, 5300, Some(ip("fd09::1"))),
         (UDP, 5301, Some(ip("fd09::1"))),
         (6, 5301, None),
     ];
-    let cut = conntrack
+    conntrack
         .cut_stale(&ports, false, Some(ip("fd09::9")))
         .expect("cut");
-    assert_eq!((cut, left(&scene, 5300), left(&scene, 5301)), (2, 2, 3));
+    assert_eq!((left(&scene, 5300), left(&scene, 5301)), (2, 3));
+}
+
+#[test]
+fn few_stale_flows_are_left_to_the_kernel() {
+    let (scene, mut conntrack) = flowing();
+    // One port, at every address of the machine: not the flow through it to the container.
+    conntrack
+        .cut_stale(&[(UDP, 5300, None)], true, Some(ip("10.9.0.9")))
+        .expect("cut");
+    assert_eq!((left(&scene, 5300), left(&scene, 5301)), (3, 4));
+    assert_eq!((to(&scene, "10.9.0.1"), to(&scene, "10.9.0.2")), (1, 2));
+    // At another address: nothing is meant.
+    conntrack
+        .cut_stale(&[(UDP, 5301, Some(ip("10.9.0.7")))], true, None)
+        .expect("cut");
+    assert_eq!(left(&scene, 5301), 4);
+    conntrack
+        .cut_stale(&[(UDP, 5301, Some(ip("10.9.0.1")))], true, None)
+        .expect("cut");
+    assert_eq!((left(&scene, 5301), to(&scene, "10.9.0.1")), (3, 0));
 }
 
 #[test]
