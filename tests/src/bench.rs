@@ -14,7 +14,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use xtask::{Attachment, Backend, Call, Container, Failure, Outcome, Programs, find, missing, target_dir};
+use xtask::{
+    Attachment, Backend, Call, Container, Failure, Outcome, Programs, find, missing, target_dir,
+};
 
 use crate::build::{self, root};
 use crate::require_privileges;
@@ -30,8 +32,18 @@ struct Size {
     leases: u32,
 }
 
-const FULL: Size = Size { samples: 30, crowd: 300, parallel: 96, leases: 60_000 };
-const QUICK: Size = Size { samples: 9, crowd: 300, parallel: 32, leases: 60_000 };
+const FULL: Size = Size {
+    samples: 30,
+    crowd: 300,
+    parallel: 96,
+    leases: 60_000,
+};
+const QUICK: Size = Size {
+    samples: 9,
+    crowd: 300,
+    parallel: 32,
+    leases: 60_000,
+};
 const AT_ONCE: usize = 8;
 
 pub(crate) fn run(quick: bool) -> Outcome {
@@ -44,12 +56,21 @@ pub(crate) fn run(quick: bool) -> Outcome {
     println!("fetching the reference plugins ...");
     let (ours, reference) = (Programs::at(&built.dir)?, Programs::at(&reference()?)?);
     let size = if quick { QUICK } else { FULL };
-    let mut table = Table::new(format!("{} samples a cell, medians; ours linked for {}", size.samples, built.linking));
+    let mut table = Table::new(format!(
+        "{} samples a cell, medians; ours linked for {}",
+        size.samples, built.linking
+    ));
 
     for backend in [Backend::Nftables, Backend::IptablesNft] {
-        println!("{backend}: filling two hosts with {} containers each ...", size.crowd);
+        println!(
+            "{backend}: filling two hosts with {} containers each ...",
+            size.crowd
+        );
         chains(&mut table, backend, &ours, &reference, size)?;
-        println!("{backend}: {} containers, {AT_ONCE} at a time ...", size.parallel);
+        println!(
+            "{backend}: {} containers, {AT_ONCE} at a time ...",
+            size.parallel
+        );
         parallel(&mut table, backend, &ours, &reference, size)?;
     }
     println!("host-local with {} leases ...", size.leases);
@@ -74,15 +95,21 @@ fn reference() -> Outcome<PathBuf> {
         .output()
         .map_err(Failure::act("run reference.sh"))?;
     if !output.status.success() {
-        return Err(Failure::new("reference.sh failed: the reference plugins are needed to compare with"));
+        return Err(Failure::new(
+            "reference.sh failed: the reference plugins are needed to compare with",
+        ));
     }
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
 }
 
 /// The middle of some times, in milliseconds.
 fn median(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
-    times.get(times.len() / 2).map_or(f64::NAN, |middle| middle.as_secs_f64() * 1000.0)
+    times
+        .get(times.len() / 2)
+        .map_or(f64::NAN, |middle| middle.as_secs_f64() * 1000.0)
 }
 
 /// One cell: a contestant and what it is asked for.
@@ -96,7 +123,13 @@ struct Cell<'a> {
 
 impl<'a> Cell<'a> {
     fn new(who: &'a Contestant, ports: u16) -> Outcome<Self> {
-        Ok(Self { who, ports, container: Container::new("bench")?, adds: Vec::new(), dels: Vec::new() })
+        Ok(Self {
+            who,
+            ports,
+            container: Container::new("bench")?,
+            adds: Vec::new(),
+            dels: Vec::new(),
+        })
     }
 
     fn sample(&mut self, counts: bool) -> Outcome {
@@ -119,10 +152,17 @@ impl<'a> Cell<'a> {
 }
 
 /// One chain after the other, in every cell in turn.
-fn chains(table: &mut Table, backend: Backend, ours: &Programs, reference: &Programs, size: Size) -> Outcome {
+fn chains(
+    table: &mut Table,
+    backend: Backend,
+    ours: &Programs,
+    reference: &Programs,
+    size: Size,
+) -> Outcome {
     let empty = |programs| Contestant::new(programs, backend);
     let (our_empty, their_empty) = (empty(ours)?, empty(reference)?);
-    let (mut our_second, mut our_full, mut their_full) = (empty(ours)?, empty(ours)?, empty(reference)?);
+    let (mut our_second, mut our_full, mut their_full) =
+        (empty(ours)?, empty(ours)?, empty(reference)?);
     our_second.fill(1)?;
     our_full.fill(size.crowd)?;
     their_full.fill(size.crowd)?;
@@ -141,42 +181,114 @@ fn chains(table: &mut Table, backend: Backend, ours: &Programs, reference: &Prog
             cell.sample(sample > 0)?;
         }
     }
-    let [theirs, ours, theirs_50, ours_50, theirs_full, ours_full, second] = cells.each_mut().map(Cell::medians);
+    let [
+        theirs,
+        ours,
+        theirs_50,
+        ours_50,
+        theirs_full,
+        ours_full,
+        second,
+    ] = cells.each_mut().map(Cell::medians);
     let nft = backend == Backend::Nftables;
-    let (add_bar, del_bar, full_bar) = if nft { (25.0, 15.0, 1.1) } else { (8.0, 4.0, 1.3) };
+    let (add_bar, del_bar, full_bar) = if nft {
+        (25.0, 15.0, 1.1)
+    } else {
+        (8.0, 4.0, 1.3)
+    };
     let mut row = |what: &str, reference: f64, ours: f64, bar: Bar| {
-        table.push(Row { what: format!("{backend}: {what}"), reference: Some(reference), ours, unit: "ms", bar });
+        table.push(Row {
+            what: format!("{backend}: {what}"),
+            reference: Some(reference),
+            ours,
+            unit: "ms",
+            bar,
+        });
     };
     let crowd = size.crowd;
-    row("ADD, 1 port, empty network", theirs.0, ours.0, Bar::faster(add_bar, theirs.0 / ours.0));
-    row("DEL, 1 port, empty network", theirs.1, ours.1, Bar::faster(del_bar, theirs.1 / ours.1));
-    let ports = if nft { Bar::at_most(1.2, ours_50.0 / ours.0, "of ours with 1 port") } else { Bar::None };
+    row(
+        "ADD, 1 port, empty network",
+        theirs.0,
+        ours.0,
+        Bar::faster(add_bar, theirs.0 / ours.0),
+    );
+    row(
+        "DEL, 1 port, empty network",
+        theirs.1,
+        ours.1,
+        Bar::faster(del_bar, theirs.1 / ours.1),
+    );
+    let ports = if nft {
+        Bar::at_most(1.2, ours_50.0 / ours.0, "of ours with 1 port")
+    } else {
+        Bar::None
+    };
     row("ADD, 50 ports", theirs_50.0, ours_50.0, ports);
     row("DEL, 50 ports", theirs_50.1, ours_50.1, Bar::None);
     let grown = Bar::at_most(full_bar, ours_full.0 / ours.0, "of ours at none");
-    row(&format!("ADD at {crowd} containers"), theirs_full.0, ours_full.0, grown);
-    row(&format!("DEL at {crowd} containers"), theirs_full.1, ours_full.1, Bar::None);
-    let note = Bar::Note(format!("ADD at {crowd} is {:.2} of this", ours_full.0 / second.0));
-    table.push(Row { what: format!("{backend}: ADD beside 1 container"), reference: None, ours: second.0, unit: "ms", bar: note });
+    row(
+        &format!("ADD at {crowd} containers"),
+        theirs_full.0,
+        ours_full.0,
+        grown,
+    );
+    row(
+        &format!("DEL at {crowd} containers"),
+        theirs_full.1,
+        ours_full.1,
+        Bar::None,
+    );
+    let note = Bar::Note(format!(
+        "ADD at {crowd} is {:.2} of this",
+        ours_full.0 / second.0
+    ));
+    table.push(Row {
+        what: format!("{backend}: ADD beside 1 container"),
+        reference: None,
+        ours: second.0,
+        unit: "ms",
+        bar: note,
+    });
     Ok(())
 }
 
 /// Many at once on a network that is not there yet.
-fn parallel(table: &mut Table, backend: Backend, ours: &Programs, reference: &Programs, size: Size) -> Outcome {
+fn parallel(
+    table: &mut Table,
+    backend: Backend,
+    ours: &Programs,
+    reference: &Programs,
+    size: Size,
+) -> Outcome {
     let mut rates = Vec::new();
     for programs in [reference, ours] {
         let who = Contestant::new(programs, backend)?;
-        let containers: Vec<Container> = (0..size.parallel).map(|_| Container::new("bench")).collect::<Outcome<_>>()?;
-        let mut attachments: Vec<Attachment> =
-            containers.iter().zip(30_000..).map(|(container, port)| Attachment::new(container).publish("", port, 80, "tcp")).collect();
-        let (add_rate, add_failed) = rush(&mut attachments, |attachment| who.add(attachment).map(drop))?;
-        let (del_rate, del_failed) = rush(&mut attachments, |attachment| who.del(attachment).map(drop))?;
+        let containers: Vec<Container> = (0..size.parallel)
+            .map(|_| Container::new("bench"))
+            .collect::<Outcome<_>>()?;
+        let mut attachments: Vec<Attachment> = containers
+            .iter()
+            .zip(30_000..)
+            .map(|(container, port)| Attachment::new(container).publish("", port, 80, "tcp"))
+            .collect();
+        let (add_rate, add_failed) =
+            rush(&mut attachments, |attachment| who.add(attachment).map(drop))?;
+        let (del_rate, del_failed) =
+            rush(&mut attachments, |attachment| who.del(attachment).map(drop))?;
         rates.push((add_rate, add_failed, del_rate, del_failed));
     }
-    let [theirs, ours] = rates.as_slice() else { return Ok(()) };
-    for (verb, theirs, ours) in [("ADD", (theirs.0, theirs.1), (ours.0, ours.1)), ("DEL", (theirs.2, theirs.3), (ours.2, ours.3))] {
+    let [theirs, ours] = rates.as_slice() else {
+        return Ok(());
+    };
+    for (verb, theirs, ours) in [
+        ("ADD", (theirs.0, theirs.1), (ours.0, ours.1)),
+        ("DEL", (theirs.2, theirs.3), (ours.2, ours.3)),
+    ] {
         table.push(Row {
-            what: format!("{backend}: {verb}, {AT_ONCE} at a time (failed: {} reference, {} ours)", theirs.1, ours.1),
+            what: format!(
+                "{backend}: {verb}, {AT_ONCE} at a time (failed: {} reference, {} ours)",
+                theirs.1, ours.1
+            ),
             reference: Some(theirs.0),
             ours: ours.0,
             unit: "per second",
@@ -187,7 +299,10 @@ fn parallel(table: &mut Table, backend: Backend, ours: &Programs, reference: &Pr
 }
 
 /// Does `verb` for all, so many at once: how many a second, and how many failed.
-fn rush(attachments: &mut [Attachment], verb: impl Fn(&mut Attachment) -> Outcome + Sync) -> Outcome<(f64, usize)> {
+fn rush(
+    attachments: &mut [Attachment],
+    verb: impl Fn(&mut Attachment) -> Outcome + Sync,
+) -> Outcome<(f64, usize)> {
     let count = attachments.len();
     let queue = Mutex::new(attachments.iter_mut());
     let failed = Mutex::new(0);
@@ -207,20 +322,36 @@ fn rush(attachments: &mut [Attachment], verb: impl Fn(&mut Attachment) -> Outcom
         }
     });
     let rate = count as f64 / started.elapsed().as_secs_f64();
-    Ok((rate, failed.into_inner().map_err(Failure::act("count failures"))?))
+    Ok((
+        rate,
+        failed
+            .into_inner()
+            .map_err(Failure::act("count failures"))?,
+    ))
 }
 
 /// What a process costs before it does anything.
 fn start(table: &mut Table, ours: &Programs, reference: &Programs) -> Outcome {
-    let (our_host, their_host) = (Contestant::new(ours, Backend::Nftables)?, Contestant::new(reference, Backend::Nftables)?);
+    let (our_host, their_host) = (
+        Contestant::new(ours, Backend::Nftables)?,
+        Contestant::new(reference, Backend::Nftables)?,
+    );
     let (mut mine, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..200 {
         for (who, times) in [(&our_host, &mut mine), (&their_host, &mut theirs)] {
             let call = Call::new("VERSION", who.programs().dir(), r#"{"cniVersion":"1.0.0"}"#);
-            times.push(who.time(|runtime| runtime.call("bridge", &call)?.verdict("bridge VERSION"))?);
+            times.push(
+                who.time(|runtime| runtime.call("bridge", &call)?.verdict("bridge VERSION"))?,
+            );
         }
     }
     let (reference, ours) = (median(&mut theirs), median(&mut mine));
-    table.push(Row { what: "process start (VERSION)".to_owned(), reference: Some(reference), ours, unit: "ms", bar: Bar::None });
+    table.push(Row {
+        what: "process start (VERSION)".to_owned(),
+        reference: Some(reference),
+        ours,
+        unit: "ms",
+        bar: Bar::None,
+    });
     Ok(())
 }

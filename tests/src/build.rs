@@ -40,7 +40,11 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 /// Runs a command on our own terminal and wants it to succeed.
 pub(crate) fn must(command: &mut Command, act: &str) -> Outcome {
     let status = command.status().map_err(Failure::act(act))?;
-    if status.success() { Ok(()) } else { Err(Failure::new(format!("{act} failed: {status}"))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{act} failed: {status}")))
+    }
 }
 
 /// Builds every plugin and command but this one, linked statically.
@@ -49,15 +53,32 @@ pub(crate) fn static_binaries(profile: Profile) -> Outcome<Built> {
     let musl = format!("{arch}-unknown-linux-musl");
     if profile == Profile::Release && !installed(&musl) {
         // Best effort: without it the GNU target does.
-        let _ = Command::new("rustup").args(["target", "add", &musl]).current_dir(root()).status();
+        let _ = Command::new("rustup")
+            .args(["target", "add", &musl])
+            .current_dir(root())
+            .status();
     }
     let (target, flags, linking) = if installed(&musl) {
         (musl.clone(), "", musl)
     } else {
         let gnu = format!("{arch}-unknown-linux-gnu");
-        (gnu.clone(), "-C target-feature=+crt-static", format!("{gnu} with +crt-static ({musl} is not installed)"))
+        (
+            gnu.clone(),
+            "-C target-feature=+crt-static",
+            format!("{gnu} with +crt-static ({musl} is not installed)"),
+        )
     };
-    let mut build = cargo(&["build", "--quiet", "--locked", "--workspace", "--bins", "--exclude", "xtask", "--target", &target]);
+    let mut build = cargo(&[
+        "build",
+        "--quiet",
+        "--locked",
+        "--workspace",
+        "--bins",
+        "--exclude",
+        "xtask",
+        "--target",
+        &target,
+    ]);
     // A configured default target would move the directory, and us with it.
     build.arg("--target-dir").arg(target_dir()?);
     if profile == Profile::Release {
@@ -67,12 +88,22 @@ pub(crate) fn static_binaries(profile: Profile) -> Outcome<Built> {
         build.env("RUSTFLAGS", flags);
     }
     must(&mut build, "the build of the static binaries")?;
-    let folder = if profile == Profile::Release { "release" } else { "debug" };
-    let built = Built { dir: target_dir()?.join(&target).join(folder), linking };
+    let folder = if profile == Profile::Release {
+        "release"
+    } else {
+        "debug"
+    };
+    let built = Built {
+        dir: target_dir()?.join(&target).join(folder),
+        linking,
+    };
     for name in names()? {
         let file = built.dir.join(&name);
         if !is_static(&file)? {
-            return Err(Failure::new(format!("{} wants a dynamic linker", file.display())));
+            return Err(Failure::new(format!(
+                "{} wants a dynamic linker",
+                file.display()
+            )));
         }
     }
     Ok(built)
@@ -88,7 +119,9 @@ pub(crate) fn dist() -> Outcome<Built> {
         let fresh = dist.join(format!(".{name}"));
         fs::copy(built.dir.join(&name), &fresh).map_err(Failure::act(format!("copy {name}")))?;
         fs::rename(&fresh, dist.join(&name)).map_err(Failure::act(format!("place {name}")))?;
-        let size = fs::metadata(dist.join(&name)).map_err(Failure::act(&name))?.len();
+        let size = fs::metadata(dist.join(&name))
+            .map_err(Failure::act(&name))?
+            .len();
         println!("{:>6} kB  {name}", size / 1000);
     }
     println!("statically linked for {}", built.linking);
@@ -97,12 +130,22 @@ pub(crate) fn dist() -> Outcome<Built> {
 
 /// The binaries of the workspace.
 pub(crate) fn names() -> Outcome<Vec<String>> {
-    let output = cargo(&["metadata", "--format-version", "1", "--no-deps", "--offline", "--locked"])
-        .output()
-        .map_err(Failure::act("run cargo metadata"))?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(Failure::act("read cargo metadata"))?;
+    let output = cargo(&[
+        "metadata",
+        "--format-version",
+        "1",
+        "--no-deps",
+        "--offline",
+        "--locked",
+    ])
+    .output()
+    .map_err(Failure::act("run cargo metadata"))?;
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).map_err(Failure::act("read cargo metadata"))?;
     let packages = metadata["packages"].as_array().into_iter().flatten();
-    let targets = packages.filter(|package| package["name"] != "xtask").filter_map(|package| package["targets"].as_array());
+    let targets = packages
+        .filter(|package| package["name"] != "xtask")
+        .filter_map(|package| package["targets"].as_array());
     Ok(targets
         .flatten()
         .filter(|target| target["kind"][0] == "bin")
@@ -112,7 +155,10 @@ pub(crate) fn names() -> Outcome<Vec<String>> {
 
 /// Whether the standard library for this target lies beside the compiler.
 fn installed(target: &str) -> bool {
-    let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).current_dir(root()).output();
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", target])
+        .current_dir(root())
+        .output();
     let Ok(output) = output else { return false };
     let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
@@ -124,12 +170,20 @@ fn is_static(file: &Path) -> Outcome<bool> {
     let bytes = fs::read(file).map_err(Failure::act(format!("read {}", file.display())))?;
     let number = |at: usize, length: usize| -> Option<usize> {
         let field = bytes.get(at..at + length)?;
-        Some(field.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+        Some(
+            field
+                .iter()
+                .rev()
+                .fold(0, |number, byte| number << 8 | usize::from(*byte)),
+        )
     };
     let kinds = || -> Option<Vec<usize>> {
         let (start, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
-        (0..count).map(|header| number(start + header * size, 4)).collect()
+        (0..count)
+            .map(|header| number(start + header * size, 4))
+            .collect()
     };
-    let kinds = kinds().ok_or_else(|| Failure::new(format!("{} is no ELF file", file.display())))?;
+    let kinds =
+        kinds().ok_or_else(|| Failure::new(format!("{} is no ELF file", file.display())))?;
     Ok(!kinds.contains(&(PT_INTERP as usize)))
 }

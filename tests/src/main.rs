@@ -44,7 +44,8 @@ fn main() -> ExitCode {
 /// Refuses to go on without what `need` says, by the name of what is missing.
 fn require_privileges() -> Outcome {
     const NEEDED: [(&str, u32); 2] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_ADMIN", 21)];
-    let status = std::fs::read_to_string("/proc/thread-self/status").map_err(Failure::act("read own capabilities"))?;
+    let status = std::fs::read_to_string("/proc/thread-self/status")
+        .map_err(Failure::act("read own capabilities"))?;
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
@@ -52,7 +53,9 @@ fn require_privileges() -> Outcome {
         .ok_or_else(|| Failure::new("the kernel does not tell our capabilities"))?;
     for (name, bit) in NEEDED {
         if effective & (1 << bit) == 0 {
-            return Err(Failure::new(format!("{name} is missing: run this as root, in a container with {name} added")));
+            return Err(Failure::new(format!(
+                "{name} is missing: run this as root, in a container with {name} added"
+            )));
         }
     }
     // Capabilities are not all: a sandbox may still refuse namespaces.

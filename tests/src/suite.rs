@@ -9,20 +9,44 @@ use crate::build::{cargo, must, root};
 use crate::require_privileges;
 
 /// What the tests call, and the Debian package that has it.
-const TOOLS: [(&str, &str); 4] =
-    [("xtables-nft-multi", "iptables"), ("xtables-legacy-multi", "iptables"), ("nft", "nftables"), ("xz", "xz-utils")];
+const TOOLS: [(&str, &str); 4] = [
+    ("xtables-nft-multi", "iptables"),
+    ("xtables-legacy-multi", "iptables"),
+    ("nft", "nftables"),
+    ("xz", "xz-utils"),
+];
 
 pub(crate) fn run(filter: Option<&str>) -> Outcome {
     require_privileges()?;
     install()?;
     let tools = target_dir()?.join("tools");
-    step("cnitool 1.1.2 and 1.3.0", Command::new("bash").arg(root().join("tests/scripts/cnitool.sh")).arg(&tools))?;
+    step(
+        "cnitool 1.1.2 and 1.3.0",
+        Command::new("bash")
+            .arg(root().join("tests/scripts/cnitool.sh"))
+            .arg(&tools),
+    )?;
     if filter.is_none() {
-        step("cargo fmt --check", &mut cargo(&["fmt", "--all", "--check"]))?;
-        let clippy = ["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        step(
+            "cargo fmt --check",
+            &mut cargo(&["fmt", "--all", "--check"]),
+        )?;
+        let clippy = [
+            "clippy",
+            "--quiet",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
         step("cargo clippy", &mut cargo(&clippy))?;
     }
-    step("cargo build (the binaries under test)", &mut cargo(&["build", "--quiet", "--locked", "--workspace", "--bins"]))?;
+    step(
+        "cargo build (the binaries under test)",
+        &mut cargo(&["build", "--quiet", "--locked", "--workspace", "--bins"]),
+    )?;
     let mut test = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     test.args(filter);
     step("cargo test", &mut test)?;
@@ -35,13 +59,20 @@ fn step(name: &str, command: &mut Command) -> Outcome {
     println!("== {name}");
     let started = Instant::now();
     must(command, name)?;
-    println!("== {name}: passed in {:.1} s", started.elapsed().as_secs_f64());
+    println!(
+        "== {name}: passed in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
 /// Installs Debian's packages for tools that are missing.
 fn install() -> Outcome {
-    let mut packages: Vec<&str> = TOOLS.iter().filter(|(tool, _)| find(tool).is_none()).map(|(_, package)| *package).collect();
+    let mut packages: Vec<&str> = TOOLS
+        .iter()
+        .filter(|(tool, _)| find(tool).is_none())
+        .map(|(_, package)| *package)
+        .collect();
     if !target_dir()?.join("tools/cnitool-1.3.0").exists() && !recent_go() && !has_pip() {
         packages.push("python3-pip");
     }
@@ -50,30 +81,51 @@ fn install() -> Outcome {
         return Ok(());
     }
     let apt = find("apt-get").ok_or_else(|| {
-        Failure::new(format!("missing: {}; and no apt-get to install them: use your system's packages", packages.join(", ")))
+        Failure::new(format!(
+            "missing: {}; and no apt-get to install them: use your system's packages",
+            packages.join(", ")
+        ))
     })?;
     let quiet = |arguments: &[&str]| {
         let mut command = Command::new(&apt);
-        command.args(["-q", "-o", "DPkg::Lock::Timeout=600"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .args(["-q", "-o", "DPkg::Lock::Timeout=600"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
     step("apt-get update", &mut quiet(&["update"]))?;
     let mut install = quiet(&["install", "-y", "--no-install-recommends"]);
-    step(&format!("apt-get install {}", packages.join(" ")), install.args(&packages))?;
+    step(
+        &format!("apt-get install {}", packages.join(" ")),
+        install.args(&packages),
+    )?;
     match TOOLS.iter().find(|(tool, _)| find(tool).is_none()) {
         None => Ok(()),
-        Some((tool, package)) => Err(Failure::new(format!("{tool} is missing although {package} is installed"))),
+        Some((tool, package)) => Err(Failure::new(format!(
+            "{tool} is missing although {package} is installed"
+        ))),
     }
 }
 
 /// Go 1.21 or newer, which cnitool 1.3.0 needs.
 fn recent_go() -> bool {
-    let Ok(output) = Command::new("go").arg("version").output() else { return false };
+    let Ok(output) = Command::new("go").arg("version").output() else {
+        return false;
+    };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let minor = text.split("go1.").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+    let minor = text.split("go1.").nth(1).and_then(|rest| {
+        rest.split(|c: char| !c.is_ascii_digit())
+            .next()?
+            .parse()
+            .ok()
+    });
     minor.is_some_and(|minor: u32| minor >= 21)
 }
 
 fn has_pip() -> bool {
-    Command::new("python3").args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success())
+    Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
 }

@@ -30,21 +30,36 @@ fn check(site: &Site, sibling: &Container, attempts: &[Attempt<'_>]) -> Outcome 
                 _ => sibling.run(|| ask(target, wait))?,
             };
             if answer.is_ok() != attempt.open {
-                wrong.push(format!("{name} from {} to {}: {answer:?}", attempt.from, attempt.to));
+                wrong.push(format!(
+                    "{name} from {} to {}: {answer:?}",
+                    attempt.from, attempt.to
+                ));
             }
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(Failure::new(format!("{}:\n  {}", site.backend, wrong.join("\n  ")))) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!(
+            "{}:\n  {}",
+            site.backend,
+            wrong.join("\n  ")
+        )))
+    }
 }
 
 /// Makes the outside send packets for 127.0.0.1 to the host. Its own loopback is down, so nothing
 /// there claims the address.
 fn send_loopback_abroad(host: &Host) -> Outcome {
     let act = "route 127.0.0.1 from the outside to the host";
-    host.run_outside(|| fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1"))?.map_err(Failure::act(act))?;
+    host.run_outside(|| fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1"))?
+        .map_err(Failure::act(act))?;
     host.run_outside(|| -> Outcome {
         let mut socket = RouteSocket::open().map_err(Failure::act(act))?;
-        let eth0 = socket.link_by_name("eth0").map_err(Failure::act(act))?.map(|link| link.index);
+        let eth0 = socket
+            .link_by_name("eth0")
+            .map_err(Failure::act(act))?
+            .map(|link| link.index);
         let spec = RouteSpec {
             gateway: Some(HOST_V4),
             interface: eth0,
@@ -69,8 +84,16 @@ fn doors(backend: Backend) -> Outcome {
     site.runtime().add(&network, &mut attachment)?;
     let (sibling, _) = site.join("sibling", &network)?;
     let _server = container.serve(80)?;
-    let open = |from, to| Attempt { from, to, open: true };
-    let shut = |from, to| Attempt { from, to, open: false };
+    let open = |from, to| Attempt {
+        from,
+        to,
+        open: true,
+    };
+    let shut = |from, to| Attempt {
+        from,
+        to,
+        open: false,
+    };
     check(
         &site,
         &sibling,

@@ -15,10 +15,15 @@ fn add_addresses(site: &Site, addresses: &[&str]) -> Outcome {
     let act = "add addresses to the uplink";
     site.host.run(|| -> Outcome {
         let mut socket = RouteSocket::open().map_err(Failure::act(act))?;
-        let index = socket.link_by_name("eth0").map_err(Failure::act(act))?.map_or(0, |link| link.index);
+        let index = socket
+            .link_by_name("eth0")
+            .map_err(Failure::act(act))?
+            .map_or(0, |link| link.index);
         for address in addresses {
             let address: IpNetwork = address.parse().map_err(Failure::act(act))?;
-            socket.add_address(index, address, true).map_err(Failure::act(act))?;
+            socket
+                .add_address(index, address, true)
+                .map_err(Failure::act(act))?;
         }
         Ok(())
     })?
@@ -51,7 +56,10 @@ fn seen(backend: Backend, snat: &Value, expected: [(IpAddr, &str); 2]) -> Outcom
                 .run(|| ask(target, WAIT))?
                 .map_err(|silence| Failure::new(format!("{name} to {target}: {silence}")))?;
             if reply.peer.to_string() != source {
-                return Err(Failure::new(format!("{name} to {target}: seen as {}, not as {source}", reply.peer)));
+                return Err(Failure::new(format!(
+                    "{name} to {target}: seen as {}, not as {source}",
+                    reply.peer
+                )));
             }
         }
     }
@@ -69,7 +77,11 @@ fn without_snat_the_hosts_own() -> Outcome {
 // The kernel itself would take the first IPv4 address, and the last IPv6 address.
 #[test]
 fn one_source_per_family() -> Outcome {
-    check(&json!(["198.18.7.9", "2001:db8:fe::1"]), "198.18.7.9", "2001:db8:fe::1")
+    check(
+        &json!(["198.18.7.9", "2001:db8:fe::1"]),
+        "198.18.7.9",
+        "2001:db8:fe::1",
+    )
 }
 
 #[test]
@@ -94,12 +106,23 @@ fn masquerade_by_other_interfaces() -> Outcome {
 fn a_source_that_the_host_lacks_is_refused() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let before = site.snapshot()?;
-    let network = site.network("egress", "egress0", &["10.64.0.0/24"]).with("bridge", "snat", json!(["198.18.7.77"]));
-    let error = site.join("traveller", &network).err().ok_or_else(|| Failure::new("ADD succeeded"))?;
+    let network = site.network("egress", "egress0", &["10.64.0.0/24"]).with(
+        "bridge",
+        "snat",
+        json!(["198.18.7.77"]),
+    );
+    let error = site
+        .join("traveller", &network)
+        .err()
+        .ok_or_else(|| Failure::new("ADD succeeded"))?;
     if !error.to_string().contains("198.18.7.77") {
         return Err(Failure::new(format!("the address is not named: {error}")));
     }
     before.same_as(&site.snapshot()?, "a refused ADD")?;
     // Unless the admin says that it will be there.
-    site.join("traveller", &network.with("bridge", "snatUnchecked", json!(true))).map(drop)
+    site.join(
+        "traveller",
+        &network.with("bridge", "snatUnchecked", json!(true)),
+    )
+    .map(drop)
 }

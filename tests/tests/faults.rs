@@ -13,7 +13,10 @@ use xtask::{Attachment, Backend, Container, Failure, Network, Outcome, Site};
 fn steps(backend: Backend, occupied: bool) -> Outcome<BTreeSet<String>> {
     let scene = Scene::new(backend, occupied)?;
     let trace = scene.site.leases.path().join("trace");
-    let runtime = scene.site.runtime().with_env("PONTOON_FAULT_TRACE", &trace.display().to_string());
+    let runtime = scene
+        .site
+        .runtime()
+        .with_env("PONTOON_FAULT_TRACE", &trace.display().to_string());
     let mut attachment = scene.attachment();
     runtime.add(&scene.network, &mut attachment)?;
     let text = fs::read_to_string(&trace).map_err(Failure::act("read the trace of steps"))?;
@@ -33,13 +36,22 @@ impl Scene {
     fn new(backend: Backend, occupied: bool) -> Outcome<Self> {
         let site = Site::new(backend)?;
         let network = site.network("faults", "faults0", &["10.65.0.0/24", "fd00:65::/64"]);
-        let neighbour = if occupied { Some(Container::new("neighbour")?) } else { None };
+        let neighbour = if occupied {
+            Some(Container::new("neighbour")?)
+        } else {
+            None
+        };
         if let Some(neighbour) = &neighbour {
             let mut attachment = Attachment::new(neighbour).publish("", 8081, 80, "tcp");
             site.runtime().add(&network, &mut attachment)?;
         }
         let container = Container::new("victim")?;
-        Ok(Self { site, network, container, neighbour })
+        Ok(Self {
+            site,
+            network,
+            container,
+            neighbour,
+        })
     }
 
     fn occupied(&self) -> bool {
@@ -47,7 +59,9 @@ impl Scene {
     }
 
     fn attachment(&self) -> Attachment {
-        Attachment::new(&self.container).publish("", 8080, 80, "tcp").publish("", 8080, 80, "udp")
+        Attachment::new(&self.container)
+            .publish("", 8080, 80, "tcp")
+            .publish("", 8080, 80, "udp")
     }
 
     /// ADD with a fault, and DEL when the runtime would have to clean up.
@@ -55,28 +69,46 @@ impl Scene {
         let before = self.site.snapshot()?;
         let mut attachment = self.attachment();
         let kill = fault.starts_with("kill:");
-        let error = self.site.runtime().with_env("PONTOON_FAULT", fault).add(&self.network, &mut attachment).err();
+        let error = self
+            .site
+            .runtime()
+            .with_env("PONTOON_FAULT", fault)
+            .add(&self.network, &mut attachment)
+            .err();
         // A kill ends the process; some steps are a service only, without which ADD goes on.
         let by_fault = error.as_ref().is_none_or(|error| kill == (error.code == 0));
         if !by_fault || (kill && error.is_none()) {
-            return Err(Failure::new(format!("{fault}: not the failure that was asked for: {error:?}")));
+            return Err(Failure::new(format!(
+                "{fault}: not the failure that was asked for: {error:?}"
+            )));
         }
         // A fault in the second plugin leaves the first one's work to the runtime, as any error.
-        if kill || error.is_none_or(|error| error.place != "bridge ADD") {
+        let cleans_up = kill || error.is_none_or(|error| error.place != "bridge ADD");
+        if cleans_up {
             self.site.runtime().del(&self.network, &attachment)?;
         }
-        let inside = self.container.run(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
+        let inside = self
+            .container
+            .run(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
         let inside = inside.map_err(Failure::act("list the container's links"))?;
         if inside.contains("eth0") {
-            return Err(Failure::new(format!("{fault}: eth0 is still in the container")));
+            return Err(Failure::new(format!(
+                "{fault}: eth0 is still in the container"
+            )));
         }
         // Forwarding is a setting of the whole host that others may rely on by now.
         let after = self.site.snapshot()?.without("sysctls");
-        // What a killed ADD and its DEL leave of a first network is the bare bridge, as any last DEL.
-        let bare = if kill && !self.occupied() { after.without_link(self.network.bridge()) } else { after };
+        // What DEL leaves of a network is the bare bridge; what undo leaves is nothing.
+        let bare = if cleans_up && !self.occupied() {
+            after.without_link(self.network.bridge())
+        } else {
+            after
+        };
         before.without("sysctls").same_as(&bare, fault)?;
         // And with no fault it works, on the same host.
-        self.site.runtime().add(&self.network, &mut self.attachment())?;
+        self.site
+            .runtime()
+            .add(&self.network, &mut self.attachment())?;
         Ok(())
     }
 }
@@ -84,16 +116,27 @@ impl Scene {
 fn faults(backend: Backend, occupied: bool) -> Outcome {
     let steps = steps(backend, occupied)?;
     if steps.len() < 8 || !steps.iter().any(|step| step.starts_with("bridge")) {
-        return Err(Failure::new(format!("an ADD of bridge and portmap has more steps than {steps:?}")));
+        return Err(Failure::new(format!(
+            "an ADD of bridge and portmap has more steps than {steps:?}"
+        )));
     }
     let mut wrong = Vec::new();
     for step in &steps {
         for fault in [step.clone(), format!("kill:{step}")] {
             // A fresh host each: some steps are taken once on each host.
-            wrong.extend(Scene::new(backend, occupied)?.fail_at(&fault).err().map(|error| error.to_string()));
+            wrong.extend(
+                Scene::new(backend, occupied)?
+                    .fail_at(&fault)
+                    .err()
+                    .map(|error| error.to_string()),
+            );
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(Failure::new(format!("{backend}:\n{}", wrong.join("\n")))) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{backend}:\n{}", wrong.join("\n"))))
+    }
 }
 
 #[test]

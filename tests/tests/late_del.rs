@@ -11,12 +11,16 @@ fn check(what: &str, spoil: impl Fn(&mut Network, &mut Attachment, &Site)) -> Ou
         let before = site.snapshot()?;
         let mut network = site.network("late", "late0", &["10.74.0.0/24", "fd00:74::/64"]);
         let container = Container::new("late")?;
-        let mut attachment = Attachment::new(&container).publish("", 8080, 80, "tcp").publish("", 8080, 80, "udp");
+        let mut attachment = Attachment::new(&container)
+            .publish("", 8080, 80, "tcp")
+            .publish("", 8080, 80, "udp");
         site.runtime().add(&network, &mut attachment)?;
         spoil(&mut network, &mut attachment, &site);
         let after = format!("DEL {what} ({backend})");
         for _ in 0..2 {
-            site.runtime().del(&network, &attachment).map_err(|error| Failure::new(format!("{after}: {error}")))?;
+            site.runtime()
+                .del(&network, &attachment)
+                .map_err(|error| Failure::new(format!("{after}: {error}")))?;
         }
         site.nothing_left(&before, &[&network], &after)?;
     }
@@ -25,12 +29,16 @@ fn check(what: &str, spoil: impl Fn(&mut Network, &mut Attachment, &Site)) -> Ou
 
 #[test]
 fn without_a_namespace() -> Outcome {
-    check("with an empty namespace path", |_, attachment, _| attachment.netns.clear())
+    check("with an empty namespace path", |_, attachment, _| {
+        attachment.netns.clear()
+    })
 }
 
 #[test]
 fn without_a_previous_result() -> Outcome {
-    check("without a previous result", |_, attachment, _| attachment.result = None)
+    check("without a previous result", |_, attachment, _| {
+        attachment.result = None
+    })
 }
 
 #[test]
@@ -43,20 +51,30 @@ fn without_either() -> Outcome {
 
 #[test]
 fn without_capability_arguments() -> Outcome {
-    check("without the published ports", |_, attachment, _| attachment.capabilities.clear())
+    check("without the published ports", |_, attachment, _| {
+        attachment.capabilities.clear()
+    })
 }
 
 #[test]
 fn with_a_path_that_is_no_namespace_any_more() -> Outcome {
-    check("with a plain file for a namespace", |_, attachment, _| attachment.netns = "/proc/version".to_owned())
+    check("with a plain file for a namespace", |_, attachment, _| {
+        attachment.netns = "/proc/version".to_owned()
+    })
 }
 
 /// The backend of ADD is found again, whatever the configuration says by now.
 #[test]
 fn with_another_backend_in_the_configuration() -> Outcome {
     check("with the other backend", |network, _, site| {
-        let other = if site.backend == Backend::Nftables { "iptables" } else { "nftables" };
-        let changed = network.clone().with("bridge", "ipMasqBackend", json!(other));
+        let other = if site.backend == Backend::Nftables {
+            "iptables"
+        } else {
+            "nftables"
+        };
+        let changed = network
+            .clone()
+            .with("bridge", "ipMasqBackend", json!(other));
         *network = changed.with("portmap", "backend", json!(other));
     })
 }
@@ -84,7 +102,11 @@ fn of_one_of_two() -> Outcome {
         let mut first = Attachment::new(&container).publish("", 8081, 80, "tcp");
         site.runtime().add(&network, &mut first)?;
         let before = site.snapshot()?;
-        let mut second = Attachment { ifname: "eth1".to_owned(), ..Attachment::new(&container) }.publish("", 8080, 80, "tcp");
+        let mut second = Attachment {
+            ifname: "eth1".to_owned(),
+            ..Attachment::new(&container)
+        }
+        .publish("", 8080, 80, "tcp");
         site.runtime().add(&network, &mut second)?;
         second.result = None;
         site.runtime().del(&network, &second)?;
@@ -104,6 +126,14 @@ fn check_finds_a_missing_address() -> Outcome {
     if let Some(result) = &mut other.result {
         result["ips"][0]["address"] = Value::from("10.74.0.99/24");
     }
-    let error = site.runtime().check(&network, &other).err().ok_or_else(|| Failure::new("CHECK succeeded"))?;
-    if error.text().contains("10.74.0.99") { Ok(()) } else { Err(Failure::new(format!("not named: {error}"))) }
+    let error = site
+        .runtime()
+        .check(&network, &other)
+        .err()
+        .ok_or_else(|| Failure::new("CHECK succeeded"))?;
+    if error.text().contains("10.74.0.99") {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("not named: {error}")))
+    }
 }

@@ -15,8 +15,14 @@ const LIBRARIES: [(&str, &[&str]); 7] = [
     ("pontoon-conf", &[]),
     ("pontoon-netlink", &[]),
     ("pontoon-netfilter", &["pontoon-netlink"]),
-    ("pontoon-plugin", &["pontoon-conf", "pontoon-netfilter", "pontoon-netlink"]),
-    ("pontoon-ipam", &["pontoon-conf", "pontoon-plugin", "pontoon-netlink"]),
+    (
+        "pontoon-plugin",
+        &["pontoon-conf", "pontoon-netfilter", "pontoon-netlink"],
+    ),
+    (
+        "pontoon-ipam",
+        &["pontoon-conf", "pontoon-plugin", "pontoon-netlink"],
+    ),
     ("pontoon-dns", &["pontoon-conf"]),
     ("xtask", &["pontoon-netlink"]),
 ];
@@ -29,7 +35,11 @@ fn root() -> PathBuf {
 }
 
 fn wrong(lines: Vec<String>) -> Outcome {
-    if lines.is_empty() { Ok(()) } else { Err(Failure::new(lines.join("\n"))) }
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(lines.join("\n")))
+    }
 }
 
 fn entries(dir: &Path) -> Outcome<Vec<PathBuf>> {
@@ -41,11 +51,18 @@ fn entries(dir: &Path) -> Outcome<Vec<PathBuf>> {
 fn files(dir: &Path) -> Outcome<Vec<PathBuf>> {
     let mut all = Vec::new();
     for path in entries(dir)? {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if name.starts_with('.') || name == "target" {
             continue;
         }
-        if path.is_dir() { all.extend(files(&path)?) } else { all.push(path) }
+        if path.is_dir() {
+            all.extend(files(&path)?)
+        } else {
+            all.push(path)
+        }
     }
     Ok(all)
 }
@@ -53,13 +70,23 @@ fn files(dir: &Path) -> Outcome<Vec<PathBuf>> {
 #[test]
 fn dependencies_point_one_way() -> Outcome {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .current_dir(root())
         .output()
         .map_err(Failure::act("run cargo metadata"))?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).map_err(Failure::act("read cargo metadata"))?;
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).map_err(Failure::act("read cargo metadata"))?;
     let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
-    let members: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let members: BTreeSet<&str> = packages
+        .iter()
+        .filter_map(|package| package["name"].as_str())
+        .collect();
     let allowed: BTreeMap<&str, &[&str]> = LIBRARIES.into_iter().collect();
     let mut lines = Vec::new();
     for package in &packages {
@@ -83,16 +110,36 @@ fn dependencies_point_one_way() -> Outcome {
 
 #[test]
 fn the_top_holds_nothing_else() -> Outcome {
-    let rooms = ["Cargo.toml", "Cargo.lock", "plugins", "ipam", "dns", "conf", "tests", "README.md", "LICENSE", "target"];
+    let rooms = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "plugins",
+        "ipam",
+        "dns",
+        "conf",
+        "tests",
+        "README.md",
+        "LICENSE",
+        "target",
+    ];
     let mut lines = Vec::new();
     for path in entries(&root())? {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .to_owned();
         let dot = name.starts_with('.') && (path.is_dir() || name == ".gitignore");
         if !dot && !rooms.contains(&name.as_str()) {
             lines.push(format!("{name} has no place at the top"));
         }
     }
-    lines.extend(rooms[..9].iter().filter(|name| !root().join(name).exists()).map(|name| format!("{name} is missing")));
+    lines.extend(
+        rooms[..9]
+            .iter()
+            .filter(|name| !root().join(name).exists())
+            .map(|name| format!("{name} is missing")),
+    );
     wrong(lines)
 }
 
@@ -100,12 +147,36 @@ fn the_top_holds_nothing_else() -> Outcome {
 fn files_are_short_and_well_named() -> Outcome {
     let mut lines = Vec::new();
     for path in files(&root())? {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if ["mod.rs", "utils.rs", "helpers.rs", "common.rs", "misc.rs", "manager.rs"].contains(&name) {
-            lines.push(format!("{} says nothing about what it holds", path.display()));
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if [
+            "mod.rs",
+            "utils.rs",
+            "helpers.rs",
+            "common.rs",
+            "misc.rs",
+            "manager.rs",
+        ]
+        .contains(&name)
+        {
+            lines.push(format!(
+                "{} says nothing about what it holds",
+                path.display()
+            ));
         }
-        let source = ["rs", "sh"].iter().any(|extension| path.extension().is_some_and(|found| found == *extension));
-        let length = if source { fs::read_to_string(&path).unwrap_or_default().lines().count() } else { 0 };
+        let source = ["rs", "sh"]
+            .iter()
+            .any(|extension| path.extension().is_some_and(|found| found == *extension));
+        let length = if source {
+            fs::read_to_string(&path)
+                .unwrap_or_default()
+                .lines()
+                .count()
+        } else {
+            0
+        };
         if length > LONGEST {
             lines.push(format!("{} has {length} lines", path.display()));
         }
@@ -117,12 +188,17 @@ fn files_are_short_and_well_named() -> Outcome {
 fn only_netlink_is_unsafe() -> Outcome {
     let mut lines = Vec::new();
     let keyword = concat!("un", "safe");
-    for path in files(&root())?.into_iter().filter(|path| path.extension().is_some_and(|found| found == "rs")) {
+    for path in files(&root())?
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|found| found == "rs"))
+    {
         let text = fs::read_to_string(&path).map_err(Failure::act(path.display().to_string()))?;
         let inside = path.components().any(|part| part.as_os_str() == "netlink");
         let used = text.lines().any(|line| {
             let code = line.split("//").next().unwrap_or_default();
-            [" {", " fn", " impl", " extern"].iter().any(|next| code.contains(&format!("{keyword}{next}")))
+            [" {", " fn", " impl", " extern"]
+                .iter()
+                .any(|next| code.contains(&format!("{keyword}{next}")))
         });
         if used && !inside {
             lines.push(format!("{} uses {keyword} code", path.display()));
@@ -139,10 +215,17 @@ fn samples_are_networks() -> Outcome {
         let network = xtask::Network::load(path)?;
         // A `.conf` is one plugin's object, a `.conflist` has a list of them.
         let single = std::slice::from_ref(network.list());
-        let plugins = if path.extension().is_some_and(|found| found == "conf") { single } else { network.plugins() };
+        let plugins = if path.extension().is_some_and(|found| found == "conf") {
+            single
+        } else {
+            network.plugins()
+        };
         let typed = !plugins.is_empty() && plugins.iter().all(|plugin| plugin["type"].is_string());
         if network.name().is_empty() || !typed {
-            lines.push(format!("{} has no name, no plugins, or a plugin without type", path.display()));
+            lines.push(format!(
+                "{} has no name, no plugins, or a plugin without type",
+                path.display()
+            ));
         }
     }
     if samples.is_empty() {
@@ -155,7 +238,8 @@ fn samples_are_networks() -> Outcome {
 fn readme_names_the_two_commands() -> Outcome {
     let readme = root().join("README.md");
     let text = fs::read_to_string(&readme).map_err(Failure::act("read README.md"))?;
-    let alias = fs::read_to_string(root().join(".cargo/config.toml")).map_err(Failure::act("read the cargo alias"))?;
+    let alias = fs::read_to_string(root().join(".cargo/config.toml"))
+        .map_err(Failure::act("read the cargo alias"))?;
     let mut lines = Vec::new();
     for command in ["cargo xtask demo", "cargo xtask test"] {
         if !text.contains(command) {

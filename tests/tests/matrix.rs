@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use xtask::{
-    Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Outcome, Reply, Silence, Site,
-    tcp, udp,
+    Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Outcome,
+    Reply, Silence, Site, tcp, udp,
 };
 
 const PUBLISHED: u16 = 8080;
@@ -25,8 +25,14 @@ enum From {
     Itself,
 }
 
-const PLACES: [From; 6] =
-    [From::HostLoopback, From::Outside, From::HostAddress, From::Sibling, From::OtherNetwork, From::Itself];
+const PLACES: [From; 6] = [
+    From::HostLoopback,
+    From::Outside,
+    From::HostAddress,
+    From::Sibling,
+    From::OtherNetwork,
+    From::Itself,
+];
 
 /// Three containers on two networks of one host.
 struct Scene {
@@ -46,8 +52,18 @@ impl Scene {
         };
         let target = SocketAddr::new(address, PUBLISHED);
         // The one cell that may stay closed is not worth waiting for.
-        let wait = if from == From::HostLoopback && v6 { Duration::from_millis(300) } else { WAIT };
-        let ask = || if is_udp { udp(target, wait) } else { tcp(target, wait) };
+        let wait = if from == From::HostLoopback && v6 {
+            Duration::from_millis(300)
+        } else {
+            WAIT
+        };
+        let ask = || {
+            if is_udp {
+                udp(target, wait)
+            } else {
+                tcp(target, wait)
+            }
+        };
         match from {
             From::Outside => self.site.host.run_outside(ask),
             From::HostAddress | From::HostLoopback => self.site.host.run(ask),
@@ -72,13 +88,20 @@ impl Scene {
             // Rules alone cannot open [::1]: the kernel drops the reply. Closed is right.
             Err(_) if from == From::HostLoopback && v6 => return Ok(None),
             Err(silence) => silence.to_string(),
-            Ok(reply) if reply.server != self.target.0.id => format!("answered by {}", reply.server),
+            Ok(reply) if reply.server != self.target.0.id => {
+                format!("answered by {}", reply.server)
+            }
             Ok(reply) => match self.survives(from, v6) {
-                Some(client) if client != reply.peer => format!("client {client} was seen as {}", reply.peer),
+                Some(client) if client != reply.peer => {
+                    format!("client {client} was seen as {}", reply.peer)
+                }
                 _ => return Ok(None),
             },
         };
-        let (family, protocol) = (if v6 { "IPv6" } else { "IPv4" }, if is_udp { "UDP" } else { "TCP" });
+        let (family, protocol) = (
+            if v6 { "IPv6" } else { "IPv4" },
+            if is_udp { "UDP" } else { "TCP" },
+        );
         Ok(Some(format!("{family} {protocol} from {from:?}: {wrong}")))
     }
 }
@@ -95,7 +118,12 @@ fn matrix(backend: Backend, bridge_nf_call: bool) -> Outcome {
         .publish("", PUBLISHED, SERVED, "udp");
     site.runtime().add(&front, &mut attachment)?;
     let (sibling, stranger) = (site.join("sibling", &front)?, site.join("stranger", &back)?);
-    let scene = Scene { target: (container, attachment), sibling, stranger, site };
+    let scene = Scene {
+        target: (container, attachment),
+        sibling,
+        stranger,
+        site,
+    };
     let server = scene.target.0.serve(SERVED)?;
     let abroad = scene.site.host.serve_outside(ABROAD)?;
 
@@ -109,29 +137,52 @@ fn matrix(backend: Backend, bridge_nf_call: bool) -> Outcome {
         }
     }
     drop((server, abroad));
-    let setting = format!("{backend}, bridge-nf-call {}", if bridge_nf_call { "on" } else { "off" });
+    let setting = format!(
+        "{backend}, bridge-nf-call {}",
+        if bridge_nf_call { "on" } else { "off" }
+    );
     if !wrong.is_empty() {
-        return Err(Failure::new(format!("{setting}:\n  {}", wrong.join("\n  "))));
+        return Err(Failure::new(format!(
+            "{setting}:\n  {}",
+            wrong.join("\n  ")
+        )));
     }
     let runtime = scene.site.runtime();
     runtime.check(&front, &scene.target.1)?;
     runtime.del(&front, &scene.target.1)?;
     runtime.del(&front, &scene.sibling.1)?;
     runtime.del(&back, &scene.stranger.1)?;
-    scene.site.nothing_left(&before, &[&front, &back], &format!("ADD and DEL ({setting})"))
+    scene.site.nothing_left(
+        &before,
+        &[&front, &back],
+        &format!("ADD and DEL ({setting})"),
+    )
 }
 
 /// A container's connection to the outside, which must see the host's address.
 fn masquerade(scene: &Scene, v6: bool, is_udp: bool) -> Outcome<Option<String>> {
-    let (outside, host) = if v6 { (OUTSIDE_V6, HOST_V6) } else { (OUTSIDE_V4, HOST_V4) };
+    let (outside, host) = if v6 {
+        (OUTSIDE_V6, HOST_V6)
+    } else {
+        (OUTSIDE_V4, HOST_V4)
+    };
     let target = SocketAddr::new(outside, ABROAD);
-    let answer = scene.target.0.run(|| if is_udp { udp(target, WAIT) } else { tcp(target, WAIT) })?;
+    let answer = scene.target.0.run(|| {
+        if is_udp {
+            udp(target, WAIT)
+        } else {
+            tcp(target, WAIT)
+        }
+    })?;
     let wrong = match answer {
         Ok(reply) if reply.peer == host => return Ok(None),
         Ok(reply) => format!("seen as {} instead of the host's {host}", reply.peer),
         Err(silence) => silence.to_string(),
     };
-    Ok(Some(format!("container to {target}{}: {wrong}", if is_udp { " UDP" } else { " TCP" })))
+    Ok(Some(format!(
+        "container to {target}{}: {wrong}",
+        if is_udp { " UDP" } else { " TCP" }
+    )))
 }
 
 #[test]

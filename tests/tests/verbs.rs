@@ -4,7 +4,9 @@ use pontoon_netlink::RouteSocket;
 use serde_json::{Value, json};
 use xtask::{Attachment, Backend, Call, Container, Failure, Network, Outcome, Site};
 
-const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+const VERSIONS: [&str; 7] = [
+    "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
+];
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "portmap", "loopback"];
 
 fn wrong(text: impl Into<String>) -> Outcome {
@@ -21,11 +23,20 @@ fn round(site: &Site, network: &Network, version: &str) -> Outcome {
     }
     let shape = match version {
         "0.1.0" | "0.2.0" => result["ip4"]["ip"].is_string() && result["ip6"]["ip"].is_string(),
-        "0.3.0" | "0.3.1" | "0.4.0" => result["ips"][0]["version"] == "4" && result["ips"][1]["version"] == "6",
-        _ => result["ips"][0]["version"].is_null() && result["ips"].as_array().is_some_and(|ips| ips.len() == 2),
+        "0.3.0" | "0.3.1" | "0.4.0" => {
+            result["ips"][0]["version"] == "4" && result["ips"][1]["version"] == "6"
+        }
+        _ => {
+            result["ips"][0]["version"].is_null()
+                && result["ips"].as_array().is_some_and(|ips| ips.len() == 2)
+        }
     };
     let interfaces = result["interfaces"].as_array().map(Vec::len);
-    let names = if version < "0.3.0" { interfaces.is_none() } else { interfaces == Some(3) };
+    let names = if version < "0.3.0" {
+        interfaces.is_none()
+    } else {
+        interfaces == Some(3)
+    };
     let mtu = version == "1.1.0" || result["interfaces"][2]["mtu"].is_null();
     if !(shape && names && mtu) {
         return wrong(format!("not the shape of {version}: {result}"));
@@ -71,7 +82,8 @@ fn version_lists_them_all() -> Outcome {
                 .set("CNI_IFNAME", "dummy");
             let finished = site.runtime().call(plugin, &call)?;
             finished.verdict(plugin)?;
-            let answer: Value = serde_json::from_str(&finished.stdout).map_err(Failure::act(plugin))?;
+            let answer: Value =
+                serde_json::from_str(&finished.stdout).map_err(Failure::act(plugin))?;
             if answer["supportedVersions"] != json!(VERSIONS) || !answer["cniVersion"].is_string() {
                 return wrong(format!("{plugin} VERSION: {answer}"));
             }
@@ -86,9 +98,13 @@ fn a_banner_without_a_verb() -> Outcome {
     for plugin in PLUGINS {
         let finished = site.runtime().call(plugin, &Call::default())?;
         let says = |words: &str| finished.stderr.contains(words);
-        let banner = says(plugin) && says("CNI protocol versions supported: 0.1.0, 0.2.0") && says("1.1.0");
+        let banner =
+            says(plugin) && says("CNI protocol versions supported: 0.1.0, 0.2.0") && says("1.1.0");
         if finished.status != Some(0) || !finished.stdout.is_empty() || !banner {
-            return wrong(format!("{plugin}: {:?}, stdout {:?}, stderr {:?}", finished.status, finished.stdout, finished.stderr));
+            return wrong(format!(
+                "{plugin}: {:?}, stdout {:?}, stderr {:?}",
+                finished.status, finished.stdout, finished.stderr
+            ));
         }
     }
     Ok(())
@@ -98,7 +114,8 @@ fn a_banner_without_a_verb() -> Outcome {
 fn status_is_ready() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let before = site.snapshot()?;
-    site.runtime().status(&site.network("verbs", "verbs0", &["10.67.0.0/24"]))?;
+    site.runtime()
+        .status(&site.network("verbs", "verbs0", &["10.67.0.0/24"]))?;
     before.same_as(&site.snapshot()?, "STATUS")
 }
 
@@ -117,7 +134,10 @@ fn gc_takes_what_nobody_holds() -> Outcome {
             site.runtime().add(&network, &mut attachment)?;
             lost.kill()?;
             site.runtime().gc(&network, &[&kept])?;
-            before.same_as(&site.snapshot()?, &format!("GC of a lost container ({backend})"))?;
+            before.same_as(
+                &site.snapshot()?,
+                &format!("GC of a lost container ({backend})"),
+            )?;
         }
         site.runtime().check(&network, &kept)?;
     }
@@ -131,17 +151,26 @@ fn loopback_goes_up_and_down() -> Outcome {
         "cniVersion": "0.3.1", "name": "cni-loopback", "plugins": [{ "type": "loopback" }],
     }));
     let container = Container::new("lo")?;
-    let mut attachment = Attachment { ifname: "lo".to_owned(), args: "none".to_owned(), ..Attachment::new(&container) };
+    let mut attachment = Attachment {
+        ifname: "lo".to_owned(),
+        args: "none".to_owned(),
+        ..Attachment::new(&container)
+    };
     let up = |container: &Container| -> Outcome<bool> {
         let act = "look at the loopback";
-        let link = container.run(|| RouteSocket::open()?.link_by_name("lo"))?.map_err(Failure::act(act))?;
+        let link = container
+            .run(|| RouteSocket::open()?.link_by_name("lo"))?
+            .map_err(Failure::act(act))?;
         Ok(link.is_some_and(|link| link.up))
     };
     if up(&container)? {
         return wrong("the loopback was up before ADD");
     }
     let result = site.runtime().add(&network, &mut attachment)?;
-    if !up(&container)? || result["ips"][0]["address"] != "127.0.0.1/8" || result["interfaces"][0]["name"] != "lo" {
+    if !up(&container)?
+        || result["ips"][0]["address"] != "127.0.0.1/8"
+        || result["interfaces"][0]["name"] != "lo"
+    {
         return wrong(format!("loopback ADD: {result}"));
     }
     site.runtime().del(&network, &attachment)?;

@@ -410,32 +410,34 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
     match step {
         Step::Lease => del::free_lease(context),
         Step::Record => network::release(context),
-        Step::BridgeCreated(index) => {
-            // Not while another container is on it by now.
-            if host.links_of_bridge(index).map_err(failed)?.is_empty() {
-                host.delete_link(index).map_err(failed)?;
-            }
-            Ok(())
-        }
-        Step::Sysctl(path, value) => {
-            sysctl::write_if_different(&path, &value).map(drop).map_err(|error| {
-                Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
-                    .with_details(error.to_string())
-            })
-        }
-        Step::Bridge(index, change) => host.set_link(index, &change).map_err(failed),
+        Step::Veth(index) => del::remove_links(host, &[index]),
+        Step::SpoofGuard(guard) => del::unguard(context, guard),
         Step::AddressRemoved(index, address) => {
             host.add_address(index, address.into(), true).map(drop).map_err(failed)
         }
-        Step::AddressAdded(index, address) => {
-            // Others may have come to rely on it: it goes only with the network's last attachment.
-            if context.state.records("bridge").attachments(context.config.name.as_ref()).len() > 1 {
+        Step::Bridge(index, change) => host.set_link(index, &change).map_err(failed),
+        // Another ADD may have come to rely on the rest: it stays then, and goes with the other.
+        Step::AddressAdded(..) | Step::BridgeCreated(_) | Step::Sysctl(..) => {
+            let state = &context.state;
+            let path = state.network_lock(context.config.name.as_ref());
+            let _network = state.lock(&path, Lock::exclusive)?;
+            if !state.records("bridge").is_only(&context.key()?) {
                 return Ok(());
             }
-            host.remove_address(index, address.into()).map(drop).map_err(failed)
+            match step {
+                Step::AddressAdded(index, address) => {
+                    host.remove_address(index, address.into()).map(drop).map_err(failed)
+                }
+                Step::BridgeCreated(index) => host.delete_link(index).map(drop).map_err(failed),
+                Step::Sysctl(path, value) => {
+                    sysctl::write_if_different(&path, &value).map(drop).map_err(|error| {
+                        Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
+                            .with_details(error.to_string())
+                    })
+                }
+                _ => Ok(()),
+            }
         }
-        Step::Veth(index) => del::remove_links(host, &[index]),
-        Step::SpoofGuard(guard) => del::unguard(context, guard),
     }
 }
 

@@ -70,7 +70,7 @@ impl Linger {
             route,
             frames,
             hold: libc::timespec {
-                tv_sec: hold.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+                tv_sec: hold.as_secs().try_into().unwrap_or(60),
                 tv_nsec: hold.subsec_nanos().into(),
             },
         };

@@ -218,6 +218,14 @@ impl Records {
         self.dir.exists()
     }
 
+    /// Whether this attachment is the only one of the host: for undoing what others may use.
+    #[must_use]
+    pub fn is_only(&self, key: &Key) -> bool {
+        let networks = fs::read_dir(&self.dir).map(Iterator::count).unwrap_or_default();
+        let attachments = self.attachments(&key.network);
+        networks <= 1 && attachments.iter().all(|other| other == key)
+    }
+
     /// The attachments of a network: for GC, never on the way of ADD and DEL.
     #[must_use]
     pub fn attachments(&self, network: &str) -> Vec<Key> {

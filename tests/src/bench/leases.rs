@@ -41,14 +41,25 @@ impl<'a> Pool<'a> {
             "cniVersion": "1.1.0", "name": "pool", "type": "bridge",
             "ipam": { "type": "host-local", "dataDir": dir.path(), "ranges": [[{ "subnet": "10.76.0.0/16" }]] },
         });
-        Ok(Self { who, config, adds: Vec::new(), dels: Vec::new(), _leases: dir })
+        Ok(Self {
+            who,
+            config,
+            adds: Vec::new(),
+            dels: Vec::new(),
+            _leases: dir,
+        })
     }
 
     fn sample(&mut self, attachment: &Attachment, counts: bool) -> Outcome {
         let config = &self.config;
         let [add, del] = ["ADD", "DEL"].map(|verb| {
             self.who.time(|runtime| {
-                runtime.call("host-local", &runtime.attachment_call(verb, config, attachment))?.verdict(verb)
+                runtime
+                    .call(
+                        "host-local",
+                        &runtime.attachment_call(verb, config, attachment),
+                    )?
+                    .verdict(verb)
             })
         });
         let (add, del) = (add?, del?);
@@ -61,8 +72,17 @@ impl<'a> Pool<'a> {
 }
 
 /// Measures both, empty and full, in turn.
-pub(crate) fn measure(table: &mut Table, ours: &Programs, reference: &Programs, samples: usize, leases: u32) -> Outcome {
-    let (our_host, their_host) = (Contestant::new(ours, Backend::Nftables)?, Contestant::new(reference, Backend::Nftables)?);
+pub(crate) fn measure(
+    table: &mut Table,
+    ours: &Programs,
+    reference: &Programs,
+    samples: usize,
+    leases: u32,
+) -> Outcome {
+    let (our_host, their_host) = (
+        Contestant::new(ours, Backend::Nftables)?,
+        Contestant::new(reference, Backend::Nftables)?,
+    );
     let mut pools = [
         Pool::new(&their_host, 0)?,
         Pool::new(&our_host, 0)?,
@@ -76,15 +96,43 @@ pub(crate) fn measure(table: &mut Table, ours: &Programs, reference: &Programs, 
             pool.sample(&Attachment::new(&container), sample > 0)?;
         }
     }
-    let medians = pools.each_mut().map(|pool| (median(&mut pool.adds), median(&mut pool.dels)));
+    let medians = pools
+        .each_mut()
+        .map(|pool| (median(&mut pool.adds), median(&mut pool.dels)));
     let [theirs, ours, theirs_full, ours_full] = medians;
     let mut row = |what: String, reference: f64, ours: f64, bar: Bar| {
-        table.push(Row { what, reference: Some(reference), ours, unit: "ms", bar });
+        table.push(Row {
+            what,
+            reference: Some(reference),
+            ours,
+            unit: "ms",
+            bar,
+        });
     };
-    row("host-local: ADD, no leases".to_owned(), theirs.0, ours.0, Bar::None);
-    row("host-local: DEL, no leases".to_owned(), theirs.1, ours.1, Bar::None);
+    row(
+        "host-local: ADD, no leases".to_owned(),
+        theirs.0,
+        ours.0,
+        Bar::None,
+    );
+    row(
+        "host-local: DEL, no leases".to_owned(),
+        theirs.1,
+        ours.1,
+        Bar::None,
+    );
     let grown = |full: f64, none: f64| Bar::at_most(1.2, full / none, "of ours at none");
-    row(format!("host-local: ADD at {leases} leases"), theirs_full.0, ours_full.0, grown(ours_full.0, ours.0));
-    row(format!("host-local: DEL at {leases} leases"), theirs_full.1, ours_full.1, grown(ours_full.1, ours.1));
+    row(
+        format!("host-local: ADD at {leases} leases"),
+        theirs_full.0,
+        ours_full.0,
+        grown(ours_full.0, ours.0),
+    );
+    row(
+        format!("host-local: DEL at {leases} leases"),
+        theirs_full.1,
+        ours_full.1,
+        grown(ours_full.1, ours.1),
+    );
     Ok(())
 }

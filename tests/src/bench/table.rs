@@ -35,7 +35,10 @@ impl Bar {
 
     /// At most this ratio.
     pub(crate) fn at_most(limit: f64, measured: f64, to: &str) -> Self {
-        Self::Asked(format!("{measured:.2} {to}, at most {limit}"), measured <= limit)
+        Self::Asked(
+            format!("{measured:.2} {to}, at most {limit}"),
+            measured <= limit,
+        )
     }
 
     /// None of ours failed.
@@ -55,7 +58,10 @@ impl Bar {
 
 impl Table {
     pub(crate) fn new(title: String) -> Self {
-        Self { title, rows: Vec::new() }
+        Self {
+            title,
+            rows: Vec::new(),
+        }
     }
 
     pub(crate) fn push(&mut self, row: Row) {
@@ -64,7 +70,10 @@ impl Table {
 
     /// How many bars are not met.
     pub(crate) fn failed(&self) -> usize {
-        self.rows.iter().filter(|row| matches!(row.bar, Bar::Asked(_, false))).count()
+        self.rows
+            .iter()
+            .filter(|row| matches!(row.bar, Bar::Asked(_, false)))
+            .count()
     }
 
     /// The same for a document.
@@ -84,7 +93,13 @@ impl Table {
 
 impl Row {
     fn cells(&self) -> [String; 6] {
-        let figure = |value: f64| if self.unit == "ms" { format!("{value:.2} ms") } else { format!("{value:.0}/s") };
+        let figure = |value: f64| {
+            if self.unit == "ms" {
+                format!("{value:.2} ms")
+            } else {
+                format!("{value:.0}/s")
+            }
+        };
         let ratio = match self.reference {
             None => String::new(),
             Some(reference) if self.unit == "ms" => format!("1/{:.1}", reference / self.ours),
@@ -106,12 +121,22 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
         let head = ["", "reference 1.9.1", "ours", "ratio", "bar", ""].map(str::to_owned);
-        let rows: Vec<_> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
-        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+        let rows: Vec<_> = std::iter::once(head)
+            .chain(self.rows.iter().map(Row::cells))
+            .collect();
+        let width = |column: usize| {
+            rows.iter()
+                .map(|row| row[column].chars().count())
+                .max()
+                .unwrap_or_default()
+        };
         let widths: [usize; 6] = std::array::from_fn(width);
         for [what, reference, ours, ratio, bar, verdict] in &rows {
             let [a, b, c, d, e, _] = widths;
-            writeln!(f, "{what:a$}  {reference:>b$}  {ours:>c$}  {ratio:>d$}  {bar:e$}  {verdict}")?;
+            writeln!(
+                f,
+                "{what:a$}  {reference:>b$}  {ours:>c$}  {ratio:>d$}  {bar:e$}  {verdict}"
+            )?;
         }
         Ok(())
     }

@@ -25,8 +25,14 @@ impl Container {
     pub fn new(name: &str) -> Outcome<Self> {
         let id = format!("{name}-{}", unique());
         let path = Path::new(NAMESPACES).join(format!("pontoon-{id}"));
-        let netns = Netns::create_at(&path).map_err(Failure::act(format!("make the namespace of {id}")))?;
-        Ok(Self { id, path, netns, named: true })
+        let netns =
+            Netns::create_at(&path).map_err(Failure::act(format!("make the namespace of {id}")))?;
+        Ok(Self {
+            id,
+            path,
+            netns,
+            named: true,
+        })
     }
 
     /// The namespace's path, for CNI_NETNS.
@@ -54,24 +60,27 @@ impl Container {
 
     /// Runs `f` on a thread inside.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Outcome<T> {
-        self.netns.run(f).map_err(Failure::act(format!("enter {}", self.id)))
+        self.netns
+            .run(f)
+            .map_err(Failure::act(format!("enter {}", self.id)))
     }
 
     /// Ends the container as a kill would: the namespace goes away without a word to anyone. The
     /// path is given back, for the DEL that comes too late.
     pub fn kill(mut self) -> Outcome<PathBuf> {
         self.named = false;
-        Netns::remove_at(&self.path).map_err(Failure::act(format!("remove {}", self.path.display())))?;
+        Netns::remove_at(&self.path)
+            .map_err(Failure::act(format!("remove {}", self.path.display())))?;
         Ok(self.path.clone())
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        if self.named {
-            if let Err(error) = Netns::remove_at(&self.path) {
-                eprintln!("left behind: {}: {error}", self.path.display());
-            }
+        if self.named
+            && let Err(error) = Netns::remove_at(&self.path)
+        {
+            eprintln!("left behind: {}: {error}", self.path.display());
         }
     }
 }

@@ -43,8 +43,15 @@ impl Backend {
         };
         if let Some(multi) = multi {
             let program = programs::find(multi).ok_or_else(|| programs::missing(multi))?;
-            for name in ["iptables", "ip6tables"].into_iter().flat_map(|name| [name.to_owned(), format!("{name}-save"), format!("{name}-restore")]) {
-                symlink(&program, dir.path().join(&name)).map_err(Failure::act(format!("link {name}")))?;
+            for name in ["iptables", "ip6tables"].into_iter().flat_map(|name| {
+                [
+                    name.to_owned(),
+                    format!("{name}-save"),
+                    format!("{name}-restore"),
+                ]
+            }) {
+                symlink(&program, dir.path().join(&name))
+                    .map_err(Failure::act(format!("link {name}")))?;
             }
         }
         let mut path = dir.path().as_os_str().to_owned();

@@ -36,8 +36,15 @@ impl Host {
         let make = || Netns::create_unnamed().map_err(Failure::act("make a namespace"));
         let (netns, outside) = (make()?, make()?);
         let act = "read the namespace's cookie";
-        let cookie = netns.run(Netns::cookie).map_err(Failure::act(act))?.map_err(Failure::act(act))?;
-        let host = Self { netns, outside, cookie };
+        let cookie = netns
+            .run(Netns::cookie)
+            .map_err(Failure::act(act))?
+            .map_err(Failure::act(act))?;
+        let host = Self {
+            netns,
+            outside,
+            cookie,
+        };
         host.run(|| host.cable())??;
         Ok(host)
     }
@@ -61,7 +68,9 @@ impl Host {
 
     /// Runs `f` on a thread outside.
     pub fn run_outside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Outcome<T> {
-        self.outside.run(f).map_err(Failure::act("enter the outside"))
+        self.outside
+            .run(f)
+            .map_err(Failure::act("enter the outside"))
     }
 
     /// Starts an echo server in the outside.
@@ -76,7 +85,11 @@ impl Host {
         let output = output.map_err(Failure::act(&shown))?;
         if !output.status.success() {
             let words = String::from_utf8_lossy(&output.stderr);
-            return Err(Failure::new(format!("{shown}: {}: {}", output.status, words.trim())));
+            return Err(Failure::new(format!(
+                "{shown}: {}: {}",
+                output.status,
+                words.trim()
+            )));
         }
         String::from_utf8(output.stdout).map_err(Failure::act(shown))
     }
@@ -85,7 +98,10 @@ impl Host {
     /// namespace by the kernel since 5.3; there once a bridge or the module was.
     pub fn bridge_nf_call(&self, on: bool) -> Outcome {
         for family in ["iptables", "ip6tables"] {
-            self.set(&format!("net/bridge/bridge-nf-call-{family}"), if on { "1" } else { "0" })?;
+            self.set(
+                &format!("net/bridge/bridge-nf-call-{family}"),
+                if on { "1" } else { "0" },
+            )?;
         }
         Ok(())
     }
@@ -93,13 +109,17 @@ impl Host {
     /// Writes a sysctl on the host.
     pub fn set(&self, key: &str, value: &str) -> Outcome {
         let file = format!("/proc/sys/{key}");
-        self.run(|| fs::write(&file, value))?.map_err(Failure::act(format!("write {file}")))
+        self.run(|| fs::write(&file, value))?
+            .map_err(Failure::act(format!("write {file}")))
     }
 
     /// Reads a sysctl on the host; `None` when the kernel has no such key.
     pub fn get(&self, key: &str) -> Outcome<Option<String>> {
         let file = format!("/proc/sys/{key}");
-        Ok(self.run(|| fs::read_to_string(&file))?.ok().map(|text| text.trim().to_owned()))
+        Ok(self
+            .run(|| fs::read_to_string(&file))?
+            .ok()
+            .map(|text| text.trim().to_owned()))
     }
 
     /// Where the plugins keep the state of this host.
@@ -115,9 +135,23 @@ impl Host {
         let veth = socket
             .create_veth(&cable("eth0", &self.outside, [2, 0, 0, 0, 7, 2]))
             .map_err(Failure::act(act))?;
-        equip(&mut socket, veth.index, true, [HOST_V4, HOST_V6], [OUTSIDE_V4, OUTSIDE_V6])?;
-        let mut beyond = self.run_outside(RouteSocket::open)?.map_err(Failure::act(act))?;
-        equip(&mut beyond, veth.peer_index, false, [OUTSIDE_V4, OUTSIDE_V6], [HOST_V4, HOST_V6])
+        equip(
+            &mut socket,
+            veth.index,
+            true,
+            [HOST_V4, HOST_V6],
+            [OUTSIDE_V4, OUTSIDE_V6],
+        )?;
+        let mut beyond = self
+            .run_outside(RouteSocket::open)?
+            .map_err(Failure::act(act))?;
+        equip(
+            &mut beyond,
+            veth.peer_index,
+            false,
+            [OUTSIDE_V4, OUTSIDE_V6],
+            [HOST_V4, HOST_V6],
+        )
     }
 }
 
@@ -138,13 +172,24 @@ pub fn cable<'a>(name: &'a str, other: &'a Netns, other_mac: [u8; 6]) -> VethSpe
 }
 
 /// Gives an end of the cable its addresses and a default route to the other end.
-fn equip(socket: &mut RouteSocket, index: u32, lo_up: bool, own: [IpAddr; 2], other: [IpAddr; 2]) -> Outcome {
+fn equip(
+    socket: &mut RouteSocket,
+    index: u32,
+    lo_up: bool,
+    own: [IpAddr; 2],
+    other: [IpAddr; 2],
+) -> Outcome {
     let mut addresses = Vec::new();
     let mut routes = Vec::new();
     for (own, other) in own.into_iter().zip(other) {
-        let network = |address, v4, v6| IpNetwork::new(address, if own.is_ipv4() { v4 } else { v6 });
+        let network =
+            |address, v4, v6| IpNetwork::new(address, if own.is_ipv4() { v4 } else { v6 });
         addresses.push(network(own, 24, 64).map_err(Failure::act("form an address"))?);
-        let everything = if own.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        let everything = if own.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
         routes.push(RouteSpec {
             gateway: Some(other),
             interface: Some(index),
@@ -152,7 +197,14 @@ fn equip(socket: &mut RouteSocket, index: u32, lo_up: bool, own: [IpAddr; 2], ot
         });
     }
     socket
-        .configure(&Setup { lo_up, index, addresses: &addresses, up: true, routes: &routes, ..Setup::default() })
+        .configure(&Setup {
+            lo_up,
+            index,
+            addresses: &addresses,
+            up: true,
+            routes: &routes,
+            ..Setup::default()
+        })
         .map_err(Failure::act("configure an end of the cable"))
 }
 

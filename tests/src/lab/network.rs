@@ -35,8 +35,10 @@ pub struct Attachment {
 impl Network {
     /// Reads a `.conflist` from a file.
     pub fn load(path: &Path) -> Outcome<Self> {
-        let text = fs::read_to_string(path).map_err(Failure::act(format!("read {}", path.display())))?;
-        let list = serde_json::from_str(&text).map_err(Failure::act(format!("parse {}", path.display())))?;
+        let text =
+            fs::read_to_string(path).map_err(Failure::act(format!("read {}", path.display())))?;
+        let list = serde_json::from_str(&text)
+            .map_err(Failure::act(format!("parse {}", path.display())))?;
         Ok(Self { list })
     }
 
@@ -49,8 +51,17 @@ impl Network {
     /// The chain that the tests are about, in the keys of the reference plugins: a gateway bridge
     /// with masquerade, one address range per subnet, and published ports.
     #[must_use]
-    pub fn docker(name: &str, bridge: &str, subnets: &[&str], backend: Backend, leases: &Path) -> Self {
-        let ranges: Vec<Value> = subnets.iter().map(|subnet| json!([{ "subnet": subnet }])).collect();
+    pub fn docker(
+        name: &str,
+        bridge: &str,
+        subnets: &[&str],
+        backend: Backend,
+        leases: &Path,
+    ) -> Self {
+        let ranges: Vec<Value> = subnets
+            .iter()
+            .map(|subnet| json!([{ "subnet": subnet }]))
+            .collect();
         let routes: Vec<Value> = subnets
             .iter()
             .map(|subnet| json!({ "dst": if subnet.contains(':') { "::/0" } else { "0.0.0.0/0" } }))
@@ -111,7 +122,10 @@ impl Network {
     /// Its bridge.
     #[must_use]
     pub fn bridge(&self) -> &str {
-        self.plugins().first().and_then(|plugin| plugin["bridge"].as_str()).unwrap_or_default()
+        self.plugins()
+            .first()
+            .and_then(|plugin| plugin["bridge"].as_str())
+            .unwrap_or_default()
     }
 
     /// The version of the protocol.
@@ -135,7 +149,12 @@ impl Network {
     /// What libcni writes to a plugin's stdin: the plugin's object with the list's name and
     /// version, the capability arguments it declares, and the previous result.
     #[must_use]
-    pub fn stdin(&self, plugin: &Value, capabilities: &Map<String, Value>, previous: Option<&Value>) -> Value {
+    pub fn stdin(
+        &self,
+        plugin: &Value,
+        capabilities: &Map<String, Value>,
+        previous: Option<&Value>,
+    ) -> Value {
         let mut object = plugin.clone();
         for key in ["name", "cniVersion"] {
             if let Some(value) = self.list.get(key) {
@@ -179,15 +198,27 @@ impl Attachment {
 
     /// Asks for one more published port; an empty host address means all of them.
     #[must_use]
-    pub fn publish(mut self, host_ip: &str, host_port: u16, container_port: u16, protocol: &str) -> Self {
-        let mut mapping = json!({ "hostPort": host_port, "containerPort": container_port, "protocol": protocol });
+    pub fn publish(
+        mut self,
+        host_ip: &str,
+        host_port: u16,
+        container_port: u16,
+        protocol: &str,
+    ) -> Self {
+        let mut mapping =
+            json!({ "hostPort": host_port, "containerPort": container_port, "protocol": protocol });
         if !host_ip.is_empty() {
             mapping["hostIP"] = json!(host_ip);
         }
-        match self.capabilities.get_mut("portMappings").and_then(Value::as_array_mut) {
+        match self
+            .capabilities
+            .get_mut("portMappings")
+            .and_then(Value::as_array_mut)
+        {
             Some(mappings) => mappings.push(mapping),
             None => {
-                self.capabilities.insert("portMappings".to_owned(), json!([mapping]));
+                self.capabilities
+                    .insert("portMappings".to_owned(), json!([mapping]));
             }
         }
         self

@@ -38,7 +38,9 @@ impl Finished {
         let place = place.to_owned();
         let object: Option<Value> = serde_json::from_str(&self.stdout).ok();
         let text = |key: &str| object.as_ref()?.get(key)?.as_str().map(str::to_owned);
-        let code = object.as_ref().and_then(|object| object.get("code")?.as_u64());
+        let code = object
+            .as_ref()
+            .and_then(|object| object.get("code")?.as_u64());
         Err(match code {
             Some(code) => CniError {
                 place,
@@ -66,7 +68,11 @@ impl CniError {
 
 impl fmt::Display for CniError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: code {}: {}; {}", self.place, self.code, self.msg, self.details)
+        write!(
+            f,
+            "{}: code {}: {}; {}",
+            self.place, self.code, self.msg, self.details
+        )
     }
 }
 

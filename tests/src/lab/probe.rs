@@ -54,7 +54,9 @@ impl Echo {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let act = format!("listen on port {port} as {name}");
         let (tcp, udp) = netns
-            .run(|| -> io::Result<_> { Ok((TcpListener::bind(everywhere)?, UdpSocket::bind(everywhere)?)) })
+            .run(|| -> io::Result<_> {
+                Ok((TcpListener::bind(everywhere)?, UdpSocket::bind(everywhere)?))
+            })
             .map_err(Failure::act(&act))?
             .map_err(Failure::act(&act))?;
         let nap = TimeVal::milliseconds(NAP_MS);
@@ -91,7 +93,9 @@ fn answer(name: &str, peer: SocketAddr) -> String {
 
 fn serve_tcp(listener: &TcpListener, name: &str, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let Ok((mut stream, peer)) = listener.accept() else { continue };
+        let Ok((mut stream, peer)) = listener.accept() else {
+            continue;
+        };
         let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
         let mut request = [0; 5];
         if stream.read_exact(&mut request).is_ok() {
@@ -133,7 +137,11 @@ pub fn tcp(target: SocketAddr, timeout: Duration) -> Result<Reply, Silence> {
 /// connected: an answer that comes from another address is no answer.
 pub fn udp(target: SocketAddr, timeout: Duration) -> Result<Reply, Silence> {
     let ask = || -> io::Result<String> {
-        let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let any = if target.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
         let socket = UdpSocket::bind(any)?;
         socket.connect(target)?;
         socket.set_read_timeout(Some(timeout))?;
@@ -153,7 +161,10 @@ fn understand(answer: io::Result<String>) -> Result<Reply, Silence> {
     })?;
     let (server, peer) = text.rsplit_once(' ').ok_or(Silence::Strange)?;
     let peer = peer.parse().map_err(|_| Silence::Strange)?;
-    Ok(Reply { server: server.to_owned(), peer })
+    Ok(Reply {
+        server: server.to_owned(),
+        peer,
+    })
 }
 
 impl fmt::Display for Silence {

@@ -14,7 +14,10 @@ pub fn target_dir() -> Outcome<PathBuf> {
         .skip(1)
         .find(|dir| dir.file_name().is_some_and(|name| name != "deps"))
         .ok_or_else(|| Failure::new(format!("{} is in no build directory", here.display())))?;
-    profile.parent().map(Path::to_path_buf).ok_or_else(|| Failure::new("the build directory has no parent"))
+    profile
+        .parent()
+        .map(Path::to_path_buf)
+        .ok_or_else(|| Failure::new("the build directory has no parent"))
 }
 
 /// A set of plugins: a directory for CNI_PATH.
@@ -70,5 +73,7 @@ pub fn find(tool: &str) -> Option<PathBuf> {
 /// What to say when [`find`] found nothing.
 #[must_use]
 pub fn missing(tool: &str) -> Failure {
-    Failure::new(format!("{tool} is missing: run `cargo xtask test`, which installs what the tests need"))
+    Failure::new(format!(
+        "{tool} is missing: run `cargo xtask test`, which installs what the tests need"
+    ))
 }

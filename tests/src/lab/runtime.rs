@@ -36,9 +36,12 @@ impl Call {
     /// A call with the variables that every verb has.
     #[must_use]
     pub fn new(verb: &str, cni_path: &Path, stdin: impl Into<String>) -> Self {
-        Self { environment: Vec::new(), stdin: stdin.into() }
-            .set("CNI_COMMAND", verb)
-            .set("CNI_PATH", &cni_path.display().to_string())
+        Self {
+            environment: Vec::new(),
+            stdin: stdin.into(),
+        }
+        .set("CNI_COMMAND", verb)
+        .set("CNI_PATH", &cni_path.display().to_string())
     }
 
     /// Sets a variable.
@@ -61,7 +64,13 @@ impl<'h> Runtime<'h> {
     /// A runtime on `host` whose plugins find other programs in `path` only.
     #[must_use]
     pub fn new(host: &'h Host, programs: &Programs, path: impl Into<OsString>) -> Self {
-        Self { host, programs: programs.clone(), path: path.into(), extra: Vec::new(), here: false }
+        Self {
+            host,
+            programs: programs.clone(),
+            path: path.into(),
+            extra: Vec::new(),
+            here: false,
+        }
     }
 
     /// The same runtime with one more variable in its plugins' environment.
@@ -100,11 +109,16 @@ impl<'h> Runtime<'h> {
             let finished = self.attached("ADD", plugin, &stdin, attachment)?;
             finished.verdict(&place)?;
             let result = serde_json::from_str(&finished.stdout).map_err(|error| {
-                broken(&place, "a result that is no JSON", format!("{error}: {:?}", finished.stdout))
+                broken(
+                    &place,
+                    "a result that is no JSON",
+                    format!("{error}: {:?}", finished.stdout),
+                )
             })?;
             previous = Some(result);
         }
-        let result = previous.ok_or_else(|| broken("ADD", "no plugins in the list", String::new()))?;
+        let result =
+            previous.ok_or_else(|| broken("ADD", "no plugins in the list", String::new()))?;
         attachment.result = Some(result.clone());
         Ok(result)
     }
@@ -130,7 +144,8 @@ impl<'h> Runtime<'h> {
         for plugin in network.plugins() {
             let stdin = network.stdin(plugin, &serde_json::Map::new(), None);
             let call = Call::new("STATUS", self.programs.dir(), stdin.to_string());
-            self.call(kind(plugin), &call)?.verdict(&place(plugin, "STATUS"))?;
+            self.call(kind(plugin), &call)?
+                .verdict(&place(plugin, "STATUS"))?;
         }
         Ok(())
     }
@@ -146,7 +161,8 @@ impl<'h> Runtime<'h> {
             stdin["cni.dev/valid-attachments"] = json!(valid);
             stdin["cni.dev/attachments"] = json!(valid);
             let call = Call::new("GC", self.programs.dir(), stdin.to_string());
-            self.call(kind(plugin), &call)?.verdict(&place(plugin, "GC"))?;
+            self.call(kind(plugin), &call)?
+                .verdict(&place(plugin, "GC"))?;
         }
         Ok(())
     }
@@ -166,15 +182,29 @@ impl<'h> Runtime<'h> {
         if self.here {
             return self.spawn(program, call);
         }
-        self.host.run(|| self.spawn(program, call)).map_err(|error| broken(program, "enter the host", error.to_string()))?
+        self.host
+            .run(|| self.spawn(program, call))
+            .map_err(|error| broken(program, "enter the host", error.to_string()))?
     }
 
-    fn attached(&self, verb: &str, plugin: &Value, stdin: &Value, attachment: &Attachment) -> Result<Finished, CniError> {
+    fn attached(
+        &self,
+        verb: &str,
+        plugin: &Value,
+        stdin: &Value,
+        attachment: &Attachment,
+    ) -> Result<Finished, CniError> {
         self.call(kind(plugin), &self.attachment_call(verb, stdin, attachment))
     }
 
     // CHECK and DEL get the final result and say nothing.
-    fn silent(&self, verb: &str, network: &Network, plugin: &Value, attachment: &Attachment) -> Result<(), CniError> {
+    fn silent(
+        &self,
+        verb: &str,
+        network: &Network,
+        plugin: &Value,
+        attachment: &Attachment,
+    ) -> Result<(), CniError> {
         // Spec 0.4.0 brought prevResult to CHECK and DEL.
         let early = ["0.1.0", "0.2.0", "0.3.0", "0.3.1"].contains(&network.version());
         let previous = attachment.result.as_ref().filter(|_| !early);
@@ -194,7 +224,13 @@ impl<'h> Runtime<'h> {
 
     fn spawn(&self, program: &str, call: &Call) -> Result<Finished, CniError> {
         let file = self.programs.program(program);
-        let failed = |error: std::io::Error| broken(program, "cannot be run", format!("{}: {error}", file.display()));
+        let failed = |error: std::io::Error| {
+            broken(
+                program,
+                "cannot be run",
+                format!("{}: {error}", file.display()),
+            )
+        };
         let mut child = Command::new(&file)
             .env_clear()
             .env("PATH", &self.path)
@@ -230,5 +266,10 @@ fn place(plugin: &Value, verb: &str) -> String {
 }
 
 fn broken(place: &str, msg: &str, details: String) -> CniError {
-    CniError { place: place.to_owned(), code: 0, msg: msg.to_owned(), details }
+    CniError {
+        place: place.to_owned(),
+        code: 0,
+        msg: msg.to_owned(),
+        details,
+    }
 }

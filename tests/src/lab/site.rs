@@ -62,7 +62,11 @@ impl Site {
     }
 
     /// An ADD that a runtime cleans up after when it fails: the error, if any.
-    pub fn try_add(&self, network: &Network, attachment: &mut Attachment) -> Outcome<Option<CniError>> {
+    pub fn try_add(
+        &self,
+        network: &Network,
+        attachment: &mut Attachment,
+    ) -> Outcome<Option<CniError>> {
         match self.runtime().add(network, attachment) {
             Ok(_) => Ok(None),
             Err(error) => {
@@ -78,12 +82,19 @@ impl Site {
     pub fn nothing_left(&self, before: &Snapshot, networks: &[&Network], after: &str) -> Outcome {
         let before = before.clone().without("sysctls");
         let now = self.snapshot()?.without("sysctls");
-        let bare = networks.iter().fold(now, |now, network| now.without_link(network.bridge()));
+        let bare = networks
+            .iter()
+            .fold(now, |now, network| now.without_link(network.bridge()));
         before.same_as(&bare, after)?;
         for network in networks {
-            self.runtime().gc(network, &[])?;
+            // GC came with 1.1.0, whatever the network itself is written in.
+            self.runtime()
+                .gc(&(*network).clone().in_version("1.1.0"), &[])?;
         }
-        before.same_as(&self.snapshot()?.without("sysctls"), &format!("{after}, then GC,"))
+        before.same_as(
+            &self.snapshot()?.without("sysctls"),
+            &format!("{after}, then GC,"),
+        )
     }
 
     /// Everything on this host.

@@ -32,7 +32,9 @@ impl Snapshot {
             all.line("sysctls", format!("{key} = {value}"));
         }
         all.files("leases", leases, |path| {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<IpAddr>().is_ok())
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.parse::<IpAddr>().is_ok())
         });
         all.files("state", &host.state_dir(), |path| !path.starts_with("lock"));
         Ok(all)
@@ -41,14 +43,20 @@ impl Snapshot {
     /// Looks at links, addresses and routes only; needs no tools.
     pub fn of_links(host: &Host) -> Outcome<Self> {
         let mut all = Self::default();
-        host.run(|| all.links())?.map_err(Failure::act("list links, addresses and routes"))?;
+        host.run(|| all.links())?
+            .map_err(Failure::act("list links, addresses and routes"))?;
         Ok(all)
     }
 
     /// The lines under a heading.
     #[must_use]
     pub fn lines(&self, heading: &str) -> Vec<&str> {
-        self.0.get(heading).into_iter().flatten().map(String::as_str).collect()
+        self.0
+            .get(heading)
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect()
     }
 
     /// What `later` has and this has not, and the other way round; empty when they are equal.
@@ -58,7 +66,10 @@ impl Snapshot {
         let empty = BTreeSet::new();
         let headings: BTreeSet<&String> = self.0.keys().chain(later.0.keys()).collect();
         for heading in headings {
-            let (old, new) = (self.0.get(heading).unwrap_or(&empty), later.0.get(heading).unwrap_or(&empty));
+            let (old, new) = (
+                self.0.get(heading).unwrap_or(&empty),
+                later.0.get(heading).unwrap_or(&empty),
+            );
             for line in new.difference(old) {
                 let _ = writeln!(text, "  + {heading}: {line}");
             }
@@ -99,11 +110,20 @@ impl Snapshot {
     /// Fails when `later` differs, saying after what.
     pub fn same_as(&self, later: &Self, after: &str) -> Outcome {
         let changes = self.changes(later);
-        if changes.is_empty() { Ok(()) } else { Err(Failure::new(format!("{after} changed the host:\n{changes}"))) }
+        if changes.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::new(format!(
+                "{after} changed the host:\n{changes}"
+            )))
+        }
     }
 
     fn line(&mut self, heading: &str, line: impl Into<String>) {
-        self.0.entry(heading.to_owned()).or_default().insert(line.into());
+        self.0
+            .entry(heading.to_owned())
+            .or_default()
+            .insert(line.into());
     }
 
     fn links(&mut self) -> Result<(), pontoon_netlink::Error> {
@@ -112,17 +132,37 @@ impl Snapshot {
         for link in socket.links()? {
             let kind = link.kind.as_deref().unwrap_or("-");
             let alias = link.alias.as_deref().unwrap_or("-");
-            self.line("links", format!("{} {kind} mtu {} up {} alias {alias}", link.name, link.mtu, link.up));
-            for address in socket.addresses(link.index)?.into_iter().filter(|address| !is_link_local(address.cidr)) {
+            self.line(
+                "links",
+                format!(
+                    "{} {kind} mtu {} up {} alias {alias}",
+                    link.name, link.mtu, link.up
+                ),
+            );
+            for address in socket
+                .addresses(link.index)?
+                .into_iter()
+                .filter(|address| !is_link_local(address.cidr))
+            {
                 self.line("addresses", format!("{} {}", link.name, address.cidr));
             }
             names.insert(link.index, link.name);
         }
         for v4 in [true, false] {
-            for route in socket.routes(v4)?.into_iter().filter(|route| !is_link_local(route.destination)) {
+            for route in socket
+                .routes(v4)?
+                .into_iter()
+                .filter(|route| !is_link_local(route.destination))
+            {
                 let (dst, via) = (route.destination, route.gateway);
-                let out = route.interface.and_then(|index| names.get(&index)).map_or("-", String::as_str);
-                self.line("routes", format!("{dst} via {via:?} dev {out} table {}", route.table));
+                let out = route
+                    .interface
+                    .and_then(|index| names.get(&index))
+                    .map_or("-", String::as_str);
+                self.line(
+                    "routes",
+                    format!("{dst} via {via:?} dev {out} table {}", route.table),
+                );
             }
         }
         Ok(())
@@ -143,7 +183,9 @@ impl Snapshot {
                             let name = chain.split(' ').next().unwrap_or(chain);
                             self.line("rules", format!("{multi} {save} {table}: chain {name}"));
                         }
-                        Some(("-", _)) => self.line("rules", format!("{multi} {save} {table}: {line}")),
+                        Some(("-", _)) => {
+                            self.line("rules", format!("{multi} {save} {table}: {line}"))
+                        }
                         _ => {}
                     }
                 }
@@ -157,7 +199,8 @@ impl Snapshot {
                 let name = name.trim_end_matches(['{', ' ']);
                 // These belong to iptables-nft, which was asked above.
                 let (family, own) = name.split_once(' ').unwrap_or((name, ""));
-                let iptables = ["ip", "ip6"].contains(&family) && ["nat", "filter", "mangle", "raw", "security"].contains(&own);
+                let iptables = ["ip", "ip6"].contains(&family)
+                    && ["nat", "filter", "mangle", "raw", "security"].contains(&own);
                 table = (!iptables).then_some(name);
                 if table.is_some() {
                     self.line("rules", format!("nft table {name}"));
