@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use pontoon_conf::{Attached, Cidr, Error, Interface, Mac, PluginType, Verb, code};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{
-    LinkChange, Netns, PortFlags, RouteSocket, RouteSpec, Setup, Veth, VethSpec, VlanRange,
-    sysctl, vlan_filtering_supported,
+    LinkChange, Netns, PortFlags, RouteSocket, RouteSpec, Setup, Veth, VethSpec, VlanRange, sysctl,
+    vlan_filtering_supported,
 };
-use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, delegate, fault, kernel_error, netns_error, rules};
+use pontoon_plugin::{
+    Context, Key, Lock, Sandbox, Undo, delegate, fault, kernel_error, netns_error, rules,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Mtu};
@@ -90,18 +92,28 @@ fn survey(context: &Context) -> Result<Ground, Error> {
     if config.wants_vlans() && !vlan_filtering_supported() {
         return Err(Error::new(
             code::UNSUPPORTED_FIELD,
-            format!("keys \"vlan\" and \"vlanTrunk\" of bridge {}: the kernel has no VLAN filtering", config.bridge),
+            format!(
+                "keys \"vlan\" and \"vlanTrunk\" of bridge {}: the kernel has no VLAN filtering",
+                config.bridge
+            ),
         )
-        .with_details("it needs CONFIG_BRIDGE_VLAN_FILTERING; leave the keys out, or use another kernel"));
+        .with_details(
+            "it needs CONFIG_BRIDGE_VLAN_FILTERING; leave the keys out, or use another kernel",
+        ));
     }
     for entry in &config.snat {
         // A socket can be bound to an address of the host only (ip(7)); nothing is sent.
         if std::net::UdpSocket::bind((entry.source, 0)).is_ok() {
             continue;
         }
-        let msg = format!("key \"snat\": {} is not an address of this host", entry.source);
+        let msg = format!(
+            "key \"snat\": {} is not an address of this host",
+            entry.source
+        );
         if config.snat_unchecked {
-            eprintln!("bridge: warning: {msg}; replies will not come back unless it is routed here");
+            eprintln!(
+                "bridge: warning: {msg}; replies will not come back unless it is routed here"
+            );
         } else {
             return Err(Error::new(code::INVALID_CONFIG, msg).with_details(
                 "add it to an interface, or set \"snatUnchecked\": true if it is routed here",
@@ -114,7 +126,15 @@ fn survey(context: &Context) -> Result<Ground, Error> {
     } else {
         None
     };
-    Ok(Ground { config, key, netns, host, inside, mtu, backend })
+    Ok(Ground {
+        config,
+        key,
+        netns,
+        host,
+        inside,
+        mtu,
+        backend,
+    })
 }
 
 fn mtu(config: &Config, host: &mut RouteSocket) -> Result<Option<u32>, Error> {
@@ -126,14 +146,21 @@ fn mtu(config: &Config, host: &mut RouteSocket) -> Result<Option<u32>, Error> {
                 .uplink()
                 .map_err(|error| kernel_error("cannot find the default route", &error))?;
             uplink.map(|link| Some(link.mtu)).ok_or_else(|| {
-                Error::new(code::INVALID_CONFIG, "key \"mtu\": \"auto\" needs a default route, and the host has none")
-                    .with_details("give the MTU as a number")
+                Error::new(
+                    code::INVALID_CONFIG,
+                    "key \"mtu\": \"auto\" needs a default route, and the host has none",
+                )
+                .with_details("give the MTU as a number")
             })
         }
     }
 }
 
-fn attach(context: &Context, ground: &mut Ground, undo: &mut Undo<Step>) -> Result<Attached, Error> {
+fn attach(
+    context: &Context,
+    ground: &mut Ground,
+    undo: &mut Undo<Step>,
+) -> Result<Attached, Error> {
     let mut result = allocate(context, &ground.config, undo)?;
     fault::point("bridge.leased")?;
     let gateways = plan::complete(&mut result, &ground.config);
@@ -167,7 +194,9 @@ fn attach(context: &Context, ground: &mut Ground, undo: &mut Undo<Step>) -> Resu
         undo.push(Step::Record);
         state.records("bridge").write(&ground.key, &record)?;
         fault::point("bridge.recorded")?;
-        network::ensure(context, &mut ground.host, &wanted, &mut |step| undo.push(step))?
+        network::ensure(context, &mut ground.host, &wanted, &mut |step| {
+            undo.push(step)
+        })?
     };
     let veth = plug(ground, &veth_name, bridge.index, mac, undo)?;
     fault::point("bridge.plugged")?;
@@ -175,8 +204,13 @@ fn attach(context: &Context, ground: &mut Ground, undo: &mut Undo<Step>) -> Resu
     if let Some(guard) = spoof_guard {
         undo.push(Step::SpoofGuard(guard.clone()));
         let mut backend = rules::open(context, BackendKind::Nftables)?;
-        let ruleset = Ruleset { spoof_guard: Some(guard), ..Ruleset::default() };
-        backend.apply(&ruleset).map_err(|error| rules::error(&error))?;
+        let ruleset = Ruleset {
+            spoof_guard: Some(guard),
+            ..Ruleset::default()
+        };
+        backend
+            .apply(&ruleset)
+            .map_err(|error| rules::error(&error))?;
         sockets.extend(backend.into_sockets());
     }
     fault::point("bridge.guarded")?;
@@ -204,7 +238,9 @@ fn attach(context: &Context, ground: &mut Ground, undo: &mut Undo<Step>) -> Resu
 
 /// Runs the IPAM plugin: ours in this process, any other as the specification says.
 fn allocate(context: &Context, config: &Config, undo: &mut Undo<Step>) -> Result<Attached, Error> {
-    let Some(ipam) = &config.ipam else { return Ok(Attached::default()) };
+    let Some(ipam) = &config.ipam else {
+        return Ok(Attached::default());
+    };
     undo.push(Step::Lease);
     let result = if is_ours(ipam) {
         pontoon_ipam::host_local::add(&context.invocation, &context.config, context.state.dir())?
@@ -212,8 +248,11 @@ fn allocate(context: &Context, config: &Config, undo: &mut Undo<Step>) -> Result
         delegate::run(ipam, Verb::Add, &context.invocation, &context.config)?.unwrap_or_default()
     };
     if result.ips.is_empty() {
-        return Err(Error::new(code::DELEGATE, format!("IPAM plugin {ipam} returned missing IP config"))
-            .with_details("a container on a bridge with IPAM needs at least one address"));
+        return Err(Error::new(
+            code::DELEGATE,
+            format!("IPAM plugin {ipam} returned missing IP config"),
+        )
+        .with_details("a container on a bridge with IPAM needs at least one address"));
     }
     Ok(result)
 }
@@ -240,10 +279,15 @@ fn plug(
         mac: Some(random_mac()),
         peer_mac: Some(mac),
         alias: Some(&plan::owner(&ground.key).tag()),
-        port: PortFlags { hairpin: config.hairpin, isolated: config.port_isolation },
+        port: PortFlags {
+            hairpin: config.hairpin,
+            isolated: config.port_isolation,
+        },
     };
     let mut created = ground.host.create_veth(&spec);
-    if created.as_ref().is_err_and(pontoon_netlink::Error::is_exists)
+    if created
+        .as_ref()
+        .is_err_and(pontoon_netlink::Error::is_exists)
         && let Some(stale) = del::host_veth(&mut ground.host, &ground.key)?
     {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
@@ -276,15 +320,30 @@ fn plug(
 /// VLANs of the port, as in the reference plugin: the access VLAN untagged, trunked ones tagged,
 /// with VLAN 1 as native VLAN of a trunk without access VLAN.
 fn vlans(config: &Config) -> (Vec<VlanRange>, Vec<VlanRange>) {
-    let access = |id| VlanRange { first: id, last: id, pvid: true, untagged: true };
+    let access = |id| VlanRange {
+        first: id,
+        last: id,
+        pvid: true,
+        untagged: true,
+    };
     let mut add: Vec<VlanRange> = config
         .trunk
         .iter()
-        .map(|&(first, last)| VlanRange { first, last, pvid: false, untagged: false })
+        .map(|&(first, last)| VlanRange {
+            first,
+            last,
+            pvid: false,
+            untagged: false,
+        })
         .collect();
     add.extend(config.vlan.map(access));
-    let keep_default = config.preserve_default_vlan || config.vlan.is_none() || config.vlan == Some(1);
-    let remove = if keep_default { Vec::new() } else { vec![access(1)] };
+    let keep_default =
+        config.preserve_default_vlan || config.vlan.is_none() || config.vlan == Some(1);
+    let remove = if keep_default {
+        Vec::new()
+    } else {
+        vec![access(1)]
+    };
     (add, remove)
 }
 
@@ -304,13 +363,19 @@ fn configure(ground: &mut Ground, veth: &Veth, result: &Attached) -> Result<(), 
             .map_err(|error| netns_error(&error))??;
     }
     // Detection of duplicates takes a second or two: only for who asked for it.
-    let (now, later): (Vec<_>, Vec<_>) =
-        result.ips.iter().map(|ip| ip.address).partition(|address| !dad || address.is_ipv4());
+    let (now, later): (Vec<_>, Vec<_>) = result
+        .ips
+        .iter()
+        .map(|ip| ip.address)
+        .partition(|address| !dad || address.is_ipv4());
     let routes = routes(result, veth.peer_index);
     let setup = Setup {
         lo_up: true,
         index: veth.peer_index,
-        addresses: &now.iter().map(|address| (*address).into()).collect::<Vec<_>>(),
+        addresses: &now
+            .iter()
+            .map(|address| (*address).into())
+            .collect::<Vec<_>>(),
         up: true,
         routes: if later.is_empty() { &routes } else { &[] },
         arp_notify: true,
@@ -321,7 +386,10 @@ fn configure(ground: &mut Ground, veth: &Veth, result: &Attached) -> Result<(), 
         return Ok(());
     }
     for address in later {
-        ground.inside.add_address(veth.peer_index, address.into(), false).map_err(failed)?;
+        ground
+            .inside
+            .add_address(veth.peer_index, address.into(), false)
+            .map_err(failed)?;
     }
     settle(&mut ground.inside, veth.peer_index, name)?;
     for route in &routes {
@@ -334,15 +402,20 @@ fn configure(ground: &mut Ground, veth: &Veth, result: &Attached) -> Result<(), 
 fn settle(inside: &mut RouteSocket, index: u32, name: &str) -> Result<(), Error> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        let addresses = inside
-            .addresses(index)
-            .map_err(|error| kernel_error(&format!("cannot list the addresses of {name}"), &error))?;
+        let addresses = inside.addresses(index).map_err(|error| {
+            kernel_error(&format!("cannot list the addresses of {name}"), &error)
+        })?;
         if let Some(address) = addresses.iter().find(|address| address.dad_failed) {
             return Err(Error::new(
                 code::ADDRESS,
-                format!("address {} of {name} is in use by another host", address.cidr),
+                format!(
+                    "address {} of {name} is in use by another host",
+                    address.cidr
+                ),
             )
-            .with_details("duplicate address detection failed (RFC 4862); release the address elsewhere"));
+            .with_details(
+                "duplicate address detection failed (RFC 4862); release the address elsewhere",
+            ));
         }
         if !addresses.iter().any(|address| address.tentative) {
             return Ok(());
@@ -363,7 +436,9 @@ fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
         .iter()
         .map(|route| RouteSpec {
             dst: route.dst.into(),
-            gateway: route.gw.or_else(|| plan::first_gateway(&result.ips, route.dst.is_ipv4())),
+            gateway: route
+                .gw
+                .or_else(|| plan::first_gateway(&result.ips, route.dst.is_ipv4())),
             interface: Some(interface),
             mtu: route.mtu,
             advmss: route.advmss,
@@ -412,29 +487,33 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
         Step::Record => network::release(context),
         Step::Veth(index) => del::remove_links(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
-        Step::AddressRemoved(index, address) => {
-            host.add_address(index, address.into(), true).map(drop).map_err(failed)
-        }
+        Step::AddressRemoved(index, address) => host
+            .add_address(index, address.into(), true)
+            .map(drop)
+            .map_err(failed),
         Step::Bridge(index, change) => host.set_link(index, &change).map_err(failed),
         // Another ADD may have come to rely on the rest: it stays then, and goes with the other.
         Step::AddressAdded(..) | Step::BridgeCreated(_) | Step::Sysctl(..) => {
             let state = &context.state;
             let path = state.network_lock(context.config.name.as_ref());
             let _network = state.lock(&path, Lock::exclusive)?;
-            if !state.records("bridge").is_only(&context.key()?) {
+            let records = state.records("bridge");
+            let host_wide = matches!(step, Step::Sysctl(..));
+            if !records.is_only(&context.key()?) || (host_wide && records.networks() > 1) {
                 return Ok(());
             }
             match step {
-                Step::AddressAdded(index, address) => {
-                    host.remove_address(index, address.into()).map(drop).map_err(failed)
-                }
+                Step::AddressAdded(index, address) => host
+                    .remove_address(index, address.into())
+                    .map(drop)
+                    .map_err(failed),
                 Step::BridgeCreated(index) => host.delete_link(index).map(drop).map_err(failed),
-                Step::Sysctl(path, value) => {
-                    sysctl::write_if_different(&path, &value).map(drop).map_err(|error| {
+                Step::Sysctl(path, value) => sysctl::write_if_different(&path, &value)
+                    .map(drop)
+                    .map_err(|error| {
                         Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
                             .with_details(error.to_string())
-                    })
-                }
+                    }),
                 _ => Ok(()),
             }
         }
@@ -444,7 +523,9 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
 /// A random locally administered unicast address. The hash map's seed is the operating system's
 /// randomness (getrandom(2)).
 pub(crate) fn random_mac() -> [u8; 6] {
-    let number = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let number = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish();
     let [a, b, c, d, e, f, ..] = number.to_le_bytes();
     [(a & 0xfe) | 0x02, b, c, d, e, f]
 }

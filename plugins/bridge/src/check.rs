@@ -38,8 +38,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 }
 
 fn failed(msg: impl Into<String>) -> Error {
-    Error::new(code::CHECK_FAILED, msg)
-        .with_details("DEL and ADD of the container make it again")
+    Error::new(code::CHECK_FAILED, msg).with_details("DEL and ADD of the container make it again")
 }
 
 fn lookup(socket: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
@@ -52,7 +51,11 @@ fn lookup(socket: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
 fn listed<'a>(previous: &'a Attached, name: &str, sandboxed: bool) -> Option<&'a Interface> {
     previous.interfaces.iter().find(|interface| {
         interface.name == name
-            && interface.sandbox.as_deref().is_some_and(|path| !path.is_empty()) == sandboxed
+            && interface
+                .sandbox
+                .as_deref()
+                .is_some_and(|path| !path.is_empty())
+                == sandboxed
     })
 }
 
@@ -60,11 +63,17 @@ fn same_mac(link: &Link, interface: Option<&Interface>) -> Result<(), Error> {
     let Some(wanted) = interface.and_then(|interface| interface.mac.as_deref()) else {
         return Ok(());
     };
-    let got = link.mac.map(|mac| pontoon_conf::Mac(mac).to_string()).unwrap_or_default();
+    let got = link
+        .mac
+        .map(|mac| pontoon_conf::Mac(mac).to_string())
+        .unwrap_or_default();
     if wanted.is_empty() || got.eq_ignore_ascii_case(wanted) {
         return Ok(());
     }
-    Err(failed(format!("{} has the MAC address {got}, not {wanted}", link.name)))
+    Err(failed(format!(
+        "{} has the MAC address {got}, not {wanted}",
+        link.name
+    )))
 }
 
 fn check_bridge(
@@ -113,7 +122,10 @@ fn check_port(
     }
     let link = found.ok_or_else(|| failed("the host's end of the veth pair is gone"))?;
     if link.master != Some(bridge.index) {
-        return Err(failed(format!("{} is not a port of bridge {}", link.name, bridge.name)));
+        return Err(failed(format!(
+            "{} is not a port of bridge {}",
+            link.name, bridge.name
+        )));
     }
     if let Some(port) = &link.port {
         if config.hairpin && !port.hairpin {
@@ -121,7 +133,10 @@ fn check_port(
         }
         if config.port_isolation != port.isolated {
             let state = if port.isolated { "on" } else { "off" };
-            return Err(failed(format!("port isolation of {} is {state}", link.name)));
+            return Err(failed(format!(
+                "port isolation of {} is {state}",
+                link.name
+            )));
         }
     }
     same_mac(&link, listed(previous, &link.name, false))?;
@@ -145,7 +160,10 @@ fn check_container(
         return Err(failed(format!("{name} in the container is not a veth")));
     }
     if link.peer.is_some_and(|peer| peer != port.index) {
-        return Err(failed(format!("{name} in the container is not the peer of {}", port.name)));
+        return Err(failed(format!(
+            "{name} in the container is not the peer of {}",
+            port.name
+        )));
     }
     same_mac(&link, listed(previous, name, true))?;
     if config.disable_container_interface {
@@ -167,12 +185,18 @@ fn check_container(
     };
     for ip in previous.ips.iter().filter(|ip| own(ip.interface)) {
         if !present.contains(&ip.address) {
-            return Err(failed(format!("{name} in the container lacks the address {}", ip.address)));
+            return Err(failed(format!(
+                "{name} in the container lacks the address {}",
+                ip.address
+            )));
         }
     }
     for v4 in [true, false] {
-        let wanted: Vec<_> =
-            previous.routes.iter().filter(|route| route.dst.is_ipv4() == v4 && route.table.is_none()).collect();
+        let wanted: Vec<_> = previous
+            .routes
+            .iter()
+            .filter(|route| route.dst.is_ipv4() == v4 && route.table.is_none())
+            .collect();
         if wanted.is_empty() {
             continue;
         }
@@ -185,7 +209,10 @@ fn check_container(
                     && (route.gw.is_none() || got.gateway.is_none() || route.gw == got.gateway)
             });
             if !there {
-                return Err(failed(format!("the container lacks the route to {}", route.dst)));
+                return Err(failed(format!(
+                    "the container lacks the route to {}",
+                    route.dst
+                )));
             }
         }
     }
@@ -201,16 +228,25 @@ fn check_gateway(
     if !config.is_gateway {
         return Ok(());
     }
-    let present = host
-        .addresses(bridge.index)
-        .map_err(|error| kernel_error(&format!("cannot list the addresses of {}", bridge.name), &error))?;
+    let present = host.addresses(bridge.index).map_err(|error| {
+        kernel_error(
+            &format!("cannot list the addresses of {}", bridge.name),
+            &error,
+        )
+    })?;
     for ip in &previous.ips {
         let Some(gateway) = ip.gateway else { continue };
         if !present.iter().any(|address| address.cidr.ip() == gateway) {
-            return Err(failed(format!("bridge {} lacks the gateway address {gateway}", bridge.name)));
+            return Err(failed(format!(
+                "bridge {} lacks the gateway address {gateway}",
+                bridge.name
+            )));
         }
-        let path =
-            if gateway.is_ipv4() { "net/ipv4/ip_forward" } else { "net/ipv6/conf/all/forwarding" };
+        let path = if gateway.is_ipv4() {
+            "net/ipv4/ip_forward"
+        } else {
+            "net/ipv6/conf/all/forwarding"
+        };
         if sysctl::read(path).is_ok_and(|value| value.trim() == "0") {
             return Err(failed(format!("forwarding is off: /proc/sys/{path} is 0"))
                 .with_details("pontoon ip-forward --fix switches it on"));
@@ -229,24 +265,43 @@ fn check_rules(
     let mut wanted: Vec<(BackendKind, Ruleset)> = Vec::new();
     if let Some(network) = plan::rules(&key.network, config, &previous.ips)? {
         let kind = rules::select(context, config.ip_masq_backend.as_deref())?;
-        wanted.push((kind, Ruleset { network: Some(network), ..Ruleset::default() }));
+        wanted.push((
+            kind,
+            Ruleset {
+                network: Some(network),
+                ..Ruleset::default()
+            },
+        ));
     }
-    if let (true, Some(interface)) =
-        (config.mac_spoof_check, listed(previous, &key.interface, true))
-    {
-        let mac = interface.mac.as_deref().unwrap_or_default().parse::<pontoon_conf::Mac>();
+    if let (true, Some(interface)) = (
+        config.mac_spoof_check,
+        listed(previous, &key.interface, true),
+    ) {
+        let mac = interface
+            .mac
+            .as_deref()
+            .unwrap_or_default()
+            .parse::<pontoon_conf::Mac>();
         if let Ok(mac) = mac {
-            let guard =
-                SpoofGuard { owner: plan::owner(key), port: port.name.clone(), mac: mac.0 };
+            let guard = SpoofGuard {
+                owner: plan::owner(key),
+                port: port.name.clone(),
+                mac: mac.0,
+            };
             wanted.push((
                 BackendKind::Nftables,
-                Ruleset { spoof_guard: Some(guard), ..Ruleset::default() },
+                Ruleset {
+                    spoof_guard: Some(guard),
+                    ..Ruleset::default()
+                },
             ));
         }
     }
     for (kind, ruleset) in wanted {
         let mut backend: Backend = rules::open(context, kind)?;
-        let differences = backend.verify(&ruleset).map_err(|error| rules::error(&error));
+        let differences = backend
+            .verify(&ruleset)
+            .map_err(|error| rules::error(&error));
         rules::linger(backend.into_sockets());
         if let Some(difference) = differences?.into_iter().next() {
             return Err(failed(format!("network {}: {difference}", key.network))

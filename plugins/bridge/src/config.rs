@@ -102,21 +102,36 @@ pub(crate) struct Snat {
 impl Config {
     /// Reads and validates everything that can be judged without the kernel.
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
-        context.invocation.args.check_known(&["MAC", "IP", "GATEWAY"])?;
+        context
+            .invocation
+            .args
+            .check_known(&["MAC", "IP", "GATEWAY"])?;
         let keys: Keys = context.config.keys()?;
-        let bridge = keys.bridge.as_deref().filter(|name| !name.is_empty()).unwrap_or("cni0");
+        let bridge = keys
+            .bridge
+            .as_deref()
+            .filter(|name| !name.is_empty())
+            .unwrap_or("cni0");
         let bridge = interface("bridge", bridge)?;
         if keys.hairpin_mode && keys.promisc_mode {
-            return Err(invalid("cannot set hairpin mode and promiscuous mode at the same time"));
+            return Err(invalid(
+                "cannot set hairpin mode and promiscuous mode at the same time",
+            ));
         }
         let ipam = ipam_type(&context.config)?;
         if keys.disable_container_interface && ipam.is_some() {
-            return Err(invalid("cannot use IPAM when the container interface is disabled"));
+            return Err(invalid(
+                "cannot use IPAM when the container interface is disabled",
+            ));
         }
         if let Some(backend) = keys.ip_masq_backend.as_deref()
             && !matches!(backend, "" | "iptables" | "nftables")
         {
-            return Err(unsupported("ipMasqBackend", backend, "iptables or nftables"));
+            return Err(unsupported(
+                "ipMasqBackend",
+                backend,
+                "iptables or nftables",
+            ));
         }
         let snat = snat(&keys.snat)?;
         Ok(Self {
@@ -155,14 +170,20 @@ fn invalid(msg: impl Into<String>) -> Error {
 }
 
 fn unsupported(key: &str, value: &str, allowed: &str) -> Error {
-    Error::new(code::UNSUPPORTED_FIELD, format!("key \"{key}\" cannot be \"{value}\""))
-        .with_details(format!("it takes {allowed}"))
+    Error::new(
+        code::UNSUPPORTED_FIELD,
+        format!("key \"{key}\" cannot be \"{value}\""),
+    )
+    .with_details(format!("it takes {allowed}"))
 }
 
 fn interface(key: &str, name: &str) -> Result<IfName, Error> {
     IfName::try_from(name).map_err(|error| {
-        invalid(format!("key \"{key}\": {:?} is no interface name", clip(name)))
-            .with_details(error.to_string())
+        invalid(format!(
+            "key \"{key}\": {:?} is no interface name",
+            clip(name)
+        ))
+        .with_details(error.to_string())
     })
 }
 
@@ -178,15 +199,24 @@ fn ipam_type(config: &NetworkConfig) -> Result<Option<PluginType>, Error> {
         r#type: Option<String>,
     }
     let ipam: Ipam = config.ipam_keys()?;
-    let Some(kind) = ipam.r#type.filter(|kind| !kind.is_empty()) else { return Ok(None) };
-    PluginType::try_from(kind.as_str()).map(Some).map_err(|error| {
-        invalid(format!("key \"ipam.type\": {:?} is no plugin name", clip(&kind)))
+    let Some(kind) = ipam.r#type.filter(|kind| !kind.is_empty()) else {
+        return Ok(None);
+    };
+    PluginType::try_from(kind.as_str())
+        .map(Some)
+        .map_err(|error| {
+            invalid(format!(
+                "key \"ipam.type\": {:?} is no plugin name",
+                clip(&kind)
+            ))
             .with_details(error.to_string())
-    })
+        })
 }
 
 fn mtu(value: Option<&Value>) -> Result<Mtu, Error> {
-    let Some(value) = value else { return Ok(Mtu::Default) };
+    let Some(value) = value else {
+        return Ok(Mtu::Default);
+    };
     if value.as_str() == Some("auto") {
         return Ok(Mtu::Auto);
     }
@@ -196,15 +226,23 @@ fn mtu(value: Option<&Value>) -> Result<Mtu, Error> {
         // Bounds of a veth device: drivers/net/veth.c, ETH_MIN_MTU and ETH_MAX_MTU.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Some(number) if (68.0..=65535.0).contains(&number) => Ok(Mtu::Fixed(number as u32)),
-        _ => Err(invalid(format!("key \"mtu\" cannot be {value}"))
-            .with_details("it takes a number from 68 to 65535, 0 for the kernel's default, or \"auto\"")),
+        _ => Err(
+            invalid(format!("key \"mtu\" cannot be {value}")).with_details(
+                "it takes a number from 68 to 65535, 0 for the kernel's default, or \"auto\"",
+            ),
+        ),
     }
 }
 
 fn vlan_id(key: &str, id: i64, least: i64) -> Result<u16, Error> {
-    u16::try_from(id).ok().filter(|_| (least..=4094).contains(&id)).ok_or_else(|| {
-        invalid(format!("key \"{key}\": invalid VLAN ID {id} (must be between {least} and 4094)"))
-    })
+    u16::try_from(id)
+        .ok()
+        .filter(|_| (least..=4094).contains(&id))
+        .ok_or_else(|| {
+            invalid(format!(
+                "key \"{key}\": invalid VLAN ID {id} (must be between {least} and 4094)"
+            ))
+        })
 }
 
 fn vlan(id: i64) -> Result<Option<u16>, Error> {
@@ -236,10 +274,14 @@ fn trunk(entries: &[Trunk]) -> Result<Vec<(u16, u16)>, Error> {
             }
             (None, None, None) => {}
             (None, Some(_), _) => {
-                return Err(invalid("minID and maxID should be configured simultaneously, minID is missing"));
+                return Err(invalid(
+                    "minID and maxID should be configured simultaneously, minID is missing",
+                ));
             }
             (Some(_), None, _) => {
-                return Err(invalid("minID and maxID should be configured simultaneously, maxID is missing"));
+                return Err(invalid(
+                    "minID and maxID should be configured simultaneously, maxID is missing",
+                ));
             }
         }
     }
@@ -253,15 +295,23 @@ fn snat(values: &[Value]) -> Result<Vec<Snat>, Error> {
     for (position, value) in values.iter().enumerate() {
         let key = format!("snat[{position}]");
         let keys = match value {
-            Value::String(source) => SnatKeys { source: source.clone(), out: None },
+            Value::String(source) => SnatKeys {
+                source: source.clone(),
+                out: None,
+            },
             other => decode(other).map_err(|error| invalid(format!("key \"{key}\": {error}")))?,
         };
         let source: IpAddr = keys.source.parse().map_err(|_| {
-            invalid(format!("key \"{key}\": {:?} is no IP address", clip(&keys.source)))
-                .with_details("an address without prefix length, such as 198.51.100.7")
+            invalid(format!(
+                "key \"{key}\": {:?} is no IP address",
+                clip(&keys.source)
+            ))
+            .with_details("an address without prefix length, such as 198.51.100.7")
         })?;
         if source.is_unspecified() || source.is_multicast() || source.is_loopback() {
-            return Err(invalid(format!("key \"{key}\": {source} cannot be a source address")));
+            return Err(invalid(format!(
+                "key \"{key}\": {source} cannot be a source address"
+            )));
         }
         let out = match keys.out.as_deref().filter(|out| !out.is_empty()) {
             Some(name) => Some(interface(&format!("{key}.out"), name)?),
@@ -293,7 +343,9 @@ fn mac(context: &Context) -> Result<Option<Mac>, Error> {
         .filter(|mac| !mac.is_empty())
         .or(from_args.mac.filter(|mac| !mac.is_empty()))
         .or(context.invocation.args.get("MAC").map(str::to_owned));
-    let Some(text) = text.filter(|mac| !mac.is_empty()) else { return Ok(None) };
+    let Some(text) = text.filter(|mac| !mac.is_empty()) else {
+        return Ok(None);
+    };
     text.parse::<Mac>().map(Some).map_err(|error| {
         invalid(format!("MAC address {:?} is malformed", clip(&text)))
             .with_details(error.to_string())
@@ -331,7 +383,12 @@ mod tests {
             (Ok(got), Ok(expected)) => {
                 let got: Vec<_> = got
                     .iter()
-                    .map(|entry| (entry.source.to_string(), entry.out.as_ref().map(|out| out.to_string())))
+                    .map(|entry| {
+                        (
+                            entry.source.to_string(),
+                            entry.out.as_ref().map(|out| out.to_string()),
+                        )
+                    })
                     .collect();
                 let expected: Vec<_> = expected
                     .iter()
@@ -351,11 +408,18 @@ mod tests {
         check_snat(json!(["198.51.100.7"]), Ok(&[("198.51.100.7", None)]));
         check_snat(
             json!(["198.51.100.7", {"source": "198.51.100.8", "out": "eth1"}, "2001:db8::7"]),
-            Ok(&[("198.51.100.8", Some("eth1")), ("198.51.100.7", None), ("2001:db8::7", None)]),
+            Ok(&[
+                ("198.51.100.8", Some("eth1")),
+                ("198.51.100.7", None),
+                ("2001:db8::7", None),
+            ]),
         );
         check_snat(json!(["198.51.100.7/24"]), Err("198.51.100.7/24"));
         check_snat(json!(["198.51.100.7", "198.51.100.8"]), Err("198.51.100.8"));
-        check_snat(json!([{"source": "198.51.100.7", "out": "../../x"}]), Err("snat[0].out"));
+        check_snat(
+            json!([{"source": "198.51.100.7", "out": "../../x"}]),
+            Err("snat[0].out"),
+        );
         check_snat(json!(["0.0.0.0"]), Err("cannot be a source"));
         check_snat(json!([7]), Err("snat[0]"));
     }
@@ -368,7 +432,10 @@ mod tests {
 
     #[test]
     fn vlan_trunks() {
-        check_trunk(json!([{"id": 42}, {"minID": 100, "maxID": 105}]), Some(&[(42, 42), (100, 105)]));
+        check_trunk(
+            json!([{"id": 42}, {"minID": 100, "maxID": 105}]),
+            Some(&[(42, 42), (100, 105)]),
+        );
         check_trunk(json!([{"minID": 100}]), None);
         check_trunk(json!([{"maxID": 100}]), None);
         check_trunk(json!([{"minID": 9, "maxID": 8}]), None);

@@ -36,7 +36,9 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 /// The first error; the others go into its details.
 fn first(failures: Vec<Error>) -> Result<(), Error> {
     let mut failures = failures.into_iter();
-    let Some(mut error) = failures.next() else { return Ok(()) };
+    let Some(mut error) = failures.next() else {
+        return Ok(());
+    };
     for other in failures {
         error.details = format!("{}; {other}", error.details);
     }
@@ -49,24 +51,39 @@ fn unplug(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<(), Er
     if let Some(index) = host_veth(host, key)? {
         return remove_links(host, &[index]);
     }
-    let Some(netns) = context.netns_if_alive() else { return Ok(()) };
+    let Some(netns) = context.netns_if_alive() else {
+        return Ok(());
+    };
     let failed = |error| {
-        kernel_error(&format!("cannot remove {} from the container", key.interface), &error)
+        kernel_error(
+            &format!("cannot remove {} from the container", key.interface),
+            &error,
+        )
     };
     let mut inside = RouteSocket::open_in(&netns).map_err(failed)?;
     match inside.link_by_name(&key.interface).map_err(failed)? {
         // Whatever is no veth was not made by a bridge plugin.
-        Some(link) if link.kind.as_deref() == Some("veth") && !foreign(&link, key) => {
+        Some(link) if link.kind.as_deref() == Some("veth") => {
+            // The tag is on the other end, which is on the host.
+            let peer = match link.peer {
+                Some(index) => host.link_by_index(index).map_err(failed)?,
+                None => None,
+            };
+            if peer.is_some_and(|peer| foreign(&peer, key)) {
+                return Ok(());
+            }
             inside.delete_link(link.index).map(drop).map_err(failed)
         }
         _ => Ok(()),
     }
 }
 
-/// A host namespace may be somebody's container: never a link that carries another owner's tag.
+/// Whether a link carries the tag of another attachment.
 fn foreign(link: &pontoon_netlink::Link, key: &Key) -> bool {
     let tag = plan::owner(key).tag();
-    link.alias.as_deref().is_some_and(|alias| !alias.is_empty() && alias != tag)
+    link.alias
+        .as_deref()
+        .is_some_and(|alias| !alias.is_empty() && alias != tag)
 }
 
 /// The host's end of the attachment's veth pair, if it is there and ours.
@@ -87,7 +104,8 @@ pub(crate) fn remove_links(host: &mut RouteSocket, links: &[u32]) -> Result<(), 
     let failed = |error| kernel_error("cannot remove the veth pair", &error);
     Linger::spawn(Vec::new(), links, Duration::ZERO).map_err(failed)?;
     for index in links {
-        host.wait_gone(*index, Duration::from_secs(5)).map_err(failed)?;
+        host.wait_gone(*index, Duration::from_secs(5))
+            .map_err(failed)?;
     }
     Ok(())
 }
@@ -95,7 +113,9 @@ pub(crate) fn remove_links(host: &mut RouteSocket, links: &[u32]) -> Result<(), 
 /// Releases the addresses.
 pub(crate) fn free_lease(context: &Context) -> Result<(), Error> {
     // A configuration that went wrong since ADD must not keep the rest from being removed.
-    let Ok(config) = Config::from_context(context) else { return Ok(()) };
+    let Ok(config) = Config::from_context(context) else {
+        return Ok(());
+    };
     match &config.ipam {
         None => Ok(()),
         Some(ipam) if is_ours(ipam) => {
@@ -109,8 +129,13 @@ pub(crate) fn free_lease(context: &Context) -> Result<(), Error> {
 
 pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error> {
     let mut backend = rules::open(context, BackendKind::Nftables)?;
-    let ruleset = Ruleset { spoof_guard: Some(guard), ..Ruleset::default() };
-    let done = backend.withdraw(&ruleset).map_err(|error| rules::error(&error));
+    let ruleset = Ruleset {
+        spoof_guard: Some(guard),
+        ..Ruleset::default()
+    };
+    let done = backend
+        .withdraw(&ruleset)
+        .map_err(|error| rules::error(&error));
     rules::linger(backend.into_sockets());
     done
 }
@@ -154,8 +179,6 @@ fn collect_leases(context: &Context) -> Result<(), Error> {
         Some(ipam) if is_ours(ipam) => {
             pontoon_ipam::host_local::gc(&context.invocation, &context.config, context.state.dir())
         }
-        Some(ipam) => {
-            delegate::run(ipam, Verb::Gc, &context.invocation, &context.config).map(drop)
-        }
+        Some(ipam) => delegate::run(ipam, Verb::Gc, &context.invocation, &context.config).map(drop),
     }
 }

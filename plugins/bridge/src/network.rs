@@ -42,8 +42,10 @@ pub(crate) fn ensure(
     undo: &mut dyn FnMut(Step),
 ) -> Result<(Link, Option<Backend>), Error> {
     let network = context.config.name.to_string();
+    let existing = lookup(host, &wanted.bridge)?;
+    refuse_clash(host, existing.as_ref(), &wanted.gateways)?;
     note(context, &network, wanted)?;
-    let bridge = bridge(host, &network, wanted, undo)?;
+    let bridge = bridge(host, &network, existing, wanted, undo)?;
     fault::point("bridge.created")?;
     addresses(host, &bridge, wanted, undo)?;
     fault::point("bridge.addressed")?;
@@ -53,8 +55,13 @@ pub(crate) fn ensure(
         None => None,
         Some((kind, wanted)) => {
             let mut backend = rules::open(context, *kind)?;
-            let ruleset = Ruleset { network: Some(wanted.clone()), ..Ruleset::default() };
-            backend.apply(&ruleset).map_err(|error| rules::error(&error))?;
+            let ruleset = Ruleset {
+                network: Some(wanted.clone()),
+                ..Ruleset::default()
+            };
+            backend
+                .apply(&ruleset)
+                .map_err(|error| rules::error(&error))?;
             Some(backend)
         }
     };
@@ -69,7 +76,9 @@ fn lookup(host: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
 
 /// Notes which rules are about to be made before they are, so that the last DEL knows.
 fn note(context: &Context, network: &str, wanted: &Wanted) -> Result<(), Error> {
-    let Some(rules) = &wanted.rules else { return Ok(()) };
+    let Some(rules) = &wanted.rules else {
+        return Ok(());
+    };
     let mut made: Made = context.state.read_network(network).unwrap_or_default();
     if made.rules.contains(rules) {
         return Ok(());
@@ -81,11 +90,12 @@ fn note(context: &Context, network: &str, wanted: &Wanted) -> Result<(), Error> 
 fn bridge(
     host: &mut RouteSocket,
     network: &str,
+    existing: Option<Link>,
     wanted: &Wanted,
     undo: &mut dyn FnMut(Step),
 ) -> Result<Link, Error> {
     let name = &wanted.bridge;
-    let link = match lookup(host, name)? {
+    let link = match existing {
         Some(link) => link,
         None => {
             let spec = BridgeSpec {
@@ -114,14 +124,20 @@ fn bridge(
                     )
                 })?,
                 Err(error) => {
-                    return Err(kernel_error(&format!("cannot create bridge {name}"), &error));
+                    return Err(kernel_error(
+                        &format!("cannot create bridge {name}"),
+                        &error,
+                    ));
                 }
             }
         }
     };
     if link.kind.as_deref() != Some("bridge") {
-        return Err(Error::new(code::EXISTS, format!("\"{name}\" already exists but is not a bridge"))
-            .with_details("give another name in the key \"bridge\", or remove that interface"));
+        return Err(Error::new(
+            code::EXISTS,
+            format!("\"{name}\" already exists but is not a bridge"),
+        )
+        .with_details("give another name in the key \"bridge\", or remove that interface"));
     }
     let up = !link.up;
     let promisc = wanted.promisc && !link.promisc;
@@ -135,12 +151,15 @@ fn bridge(
         };
         host.set_link(link.index, &change)
             .map_err(|error| kernel_error(&format!("cannot set up bridge {name}"), &error))?;
-        undo(Step::Bridge(link.index, LinkChange {
-            up: up.then_some(false),
-            promisc: promisc.then_some(false),
-            mtu: mtu.map(|_| link.mtu),
-            ..LinkChange::default()
-        }));
+        undo(Step::Bridge(
+            link.index,
+            LinkChange {
+                up: up.then_some(false),
+                promisc: promisc.then_some(false),
+                mtu: mtu.map(|_| link.mtu),
+                ..LinkChange::default()
+            },
+        ));
     }
     Ok(link)
 }
@@ -165,8 +184,11 @@ fn addresses(
         .map(|address| Cidr::from(address.cidr))
         .filter(|address| !is_link_local(address))
         .collect();
-    let missing: Vec<&Cidr> =
-        wanted.gateways.iter().filter(|gateway| !present.contains(gateway)).collect();
+    let missing: Vec<&Cidr> = wanted
+        .gateways
+        .iter()
+        .filter(|gateway| !present.contains(gateway))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -177,7 +199,10 @@ fn addresses(
         if !wanted.force_address {
             return Err(Error::new(
                 code::EXISTS,
-                format!("\"{name}\" already has an IP address different from {}", missing[0]),
+                format!(
+                    "\"{name}\" already has an IP address different from {}",
+                    missing[0]
+                ),
             )
             .with_details(format!(
                 "it has {existing}; set \"forceAddress\": true to replace it, or use another bridge"
@@ -187,7 +212,6 @@ fn addresses(
             .map_err(|error| failed(&format!("remove {existing} from"), &error))?;
         undo(Step::AddressRemoved(bridge.index, *existing));
     }
-    refuse_clash(host, bridge, &missing)?;
     if missing.iter().any(|gateway| !gateway.is_ipv4()) {
         let path = format!("net/ipv6/conf/{name}/disable_ipv6");
         sysctl::write_if_different(&path, "0").map_err(|error| {
@@ -211,33 +235,62 @@ fn is_link_local(address: &Cidr) -> bool {
 }
 
 /// A subnet that another interface of the host is already on would take that interface's
-/// neighbours away: refused while nothing has been done. A subnet inside a wider one is left to the
-/// admin, who may well mean it.
-fn refuse_clash(host: &mut RouteSocket, bridge: &Link, gateways: &[&Cidr]) -> Result<(), Error> {
+/// neighbours away: refused while nothing has been done. One inside a wider one is left to the
+/// admin, who may well mean it, unless the wider one is another bridge of ours. Looked at only while
+/// the bridge does not have the address.
+fn refuse_clash(
+    host: &mut RouteSocket,
+    bridge: Option<&Link>,
+    gateways: &[Cidr],
+) -> Result<(), Error> {
+    let index = bridge.map(|link| link.index);
+    let present = match index {
+        Some(index) => host
+            .addresses(index)
+            .map_err(|error| kernel_error("cannot list the addresses of the bridge", &error))?,
+        None => Vec::new(),
+    };
     for gateway in gateways {
+        if present
+            .iter()
+            .any(|address| Cidr::from(address.cidr) == *gateway)
+        {
+            continue;
+        }
         let subnet = gateway.network();
         let routes = host
             .routes(gateway.is_ipv4())
             .map_err(|error| kernel_error("cannot list the host's routes", &error))?;
-        let clash = routes.iter().find(|route| {
-            route.gateway.is_none()
-                && route.interface.is_some_and(|interface| interface != bridge.index)
-                && route.destination.prefix() >= subnet.prefix()
-                && route.destination.prefix() > 0
-                && subnet.contains(route.destination.network())
-                // Host routes are single containers of other plugins, not subnets.
-                && route.destination.prefix() < if gateway.is_ipv4() { 32 } else { 128 }
-        });
-        if let Some(route) = clash {
-            let interface = route
+        for route in routes {
+            let destination = Cidr::from(route.destination);
+            let Some(interface) = route
                 .interface
-                .and_then(|index| host.link_by_index(index).ok().flatten())
-                .map_or_else(|| "another interface".to_owned(), |link| link.name);
+                .filter(|interface| Some(*interface) != index)
+            else {
+                continue;
+            };
+            // Host routes are single containers of other plugins, not subnets.
+            let is_subnet =
+                (1..if gateway.is_ipv4() { 32 } else { 128 }).contains(&destination.prefix());
+            if route.gateway.is_some() || !is_subnet || !destination.overlaps(&subnet) {
+                continue;
+            }
+            let link = host
+                .link_by_index(interface)
+                .map_err(|error| kernel_error("cannot look up a link of the host", &error))?;
+            let Some(link) = link else { continue };
+            let ours = link
+                .alias
+                .as_deref()
+                .is_some_and(|alias| alias.starts_with("pontoon "));
+            if destination.prefix() < subnet.prefix() && !ours {
+                continue;
+            }
             return Err(Error::new(
                 code::CONFLICT,
                 format!(
-                    "subnet {subnet} clashes with {} on {interface} of the host",
-                    route.destination
+                    "subnet {subnet} clashes with {destination} on {} of the host",
+                    link.name
                 ),
             )
             .with_details("choose another subnet, or \"subnet\": \"auto\""));
@@ -248,13 +301,23 @@ fn refuse_clash(host: &mut RouteSocket, bridge: &Link, gateways: &[&Cidr]) -> Re
 
 /// Switches on what a gateway needs, per family, and only what is off.
 fn forwarding(wanted: &Wanted, undo: &mut dyn FnMut(Step)) -> Result<(), Error> {
-    for (path, v4) in [("net/ipv4/ip_forward", true), ("net/ipv6/conf/all/forwarding", false)] {
-        if !wanted.gateways.iter().any(|gateway| gateway.is_ipv4() == v4) {
+    for (path, v4) in [
+        ("net/ipv4/ip_forward", true),
+        ("net/ipv6/conf/all/forwarding", false),
+    ] {
+        if !wanted
+            .gateways
+            .iter()
+            .any(|gateway| gateway.is_ipv4() == v4)
+        {
             continue;
         }
         let changed = sysctl::write_if_different(path, "1").map_err(|error| {
-            Error::new(code::KERNEL, format!("cannot enable forwarding: /proc/sys/{path}"))
-                .with_details(format!("{error}; set it to 1 by hand, then try again"))
+            Error::new(
+                code::KERNEL,
+                format!("cannot enable forwarding: /proc/sys/{path}"),
+            )
+            .with_details(format!("{error}; set it to 1 by hand, then try again"))
         })?;
         if changed {
             undo(Step::Sysctl(path.to_owned(), "0".to_owned()));
@@ -282,7 +345,10 @@ pub(crate) fn retire(context: &Context) -> Result<(), Error> {
     }
     if let Some(made) = state.read_network::<Made>(&network) {
         for (kind, network) in &made.rules {
-            let ruleset = Ruleset { network: Some(network.clone()), ..Ruleset::default() };
+            let ruleset = Ruleset {
+                network: Some(network.clone()),
+                ..Ruleset::default()
+            };
             rules::retire(context, *kind, &ruleset)?;
         }
         state.remove_network(&network)?;
@@ -305,7 +371,9 @@ pub(crate) fn remove_bridge(
     if state.records("bridge").has_network(&network) {
         return Ok(());
     }
-    let Some(link) = lookup(host, name)? else { return Ok(()) };
+    let Some(link) = lookup(host, name)? else {
+        return Ok(());
+    };
     let tag = Owner::network(&network).tag();
     if link.kind.as_deref() != Some("bridge") || link.alias.as_deref() != Some(tag.as_str()) {
         return Ok(());

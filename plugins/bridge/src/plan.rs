@@ -54,13 +54,19 @@ pub(crate) fn complete(result: &mut Attached, config: &Config) -> Vec<Cidr> {
     }
     if config.is_default_gateway {
         for v4 in [true, false] {
-            let (Some(gateway), Ok(default)) = (first_gateway(&result.ips, v4), default_route(v4)) else {
+            let (Some(gateway), Ok(default)) = (first_gateway(&result.ips, v4), default_route(v4))
+            else {
                 continue;
             };
-            let known =
-                result.routes.iter().any(|route| route.dst == default && route.gw.is_some());
+            let known = result
+                .routes
+                .iter()
+                .any(|route| route.dst == default && route.gw.is_some());
             if !known {
-                result.routes.push(Route { gw: Some(gateway), ..Route::to(default) });
+                result.routes.push(Route {
+                    gw: Some(gateway),
+                    ..Route::to(default)
+                });
             }
         }
     }
@@ -69,11 +75,17 @@ pub(crate) fn complete(result: &mut Attached, config: &Config) -> Vec<Cidr> {
 
 /// The first gateway of a family, which routes without one of their own go through.
 pub(crate) fn first_gateway(ips: &[IpConfig], v4: bool) -> Option<IpAddr> {
-    ips.iter().filter(|ip| ip.address.is_ipv4() == v4).find_map(|ip| ip.gateway)
+    ips.iter()
+        .filter(|ip| ip.address.is_ipv4() == v4)
+        .find_map(|ip| ip.gateway)
 }
 
 fn default_route(v4: bool) -> Result<Cidr, pontoon_conf::CidrError> {
-    let any = if v4 { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    let any = if v4 {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    };
     Cidr::new(any, 0)
 }
 
@@ -88,7 +100,10 @@ pub(crate) fn rules(
     }
     for entry in &config.snat {
         let family = |v4: bool| if v4 { "IPv4" } else { "IPv6" };
-        if !ips.iter().any(|ip| ip.address.is_ipv4() == entry.source.is_ipv4()) {
+        if !ips
+            .iter()
+            .any(|ip| ip.address.is_ipv4() == entry.source.is_ipv4())
+        {
             return Err(Error::new(
                 code::INVALID_CONFIG,
                 format!(
@@ -119,7 +134,11 @@ pub(crate) fn rules(
                 .collect(),
         });
     }
-    Ok(Some(NetworkRules { network: network.to_owned(), bridge: config.bridge.to_string(), egress }))
+    Ok(Some(NetworkRules {
+        network: network.to_owned(),
+        bridge: config.bridge.to_string(),
+        egress,
+    }))
 }
 
 /// Why an address of another prefix keeps the bridge from getting `wanted`. IPv4: any other address
@@ -128,9 +147,9 @@ pub(crate) fn conflicts(existing: &Cidr, wanted: &[Cidr]) -> bool {
     if wanted.contains(existing) {
         return false;
     }
-    wanted
-        .iter()
-        .any(|address| address.is_ipv4() == existing.is_ipv4() && (address.is_ipv4() || address.overlaps(existing)))
+    wanted.iter().any(|address| {
+        address.is_ipv4() == existing.is_ipv4() && (address.is_ipv4() || address.overlaps(existing))
+    })
 }
 
 #[cfg(test)]
@@ -138,7 +157,11 @@ mod tests {
     use super::*;
 
     fn key(container: &str) -> Key {
-        Key { network: "net".into(), container: container.into(), interface: "eth0".into() }
+        Key {
+            network: "net".into(),
+            container: container.into(),
+            interface: "eth0".into(),
+        }
     }
 
     #[test]
@@ -149,7 +172,10 @@ mod tests {
         assert_eq!(name, host_veth_name(&key("a")));
         assert_ne!(name, host_veth_name(&key("b")));
         // The parts cannot run into each other.
-        let shifted = Key { network: "neta".into(), ..key("") };
+        let shifted = Key {
+            network: "neta".into(),
+            ..key("")
+        };
         assert_ne!(host_veth_name(&shifted), host_veth_name(&key("a")));
     }
 

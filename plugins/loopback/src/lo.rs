@@ -17,7 +17,13 @@ fn open(context: &Context) -> Result<(RouteSocket, Link), Error> {
 
 fn set(inside: &mut RouteSocket, link: &Link, up: bool) -> Result<(), Error> {
     inside
-        .set_link(link.index, &LinkChange { up: Some(up), ..LinkChange::default() })
+        .set_link(
+            link.index,
+            &LinkChange {
+                up: Some(up),
+                ..LinkChange::default()
+            },
+        )
         .map_err(|error| kernel_error("cannot change the state of lo in the container", &error))
 }
 
@@ -26,11 +32,17 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     if !link.up {
         set(&mut inside, &link, true)?;
     }
-    let addresses = inside
-        .addresses(link.index)
-        .map_err(|error| kernel_error("cannot list the addresses of lo in the container", &error))?;
-    let addresses: Vec<Cidr> = addresses.iter().map(|address| Cidr::from(address.cidr)).collect();
-    if let Some(address) = addresses.iter().find(|address| !address.addr().is_loopback()) {
+    let addresses = inside.addresses(link.index).map_err(|error| {
+        kernel_error("cannot list the addresses of lo in the container", &error)
+    })?;
+    let addresses: Vec<Cidr> = addresses
+        .iter()
+        .map(|address| Cidr::from(address.cidr))
+        .collect();
+    if let Some(address) = addresses
+        .iter()
+        .find(|address| !address.addr().is_loopback())
+    {
         if !link.up {
             set(&mut inside, &link, false)?;
         }
@@ -52,7 +64,11 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         }],
         ips: addresses
             .into_iter()
-            .map(|address| IpConfig { interface: Some(0), address, gateway: None })
+            .map(|address| IpConfig {
+                interface: Some(0),
+                address,
+                gateway: None,
+            })
             .collect(),
         ..Attached::default()
     })

@@ -58,11 +58,18 @@ impl Error {
         }
     }
 
+    /// Whether the rules of another network stand in the way.
+    #[must_use]
+    pub fn is_clash(&self) -> bool {
+        matches!(self, Self::Nftables(nft::Error::SubnetTaken { .. }))
+    }
+
     /// What the admin can do about it.
     #[must_use]
     pub fn next_step(&self) -> String {
         let text = match self {
             _ if self.is_transient() => "try again",
+            _ if self.is_clash() => "choose another subnet",
             Self::Nftables(_) => {
                 "the kernel needs CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT; or install iptables"
             }

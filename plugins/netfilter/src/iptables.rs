@@ -48,7 +48,8 @@ pub struct Iptables {
 #[derive(Debug, Default)]
 struct Texts {
     network: Option<NetworkText>,
-    ports: Option<PortsText>,
+    /// With the text that serves when the first one's chain has another owner.
+    ports: Option<(PortsText, PortsText)>,
 }
 
 impl Iptables {
@@ -91,7 +92,7 @@ impl Iptables {
             texts
                 .ports
                 .as_ref()
-                .map_or(Ok(()), |ports| side.apply_ports(ports))
+                .map_or(Ok(()), |(ports, aside)| side.apply_ports(ports, aside))
         })
     }
 
@@ -103,14 +104,19 @@ impl Iptables {
     pub fn withdraw(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
         if let Some(published) = ruleset.published.as_ref().filter(|p| !complete(p)) {
             let owner = &published.owner;
-            let chain = hostport::chain_name(&owner.network, &owner.container);
+            let (network, container) = (&owner.network, &owner.container);
+            let chain = hostport::chain_name(network, container);
+            let aside = hostport::side_chain_name(network, container, &owner.interface);
             let tag = owner.tag();
-            self.installed(|side| side.forget_ports(&chain, &tag))?;
+            self.installed(|side| {
+                side.forget_ports(&chain, &tag)?;
+                side.forget_ports(&aside, &tag)
+            })?;
         }
         self.both(ruleset, |side, texts| {
             // Ports first: they are the attachment's, and the network's rules may serve others.
-            if let Some(ports) = &texts.ports {
-                side.withdraw_ports(ports)?;
+            if let Some((ports, aside)) = &texts.ports {
+                side.withdraw_ports(ports, aside)?;
             }
             texts
                 .network
@@ -137,7 +143,13 @@ impl Iptables {
                         .map(|rule| (Table::Nat, rule.clone())),
                 );
             }
-            if let Some(ports) = &texts.ports {
+            let side = || Side::new(family, &self.detected, &self.lock);
+            if let Some((ports, aside)) = &texts.ports {
+                let ports = if side()?.is_aside(ports, aside)? {
+                    aside
+                } else {
+                    ports
+                };
                 rules.extend(
                     ports
                         .base
@@ -149,7 +161,7 @@ impl Iptables {
                 rules.extend(own.map(|rule| (Table::Nat, rule.clone())));
             }
             if !rules.is_empty() && self.serves(family, ruleset) {
-                words.extend(Side::new(family, &self.detected, &self.lock)?.differences(&rules)?);
+                words.extend(side()?.differences(&rules)?);
             }
         }
         Ok(words)
@@ -220,7 +232,13 @@ impl Iptables {
 impl Texts {
     fn new(family: Family, ruleset: &Ruleset) -> Result<Self, TextError> {
         let network = |rules: &NetworkRules| NetworkText::new(family, rules).transpose();
-        let ports = |published: &Published| PortsText::new(family, published).transpose();
+        let ports = |published: &Published| {
+            let text = PortsText::new(family, published).transpose()?;
+            Some(text.map(|text| {
+                let aside = text.aside(published);
+                (text, aside)
+            }))
+        };
         Ok(Self {
             network: ruleset.network.as_ref().and_then(network).transpose()?,
             ports: ruleset.published.as_ref().and_then(ports).transpose()?,

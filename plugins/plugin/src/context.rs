@@ -49,7 +49,10 @@ impl Context {
     /// Code 4 when `CNI_NETNS` is missing or names no network namespace.
     pub fn netns(&self) -> Result<Netns, Error> {
         let path = self.invocation.netns.as_deref().ok_or_else(|| {
-            Error::new(code::INVALID_ENVIRONMENT, "required env variables [CNI_NETNS] missing")
+            Error::new(
+                code::INVALID_ENVIRONMENT,
+                "required env variables [CNI_NETNS] missing",
+            )
         })?;
         Netns::open(Path::new(path)).map_err(|error| netns_error(&error))
     }
@@ -67,7 +70,9 @@ impl Context {
         if self.invocation.netns_override {
             return Ok(());
         }
-        let Some(netns) = self.netns_if_alive() else { return Ok(()) };
+        let Some(netns) = self.netns_if_alive() else {
+            return Ok(());
+        };
         let own = Netns::current().map_err(|error| netns_error(&error))?;
         if !netns.same_as(&own) {
             return Ok(());

@@ -21,8 +21,11 @@ pub fn run(
 ) -> Result<Option<Attached>, Error> {
     let program = find(kind, invocation)?;
     let failed = |what: &str, details: String| {
-        Error::new(code::DELEGATE, format!("{what} the delegated plugin {}", program.display()))
-            .with_details(details)
+        Error::new(
+            code::DELEGATE,
+            format!("{what} the delegated plugin {}", program.display()),
+        )
+        .with_details(details)
     };
     // The one command that a plugin runs: the specification wants the same environment, so it is
     // inherited, and only the verb may differ (DEL after a failed ADD).
@@ -45,7 +48,11 @@ pub fn run(
         return Err(error_object(&output.stdout).unwrap_or_else(|| {
             failed(
                 "no error object from",
-                format!("{}, output: {}", output.status, String::from_utf8_lossy(&output.stdout)),
+                format!(
+                    "{}, output: {}",
+                    output.status,
+                    String::from_utf8_lossy(&output.stdout)
+                ),
             )
         }));
     }
@@ -79,7 +86,14 @@ fn find(kind: &PluginType, invocation: &Invocation) -> Result<PathBuf, Error> {
             return Ok(candidate);
         }
     }
-    let searched: Vec<_> = invocation.path.iter().map(|dir| dir.display().to_string()).collect();
-    Err(Error::new(code::INVALID_CONFIG, format!("failed to find plugin \"{kind}\" in CNI_PATH"))
-        .with_details(format!("searched {}", searched.join(":"))))
+    let searched: Vec<_> = invocation
+        .path
+        .iter()
+        .map(|dir| dir.display().to_string())
+        .collect();
+    Err(Error::new(
+        code::INVALID_CONFIG,
+        format!("failed to find plugin \"{kind}\" in CNI_PATH"),
+    )
+    .with_details(format!("searched {}", searched.join(":"))))
 }

@@ -16,14 +16,22 @@ pub fn point(name: &str) -> Result<(), Error> {
     use std::io::Write;
 
     if let Some(path) = std::env::var_os("PONTOON_FAULT_TRACE") {
-        let file = std::fs::File::options().create(true).append(true).open(path);
+        let file = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(path);
         if let Ok(mut file) = file {
             let _ = writeln!(file, "{name}");
         }
     }
-    let Ok(wanted) = std::env::var("PONTOON_FAULT") else { return Ok(()) };
+    let Ok(wanted) = std::env::var("PONTOON_FAULT") else {
+        return Ok(());
+    };
     if wanted == name {
-        return Err(Error::new(pontoon_conf::code::IO, format!("fault injected at {name}")));
+        return Err(Error::new(
+            pontoon_conf::code::IO,
+            format!("fault injected at {name}"),
+        ));
     }
     if wanted.strip_prefix("kill:") == Some(name) {
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);

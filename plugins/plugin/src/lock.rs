@@ -54,7 +54,10 @@ impl Lock {
             let held = file.metadata()?;
             match std::fs::metadata(path) {
                 Ok(seen) if (seen.dev(), seen.ino()) == (held.dev(), held.ino()) => {
-                    return Ok(Self { file, path: path.to_owned() });
+                    return Ok(Self {
+                        file,
+                        path: path.to_owned(),
+                    });
                 }
                 _ => {}
             }
@@ -63,7 +66,13 @@ impl Lock {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 impl Drop for Lock {
@@ -93,7 +102,11 @@ mod tests {
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         turns.fetch_add(1, Ordering::SeqCst);
                         inside.fetch_sub(1, Ordering::SeqCst);
-                        if number % 2 == 0 { lock.remove() } else { drop(lock) }
+                        if number % 2 == 0 {
+                            lock.remove()
+                        } else {
+                            drop(lock)
+                        }
                     }
                 });
             }

@@ -32,6 +32,14 @@ pub fn select(context: &Context, asked: Option<&str>) -> Result<BackendKind, Err
 /// Code 105 when it is not usable here.
 pub fn open(context: &Context, kind: BackendKind) -> Result<Backend, Error> {
     let lock = context.state.dir().join(IPTABLES_LOCK);
+    if kind != BackendKind::Nftables
+        && let Some(dir) = lock.parent()
+    {
+        std::fs::create_dir_all(dir).map_err(|error| {
+            Error::new(code::IO, format!("cannot make {}", dir.display()))
+                .with_details(error.to_string())
+        })?;
+    }
     Backend::open(kind, &context.search, &lock).map_err(|error| self::error(&error))
 }
 
@@ -52,7 +60,9 @@ pub fn retire(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result
         if in_use() {
             backend.withdraw(ruleset)
         } else {
-            let done = backend.withdraw(ruleset).and_then(|()| backend.remove_all());
+            let done = backend
+                .withdraw(ruleset)
+                .and_then(|()| backend.remove_all());
             if done.is_ok() {
                 let _ = std::fs::remove_file(state.dir().join(IPTABLES_LOCK));
                 lock.remove();
@@ -67,8 +77,18 @@ pub fn retire(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result
 /// A backend's refusal, as the runtime should see it.
 #[must_use]
 pub fn error(error: &pontoon_netfilter::Error) -> Error {
-    let code = if error.is_transient() { code::TRY_AGAIN } else { code::RULES };
-    Error::new(code, error.to_string()).with_details(error.next_step())
+    let code = match error {
+        _ if error.is_transient() => code::TRY_AGAIN,
+        _ if error.is_clash() => code::CONFLICT,
+        _ => code::RULES,
+    };
+    let mut details = error.next_step();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        details = format!("{error}; {details}");
+        cause = error.source();
+    }
+    Error::new(code, error.to_string()).with_details(details)
 }
 
 /// Leaves the closing of nfnetlink sockets to a child, so that nobody waits for it.

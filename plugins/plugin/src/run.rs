@@ -68,8 +68,11 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
     let mut input = Vec::new();
     if let Err(error) = std::io::stdin().lock().read_to_end(&mut input) {
         return fail(
-            &Error::new(code::IO, "cannot read the network configuration from standard input")
-                .with_details(error.to_string()),
+            &Error::new(
+                code::IO,
+                "cannot read the network configuration from standard input",
+            )
+            .with_details(error.to_string()),
             None,
         );
     }
@@ -81,7 +84,11 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
         Err(error) => return fail(&error, NetworkConfig::peek_version(&input)),
     };
     if let Some(problem) = &config.prev_result_problem {
-        let _ = writeln!(std::io::stderr(), "{}: going on without prevResult: {problem}", P::NAME);
+        let _ = writeln!(
+            std::io::stderr(),
+            "{}: going on without prevResult: {problem}",
+            P::NAME
+        );
     }
     let version = config.version;
     match run(plugin, invocation, config) {
@@ -96,7 +103,12 @@ fn run<P: Plugin>(
     invocation: Invocation,
     config: NetworkConfig,
 ) -> Result<Option<String>, Error> {
-    let context = Context { invocation, config, state: State::locate()?, search: search() };
+    let context = Context {
+        invocation,
+        config,
+        state: State::locate()?,
+        search: search(),
+    };
     context.refuse_own_namespace()?;
     match context.invocation.verb {
         Verb::Add => {
@@ -134,9 +146,19 @@ fn print(text: &str) -> ExitCode {
     let mut out = std::io::stdout().lock();
     let done = out
         .write_all(text.as_bytes())
-        .and_then(|()| if text.ends_with('\n') { Ok(()) } else { out.write_all(b"\n") })
+        .and_then(|()| {
+            if text.ends_with('\n') {
+                Ok(())
+            } else {
+                out.write_all(b"\n")
+            }
+        })
         .and_then(|()| out.flush());
-    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if done.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Specification section "Error": the object goes to standard output, exit code 1.

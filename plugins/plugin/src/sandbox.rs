@@ -31,7 +31,10 @@ impl Sandbox {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match Netns::open(Path::new(&self.path)) {
-            Ok(netns) => self.id.as_ref().is_some_and(|id| *id != netns.id().to_string()),
+            Ok(netns) => self
+                .id
+                .as_ref()
+                .is_some_and(|id| *id != netns.id().to_string()),
             Err(_) => true,
         }
     }

@@ -55,19 +55,30 @@ impl State {
     /// Code 100 when the kernel does not tell the cookie (before Linux 5.14).
     pub fn locate() -> Result<Self, Error> {
         let cookie = Netns::cookie().map_err(|error| {
-            Error::new(code::KERNEL, "cannot tell the host's network namespace from others")
-                .with_details(format!("{error}; SO_NETNS_COOKIE needs Linux 5.14 or newer"))
+            Error::new(
+                code::KERNEL,
+                "cannot tell the host's network namespace from others",
+            )
+            .with_details(format!(
+                "{error}; SO_NETNS_COOKIE needs Linux 5.14 or newer"
+            ))
         })?;
         let root = Path::new(ROOT);
         Ok(Self {
-            dir: if cookie == 1 { root.to_owned() } else { root.join(format!("netns-{cookie}")) },
+            dir: if cookie == 1 {
+                root.to_owned()
+            } else {
+                root.join(format!("netns-{cookie}"))
+            },
         })
     }
 
     /// State in a directory of the caller's choice.
     #[must_use]
     pub fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self {
+            dir: dir.to_owned(),
+        }
     }
 
     /// The directory.
@@ -79,7 +90,9 @@ impl State {
     /// The records of one plugin.
     #[must_use]
     pub fn records(&self, plugin: &str) -> Records {
-        Records { dir: self.dir.join(plugin) }
+        Records {
+            dir: self.dir.join(plugin),
+        }
     }
 
     fn network_path(&self, network: &str) -> PathBuf {
@@ -107,10 +120,11 @@ impl State {
     pub fn remove_network(&self, network: &str) -> Result<(), Error> {
         let path = self.network_path(network);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::new(code::IO, format!("cannot remove {}", path.display()))
-                    .with_details(error.to_string()))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
+                code::IO,
+                format!("cannot remove {}", path.display()),
+            )
+            .with_details(error.to_string())),
             _ => {
                 let _ = fs::remove_dir(self.dir.join("network"));
                 Ok(())
@@ -134,11 +148,7 @@ impl State {
     ///
     /// # Errors
     /// Code 5 with the path.
-    pub fn lock(
-        &self,
-        path: &Path,
-        take: fn(&Path) -> io::Result<Lock>,
-    ) -> Result<Lock, Error> {
+    pub fn lock(&self, path: &Path, take: fn(&Path) -> io::Result<Lock>) -> Result<Lock, Error> {
         take(path).map_err(|error| {
             Error::new(code::IO, format!("cannot lock {}", path.display()))
                 .with_details(error.to_string())
@@ -190,8 +200,10 @@ impl Records {
         let path = self.path(key);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::new(code::IO, format!("cannot remove {}", path.display()))
-                    .with_details(error.to_string()));
+                return Err(
+                    Error::new(code::IO, format!("cannot remove {}", path.display()))
+                        .with_details(error.to_string()),
+                );
             }
             _ => {}
         }
@@ -218,18 +230,28 @@ impl Records {
         self.dir.exists()
     }
 
-    /// Whether this attachment is the only one of the host: for undoing what others may use.
+    /// Whether this attachment is the only one of its network: for undoing what others may use.
     #[must_use]
     pub fn is_only(&self, key: &Key) -> bool {
-        let networks = fs::read_dir(&self.dir).map(Iterator::count).unwrap_or_default();
-        let attachments = self.attachments(&key.network);
-        networks <= 1 && attachments.iter().all(|other| other == key)
+        self.attachments(&key.network)
+            .iter()
+            .all(|other| other == key)
+    }
+
+    /// How many networks have attachments.
+    #[must_use]
+    pub fn networks(&self) -> usize {
+        fs::read_dir(&self.dir)
+            .map(Iterator::count)
+            .unwrap_or_default()
     }
 
     /// The attachments of a network: for GC, never on the way of ADD and DEL.
     #[must_use]
     pub fn attachments(&self, network: &str) -> Vec<Key> {
-        let Ok(entries) = fs::read_dir(self.dir.join(network)) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.dir.join(network)) else {
+            return Vec::new();
+        };
         entries
             .filter_map(|entry| {
                 let name = entry.ok()?.file_name().into_string().ok()?;
@@ -248,10 +270,14 @@ impl Records {
 
     /// Removes drafts of writers that were killed: for GC.
     pub fn remove_drafts(&self, network: &str) {
-        let Ok(entries) = fs::read_dir(self.dir.join(network)) else { return };
+        let Ok(entries) = fs::read_dir(self.dir.join(network)) else {
+            return;
+        };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(':')) else { continue };
+            let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(':')) else {
+                continue;
+            };
             if !Path::new("/proc").join(pid).exists() {
                 let _ = fs::remove_file(entry.path());
             }
@@ -289,7 +315,11 @@ mod tests {
     use super::*;
 
     fn key(container: &str) -> Key {
-        Key { network: "net".into(), container: container.into(), interface: "eth0".into() }
+        Key {
+            network: "net".into(),
+            container: container.into(),
+            interface: "eth0".into(),
+        }
     }
 
     #[test]

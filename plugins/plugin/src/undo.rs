@@ -28,17 +28,15 @@ impl<S> Undo<S> {
 
     /// Reverts every step, the last one first, and never stops at a failure. The error that
     /// caused it stays the one reported; what could not be reverted is added to its details.
-    pub fn unwind(
-        mut self,
-        cause: Error,
-        mut revert: impl FnMut(S) -> Result<(), Error>,
-    ) -> Error {
+    pub fn unwind(mut self, cause: Error, mut revert: impl FnMut(S) -> Result<(), Error>) -> Error {
         let mut error = cause;
         while let Some(step) = self.steps.pop() {
             if let Err(second) = revert(step) {
                 let separator = if error.details.is_empty() { "" } else { "; " };
-                error.details =
-                    format!("{}{separator}and undoing it failed: {second}", error.details);
+                error.details = format!(
+                    "{}{separator}and undoing it failed: {second}",
+                    error.details
+                );
             }
         }
         error
@@ -58,7 +56,11 @@ mod tests {
         let mut seen = Vec::new();
         let error = undo.unwind(Error::new(100, "broken"), |step| {
             seen.push(step);
-            if step == "two" { Err(Error::new(100, "stuck")) } else { Ok(()) }
+            if step == "two" {
+                Err(Error::new(100, "stuck"))
+            } else {
+                Ok(())
+            }
         });
         assert_eq!(seen, ["three", "two", "one"]);
         assert_eq!(error.msg, "broken");

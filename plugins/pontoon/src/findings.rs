@@ -88,29 +88,47 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
         require(
             facts.ipv6_forward,
             "net/ipv6/conf/all/forwarding".into(),
-            format!("net.ipv6.conf.all.forwarding is {}", facts.ipv6_forward.as_str()),
+            format!(
+                "net.ipv6.conf.all.forwarding is {}",
+                facts.ipv6_forward.as_str()
+            ),
         );
     }
     for bridge in &facts.bridges {
         require(
             bridge.ipv4_forward,
             format!("net/ipv4/conf/{}/forwarding", bridge.name),
-            format!("net.ipv4.conf.{}.forwarding is {}", bridge.name, bridge.ipv4_forward.as_str()),
+            format!(
+                "net.ipv4.conf.{}.forwarding is {}",
+                bridge.name,
+                bridge.ipv4_forward.as_str()
+            ),
         );
         if has_v6(bridge) {
             require(
                 bridge.ipv6_forward,
                 format!("net/ipv6/conf/{}/forwarding", bridge.name),
-                format!("net.ipv6.conf.{}.forwarding is {}", bridge.name, bridge.ipv6_forward.as_str()),
+                format!(
+                    "net.ipv6.conf.{}.forwarding is {}",
+                    bridge.name,
+                    bridge.ipv6_forward.as_str()
+                ),
             );
         }
     }
     let summary = if reasons.is_empty() {
         "containers can reach the outside: this host forwards packets".to_owned()
     } else {
-        format!("containers cannot reach the outside: {}", reasons.join(", "))
+        format!(
+            "containers cannot reach the outside: {}",
+            reasons.join(", ")
+        )
     };
-    Verdict { ok: reasons.is_empty(), summary, mend }
+    Verdict {
+        ok: reasons.is_empty(),
+        summary,
+        mend,
+    }
 }
 
 #[cfg(test)]
@@ -122,12 +140,22 @@ mod tests {
         if v6 {
             addresses.push("fd00::1/64".to_owned());
         }
-        Bridge { name: "cni0".into(), up: true, addresses, ipv4_forward, ipv6_forward }
+        Bridge {
+            name: "cni0".into(),
+            up: true,
+            addresses,
+            ipv4_forward,
+            ipv6_forward,
+        }
     }
 
     #[track_caller]
     fn check(v4: Setting, v6: Setting, bridges: Vec<Bridge>, ok: bool, mend: &[&str]) {
-        let verdict = judge(&Facts { ipv4_forward: v4, ipv6_forward: v6, bridges });
+        let verdict = judge(&Facts {
+            ipv4_forward: v4,
+            ipv6_forward: v6,
+            bridges,
+        });
         assert_eq!(verdict.ok, ok, "{}", verdict.summary);
         assert_eq!(verdict.mend, mend);
     }
@@ -143,9 +171,18 @@ mod tests {
             Off,
             vec![bridge(true, On, Off)],
             false,
-            &["net/ipv6/conf/all/forwarding", "net/ipv6/conf/cni0/forwarding"],
+            &[
+                "net/ipv6/conf/all/forwarding",
+                "net/ipv6/conf/cni0/forwarding",
+            ],
         );
-        check(On, On, vec![bridge(true, Off, On)], false, &["net/ipv4/conf/cni0/forwarding"]);
+        check(
+            On,
+            On,
+            vec![bridge(true, Off, On)],
+            false,
+            &["net/ipv4/conf/cni0/forwarding"],
+        );
         check(On, Absent, vec![bridge(true, On, Absent)], false, &[]);
         check(On, On, vec![bridge(true, On, On)], true, &[]);
     }

@@ -44,7 +44,11 @@ fn report(fix: bool, json: bool) -> Result<bool, String> {
         verdict = judge(&facts);
     }
     let text = if json {
-        let report = Report { facts: &facts, verdict: &verdict, fixed: &fixed };
+        let report = Report {
+            facts: &facts,
+            verdict: &verdict,
+            fixed: &fixed,
+        };
         serde_json::to_string_pretty(&report).map_err(|error| error.to_string())? + "\n"
     } else {
         table(&facts, &verdict, &fixed)
@@ -55,13 +59,17 @@ fn report(fix: bool, json: bool) -> Result<bool, String> {
 }
 
 fn gather() -> Result<Facts, String> {
-    let mut host = RouteSocket::open().map_err(|error| format!("cannot open a route socket: {error}"))?;
+    let mut host =
+        RouteSocket::open().map_err(|error| format!("cannot open a route socket: {error}"))?;
     let links = host
         .links_of_kind("bridge")
         .map_err(|error| format!("cannot list the host's bridges: {error}"))?;
     let mut bridges = Vec::new();
     for link in links {
-        let ours = link.alias.as_deref().is_some_and(|alias| alias.starts_with("pontoon "));
+        let ours = link
+            .alias
+            .as_deref()
+            .is_some_and(|alias| alias.starts_with("pontoon "));
         if !ours {
             continue;
         }
@@ -93,8 +101,14 @@ fn read(path: &str) -> Setting {
 
 fn table(facts: &Facts, verdict: &Verdict, fixed: &[String]) -> String {
     let mut rows = vec![
-        ("net.ipv4.ip_forward".to_owned(), facts.ipv4_forward.as_str().to_owned()),
-        ("net.ipv6.conf.all.forwarding".to_owned(), facts.ipv6_forward.as_str().to_owned()),
+        (
+            "net.ipv4.ip_forward".to_owned(),
+            facts.ipv4_forward.as_str().to_owned(),
+        ),
+        (
+            "net.ipv6.conf.all.forwarding".to_owned(),
+            facts.ipv6_forward.as_str().to_owned(),
+        ),
     ];
     for bridge in &facts.bridges {
         let state = if bridge.up { "" } else { " (down)" };
@@ -102,11 +116,19 @@ fn table(facts: &Facts, verdict: &Verdict, fixed: &[String]) -> String {
             "ipv4 {}, ipv6 {}, {}{state}",
             bridge.ipv4_forward.as_str(),
             bridge.ipv6_forward.as_str(),
-            if bridge.addresses.is_empty() { "no address".to_owned() } else { bridge.addresses.join(" ") }
+            if bridge.addresses.is_empty() {
+                "no address".to_owned()
+            } else {
+                bridge.addresses.join(" ")
+            }
         );
         rows.push((format!("bridge {}", bridge.name), settings));
     }
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or_default();
     let mut text = String::new();
     for (name, value) in rows {
         text.push_str(&format!("{name:width$}  {value}\n"));

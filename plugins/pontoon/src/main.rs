@@ -8,7 +8,11 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "pontoon", version, about = "Looks after container networks made by Pontoon's CNI plugins")]
+#[command(
+    name = "pontoon",
+    version,
+    about = "Looks after container networks made by Pontoon's CNI plugins"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -2,10 +2,8 @@
 
 use pontoon_conf::{Attached, Error, code};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
-use pontoon_netlink::{
-    Link, LinkChange, RouteSocket, sysctl,
-};
 use pontoon_netlink::conntrack::Conntrack;
+use pontoon_netlink::{Link, LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, rules};
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +34,15 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let previous = context.config.prev_result.as_ref();
     let published = plan::published(&key, &config, previous)?;
     let previous = previous.cloned().unwrap_or_default();
-    let Some(published) = published else { return Ok(previous) };
+    let Some(published) = published else {
+        return Ok(previous);
+    };
     let backend = rules::select(context, config.backend.as_deref())?;
-    let record = Record { backend, sandbox: Sandbox::of(context), published };
+    let record = Record {
+        backend,
+        sandbox: Sandbox::of(context),
+        published,
+    };
     let mut undo = Undo::default();
     match publish(context, &key, &record, &previous, &mut undo) {
         Ok(()) => {
@@ -63,18 +67,27 @@ fn publish(
     }
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
-    let ruleset = Ruleset { published: Some(record.published.clone()), ..Ruleset::default() };
+    let ruleset = Ruleset {
+        published: Some(record.published.clone()),
+        ..Ruleset::default()
+    };
     let sockets = {
         // Nobody removes what all networks share while this network comes to need it.
-        let _host = context.state.lock(&context.state.host_lock(), Lock::shared)?;
-        let _ports = context.state.lock(&del::ports_lock(context), Lock::exclusive)?;
+        let _host = context
+            .state
+            .lock(&context.state.host_lock(), Lock::shared)?;
+        let _ports = context
+            .state
+            .lock(&del::ports_lock(context), Lock::exclusive)?;
         reserve(context, key, &record.published)?;
         undo.push(Step::Record(Box::new(record.clone())));
         fault::point("portmap.reserved")?;
         records.write(key, record)?;
         fault::point("portmap.recorded")?;
         let mut backend = rules::open(context, record.backend)?;
-        backend.apply(&ruleset).map_err(|error| rules::error(&error))?;
+        backend
+            .apply(&ruleset)
+            .map_err(|error| rules::error(&error))?;
         backend.into_sockets()
     };
     fault::point("portmap.published")?;
@@ -99,10 +112,11 @@ fn reserve(context: &Context, key: &Key, published: &Published) -> Result<(), Er
             Err(refusal) => refusal,
         };
         let error = match refusal {
-            Refusal::Io(path, error) => {
-                Error::new(code::IO, format!("cannot reserve a port at {}", path.display()))
-                    .with_details(error.to_string())
-            }
+            Refusal::Io(path, error) => Error::new(
+                code::IO,
+                format!("cannot reserve a port at {}", path.display()),
+            )
+            .with_details(error.to_string()),
             Refusal::Taken(port, owner) => {
                 let record: Option<Record> = records.read(&owner);
                 match record {
@@ -157,7 +171,11 @@ fn open_loopback(
 ) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot look up the container's link on the host", &error);
     let mut port: Option<Link> = None;
-    for interface in previous.interfaces.iter().filter(|interface| interface.sandbox.as_deref().is_none_or(str::is_empty)) {
+    for interface in previous
+        .interfaces
+        .iter()
+        .filter(|interface| interface.sandbox.as_deref().is_none_or(str::is_empty))
+    {
         let link = host.link_by_name(&interface.name).map_err(failed)?;
         if let Some(link) = link
             && link.kind.as_deref() == Some("veth")
@@ -169,16 +187,28 @@ fn open_loopback(
     }
     let gateway = match (&port, &published.v4) {
         (Some(link), _) => link.master,
-        (None, Some(v4)) => host.route_to(v4.ip()).map_err(failed)?.and_then(|route| route.interface),
+        (None, Some(v4)) => host
+            .route_to(v4.ip())
+            .map_err(failed)?
+            .and_then(|route| route.interface),
         (None, None) => None,
     };
-    let Some(gateway) = gateway else { return Ok(()) };
-    let Some(gateway) = host.link_by_index(gateway).map_err(failed)? else { return Ok(()) };
+    let Some(gateway) = gateway else {
+        return Ok(());
+    };
+    let Some(gateway) = host.link_by_index(gateway).map_err(failed)? else {
+        return Ok(());
+    };
     if published.v4.is_some() {
         let path = format!("net/ipv4/conf/{}/route_localnet", gateway.name);
         let changed = sysctl::write_if_different(&path, "1").map_err(|error| {
-            Error::new(code::KERNEL, format!("cannot let 127.0.0.1 reach containers on {}", gateway.name))
-                .with_details(format!("/proc/sys/{path}: {error}; set \"snat\": false to do without"))
+            Error::new(
+                code::KERNEL,
+                format!("cannot let 127.0.0.1 reach containers on {}", gateway.name),
+            )
+            .with_details(format!(
+                "/proc/sys/{path}: {error}; set \"snat\": false to do without"
+            ))
         })?;
         if changed {
             undo.push(Step::RouteLocalnet(path));
@@ -188,9 +218,13 @@ fn open_loopback(
         && !gateway.promisc
         && link.port.is_some_and(|flags| !flags.hairpin)
     {
-        let change = LinkChange { hairpin: Some(true), ..LinkChange::default() };
-        host.set_link(link.index, &change)
-            .map_err(|error| kernel_error(&format!("cannot set hairpin mode of {}", link.name), &error))?;
+        let change = LinkChange {
+            hairpin: Some(true),
+            ..LinkChange::default()
+        };
+        host.set_link(link.index, &change).map_err(|error| {
+            kernel_error(&format!("cannot set hairpin mode of {}", link.name), &error)
+        })?;
         undo.push(Step::Hairpin(link.index));
     }
     Ok(())
@@ -199,18 +233,32 @@ fn open_loopback(
 /// Flows that began before the port was published go on to where they went then; a client that
 /// keeps sending would never reach the container.
 fn cut_stale_flows(published: &Published) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot cut flows that are older than the published ports", &error);
+    let failed = |error| {
+        kernel_error(
+            "cannot cut flows that are older than the published ports",
+            &error,
+        )
+    };
     let mut conntrack = Conntrack::open().map_err(failed)?;
     for address in [published.v4, published.v6].into_iter().flatten() {
         let ports: Vec<_> = published
             .ports
             .iter()
-            .filter(|port| port.host_ip.is_none_or(|ip| ip.is_ipv4() == address.is_ipv4()))
+            .filter(|port| {
+                port.host_ip
+                    .is_none_or(|ip| ip.is_ipv4() == address.is_ipv4())
+            })
             .map(|port| {
-                (port.protocol.number(), port.host_port, port.host_ip.filter(|ip| !ip.is_unspecified()))
+                (
+                    port.protocol.number(),
+                    port.host_port,
+                    port.host_ip.filter(|ip| !ip.is_unspecified()),
+                )
             })
             .collect();
-        conntrack.cut_stale(&ports, address.is_ipv4(), Some(address.ip())).map_err(failed)?;
+        conntrack
+            .cut_stale(&ports, address.is_ipv4(), Some(address.ip()))
+            .map_err(failed)?;
     }
     Ok(())
 }
@@ -221,7 +269,10 @@ fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
         Step::Hairpin(index) => {
             let mut host = RouteSocket::open()
                 .map_err(|error| kernel_error("cannot open a route socket", &error))?;
-            let change = LinkChange { hairpin: Some(false), ..LinkChange::default() };
+            let change = LinkChange {
+                hairpin: Some(false),
+                ..LinkChange::default()
+            };
             host.set_link(index, &change)
                 .map_err(|error| kernel_error("cannot restore hairpin mode", &error))
         }
@@ -230,10 +281,12 @@ fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
             if context.state.records("portmap").any() {
                 return Ok(());
             }
-            sysctl::write_if_different(&path, "0").map(drop).map_err(|error| {
-                Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
-                    .with_details(error.to_string())
-            })
+            sysctl::write_if_different(&path, "0")
+                .map(drop)
+                .map_err(|error| {
+                    Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
+                        .with_details(error.to_string())
+                })
         }
     }
 }

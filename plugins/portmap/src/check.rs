@@ -13,7 +13,10 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     if context.config.prev_result.is_none() {
-        return Err(Error::new(code::INVALID_CONFIG, "Required prevResult missing"));
+        return Err(Error::new(
+            code::INVALID_CONFIG,
+            "Required prevResult missing",
+        ));
     }
     let Some(published) = plan::published(&key, &config, context.config.prev_result.as_ref())?
     else {
@@ -25,8 +28,13 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         None => rules::select(context, config.backend.as_deref())?,
     };
     let mut backend = rules::open(context, backend)?;
-    let ruleset = Ruleset { published: Some(published.clone()), ..Ruleset::default() };
-    let differences = backend.verify(&ruleset).map_err(|error| rules::error(&error));
+    let ruleset = Ruleset {
+        published: Some(published.clone()),
+        ..Ruleset::default()
+    };
+    let differences = backend
+        .verify(&ruleset)
+        .map_err(|error| rules::error(&error));
     rules::linger(backend.into_sockets());
     let mut differences = differences?;
     for port in Reservations::at(context.state.dir()).missing(&published) {
@@ -40,9 +48,15 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     }
     Err(Error::new(
         code::CHECK_FAILED,
-        format!("published ports of container {}: {}", key.container, differences[0]),
+        format!(
+            "published ports of container {}: {}",
+            key.container, differences[0]
+        ),
     )
-    .with_details(format!("{}; an ADD of the container makes them again", differences.join("; "))))
+    .with_details(format!(
+        "{}; an ADD of the container makes them again",
+        differences.join("; ")
+    )))
 }
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
@@ -51,7 +65,10 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {
-            Error::new(code::NOT_AVAILABLE, format!("no published ports: {}", error.msg))
-                .with_details(error.details)
+            Error::new(
+                code::NOT_AVAILABLE,
+                format!("no published ports: {}", error.msg),
+            )
+            .with_details(error.details)
         })
 }

@@ -66,10 +66,14 @@ impl Config {
             )
             .with_details("it takes iptables or nftables"));
         }
-        let external = keys.external_set_mark_chain.filter(|chain| !chain.is_empty());
+        let external = keys
+            .external_set_mark_chain
+            .filter(|chain| !chain.is_empty());
         let mark = match (external, keys.mark_masq_bit) {
             (Some(_), Some(_)) => {
-                return Err(invalid("Cannot specify externalSetMarkChain and markMasqBit"));
+                return Err(invalid(
+                    "Cannot specify externalSetMarkChain and markMasqBit",
+                ));
             }
             (Some(chain), None) => Mark::Chain(chain),
             (None, bit) => Mark::Bit(mark_bit(bit.unwrap_or(13))?),
@@ -120,7 +124,12 @@ fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, Error> {
                     ))
                     .with_details("give each host port once"));
                 }
-                None => ports.push(Port { protocol, host_ip, host_port, container_port }),
+                None => ports.push(Port {
+                    protocol,
+                    host_ip,
+                    host_port,
+                    container_port,
+                }),
             }
         }
     }
@@ -128,18 +137,16 @@ fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, Error> {
 }
 
 /// The ports of one side of a mapping.
-fn port(
-    side: &str,
-    first: i64,
-    count: i64,
-) -> Result<std::ops::RangeInclusive<u16>, Error> {
+fn port(side: &str, first: i64, count: i64) -> Result<std::ops::RangeInclusive<u16>, Error> {
     let last = first.checked_add(count - 1);
     match (u16::try_from(first), last.map(u16::try_from)) {
         (Ok(first), Some(Ok(last))) if first > 0 && count > 0 => Ok(first..=last),
         _ if count <= 1 => Err(invalid(format!("Invalid {side} port number: {first}"))
             .with_details("ports are numbers from 1 to 65535")),
-        _ => Err(invalid(format!("Invalid range of {count} {side} ports from {first}"))
-            .with_details("ports are numbers from 1 to 65535")),
+        _ => Err(invalid(format!(
+            "Invalid range of {count} {side} ports from {first}"
+        ))
+        .with_details("ports are numbers from 1 to 65535")),
     }
 }
 
@@ -161,8 +168,11 @@ fn host_ip(text: &str) -> Result<Option<IpAddr>, Error> {
         return Ok(None);
     }
     text.parse().map(Some).map_err(|_| {
-        invalid(format!("portMappings: hostIP \"{}\" is no IP address", clip(text)))
-            .with_details("leave it empty for every address of the host")
+        invalid(format!(
+            "portMappings: hostIP \"{}\" is no IP address",
+            clip(text)
+        ))
+        .with_details("leave it empty for every address of the host")
     })
 }
 
@@ -179,7 +189,10 @@ mod tests {
             .iter()
             .map(|port| {
                 let ip = port.host_ip.map_or_else(String::new, |ip| format!("{ip} "));
-                format!("{ip}{}->{}/{}", port.host_port, port.container_port, port.protocol)
+                format!(
+                    "{ip}{}->{}/{}",
+                    port.host_port, port.container_port, port.protocol
+                )
             })
             .collect())
     }
@@ -221,13 +234,34 @@ mod tests {
 
     #[test]
     fn refusals() {
-        refused(json!({"portMappings": [{"hostPort": 0, "containerPort": 80}]}), "Invalid host port");
-        refused(json!({"portMappings": [{"hostPort": 80}]}), "Invalid container port");
-        refused(json!({"portMappings": [{"hostPort": 65536, "containerPort": 80}]}), "65536");
-        refused(json!({"portMappings": [{"hostPort": 65530, "containerPort": 80, "range": 10}]}), "range");
-        refused(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "range": -1}]}), "host port");
-        refused(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "icmp"}]}), "icmp");
-        refused(json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "'; x"}]}), "hostIP");
+        refused(
+            json!({"portMappings": [{"hostPort": 0, "containerPort": 80}]}),
+            "Invalid host port",
+        );
+        refused(
+            json!({"portMappings": [{"hostPort": 80}]}),
+            "Invalid container port",
+        );
+        refused(
+            json!({"portMappings": [{"hostPort": 65536, "containerPort": 80}]}),
+            "65536",
+        );
+        refused(
+            json!({"portMappings": [{"hostPort": 65530, "containerPort": 80, "range": 10}]}),
+            "range",
+        );
+        refused(
+            json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "range": -1}]}),
+            "host port",
+        );
+        refused(
+            json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "icmp"}]}),
+            "icmp",
+        );
+        refused(
+            json!({"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "'; x"}]}),
+            "hostIP",
+        );
         refused(
             json!({"portMappings": [{"hostPort": 1, "containerPort": 2}, {"hostPort": 1, "containerPort": 3}]}),
             "container ports 2 and 3",

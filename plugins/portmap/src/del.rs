@@ -24,15 +24,25 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     }
     // Without a record, rules can only be somebody else's work or what a lost state directory has
     // left; without ports in the request there is no hint of either.
-    let Ok(config) = Config::from_context(context) else { return Ok(()) };
+    let Ok(config) = Config::from_context(context) else {
+        return Ok(());
+    };
     let previous = context.config.prev_result.as_ref();
-    let Ok(Some(published)) = plan::published(&key, &config, previous) else { return Ok(()) };
+    let Ok(Some(published)) = plan::published(&key, &config, previous) else {
+        return Ok(());
+    };
     let mut result = Ok(());
     for backend in [None, Some("nftables")] {
-        let Ok(backend) = BackendKind::select(backend, &context.search) else { continue };
-        let done = withdraw(context, backend, &published);
-        result = result.and(done);
+        let Ok(backend) = BackendKind::select(backend, &context.search) else {
+            continue;
+        };
+        let ruleset = Ruleset {
+            published: Some(published.clone()),
+            ..Ruleset::default()
+        };
+        result = result.and(rules::retire(context, backend, &ruleset));
     }
+    context.state.prune();
     result
 }
 
@@ -51,10 +61,15 @@ pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<()
 pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
     withdraw(context, record.backend, &record.published)?;
     fault::point("portmap.withdrawn")?;
-    Reservations::at(context.state.dir()).give_back(&record.published).map_err(|error| {
-        Error::new(pontoon_conf::code::IO, "cannot give back the reserved ports")
+    Reservations::at(context.state.dir())
+        .give_back(&record.published)
+        .map_err(|error| {
+            Error::new(
+                pontoon_conf::code::IO,
+                "cannot give back the reserved ports",
+            )
             .with_details(error.to_string())
-    })?;
+        })?;
     fault::point("portmap.given-back")?;
     cut_flows(&record.published)?;
     context.state.records("portmap").remove(key).map(drop)
@@ -62,8 +77,13 @@ pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Re
 
 fn withdraw(context: &Context, kind: BackendKind, published: &Published) -> Result<(), Error> {
     let mut backend = rules::open(context, kind)?;
-    let ruleset = Ruleset { published: Some(published.clone()), ..Ruleset::default() };
-    let done = backend.withdraw(&ruleset).map_err(|error| rules::error(&error));
+    let ruleset = Ruleset {
+        published: Some(published.clone()),
+        ..Ruleset::default()
+    };
+    let done = backend
+        .withdraw(&ruleset)
+        .map_err(|error| rules::error(&error));
     rules::linger(backend.into_sockets());
     done
 }

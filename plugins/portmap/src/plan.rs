@@ -20,17 +20,31 @@ pub(crate) fn published(
         return Ok(None);
     }
     let previous = previous.ok_or_else(|| {
-        Error::new(code::INVALID_CONFIG, "must be called as chained plugin: no prevResult")
-            .with_details("list portmap after the plugin that creates the interface")
+        Error::new(
+            code::INVALID_CONFIG,
+            "must be called as chained plugin: no prevResult",
+        )
+        .with_details("list portmap after the plugin that creates the interface")
     })?;
     let address = |v4: bool| {
         previous
             .ips
             .iter()
-            .filter(|ip| match ip.interface.and_then(|index| previous.interfaces.get(index)) {
-                Some(interface) => interface.name == key.interface && interface.sandbox.as_deref().is_some_and(|sandbox| !sandbox.is_empty()),
-                // Results older than 0.3.0 name no interfaces.
-                None => previous.interfaces.is_empty(),
+            .filter(|ip| {
+                match ip
+                    .interface
+                    .and_then(|index| previous.interfaces.get(index))
+                {
+                    Some(interface) => {
+                        interface.name == key.interface
+                            && interface
+                                .sandbox
+                                .as_deref()
+                                .is_some_and(|sandbox| !sandbox.is_empty())
+                    }
+                    // Results older than 0.3.0 name no interfaces.
+                    None => previous.interfaces.is_empty(),
+                }
             })
             .find(|ip| ip.address.is_ipv4() == v4)
             .map(|ip| IpNetwork::from(ip.address))
@@ -39,7 +53,10 @@ pub(crate) fn published(
     if v4.is_none() && v6.is_none() {
         return Err(Error::new(
             code::INVALID_CONFIG,
-            format!("no address of {} in prevResult to publish ports of", key.interface),
+            format!(
+                "no address of {} in prevResult to publish ports of",
+                key.interface
+            ),
         )
         .with_details("the plugin before portmap must give the container's interface an address"));
     }
@@ -49,7 +66,12 @@ pub(crate) fn published(
         Some(IpAddr::V4(_)) => v4.is_some(),
         Some(IpAddr::V6(_)) => v6.is_some(),
     };
-    let ports: Vec<_> = config.ports.iter().filter(|port| served(port.host_ip)).copied().collect();
+    let ports: Vec<_> = config
+        .ports
+        .iter()
+        .filter(|port| served(port.host_ip))
+        .copied()
+        .collect();
     if ports.is_empty() {
         return Ok(None);
     }
@@ -83,7 +105,11 @@ mod tests {
     use super::*;
 
     fn key() -> Key {
-        Key { network: "net".into(), container: "c".into(), interface: "eth0".into() }
+        Key {
+            network: "net".into(),
+            container: "c".into(),
+            interface: "eth0".into(),
+        }
     }
 
     fn config(host_ips: &[Option<&str>]) -> Config {
@@ -113,7 +139,10 @@ mod tests {
             ..Interface::default()
         };
         Attached {
-            interfaces: vec![interface("cni0", None), interface("eth0", Some("/run/netns/c"))],
+            interfaces: vec![
+                interface("cni0", None),
+                interface("eth0", Some("/run/netns/c")),
+            ],
             ips: addresses
                 .iter()
                 .map(|address| IpConfig {
@@ -129,11 +158,16 @@ mod tests {
     #[test]
     fn ports_of_a_family_that_the_container_lacks_are_skipped() {
         let all = config(&[None, Some("::1"), Some("127.0.0.1")]);
-        let rules = published(&key(), &all, Some(&result(&["10.1.0.2/24"]))).unwrap().unwrap();
+        let rules = published(&key(), &all, Some(&result(&["10.1.0.2/24"])))
+            .unwrap()
+            .unwrap();
         assert_eq!(rules.ports.len(), 2);
         assert_eq!(rules.v4, Some("10.1.0.2/24".parse().unwrap()));
         let six = config(&[Some("::1")]);
-        assert_eq!(published(&key(), &six, Some(&result(&["10.1.0.2/24"]))).unwrap(), None);
+        assert_eq!(
+            published(&key(), &six, Some(&result(&["10.1.0.2/24"]))).unwrap(),
+            None
+        );
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub(crate) enum Refusal {
 
 impl Reservations {
     pub(crate) fn at(state: &Path) -> Self {
-        Self { dir: state.join("ports") }
+        Self {
+            dir: state.join("ports"),
+        }
     }
 
     /// Reserves all ports of an attachment; those it has already are fine.
@@ -100,7 +102,9 @@ impl Reservations {
                 }
                 io::ErrorKind::NotADirectory => {
                     let dir = path.parent().unwrap_or(&self.dir);
-                    return Err(self.holder(dir, port).unwrap_or(Refusal::Io(path.clone(), error)));
+                    return Err(self
+                        .holder(dir, port)
+                        .unwrap_or(Refusal::Io(path.clone(), error)));
                 }
                 io::ErrorKind::AlreadyExists => {
                     return match self.holder(&path, port) {
@@ -124,7 +128,8 @@ impl Reservations {
     }
 
     fn protocol_dir(&self, port: &Port, v4: bool) -> PathBuf {
-        self.dir.join(format!("{}{}", port.protocol, if v4 { 4 } else { 6 }))
+        self.dir
+            .join(format!("{}{}", port.protocol, if v4 { 4 } else { 6 }))
     }
 
     fn path(&self, port: &Port, v4: bool) -> PathBuf {
@@ -218,7 +223,10 @@ mod tests {
         assert!(ports.missing(&a).is_empty());
         taken_by(ports.take(&b), "a");
         ports.give_back(&b).unwrap();
-        assert!(ports.missing(&a).is_empty(), "only one's own ports are given back");
+        assert!(
+            ports.missing(&a).is_empty(),
+            "only one's own ports are given back"
+        );
         ports.give_back(&a).unwrap();
         ports.take(&b).unwrap();
         ports.give_back(&b).unwrap();
@@ -230,7 +238,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ports = Reservations::at(dir.path());
         let all = published("all", None, 80);
-        let (one, two) = (published("one", Some("10.0.0.1"), 80), published("two", Some("10.0.0.2"), 80));
+        let (one, two) = (
+            published("one", Some("10.0.0.1"), 80),
+            published("two", Some("10.0.0.2"), 80),
+        );
         ports.take(&all).unwrap();
         taken_by(ports.take(&one), "all");
         ports.give_back(&all).unwrap();
@@ -239,7 +250,10 @@ mod tests {
         assert!(matches!(ports.take(&all), Err(Refusal::Taken(..))));
         taken_by(ports.take(&published("three", Some("10.0.0.1"), 80)), "one");
         // 0.0.0.0 is every IPv4 address.
-        assert!(matches!(ports.take(&published("four", Some("0.0.0.0"), 80)), Err(Refusal::Taken(..))));
+        assert!(matches!(
+            ports.take(&published("four", Some("0.0.0.0"), 80)),
+            Err(Refusal::Taken(..))
+        ));
         ports.take(&published("five", Some("::"), 80)).unwrap();
         for owner in [&all, &one, &two, &published("five", Some("::"), 80)] {
             ports.give_back(owner).unwrap();

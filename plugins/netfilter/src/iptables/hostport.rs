@@ -116,6 +116,26 @@ impl PortsText {
         lines.push(format!("-X {}", self.chain));
         lines
     }
+
+    /// The same under the name that an attachment gets when another interface of the same container
+    /// is on the same network: the reference's name does not tell the two apart.
+    pub(super) fn aside(&self, published: &Published) -> Self {
+        let owner = &published.owner;
+        let chain = side_chain_name(&owner.network, &owner.container, &owner.interface);
+        let renamed = |rules: &[Rule]| {
+            let rename = |text: &str| text.replace(&self.chain, &chain);
+            rules
+                .iter()
+                .map(|rule| Rule::new(rename(&rule.chain), rename(&rule.spec)))
+                .collect()
+        };
+        Self {
+            entries: renamed(&self.entries),
+            rules: renamed(&self.rules),
+            chain,
+            ..self.clone()
+        }
+    }
 }
 
 impl BaseRule {
@@ -193,6 +213,14 @@ impl Base {
 /// The reference's name of an attachment's chain.
 pub(super) fn chain_name(network: &str, container: &str) -> String {
     format!("CNI-DN-{}", super::hash(&[network, container], 21))
+}
+
+/// As [`chain_name`], with the interface. No name contains a slash.
+pub(super) fn side_chain_name(network: &str, container: &str, interface: &str) -> String {
+    format!(
+        "CNI-DN-{}",
+        super::hash(&[network, "/", container, "/", interface], 21)
+    )
 }
 
 fn masquerades(published: &Published) -> bool {

@@ -136,7 +136,7 @@ impl<'a> Side<'a> {
         )
     }
 
-    pub(super) fn apply_ports(&self, text: &PortsText) -> Result<(), Error> {
+    pub(super) fn apply_ports(&self, text: &PortsText, aside: &PortsText) -> Result<(), Error> {
         if self.variant == Variant::Nft
             && glance::ready(self.family, text)
             && self.attempt(&[(Table::Nat, text.create())])?
@@ -155,6 +155,11 @@ impl<'a> Side<'a> {
         }
         let _lock = Lock::take(self.lock)?;
         let listing = self.read(Table::Nat)?;
+        let text = if is_anothers(&listing, text) {
+            aside
+        } else {
+            text
+        };
         let (raw, mut nat) = self.missing_base(&text.base, &listing)?;
         nat.extend(entries_of(&listing, &text.chain).map(|listed| listed.rule.delete()));
         let mut create = text.create();
@@ -217,11 +222,20 @@ impl<'a> Side<'a> {
         self.variant == Variant::Nft || self.family == Family::V4
     }
 
-    pub(super) fn withdraw_ports(&self, text: &PortsText) -> Result<(), Error> {
-        if self.attempt(&[(Table::Nat, text.withdraw())])? {
-            return Ok(());
+    pub(super) fn withdraw_ports(&self, text: &PortsText, aside: &PortsText) -> Result<(), Error> {
+        for text in [text, aside] {
+            if self.attempt(&[(Table::Nat, text.withdraw())])? {
+                return Ok(());
+            }
         }
-        self.forget_ports(&text.chain, &text.tag)
+        self.forget_ports(&text.chain, &text.tag)?;
+        self.forget_ports(&aside.chain, &aside.tag)
+    }
+
+    /// The text under which the attachment's rules are there, if it is the second one.
+    pub(super) fn is_aside(&self, text: &PortsText, aside: &PortsText) -> Result<bool, Error> {
+        let listing = self.read(Table::Nat)?;
+        Ok(is_anothers(&listing, text) && listing.has_chain(&aside.chain))
     }
 
     /// Removes an attachment's ports without knowing them.
@@ -230,12 +244,7 @@ impl<'a> Side<'a> {
         let listing = self.read(Table::Nat)?;
         // The reference names chains by network and container only. Rules there that name another
         // interface of this container have replaced ours; rules that name none are the reference's.
-        let foreign = |listed: &Listed| {
-            listed
-                .comment()
-                .is_some_and(|c| c.starts_with("pontoon ") && c != tag)
-        };
-        if listing.chain(chain).any(foreign) {
+        if belongs_to_another(&listing, chain, tag) {
             return Ok(());
         }
         let mut lines: Vec<String> = entries_of(&listing, chain)
@@ -334,6 +343,20 @@ impl<'a> Side<'a> {
         }
         Ok(words)
     }
+}
+
+/// Whether the attachment's chain holds the rules of another interface of its container.
+fn is_anothers(listing: &Listing, text: &PortsText) -> bool {
+    belongs_to_another(listing, &text.chain, &text.tag)
+}
+
+fn belongs_to_another(listing: &Listing, chain: &str, tag: &str) -> bool {
+    let foreign = |listed: &Listed| {
+        listed
+            .comment()
+            .is_some_and(|c| c.starts_with("pontoon ") && c != tag)
+    };
+    listing.chain(chain).any(foreign)
 }
 
 /// The network's rules in the shared chain, by comment.

@@ -161,7 +161,11 @@ fn action(verb: Verb) -> &'static str {
         Verb::NewTable | Verb::NewChain | Verb::NewSet => "to make",
         Verb::NewRule | Verb::NewElements => "to add",
         Verb::DelTable | Verb::DelChain | Verb::DelRule | Verb::DelElements => "to remove",
-        Verb::GetTable | Verb::GetChain | Verb::GetRule | Verb::GetElements | Verb::GetGeneration => "to show",
+        Verb::GetTable
+        | Verb::GetChain
+        | Verb::GetRule
+        | Verb::GetElements
+        | Verb::GetGeneration => "to show",
     }
 }
 

@@ -107,7 +107,14 @@ fn sweep(socket: &mut Socket, plan: &Plan, left: &[String]) -> Result<(), Error>
 pub(super) fn remove_table(socket: &mut Socket, family: Family) -> Result<(), Error> {
     // Asked first, since the kernel takes a grace period to refuse a batch.
     let answers = socket.ask(1, |out, _, sequence| {
-        super::message::message(out, Verb::GetTable, family, 0, sequence, super::message::table);
+        super::message::message(
+            out,
+            Verb::GetTable,
+            family,
+            0,
+            sequence,
+            super::message::table,
+        );
     })?;
     if !matches!(answers.first(), Some(Some(_))) {
         return Ok(());
