@@ -484,7 +484,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
     let failed = |error| kernel_error("cannot undo a change", &error);
     match step {
         Step::Lease => del::free_lease(context),
-        Step::Record => network::release(context),
+        Step::Record => network::forget(context),
         Step::Veth(index) => del::remove_links(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
         Step::AddressRemoved(index, address) => host

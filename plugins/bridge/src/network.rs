@@ -1,19 +1,24 @@
 //! What a network has once, however many containers it has: the bridge, its addresses, forwarding,
 //! masquerade. Made by the first ADD, found by one lookup each by the following ones.
 //!
-//! The DEL of the last attachment removes the rules. The bridge stays, as docker0 does and as the
+//! The rules go a second after the last attachment. The bridge stays, as docker0 does and as the
 //! reference plugin leaves it: the kernel removes a bridge under the lock that every other ADD and
 //! DEL of the host needs, and waits 15 to 35 ms there (`rcu_barrier` in `br_multicast_dev_del`).
 //! GC of a network without attachments removes it.
 
+use std::time::Duration;
+
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner, Ruleset};
-use pontoon_netlink::{BridgeSpec, Link, LinkChange, RouteSocket, sysctl};
+use pontoon_netlink::{BridgeSpec, Linger, Link, LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Lock, fault, kernel_error, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::add::Step;
 use crate::plan;
+
+/// For how long a network without containers keeps its rules.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What an ADD wants the network to be.
 #[derive(Debug)]
@@ -43,11 +48,12 @@ pub(crate) fn ensure(
 ) -> Result<(Link, Option<Backend>), Error> {
     let network = context.config.name.to_string();
     let existing = lookup(host, &wanted.bridge)?;
-    refuse_clash(host, existing.as_ref(), &wanted.gateways)?;
+    let present = present(host, existing.as_ref(), wanted)?;
+    refuse_clash(host, existing.as_ref(), &present, &wanted.gateways)?;
     note(context, &network, wanted)?;
     let bridge = bridge(host, &network, existing, wanted, undo)?;
     fault::point("bridge.created")?;
-    addresses(host, &bridge, wanted, undo)?;
+    addresses(host, &bridge, &present, wanted, undo)?;
     fault::point("bridge.addressed")?;
     forwarding(wanted, undo)?;
     fault::point("bridge.forwarding")?;
@@ -164,26 +170,39 @@ fn bridge(
     Ok(link)
 }
 
+/// The addresses that the bridge has, link-local ones aside. Not asked for when it shall have none.
+fn present(
+    host: &mut RouteSocket,
+    bridge: Option<&Link>,
+    wanted: &Wanted,
+) -> Result<Vec<Cidr>, Error> {
+    let Some(bridge) = bridge.filter(|_| !wanted.gateways.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let addresses = host.addresses(bridge.index).map_err(|error| {
+        kernel_error(
+            &format!("cannot list the addresses of bridge {}", bridge.name),
+            &error,
+        )
+    })?;
+    Ok(addresses
+        .into_iter()
+        .map(|address| Cidr::from(address.cidr))
+        .filter(|address| !is_link_local(address))
+        .collect())
+}
+
 fn addresses(
     host: &mut RouteSocket,
     bridge: &Link,
+    present: &[Cidr],
     wanted: &Wanted,
     undo: &mut dyn FnMut(Step),
 ) -> Result<(), Error> {
-    if wanted.gateways.is_empty() {
-        return Ok(());
-    }
     let name = &wanted.bridge;
     let failed = |action: &str, error: &pontoon_netlink::Error| {
         kernel_error(&format!("cannot {action} bridge {name}"), error)
     };
-    let present: Vec<Cidr> = host
-        .addresses(bridge.index)
-        .map_err(|error| failed("list the addresses of", &error))?
-        .into_iter()
-        .map(|address| Cidr::from(address.cidr))
-        .filter(|address| !is_link_local(address))
-        .collect();
     let missing: Vec<&Cidr> = wanted
         .gateways
         .iter()
@@ -192,7 +211,7 @@ fn addresses(
     if missing.is_empty() {
         return Ok(());
     }
-    for existing in &present {
+    for existing in present {
         if !plan::conflicts(existing, &wanted.gateways) {
             continue;
         }
@@ -241,20 +260,12 @@ fn is_link_local(address: &Cidr) -> bool {
 fn refuse_clash(
     host: &mut RouteSocket,
     bridge: Option<&Link>,
+    present: &[Cidr],
     gateways: &[Cidr],
 ) -> Result<(), Error> {
     let index = bridge.map(|link| link.index);
-    let present = match index {
-        Some(index) => host
-            .addresses(index)
-            .map_err(|error| kernel_error("cannot list the addresses of the bridge", &error))?,
-        None => Vec::new(),
-    };
     for gateway in gateways {
-        if present
-            .iter()
-            .any(|address| Cidr::from(address.cidr) == *gateway)
-        {
+        if present.contains(gateway) {
             continue;
         }
         let subnet = gateway.network();
@@ -326,11 +337,44 @@ fn forwarding(wanted: &Wanted, undo: &mut dyn FnMut(Step)) -> Result<(), Error> 
     Ok(())
 }
 
-/// Removes the record of an attachment and, if it was the last one, the rules of its network; if
-/// that was the last network, what all of them shared.
-pub(crate) fn release(context: &Context) -> Result<(), Error> {
+/// Removes the record of an attachment and, if it was the last one, the rules of its network.
+pub(crate) fn forget(context: &Context) -> Result<(), Error> {
     let last = context.state.records("bridge").remove(&context.key()?)?;
     if last { retire(context) } else { Ok(()) }
+}
+
+/// As [`forget`], but a network's rules go a little later: containers that come and go one at a time do not pay for them each time.
+pub(crate) fn release(context: &Context) -> Result<(), Error> {
+    if !context.state.records("bridge").remove(&context.key()?)? {
+        return Ok(());
+    }
+    let name = context.config.name.as_ref();
+    if context.state.read_network::<Made>(name).is_none() {
+        return retire(context);
+    }
+    let path = context.state.network_lock(&format!(":{name}"));
+    let waits = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&path);
+    match waits {
+        // Another child of ours holds it, waits, and will look then.
+        Ok(file) if file.try_lock().is_err() => Ok(()),
+        Ok(file) => {
+            let child = Linger::detach(vec![file.into()], || {
+                std::thread::sleep(GRACE);
+                let _ = std::fs::remove_file(&path);
+                // What cannot be removed now is there for the next DEL or GC of the network.
+                let _ = retire(context);
+            });
+            if child.is_ok() {
+                Ok(())
+            } else {
+                retire(context)
+            }
+        }
+        Err(_) => retire(context),
+    }
 }
 
 /// Removes the rules of a network without attachments.

@@ -229,6 +229,20 @@ impl Conntrack {
         self.delete(stale.iter()).map(drop)
     }
 
+    /// Whether [`Conntrack::cut_stale`] has to list all flows, which takes about 9 ms.
+    pub fn must_list(
+        &mut self,
+        ports: &[(u8, u16, Option<IpAddr>)],
+        v4: bool,
+    ) -> Result<bool, Error> {
+        Ok(!ports.is_empty() && self.count()? > 0 && (!v4 || self.few(ports)?.is_none()))
+    }
+
+    /// The socket, for somebody else to close: as any of netfilter's, its closing may wait.
+    pub fn into_fd(self) -> std::os::fd::OwnedFd {
+        self.socket.into_fd()
+    }
+
     /// A filter for each port at each IPv4 address of this machine, unless they are many.
     fn few(&mut self, ports: &[(u8, u16, Option<IpAddr>)]) -> Result<Option<Vec<Filter>>, Error> {
         if ports.len() > FEW {

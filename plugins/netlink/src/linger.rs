@@ -87,6 +87,40 @@ impl Linger {
         }
     }
 
+    /// Forks a child that keeps the sockets, does `work`, and ends; detached in the same way.
+    ///
+    /// The child goes on in a copy of the caller's memory, where a lock that another thread held at the fork would stay
+    /// held for ever: refused unless the process has one thread.
+    pub fn detach(sockets: Vec<OwnedFd>, work: impl FnOnce()) -> Result<Linger, Error> {
+        let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+        if threads.map_err(Error::io("count threads"))? != 1 {
+            return Err(Error::io("fork beside other threads")(
+                io::ErrorKind::ResourceBusy.into(),
+            ));
+        }
+        let null: OwnedFd = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(Error::io("open /dev/null"))?
+            .into();
+        let gaps = gaps(sockets.iter().map(AsRawFd::as_raw_fd).collect());
+        // SAFETY: there is no other thread, so the child may use all of its copy of our memory. It never returns into
+        // the caller: `_exit` runs no destructor of what the parent still owns.
+        match unsafe { libc::fork() } {
+            -1 => Err(Error::io("fork")(io::Error::last_os_error())),
+            0 => {
+                leave(&null, &gaps);
+                work();
+                // SAFETY: ends this process, and nothing else.
+                unsafe { libc::_exit(0) }
+            }
+            pid => Ok(Linger {
+                pid: Pid::from_raw(pid),
+            }),
+        }
+    }
+
     /// Waits for the child's end; for a process that lives on and wants no zombie.
     pub fn wait(self) -> io::Result<()> {
         waitpid(self.pid, None)?;
@@ -134,16 +168,16 @@ fn gaps(mut kept: Vec<RawFd>) -> Vec<(u32, u32)> {
     gaps
 }
 
-/// The child's whole life.
-fn obey(orders: &Orders) -> ! {
-    // SAFETY: system calls on descriptors and memory that this process owns; all of them are async-signal-safe. Errors
-    // have nobody to be told to: a link that stays is seen by `wait_gone`.
+/// The child leaves everything that it shares with its parent.
+fn leave(null: &OwnedFd, gaps: &[(u32, u32)]) {
+    // SAFETY: system calls on descriptors that this process owns; all of them are async-signal-safe. Errors have nobody
+    // to be told to.
     unsafe {
         libc::setsid();
         for stream in 0..3 {
-            libc::dup2(orders.null.as_raw_fd(), stream);
+            libc::dup2(null.as_raw_fd(), stream);
         }
-        for (first, last) in &orders.gaps {
+        for (first, last) in gaps {
             if libc::syscall(libc::SYS_close_range, *first, *last, 0) != 0 {
                 // Before Linux 5.9; plugins have few descriptors.
                 for fd in *first..=(*last).min(1024) {
@@ -151,6 +185,15 @@ fn obey(orders: &Orders) -> ! {
                 }
             }
         }
+    }
+}
+
+/// The whole life of a child that makes system calls only.
+fn obey(orders: &Orders) -> ! {
+    leave(&orders.null, &orders.gaps);
+    // SAFETY: async-signal-safe system calls on memory that this process owns. A link that stays is seen by
+    // `wait_gone`.
+    unsafe {
         if let Some(route) = &orders.route {
             let bytes = orders.frames.as_bytes();
             libc::send(

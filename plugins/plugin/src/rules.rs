@@ -91,6 +91,18 @@ pub fn error(error: &pontoon_netfilter::Error) -> Error {
     Error::new(code, error.to_string()).with_details(details)
 }
 
+/// As [`linger`], with something that the child does first. It is done here and now when there can
+/// be no child.
+pub fn linger_after(sockets: Vec<OwnedFd>, work: impl Fn()) {
+    let detached = Linger::detach(sockets, || {
+        work();
+        std::thread::sleep(HOLD);
+    });
+    if detached.is_err() {
+        work();
+    }
+}
+
 /// Leaves the closing of nfnetlink sockets to a child, so that nobody waits for it.
 pub fn linger(sockets: Vec<OwnedFd>) {
     if !sockets.is_empty() {

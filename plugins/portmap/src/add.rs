@@ -1,5 +1,8 @@
 //! ADD: ports are reserved, then the rules made, then flows cut that know better.
 
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
 use pontoon_conf::{Attached, Error, code};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::Conntrack;
@@ -71,7 +74,7 @@ fn publish(
         published: Some(record.published.clone()),
         ..Ruleset::default()
     };
-    let sockets = {
+    let mut sockets = {
         // Nobody removes what all networks share while this network comes to need it.
         let _host = context
             .state
@@ -95,9 +98,19 @@ fn publish(
         open_loopback(&mut host, previous, &record.published, undo)?;
     }
     fault::point("portmap.hairpin")?;
-    cut_stale_flows(&record.published)?;
+    let later = cut_stale_flows(&record.published, &mut sockets)?;
     fault::point("portmap.cut")?;
-    rules::linger(sockets);
+    if later.is_empty() {
+        rules::linger(sockets);
+    } else {
+        rules::linger_after(sockets, || {
+            if let Ok(mut conntrack) = Conntrack::open() {
+                for (ports, address) in &later {
+                    let _ = conntrack.cut_stale(ports, address.is_ipv4(), Some(*address));
+                }
+            }
+        });
+    }
     Ok(())
 }
 
@@ -230,9 +243,13 @@ fn open_loopback(
     Ok(())
 }
 
+/// Ports with the container's address, as connection tracking takes them.
+type Flows = (Vec<(u8, u16, Option<IpAddr>)>, IpAddr);
+
 /// Flows that began before the port was published go on to where they went then; a client that
-/// keeps sending would never reach the container.
-fn cut_stale_flows(published: &Published) -> Result<(), Error> {
+/// keeps sending would never reach the container. Returns those that only a listing of all flows
+/// can find: nobody has to wait for that, since the container does not run before we return.
+fn cut_stale_flows(published: &Published, sockets: &mut Vec<OwnedFd>) -> Result<Vec<Flows>, Error> {
     let failed = |error| {
         kernel_error(
             "cannot cut flows that are older than the published ports",
@@ -240,6 +257,7 @@ fn cut_stale_flows(published: &Published) -> Result<(), Error> {
         )
     };
     let mut conntrack = Conntrack::open().map_err(failed)?;
+    let mut later = Vec::new();
     for address in [published.v4, published.v6].into_iter().flatten() {
         let ports: Vec<_> = published
             .ports
@@ -256,11 +274,19 @@ fn cut_stale_flows(published: &Published) -> Result<(), Error> {
                 )
             })
             .collect();
-        conntrack
-            .cut_stale(&ports, address.is_ipv4(), Some(address.ip()))
-            .map_err(failed)?;
+        if conntrack
+            .must_list(&ports, address.is_ipv4())
+            .map_err(failed)?
+        {
+            later.push((ports, address.ip()));
+        } else {
+            conntrack
+                .cut_stale(&ports, address.is_ipv4(), Some(address.ip()))
+                .map_err(failed)?;
+        }
     }
-    Ok(())
+    sockets.push(conntrack.into_fd());
+    Ok(later)
 }
 
 fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {

@@ -1,7 +1,9 @@
 //! DEL and GC: rules, reservations and flows go, found by owner.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use ipnetwork::IpNetwork;
 use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
@@ -59,24 +61,8 @@ pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<()
 /// As [`remove`], for a caller that holds the lock of the reservations. Rules first: a reservation
 /// protects them until they are gone. The record last: until then DEL can be tried again.
 pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
-    withdraw(context, record.backend, &record.published)?;
-    fault::point("portmap.withdrawn")?;
-    Reservations::at(context.state.dir())
-        .give_back(&record.published)
-        .map_err(|error| {
-            Error::new(
-                pontoon_conf::code::IO,
-                "cannot give back the reserved ports",
-            )
-            .with_details(error.to_string())
-        })?;
-    fault::point("portmap.given-back")?;
-    cut_flows(&record.published)?;
-    context.state.records("portmap").remove(key).map(drop)
-}
-
-fn withdraw(context: &Context, kind: BackendKind, published: &Published) -> Result<(), Error> {
-    let mut backend = rules::open(context, kind)?;
+    let published = &record.published;
+    let mut backend = rules::open(context, record.backend)?;
     let ruleset = Ruleset {
         published: Some(published.clone()),
         ..Ruleset::default()
@@ -84,22 +70,54 @@ fn withdraw(context: &Context, kind: BackendKind, published: &Published) -> Resu
     let done = backend
         .withdraw(&ruleset)
         .map_err(|error| rules::error(&error));
-    rules::linger(backend.into_sockets());
-    done
+    let mut sockets = backend.into_sockets();
+    let done = done
+        .and_then(|()| fault::point("portmap.withdrawn"))
+        .and_then(|()| {
+            Reservations::at(context.state.dir())
+                .give_back(published)
+                .map_err(|error| {
+                    Error::new(
+                        pontoon_conf::code::IO,
+                        "cannot give back the reserved ports",
+                    )
+                    .with_details(error.to_string())
+                })
+        })
+        .and_then(|()| fault::point("portmap.given-back"))
+        .and_then(|()| cut_flows(published, &mut sockets));
+    // IPv6 flows are found by listing all of them, which nobody has to wait for: the rules that
+    // made them are gone.
+    match published.v6 {
+        Some(address) if done.is_ok() => rules::linger_after(sockets, || {
+            if let Ok(mut conntrack) = Conntrack::open() {
+                let _ = conntrack.cut(&answered_by(address));
+            }
+        }),
+        _ => rules::linger(sockets),
+    }
+    done?;
+    context.state.records("portmap").remove(key).map(drop)
+}
+
+/// The flows that a container answers.
+fn answered_by(address: IpNetwork) -> Filter {
+    Filter {
+        v4: address.is_ipv4(),
+        reply_source: Some(address.ip()),
+        ..Filter::default()
+    }
 }
 
 /// Flows that the container answered lead to an address that may soon be another container's.
-fn cut_flows(published: &Published) -> Result<(), Error> {
+fn cut_flows(published: &Published, sockets: &mut Vec<OwnedFd>) -> Result<(), Error> {
+    let Some(address) = published.v4 else {
+        return Ok(());
+    };
     let failed = |error| kernel_error("cannot cut the flows of the published ports", &error);
     let mut conntrack = Conntrack::open().map_err(failed)?;
-    for address in [published.v4, published.v6].into_iter().flatten() {
-        let filter = Filter {
-            v4: address.is_ipv4(),
-            reply_source: Some(address.ip()),
-            ..Filter::default()
-        };
-        conntrack.cut(&filter).map_err(failed)?;
-    }
+    conntrack.cut(&answered_by(address)).map_err(failed)?;
+    sockets.push(conntrack.into_fd());
     Ok(())
 }
 
