@@ -45,10 +45,10 @@ pub(crate) enum Step {
 }
 
 /// What is known of the host and the container before anything is changed.
-struct Ground {
+struct Ground<'a> {
     config: Config,
     key: Key,
-    netns: Netns,
+    netns: &'a Netns,
     host: RouteSocket,
     inside: RouteSocket,
     mtu: Option<u32>,
@@ -68,13 +68,13 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
 }
 
 /// Reads facts and refuses what cannot work. Changes nothing.
-fn survey(context: &Context) -> Result<Ground, Error> {
+fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
     let open = |error| kernel_error("cannot open a route socket", &error);
     let mut host = RouteSocket::open().map_err(open)?;
-    let mut inside = RouteSocket::open_in(&netns).map_err(open)?;
+    let mut inside = RouteSocket::open_in(netns).map_err(open)?;
     if inside
         .link_by_name(&key.interface)
         .map_err(|error| kernel_error(&format!("cannot look up {}", key.interface), &error))?
@@ -158,7 +158,7 @@ fn mtu(config: &Config, host: &mut RouteSocket) -> Result<Option<u32>, Error> {
 
 fn attach(
     context: &Context,
-    ground: &mut Ground,
+    ground: &mut Ground<'_>,
     undo: &mut Undo<Step>,
 ) -> Result<Attached, Error> {
     let mut result = allocate(context, &ground.config, undo)?;
@@ -263,7 +263,7 @@ pub(crate) fn is_ours(ipam: &PluginType) -> bool {
 
 /// The veth pair: one message, both ends in place.
 fn plug(
-    ground: &mut Ground,
+    ground: &mut Ground<'_>,
     name: &str,
     bridge: u32,
     mac: [u8; 6],
@@ -273,7 +273,7 @@ fn plug(
     let spec = VethSpec {
         name,
         peer_name: &ground.key.interface,
-        peer_netns: &ground.netns,
+        peer_netns: ground.netns,
         master: Some(bridge),
         mtu: ground.mtu,
         mac: Some(random_mac()),
@@ -348,7 +348,7 @@ fn vlans(config: &Config) -> (Vec<VlanRange>, Vec<VlanRange>) {
 }
 
 /// Addresses, routes and link state inside the container.
-fn configure(ground: &mut Ground, veth: &Veth, result: &Attached) -> Result<(), Error> {
+fn configure(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<(), Error> {
     if ground.config.disable_container_interface {
         return Ok(());
     }

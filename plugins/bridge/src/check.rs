@@ -152,7 +152,7 @@ fn check_container(
 ) -> Result<(), Error> {
     let name = &key.interface;
     let netns = context.netns()?;
-    let mut inside = RouteSocket::open_in(&netns)
+    let mut inside = RouteSocket::open_in(netns)
         .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
     let link = lookup(&mut inside, name)?
         .ok_or_else(|| failed(format!("{name} is gone from the container")))?;

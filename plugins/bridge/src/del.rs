@@ -60,7 +60,7 @@ fn unplug(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<(), Er
             &error,
         )
     };
-    let mut inside = RouteSocket::open_in(&netns).map_err(failed)?;
+    let mut inside = RouteSocket::open_in(netns).map_err(failed)?;
     match inside.link_by_name(&key.interface).map_err(failed)? {
         // Whatever is no veth was not made by a bridge plugin.
         Some(link) if link.kind.as_deref() == Some("veth") => {

@@ -6,7 +6,8 @@
 //! DEL of the host needs, and waits 15 to 35 ms there (`rcu_barrier` in `br_multicast_dev_del`).
 //! GC of a network without attachments removes it.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner, Ruleset};
@@ -358,11 +359,17 @@ pub(crate) fn release(context: &Context) -> Result<(), Error> {
         .append(true)
         .open(&path);
     match waits {
-        // Another child of ours holds it, waits, and will look then.
-        Ok(file) if file.try_lock().is_err() => Ok(()),
+        // Another child of ours holds it and waits; it hears that there was life.
+        Ok(file) if file.try_lock().is_err() => {
+            let _ = file.set_modified(SystemTime::now());
+            Ok(())
+        }
         Ok(file) => {
+            let _ = file.set_modified(SystemTime::now());
             let child = Linger::detach(vec![file.into()], || {
-                std::thread::sleep(GRACE);
+                while let Some(rest) = rest(&path) {
+                    std::thread::sleep(rest);
+                }
                 let _ = std::fs::remove_file(&path);
                 // What cannot be removed now is there for the next DEL or GC of the network.
                 let _ = retire(context);
@@ -375,6 +382,17 @@ pub(crate) fn release(context: &Context) -> Result<(), Error> {
         }
         Err(_) => retire(context),
     }
+}
+
+/// How much of the grace is left since the file was touched.
+fn rest(path: &Path) -> Option<Duration> {
+    let age = std::fs::metadata(path)
+        .ok()?
+        .modified()
+        .ok()?
+        .elapsed()
+        .ok()?;
+    GRACE.checked_sub(age).filter(|rest| !rest.is_zero())
 }
 
 /// Removes the rules of a network without attachments.

@@ -6,7 +6,7 @@ use pontoon_plugin::{Context, kernel_error};
 
 fn open(context: &Context) -> Result<(RouteSocket, Link), Error> {
     let netns = context.netns()?;
-    let mut inside = RouteSocket::open_in(&netns)
+    let mut inside = RouteSocket::open_in(netns)
         .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
     let link = inside
         .link_by_name("lo")

@@ -145,13 +145,11 @@ impl Conntrack {
         if filter.has_ipv6_address() {
             return self.cut_one_by_one(filter).map(drop);
         }
-        let mut frames = Frames::new();
-        for filter in expand(filter) {
-            frames.push(message::DELETE, 0, &message::header(filter.v4), |attrs| {
-                message::filter(attrs, &filter)
-            });
-        }
-        match self.socket.send(&mut frames).map_err(refusal) {
+        match self
+            .socket
+            .send(&mut orders(&expand(filter)))
+            .map_err(refusal)
+        {
             Ok(()) => Ok(()),
             // Without filters the kernel takes the tuple for a whole one, and it lacks half its parts.
             Err(Ok(failure))
@@ -229,13 +227,15 @@ impl Conntrack {
         self.delete(stale.iter()).map(drop)
     }
 
-    /// Whether [`Conntrack::cut_stale`] has to list all flows, which takes about 9 ms.
-    pub fn must_list(
+    /// The messages of [`Conntrack::cut_stale`], for somebody else to send. `None` when it would have to list all
+    /// flows.
+    pub fn stale_orders(
         &mut self,
         ports: &[(u8, u16, Option<IpAddr>)],
         v4: bool,
-    ) -> Result<bool, Error> {
-        Ok(!ports.is_empty() && self.count()? > 0 && (!v4 || self.few(ports)?.is_none()))
+    ) -> Result<Option<Frames>, Error> {
+        let filters = if v4 { self.few(ports)? } else { None };
+        Ok(filters.map(|filters| orders(&filters)))
     }
 
     /// The socket, for somebody else to close: as any of netfilter's, its closing may wait.
@@ -324,6 +324,17 @@ impl Conntrack {
             }
         }
     }
+}
+
+/// A message for each filter: cut what matches.
+fn orders(filters: &[Filter]) -> Frames {
+    let mut frames = Frames::new();
+    for filter in filters {
+        frames.push(message::DELETE, 0, &message::header(filter.v4), |attrs| {
+            message::filter(attrs, filter)
+        });
+    }
+    frames
 }
 
 /// The kernel knows ports only together with a protocol.

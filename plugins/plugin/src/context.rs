@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use pontoon_conf::{ContainerId, Error, IfName, Invocation, NetworkConfig, code};
 use pontoon_netlink::{Netns, NetnsError};
@@ -19,9 +20,25 @@ pub struct Context {
     pub state: State,
     /// Where programs of the host are looked for.
     pub search: Vec<PathBuf>,
+    netns: OnceLock<Result<Netns, NetnsError>>,
 }
 
 impl Context {
+    pub(crate) fn new(
+        invocation: Invocation,
+        config: NetworkConfig,
+        state: State,
+        search: Vec<PathBuf>,
+    ) -> Self {
+        Self {
+            invocation,
+            config,
+            state,
+            search,
+            netns: OnceLock::new(),
+        }
+    }
+
     /// The attachment that the verb is about.
     ///
     /// # Errors
@@ -43,24 +60,30 @@ impl Context {
         self.invocation.attachment()
     }
 
+    fn open_netns(&self) -> Option<&Result<Netns, NetnsError>> {
+        let path = self.invocation.netns.as_deref()?;
+        Some(self.netns.get_or_init(|| Netns::open(Path::new(path))))
+    }
+
     /// The container's network namespace; the verb cannot go on without it.
     ///
     /// # Errors
     /// Code 4 when `CNI_NETNS` is missing or names no network namespace.
-    pub fn netns(&self) -> Result<Netns, Error> {
-        let path = self.invocation.netns.as_deref().ok_or_else(|| {
-            Error::new(
+    pub fn netns(&self) -> Result<&Netns, Error> {
+        match self.open_netns() {
+            Some(Ok(netns)) => Ok(netns),
+            Some(Err(error)) => Err(netns_error(error)),
+            None => Err(Error::new(
                 code::INVALID_ENVIRONMENT,
                 "required env variables [CNI_NETNS] missing",
-            )
-        })?;
-        Netns::open(Path::new(path)).map_err(|error| netns_error(&error))
+            )),
+        }
     }
 
     /// The container's network namespace, if it is still there: DEL goes on without it.
     #[must_use]
-    pub fn netns_if_alive(&self) -> Option<Netns> {
-        Netns::open(Path::new(self.invocation.netns.as_deref()?)).ok()
+    pub fn netns_if_alive(&self) -> Option<&Netns> {
+        self.open_netns()?.as_ref().ok()
     }
 
     /// A verb on the namespace that the plugin itself runs in would change the host's own

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
-use pontoon_netlink::Linger;
+use pontoon_netlink::{Frames, Linger};
 
 use crate::{Context, Lock};
 
@@ -89,6 +89,11 @@ pub fn error(error: &pontoon_netfilter::Error) -> Error {
         cause = error.source();
     }
     Error::new(code, error.to_string()).with_details(details)
+}
+
+/// As [`linger`], with messages that the child sends first, by a socket that it keeps too.
+pub fn linger_sending(sockets: Vec<OwnedFd>, socket: OwnedFd, messages: Frames) {
+    let _ = Linger::send(sockets, socket, messages, HOLD);
 }
 
 /// As [`linger`], with something that the child does first. It is done here and now when there can

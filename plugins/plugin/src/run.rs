@@ -103,12 +103,7 @@ fn run<P: Plugin>(
     invocation: Invocation,
     config: NetworkConfig,
 ) -> Result<Option<String>, Error> {
-    let context = Context {
-        invocation,
-        config,
-        state: State::locate()?,
-        search: search(),
-    };
+    let context = Context::new(invocation, config, State::locate()?, search());
     context.refuse_own_namespace()?;
     match context.invocation.verb {
         Verb::Add => {

@@ -74,7 +74,7 @@ fn publish(
         published: Some(record.published.clone()),
         ..Ruleset::default()
     };
-    let mut sockets = {
+    let sockets = {
         // Nobody removes what all networks share while this network comes to need it.
         let _host = context
             .state
@@ -98,19 +98,8 @@ fn publish(
         open_loopback(&mut host, previous, &record.published, undo)?;
     }
     fault::point("portmap.hairpin")?;
-    let later = cut_stale_flows(&record.published, &mut sockets)?;
     fault::point("portmap.cut")?;
-    if later.is_empty() {
-        rules::linger(sockets);
-    } else {
-        rules::linger_after(sockets, || {
-            if let Ok(mut conntrack) = Conntrack::open() {
-                for (ports, address) in &later {
-                    let _ = conntrack.cut_stale(ports, address.is_ipv4(), Some(*address));
-                }
-            }
-        });
-    }
+    cut_stale_flows(&record.published, sockets);
     Ok(())
 }
 
@@ -184,9 +173,11 @@ fn open_loopback(
 ) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot look up the container's link on the host", &error);
     let mut port: Option<Link> = None;
+    // The veth comes after the bridge in every result that we know.
     for interface in previous
         .interfaces
         .iter()
+        .rev()
         .filter(|interface| interface.sandbox.as_deref().is_none_or(str::is_empty))
     {
         let link = host.link_by_name(&interface.name).map_err(failed)?;
@@ -243,50 +234,48 @@ fn open_loopback(
     Ok(())
 }
 
-/// Ports with the container's address, as connection tracking takes them.
-type Flows = (Vec<(u8, u16, Option<IpAddr>)>, IpAddr);
+/// Protocol, port, and host address if it is only one.
+type Flow = (u8, u16, Option<IpAddr>);
 
 /// Flows that began before the port was published go on to where they went then; a client that
-/// keeps sending would never reach the container. Returns those that only a listing of all flows
-/// can find: nobody has to wait for that, since the container does not run before we return.
-fn cut_stale_flows(published: &Published, sockets: &mut Vec<OwnedFd>) -> Result<Vec<Flows>, Error> {
-    let failed = |error| {
-        kernel_error(
-            "cannot cut flows that are older than the published ports",
-            &error,
-        )
+/// keeps sending would never reach the container. Nobody has to wait while they are cut: the
+/// container does not run before we return. So the child that closes the sockets does it.
+fn cut_stale_flows(published: &Published, sockets: Vec<OwnedFd>) {
+    let families = [published.v4, published.v6].into_iter().flatten();
+    let flows: Vec<(Vec<Flow>, IpAddr)> = families
+        .map(|address| {
+            let ports = published
+                .ports
+                .iter()
+                .filter(|port| {
+                    port.host_ip
+                        .is_none_or(|ip| ip.is_ipv4() == address.is_ipv4())
+                })
+                .map(|port| {
+                    let at = port.host_ip.filter(|ip| !ip.is_unspecified());
+                    (port.protocol.number(), port.host_port, at)
+                })
+                .collect();
+            (ports, address.ip())
+        })
+        .collect();
+    // Without connection tracking there is nothing to cut.
+    let Ok(mut conntrack) = Conntrack::open() else {
+        return rules::linger(sockets);
     };
-    let mut conntrack = Conntrack::open().map_err(failed)?;
-    let mut later = Vec::new();
-    for address in [published.v4, published.v6].into_iter().flatten() {
-        let ports: Vec<_> = published
-            .ports
-            .iter()
-            .filter(|port| {
-                port.host_ip
-                    .is_none_or(|ip| ip.is_ipv4() == address.is_ipv4())
-            })
-            .map(|port| {
-                (
-                    port.protocol.number(),
-                    port.host_port,
-                    port.host_ip.filter(|ip| !ip.is_unspecified()),
-                )
-            })
-            .collect();
-        if conntrack
-            .must_list(&ports, address.is_ipv4())
-            .map_err(failed)?
-        {
-            later.push((ports, address.ip()));
-        } else {
-            conntrack
-                .cut_stale(&ports, address.is_ipv4(), Some(address.ip()))
-                .map_err(failed)?;
-        }
+    if let [(ports, address)] = &flows[..]
+        && let Ok(Some(orders)) = conntrack.stale_orders(ports, address.is_ipv4())
+    {
+        return rules::linger_sending(sockets, conntrack.into_fd(), orders);
     }
-    sockets.push(conntrack.into_fd());
-    Ok(later)
+    rules::linger_after(sockets, || {
+        let Ok(mut conntrack) = Conntrack::open() else {
+            return;
+        };
+        for (ports, address) in &flows {
+            let _ = conntrack.cut_stale(ports, address.is_ipv4(), Some(*address));
+        }
+    });
 }
 
 fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
