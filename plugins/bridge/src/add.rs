@@ -165,7 +165,10 @@ fn attach(
     fault::point("bridge.leased")?;
     let gateways = plan::complete(&mut result, &ground.config);
     let rules = plan::rules(&ground.key.network, &ground.config, &result.ips)?;
-    let mac = ground.config.mac.map_or_else(random_mac, |mac| mac.0);
+    let asked = ground.config.mac.map(|mac| mac.0);
+    let mac = asked
+        .or_else(|| plan::mac(&result.ips))
+        .unwrap_or_else(random_mac);
     let veth_name = plan::host_veth_name(&ground.key);
     let spoof_guard = ground.config.mac_spoof_check.then(|| SpoofGuard {
         owner: plan::owner(&ground.key),
@@ -378,7 +381,8 @@ fn configure(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<
             .collect::<Vec<_>>(),
         up: true,
         routes: if later.is_empty() { &routes } else { &[] },
-        arp_notify: true,
+        // Only a MAC of somebody's choice can contradict what neighbours remember.
+        arp_notify: ground.config.mac.is_some(),
     };
     let failed = |error| kernel_error(&format!("cannot configure {name} in the container"), &error);
     ground.inside.configure(&setup).map_err(failed)?;

@@ -36,6 +36,26 @@ pub(crate) fn host_veth_name(key: &Key) -> String {
     name
 }
 
+/// The MAC address of a container that asks for none, from its first address, IPv4 before IPv6:
+/// `02:42:` (locally administered) and the four bytes, as Docker long did. Whoever gets the address
+/// next gets the same MAC, so no neighbour's cache can be wrong, and no announcement has to be
+/// flooded to every port of the bridge. `None` without an address.
+pub(crate) fn mac(ips: &[IpConfig]) -> Option<[u8; 6]> {
+    let first = |v4: bool| {
+        ips.iter()
+            .map(|ip| ip.address.addr())
+            .find(|ip| ip.is_ipv4() == v4)
+    };
+    let [a, b, c, d] = match first(true).or_else(|| first(false))? {
+        IpAddr::V4(ip) => ip.octets(),
+        IpAddr::V6(ip) => {
+            let digest = Sha256::digest(ip.octets());
+            [digest[0], digest[1], digest[2], digest[3]]
+        }
+    };
+    Some([0x02, 0x42, a, b, c, d])
+}
+
 /// Fills in what the reference plugin derives from the IPAM result: gateways, default routes, the
 /// index of the container's interface. Returns the addresses that the bridge gets.
 pub(crate) fn complete(result: &mut Attached, config: &Config) -> Vec<Cidr> {
@@ -177,6 +197,33 @@ mod tests {
             ..key("")
         };
         assert_ne!(host_veth_name(&shifted), host_veth_name(&key("a")));
+    }
+
+    #[track_caller]
+    fn check_mac(addresses: &[&str], expected: Option<&str>) {
+        let ips: Vec<IpConfig> = addresses
+            .iter()
+            .map(|text| IpConfig {
+                interface: None,
+                address: text.parse().unwrap(),
+                gateway: None,
+            })
+            .collect();
+        assert_eq!(
+            mac(&ips)
+                .map(|mac| pontoon_conf::Mac(mac).to_string())
+                .as_deref(),
+            expected
+        );
+    }
+
+    #[test]
+    fn macs_follow_addresses() {
+        check_mac(&[], None);
+        check_mac(&["172.17.0.2/16"], Some("02:42:ac:11:00:02"));
+        check_mac(&["fd00::2/64", "172.17.0.2/16"], Some("02:42:ac:11:00:02"));
+        // Of an IPv6 address alone: the first bytes of its SHA-256.
+        check_mac(&["fd00::2/64"], Some("02:42:ab:c6:0c:b7"));
     }
 
     #[track_caller]

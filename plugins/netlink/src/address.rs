@@ -116,14 +116,20 @@ impl RouteSocket {
         }
     }
 
-    /// All addresses of the namespace.
-    pub fn all_addresses(&mut self) -> Result<Vec<Address>, Error> {
+    /// All addresses of the namespace in one family: IPv4, else IPv6.
+    pub fn all_addresses(&mut self, v4: bool) -> Result<Vec<Address>, Error> {
         let read = |frame: Frame<'_>| {
             (frame.kind == RTM_NEWADDR)
                 .then(|| Address::parse(frame.payload))
                 .flatten()
         };
-        self.dump("addresses", RTM_GETADDR, &AddressMessage::default(), read)
+        let mut question = AddressMessage::default();
+        question.header.family = if v4 {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        self.dump("addresses", RTM_GETADDR, &question, read)
     }
 
     /// Gives a link an address; false when it has it already. With `nodad` an IPv6 address works at once instead of a

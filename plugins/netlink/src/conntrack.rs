@@ -250,10 +250,9 @@ impl Conntrack {
         }
         let own: Vec<IpAddr> = self
             .route
-            .all_addresses()?
+            .all_addresses(true)?
             .iter()
             .map(|address| address.cidr.ip())
-            .filter(IpAddr::is_ipv4)
             .collect();
         let filters: Vec<Filter> = ports
             .iter()
