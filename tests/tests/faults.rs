@@ -96,15 +96,13 @@ impl Scene {
                 "{fault}: eth0 is still in the container"
             )));
         }
-        // Forwarding is a setting of the whole host that others may rely on by now.
-        let after = self.site.snapshot()?.without("sysctls");
-        // What DEL leaves of a network is the bare bridge; what undo leaves is nothing.
-        let bare = if cleans_up && !self.occupied() {
-            after.without_link(self.network.bridge())
+        if cleans_up && !self.occupied() {
+            self.site.nothing_left(&before, &[&self.network], fault)?;
         } else {
-            after
-        };
-        before.without("sysctls").same_as(&bare, fault)?;
+            // Forwarding is a setting of the whole host that others may rely on by now.
+            let after = self.site.snapshot()?.without("sysctls");
+            before.without("sysctls").same_as(&after, fault)?;
+        }
         // And with no fault it works, on the same host.
         self.site
             .runtime()

@@ -308,8 +308,6 @@ fn plug(
         kernel_error(&format!("cannot create veth pair {name} - {}", ground.key.interface), &error)
     })?;
     undo.push(Step::Veth(veth.index));
-    // As on the bridge: what the container says of routes is not for the host.
-    let _ = sysctl::write_if_different(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
     if config.wants_vlans() {
         let (add, remove) = vlans(config);
         ground

@@ -50,7 +50,7 @@ pub(crate) fn ensure(
     let network = context.config.name.to_string();
     let existing = lookup(host, &wanted.bridge)?;
     let present = present(host, existing.as_ref(), wanted)?;
-    refuse_clash(host, existing.as_ref(), &present, &wanted.gateways)?;
+    refuse_clash(host, &present, wanted)?;
     note(context, &network, wanted)?;
     let bridge = bridge(host, &network, existing, wanted, undo)?;
     fault::point("bridge.created")?;
@@ -258,14 +258,8 @@ fn is_link_local(address: &Cidr) -> bool {
 /// neighbours away: refused while nothing has been done. One inside a wider one is left to the
 /// admin, who may well mean it, unless the wider one is another bridge of ours. Looked at only while
 /// the bridge does not have the address.
-fn refuse_clash(
-    host: &mut RouteSocket,
-    bridge: Option<&Link>,
-    present: &[Cidr],
-    gateways: &[Cidr],
-) -> Result<(), Error> {
-    let index = bridge.map(|link| link.index);
-    for gateway in gateways {
+fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Result<(), Error> {
+    for gateway in &wanted.gateways {
         if present.contains(gateway) {
             continue;
         }
@@ -275,10 +269,7 @@ fn refuse_clash(
             .map_err(|error| kernel_error("cannot list the host's routes", &error))?;
         for route in routes {
             let destination = Cidr::from(route.destination);
-            let Some(interface) = route
-                .interface
-                .filter(|interface| Some(*interface) != index)
-            else {
+            let Some(interface) = route.interface else {
                 continue;
             };
             // Host routes are single containers of other plugins, not subnets.
@@ -290,7 +281,10 @@ fn refuse_clash(
             let link = host
                 .link_by_index(interface)
                 .map_err(|error| kernel_error("cannot look up a link of the host", &error))?;
-            let Some(link) = link else { continue };
+            // The bridge may have come to be a moment ago, by an ADD beside this one.
+            let Some(link) = link.filter(|link| link.name != wanted.bridge) else {
+                continue;
+            };
             let ours = link
                 .alias
                 .as_deref()

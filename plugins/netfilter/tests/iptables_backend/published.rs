@@ -69,13 +69,17 @@ fn a_late_withdrawal_takes_nothing_from_others() {
             "{variant:?}: same port and address, other container"
         );
 
-        // The same container and network on another interface shares the chain's name.
+        // The same container and network on another interface has a chain of its own.
+        let before = host.rules();
         let mut other = new.clone();
         other.published.as_mut().expect("ports").owner.interface = "eth1".to_owned();
         host.apply(&other);
-        let before = host.rules();
-        host.withdraw(&new);
+        host.withdraw(&other);
         assert_eq!(host.rules(), before, "{variant:?}: other interface");
+        host.apply(&other);
+        host.withdraw(&new);
+        assert_eq!(host.count("c2 eth0"), 0, "{variant:?}");
+        assert_eq!(host.count("c2 eth1"), 2, "{variant:?}: one per family");
         host.withdraw(&other);
         assert_eq!(host.count("CNI-DN-"), 0, "{variant:?}");
     }
