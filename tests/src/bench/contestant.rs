@@ -91,10 +91,10 @@ impl Contestant {
     ) -> Outcome<Duration> {
         let took = self.host.run(|| {
             let runtime = self.runtime().here();
+            settle();
             let started = Instant::now();
             work(&runtime).map(|()| started.elapsed())
         })??;
-        settle();
         Ok(took)
     }
 
