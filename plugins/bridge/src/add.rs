@@ -171,7 +171,7 @@ fn attach(
         .unwrap_or_else(random_mac);
     let veth_name = plan::host_veth_name(&ground.key);
     let spoof_guard = ground.config.mac_spoof_check.then(|| SpoofGuard {
-        owner: plan::owner(&ground.key),
+        owner: ground.key.owner(),
         port: veth_name.clone(),
         mac,
     });
@@ -281,7 +281,7 @@ fn plug(
         mtu: ground.mtu,
         mac: Some(random_mac()),
         peer_mac: Some(mac),
-        alias: Some(&plan::owner(&ground.key).tag()),
+        alias: Some(&ground.key.owner().tag()),
         port: PortFlags {
             hairpin: config.hairpin,
             isolated: config.port_isolation,

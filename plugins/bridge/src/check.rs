@@ -284,7 +284,7 @@ fn check_rules(
             .parse::<pontoon_conf::Mac>();
         if let Ok(mac) = mac {
             let guard = SpoofGuard {
-                owner: plan::owner(key),
+                owner: key.owner(),
                 port: port.name.clone(),
                 mac: mac.0,
             };

@@ -80,7 +80,7 @@ fn unplug(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<(), Er
 
 /// Whether a link carries the tag of another attachment.
 fn foreign(link: &pontoon_netlink::Link, key: &Key) -> bool {
-    let tag = plan::owner(key).tag();
+    let tag = key.owner().tag();
     link.alias
         .as_deref()
         .is_some_and(|alias| !alias.is_empty() && alias != tag)

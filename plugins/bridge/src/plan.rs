@@ -3,20 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pontoon_conf::{Attached, Cidr, Error, IpConfig, Route, code};
-use pontoon_netfilter::{Egress, NetworkRules, Owner, Snat};
+use pontoon_netfilter::{Egress, NetworkRules, Snat};
 use pontoon_plugin::Key;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-
-/// The owner tag of an attachment.
-pub(crate) fn owner(key: &Key) -> Owner {
-    Owner {
-        network: key.network.clone(),
-        container: key.container.clone(),
-        interface: key.interface.clone(),
-    }
-}
 
 /// Name of the host's end of the veth pair: `veth` and 11 hex digits, 15 bytes in all
 /// (`IFNAMSIZ` - 1). A pure function of the attachment, so that DEL finds the link by name when

@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
+use pontoon_netfilter::Owner;
 use pontoon_netlink::Netns;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -166,6 +167,16 @@ impl State {
 }
 
 impl Key {
+    /// The tag that everything of the attachment carries in the kernel.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner {
+            network: self.network.clone(),
+            container: self.container.clone(),
+            interface: self.interface.clone(),
+        }
+    }
+
     fn file_name(&self) -> String {
         format!("{}:{}", self.container, self.interface)
     }

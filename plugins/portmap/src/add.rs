@@ -129,7 +129,7 @@ fn reserve(context: &Context, key: &Key, published: &Published) -> Result<(), Er
                     // Killed between reservation and record: it never published anything.
                     None => {
                         let mut stale = published.clone();
-                        stale.owner = plan::owner(&owner);
+                        stale.owner = owner.owner();
                         stale.ports = vec![port];
                         ports.give_back(&stale).map_err(|error| {
                             Error::new(code::IO, "cannot take over a port reservation")

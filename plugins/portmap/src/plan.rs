@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use pontoon_conf::{Attached, Error, code};
-use pontoon_netfilter::{Owner, Published};
+use pontoon_netfilter::Published;
 use pontoon_plugin::Key;
 
 use crate::config::Config;
@@ -76,7 +76,7 @@ pub(crate) fn published(
         return Ok(None);
     }
     Ok(Some(Published {
-        owner: owner(key),
+        owner: key.owner(),
         v4,
         v6,
         ports,
@@ -86,15 +86,6 @@ pub(crate) fn published(
         conditions_v4: config.conditions_v4.clone(),
         conditions_v6: config.conditions_v6.clone(),
     }))
-}
-
-/// The owner tag of an attachment.
-pub(crate) fn owner(key: &Key) -> Owner {
-    Owner {
-        network: key.network.clone(),
-        container: key.container.clone(),
-        interface: key.interface.clone(),
-    }
 }
 
 #[cfg(test)]
