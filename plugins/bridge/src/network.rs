@@ -338,7 +338,8 @@ pub(crate) fn forget(context: &Context) -> Result<(), Error> {
     if last { retire(context) } else { Ok(()) }
 }
 
-/// As [`forget`], but a network's rules go a little later: containers that come and go one at a time do not pay for them each time.
+/// As [`forget`], but a network's rules go a little later: containers that come and go one at a time
+/// do not pay for them each time.
 pub(crate) fn release(context: &Context) -> Result<(), Error> {
     if !context.state.records("bridge").remove(&context.key()?)? {
         return Ok(());

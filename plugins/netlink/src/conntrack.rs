@@ -152,12 +152,7 @@ impl Conntrack {
         {
             Ok(()) => Ok(()),
             // Without filters the kernel takes the tuple for a whole one, and it lacks half its parts.
-            Err(Ok(failure))
-                if matches!(
-                    failure.errno,
-                    Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOENT
-                ) =>
-            {
+            Err(Ok(failure)) if takes_no_filters(failure.errno) => {
                 self.cut_one_by_one(filter).map(drop)
             }
             Err(Ok(failure)) => Err(Error::kernel("cut", "flows", failure)),
@@ -227,15 +222,24 @@ impl Conntrack {
         self.delete(stale.iter()).map(drop)
     }
 
-    /// The messages of [`Conntrack::cut_stale`], for somebody else to send. `None` when it would have to list all
-    /// flows.
+    /// The messages of [`Conntrack::cut_stale`], for somebody else to send, who will not hear a refusal. So the first
+    /// is sent here: `None` when the kernel takes no filters, or when all flows would have to be listed for another
+    /// reason.
     pub fn stale_orders(
         &mut self,
         ports: &[(u8, u16, Option<IpAddr>)],
         v4: bool,
     ) -> Result<Option<Frames>, Error> {
         let filters = if v4 { self.few(ports)? } else { None };
-        Ok(filters.map(|filters| orders(&filters)))
+        let Some((first, rest)) = filters.as_deref().and_then(<[Filter]>::split_first) else {
+            return Ok(None);
+        };
+        match self.socket.send(&mut orders(&[*first])).map_err(refusal) {
+            Ok(()) => Ok(Some(orders(rest))),
+            Err(Ok(failure)) if takes_no_filters(failure.errno) => Ok(None),
+            Err(Ok(failure)) => Err(Error::kernel("cut", "flows", failure)),
+            Err(Err(error)) => Err(error),
+        }
     }
 
     /// The socket, for somebody else to close: as any of netfilter's, its closing may wait.
@@ -323,6 +327,11 @@ impl Conntrack {
             }
         }
     }
+}
+
+/// Whether a refusal comes from a kernel without filters, which takes the tuple for a whole one.
+fn takes_no_filters(errno: Errno) -> bool {
+    matches!(errno, Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOENT)
 }
 
 /// A message for each filter: cut what matches.

@@ -69,9 +69,9 @@ impl Linger {
         frames: Frames,
         hold: Duration,
     ) -> Result<Linger, Error> {
-        let send = (socket.as_raw_fd(), frames);
+        let send = (!frames.is_empty()).then(|| (socket.as_raw_fd(), frames));
         sockets.push(socket);
-        start(sockets, vec![send], hold)
+        start(sockets, send.into_iter().collect(), hold)
     }
 
     /// Forks a child that keeps the sockets, does `work`, and ends; detached in the same way.

@@ -98,7 +98,6 @@ fn publish(
         open_loopback(&mut host, previous, &record.published, undo)?;
     }
     fault::point("portmap.hairpin")?;
-    fault::point("portmap.cut")?;
     cut_stale_flows(&record.published, sockets);
     Ok(())
 }
