@@ -40,6 +40,8 @@ pub struct Filter {
     /// The address that answers: the container, for a flow to a published port and for one that a container without
     /// address translation accepted.
     pub reply_source: Option<IpAddr>,
+    /// Whether the destination was translated (DNAT).
+    pub translated: Option<bool>,
 }
 
 impl Filter {
@@ -76,6 +78,9 @@ impl Filter {
             && self
                 .reply_source
                 .is_none_or(|address| flow.reply_source == address)
+            && self
+                .translated
+                .is_none_or(|translated| flow.translated == translated)
     }
 }
 
@@ -169,8 +174,8 @@ impl Conntrack {
     /// Without a host address the port is one of the machine itself: flows *through* it to the same port elsewhere are
     /// not touched.
     ///
-    /// Few IPv4 ports are left to the kernel, which cannot spare the flows that `keep` answers: to be called before it
-    /// begins to listen.
+    /// Few IPv4 ports are left to the kernel, which can name who answers but not spare him. So it cuts the flows that no
+    /// rule has redirected: one to `keep` always was, and one to somebody who has gone was cut with him.
     pub fn cut_stale(
         &mut self,
         ports: &[(u8, u16, Option<IpAddr>)],
@@ -267,6 +272,7 @@ impl Conntrack {
                     protocol: Some(protocol),
                     original_port: Some(port),
                     original_destination: Some(address),
+                    translated: Some(false),
                     ..Filter::default()
                 })
             })

@@ -15,15 +15,20 @@ pub(super) const STATS_ENTRIES: u16 = 1;
 
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
+const CTA_STATUS_MASK: u16 = 26;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
+
+/// Bit of CTA_STATUS (linux/netfilter/nf_conntrack_common.h).
+const IPS_DST_NAT: u32 = 1 << 5;
 
 /// Bits of CTA_FILTER_*_FLAGS: which parts of the tuple count.
 const IP_SRC: u32 = 1 << 0;
@@ -76,6 +81,10 @@ pub(super) fn filter(attrs: &mut Attrs, filter: &Filter) {
             tuple.nested(CTA_TUPLE_IP, |ip| ip.ip(ip_kind(address, false), address));
         });
     }
+    if let Some(translated) = filter.translated {
+        attrs.u32be(CTA_STATUS, if translated { IPS_DST_NAT } else { 0 });
+        attrs.u32be(CTA_STATUS_MASK, IPS_DST_NAT);
+    }
     attrs.nested(CTA_FILTER, |flags| {
         flags.u32(CTA_FILTER_ORIG_FLAGS, original);
         flags.u32(CTA_FILTER_REPLY_FLAGS, reply);
@@ -89,6 +98,7 @@ pub(super) struct Flow {
     pub(super) destination: IpAddr,
     pub(super) port: Option<u16>,
     pub(super) reply_source: IpAddr,
+    pub(super) translated: bool,
     tuple: Vec<u8>,
     zone: Option<u16>,
     id: Option<u32>,
@@ -117,6 +127,11 @@ impl Flow {
                 .get(CTA_PROTO_DST_PORT)
                 .and_then(|port| port.u16be()),
             reply_source: source.ip()?,
+            translated: reply
+                .attrs()
+                .get(CTA_STATUS)
+                .and_then(|status| status.u32be())
+                .is_some_and(|status| status & IPS_DST_NAT != 0),
             tuple: original.value.to_vec(),
             zone: reply.attrs().get(CTA_ZONE).and_then(|zone| zone.u16be()),
             id: reply.attrs().get(CTA_ID).and_then(|id| id.u32be()),
