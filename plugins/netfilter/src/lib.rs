@@ -1,7 +1,8 @@
 //! A ruleset as a value, and two backends that bring it into the kernel.
 //!
 //! [`Ruleset`] says in the field's own terms what a network and an attachment need: egress by
-//! masquerade or from a fixed source, published ports, a guard against spoofed MAC addresses. Four
+//! masquerade or from a fixed source, published ports, what may pass between whom, a guard against
+//! spoofed MAC addresses. Four
 //! operations take it: apply, withdraw, verify, and removing what all networks share.
 //!
 //! - [`nft`] speaks nfnetlink and starts no program. One table with chains that never change, and
@@ -22,9 +23,11 @@ mod backend;
 pub mod iptables;
 pub mod nft;
 mod owner;
+mod policy;
 mod rules;
 
 pub use backend::{Backend, BackendKind, Error};
+pub use policy::{Ingress, Link, Member, Policy};
 pub use rules::{
     Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Ruleset, Snat, SpoofGuard,
 };

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::{Link, Member, Policy};
+
 /// Who an object in the kernel belongs to. Written as a comment on each rule and element, so that
 /// removal goes by owner and never by the shape of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,8 +21,8 @@ pub struct Owner {
     pub interface: String,
 }
 
-/// All rules that one operation is about. `network` is shared by all attachments of a network,
-/// `published` and `spoof_guard` belong to one attachment.
+/// All rules that one operation is about. `network` and `policy` are shared by all attachments of a
+/// network, the others belong to one attachment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruleset {
     /// What the network as a whole needs.
@@ -29,6 +31,14 @@ pub struct Ruleset {
     pub published: Option<Published>,
     /// The source address that one bridge port may use.
     pub spoof_guard: Option<SpoofGuard>,
+    /// What the network lets pass.
+    pub policy: Option<Policy>,
+    /// What it let pass until now: what `policy` has not of it goes in the same step.
+    pub former_policy: Option<Policy>,
+    /// The addresses of one attachment.
+    pub member: Option<Member>,
+    /// Links that are to be there, or to go; of one network, of one or several owners.
+    pub links: Vec<Link>,
 }
 
 /// What a network needs once, however many containers it has.
