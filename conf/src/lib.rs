@@ -23,7 +23,7 @@
 //! `pontoon-plugin`; addresses are handed out by `pontoon-ipam`; the kernel belongs to
 //! `pontoon-netlink` and `pontoon-netfilter`.
 //!
-//! Names that end up as file names, rule comments or interface names ([`ContainerId`],
+//! Names that end up as file names, rule comments or interface names ([`ContainerId`], [`KnownAs`],
 //! [`NetworkName`], [`IfName`], [`PluginType`]) exist only validated: whoever holds one may use it
 //! in a path without looking again.
 
@@ -33,6 +33,7 @@ mod config;
 mod decode;
 mod error;
 mod invocation;
+mod known_as;
 mod mac;
 mod names;
 mod result;
@@ -44,6 +45,7 @@ pub use config::{Attachment, NetworkConfig};
 pub use decode::{DecodeError, decode, field};
 pub use error::{Error, code};
 pub use invocation::{Invocation, Verb};
+pub use known_as::KnownAs;
 pub use mac::{Mac, MacError};
 pub use names::{ContainerId, IfName, NameError, NetworkName, PluginType};
 pub use result::{Attached, Dns, Interface, IpConfig, Route, blank_is_none};

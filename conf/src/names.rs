@@ -135,7 +135,7 @@ name!(
 
 /// The specification's `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`. It keeps `..` and hidden files out, since
 /// the first character is neither.
-fn identifier(what: &'static str, name: &str) -> Result<(), NameError> {
+pub(crate) fn identifier(what: &'static str, name: &str) -> Result<(), NameError> {
     length(what, name, LONGEST_NAME)?;
     for (position, character) in name.chars().enumerate() {
         let sign = matches!(character, '_' | '.' | '-');

@@ -1,0 +1,70 @@
+//! The names that a container is called by.
+
+use pontoon_conf::{Invocation, KnownAs, NetworkConfig, Verb};
+use serde_json::{Value, json};
+
+const ID: &str = "0123456789abcdef";
+
+fn names(args: &str, mut config: Value) -> (Vec<String>, usize) {
+    let variable = |name: &str| {
+        let value = match name {
+            "CNI_COMMAND" => "ADD",
+            "CNI_CONTAINERID" => ID,
+            "CNI_NETNS" => "/run/netns/c",
+            "CNI_IFNAME" => "eth0",
+            "CNI_PATH" => "/opt/cni/bin",
+            "CNI_ARGS" => args,
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let invocation = Invocation::from_environment(variable).unwrap().unwrap();
+    config["cniVersion"] = json!("1.0.0");
+    config["name"] = json!("lan");
+    config["type"] = json!("firewall");
+    let config = NetworkConfig::parse(config.to_string().as_bytes(), Verb::Add).unwrap();
+    let (names, refused) = KnownAs::of(&invocation, &config);
+    let names = names.iter().map(ToString::to_string).collect();
+    (names, refused.len())
+}
+
+#[track_caller]
+fn check(args: &str, config: Value, expected: &[&str]) {
+    let (found, refused) = names(args, config);
+    let mut all = expected.to_vec();
+    all.extend([ID, &ID[..12]]);
+    assert_eq!(found, all);
+    assert_eq!(refused, 0);
+}
+
+#[test]
+fn names_come_from_everywhere() {
+    check("", json!({}), &[]);
+    check("K8S_POD_NAME=web-0", json!({}), &["web-0"]);
+    check("", json!({"args": {"cni": {"name": "Web"}}}), &["web"]);
+    check(
+        "",
+        json!({"runtimeConfig": {"aliases": ["db", "DB", "sql_1"]}}),
+        &["db", "sql_1"],
+    );
+    check(
+        "",
+        json!({"runtimeConfig": {"aliases": {"lan": ["db"], "other": ["no"]}}}),
+        &["db"],
+    );
+    check(
+        "IgnoreUnknown=1;K8S_POD_NAME=a",
+        json!({"args": {"cni": {"name": "b"}}, "runtimeConfig": {"Aliases": ["c", "a"]}}),
+        &["a", "b", "c"],
+    );
+}
+
+#[test]
+fn what_can_be_no_name_is_told_apart() {
+    let (found, refused) = names(
+        "",
+        json!({"runtimeConfig": {"aliases": ["../x", "", "a b", "ok", ".hidden", 7]}}),
+    );
+    assert_eq!(found, ["ok", ID, &ID[..12]]);
+    assert_eq!(refused, 3);
+}
