@@ -1,17 +1,26 @@
 #!/bin/bash
-# The peer: reference CNI plugins 1.9.1 as Debian forky builds them, unpacked into
-# CACHE/reference/usr/lib/cni. Nothing is installed. Usage: reference.sh CACHE
+# The peer: reference CNI plugins 1.9.1 as Debian forky builds them, or 1.1.1 as Debian 12 does,
+# unpacked into CACHE/reference-VERSION/usr/lib/cni. Nothing is installed. Prints that path.
+# Usage: reference.sh CACHE [VERSION]
 set -euo pipefail
-CACHE=${1:?usage: reference.sh CACHE}; mkdir -p "$CACHE"; CACHE=$(cd "$CACHE" && pwd)
+CACHE=${1:?usage: reference.sh CACHE [VERSION]}; mkdir -p "$CACHE"; CACHE=$(cd "$CACHE" && pwd)
+version=${2:-1.9.1}
 . "$(dirname "$0")/debian.sh"
-plugins=$CACHE/reference/usr/lib/cni
+case $version in
+    1.9.1) suite=forky ;;
+    1.1.1) suite=bookworm ;;
+    *) die "no Debian suite is known that has the reference plugins $version" ;;
+esac
+plugins=$CACHE/reference-$version/usr/lib/cni
 if [ ! -x "$plugins/bridge" ]; then
-    rm -rf "$CACHE/reference.deb"; mkdir -p "$CACHE/reference.deb"
-    (cd "$CACHE/reference.deb" && private_apt forky "deb forky main" download containernetworking-plugins >/dev/null) \
-        || die "cannot download containernetworking-plugins"
-    rm -rf "$CACHE/reference.new"; dpkg -x "$CACHE"/reference.deb/*.deb "$CACHE/reference.new"
-    rm -rf "$CACHE/reference"; mv "$CACHE/reference.new" "$CACHE/reference"
+    debs=$CACHE/reference-$version.deb; rm -rf "$debs"; mkdir -p "$debs"
+    (cd "$debs" && private_apt "$suite" "deb $suite main" download containernetworking-plugins >/dev/null) \
+        || die "cannot download containernetworking-plugins from Debian $suite"
+    case $(basename "$debs"/*.deb) in
+        *_"$version"*) ;;
+        *) die "Debian $suite no longer has the reference plugins $version: $(basename "$debs"/*.deb)" ;;
+    esac
+    rm -rf "$CACHE/reference-$version.new"; dpkg -x "$debs"/*.deb "$CACHE/reference-$version.new"
+    rm -rf "$CACHE/reference-$version"; mv "$CACHE/reference-$version.new" "$CACHE/reference-$version"
 fi
-version=$(basename "$CACHE"/reference.deb/*.deb)
-case $version in *_1.9.1*) ;; *) echo "reference.sh: warning: this is not 1.9.1 but $version" >&2 ;; esac
 echo "$plugins"

@@ -26,6 +26,16 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
             .arg(root().join("tests/scripts/cnitool.sh"))
             .arg(&tools),
     )?;
+    for version in ["1.1.1", "1.9.1"] {
+        step(
+            &format!("reference plugins {version}"),
+            Command::new("bash")
+                .arg(root().join("tests/scripts/reference.sh"))
+                .arg(&tools)
+                .arg(version)
+                .stdout(std::process::Stdio::null()),
+        )?;
+    }
     if filter.is_none() {
         step(
             "cargo fmt --check",

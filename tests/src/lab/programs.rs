@@ -34,6 +34,11 @@ impl Programs {
         Self::at(&target_dir()?.join("debug"))
     }
 
+    /// The reference plugins of a version, where `cargo xtask test` has put them.
+    pub fn reference(version: &str) -> Outcome<Self> {
+        Self::at(&target_dir()?.join(format!("tools/reference-{version}/usr/lib/cni")))
+    }
+
     /// The binaries in `dir`, which must hold the chain the tests use.
     pub fn at(dir: &Path) -> Outcome<Self> {
         for name in ["bridge", "host-local", "portmap", "loopback"] {
