@@ -20,7 +20,9 @@
 //! released by the first operation of the next.
 //!
 //! **The verbs.** [`host_local`] has one function per CNI verb. The
-//! `host-local` binary calls them, and so do our own plugins, in process.
+//! `host-local` binary calls them; [`static_addresses`] is the same for
+//! `static`. [`delegation`] is how our own plugins call them in process, and
+//! any other address plugin by the specification.
 //!
 //! Invariants:
 //! - an address is given out by making its file's name, which the kernel lets
@@ -37,6 +39,7 @@ mod allocator;
 mod auto;
 mod boot;
 mod config;
+pub mod delegation;
 mod exclude;
 pub mod host_local;
 mod index;
@@ -44,6 +47,7 @@ mod owner;
 mod range;
 mod resolv;
 mod span;
+pub mod static_addresses;
 mod store;
 
 pub use allocator::{Grant, Pool, RequestError};

@@ -1,17 +1,17 @@
 //! ADD: the container joins the network. Everything that can be refused is refused before the
 //! first change; what fails then is undone in reverse order.
 
-use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
-use pontoon_conf::{Attached, Cidr, Error, Interface, Mac, PluginType, Verb, code};
+use pontoon_conf::{Attached, Cidr, Error, Interface, Mac, code};
+use pontoon_ipam::delegation;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{
-    LinkChange, Netns, PortFlags, RouteSocket, RouteSpec, Setup, Veth, VethSpec, VlanRange, sysctl,
+    LinkChange, Netns, PortFlags, RouteSocket, Setup, Veth, VethSpec, VlanRange, sysctl,
     vlan_filtering_supported,
 };
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, delegate, fault, kernel_error, netns_error, rules,
+    Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, netns_error, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -168,8 +168,8 @@ fn attach(
     let asked = ground.config.mac.map(|mac| mac.0);
     let mac = asked
         .or_else(|| plan::mac(&result.ips))
-        .unwrap_or_else(random_mac);
-    let veth_name = plan::host_veth_name(&ground.key);
+        .unwrap_or_else(veth::random_mac);
+    let veth_name = veth::host_name(&ground.key);
     let spoof_guard = ground.config.mac_spoof_check.then(|| SpoofGuard {
         owner: ground.key.owner(),
         port: veth_name.clone(),
@@ -239,29 +239,13 @@ fn attach(
     Ok(result)
 }
 
-/// Runs the IPAM plugin: ours in this process, any other as the specification says.
+/// Runs the IPAM plugin.
 fn allocate(context: &Context, config: &Config, undo: &mut Undo<Step>) -> Result<Attached, Error> {
     let Some(ipam) = &config.ipam else {
         return Ok(Attached::default());
     };
     undo.push(Step::Lease);
-    let result = if is_ours(ipam) {
-        pontoon_ipam::host_local::add(&context.invocation, &context.config, context.state.dir())?
-    } else {
-        delegate::run(ipam, Verb::Add, &context.invocation, &context.config)?.unwrap_or_default()
-    };
-    if result.ips.is_empty() {
-        return Err(Error::new(
-            code::DELEGATE,
-            format!("IPAM plugin {ipam} returned missing IP config"),
-        )
-        .with_details("a container on a bridge with IPAM needs at least one address"));
-    }
-    Ok(result)
-}
-
-pub(crate) fn is_ours(ipam: &PluginType) -> bool {
-    ipam.as_ref() == "host-local"
+    delegation::add(context, ipam)
 }
 
 /// The veth pair: one message, both ends in place.
@@ -279,7 +263,7 @@ fn plug(
         peer_netns: ground.netns,
         master: Some(bridge),
         mtu: ground.mtu,
-        mac: Some(random_mac()),
+        mac: Some(veth::random_mac()),
         peer_mac: Some(mac),
         alias: Some(&ground.key.owner().tag()),
         port: PortFlags {
@@ -291,10 +275,10 @@ fn plug(
     if created
         .as_ref()
         .is_err_and(pontoon_netlink::Error::is_exists)
-        && let Some(stale) = del::host_veth(&mut ground.host, &ground.key)?
+        && let Some(stale) = veth::find(&mut ground.host, &ground.key)?
     {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
-        del::remove_links(&mut ground.host, &[stale])?;
+        veth::remove(&mut ground.host, &[stale])?;
         created = ground.host.create_veth(&spec);
     }
     let veth = created.map_err(|error| {
@@ -360,7 +344,7 @@ fn configure(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<
         let name = name.clone();
         ground
             .netns
-            .run(move || ipv6_settings(&name, v6, dad))
+            .run(move || interior::ipv6_settings(&name, v6, dad))
             .map_err(|error| netns_error(&error))??;
     }
     // Detection of duplicates takes a second or two: only for who asked for it.
@@ -369,7 +353,7 @@ fn configure(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<
         .iter()
         .map(|ip| ip.address)
         .partition(|address| !dad || address.is_ipv4());
-    let routes = routes(result, veth.peer_index);
+    let routes = interior::routes(result, veth.peer_index);
     let setup = Setup {
         lo_up: true,
         index: veth.peer_index,
@@ -432,62 +416,12 @@ fn settle(inside: &mut RouteSocket, index: u32, name: &str) -> Result<(), Error>
     }
 }
 
-fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
-    result
-        .routes
-        .iter()
-        .map(|route| RouteSpec {
-            dst: route.dst.into(),
-            gateway: route
-                .gw
-                .or_else(|| plan::first_gateway(&result.ips, route.dst.is_ipv4())),
-            interface: Some(interface),
-            mtu: route.mtu,
-            advmss: route.advmss,
-            priority: route.priority,
-            table: route.table,
-            scope: route.scope,
-        })
-        .collect()
-}
-
-/// Settings of the container's interface that only /proc has. Runs inside the namespace.
-fn ipv6_settings(name: &str, v6: bool, dad: bool) -> Result<(), Error> {
-    let mut wanted: Vec<(String, &str, bool)> = Vec::new();
-    let key = |interface: &str, key: &str| format!("net/ipv6/conf/{interface}/{key}");
-    if v6 {
-        wanted.push((key("lo", "disable_ipv6"), "0", false));
-        wanted.push((key(name, "disable_ipv6"), "0", true));
-        wanted.push((key(name, "keep_addr_on_down"), "1", false));
-    }
-    if dad {
-        wanted.push((key(name, "enhanced_dad"), "1", false));
-        wanted.push((key(name, "accept_dad"), "1", false));
-    } else {
-        wanted.push((key(name, "accept_dad"), "0", false));
-    }
-    for (path, value, required) in wanted {
-        match sysctl::write_if_different(&path, value) {
-            Err(error) if required => {
-                return Err(Error::new(
-                    code::KERNEL,
-                    format!("cannot enable IPv6 on {name} in the container"),
-                )
-                .with_details(format!("/proc/sys/{path}: {error}")));
-            }
-            // A container whose /proc/sys is read-only works without the others.
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot undo a change", &error);
     match step {
-        Step::Lease => del::free_lease(context),
+        Step::Lease => delegation::release(context),
         Step::Record => network::forget(context),
-        Step::Veth(index) => del::remove_links(host, &[index]),
+        Step::Veth(index) => veth::remove(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
         Step::AddressRemoved(index, address) => host
             .add_address(index, address.into(), true)
@@ -519,27 +453,5 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
                 _ => Ok(()),
             }
         }
-    }
-}
-
-/// A random locally administered unicast address. The hash map's seed is the operating system's
-/// randomness (getrandom(2)).
-pub(crate) fn random_mac() -> [u8; 6] {
-    let number = std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish();
-    let [a, b, c, d, e, f, ..] = number.to_le_bytes();
-    [(a & 0xfe) | 0x02, b, c, d, e, f]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn macs_are_local_unicast_and_differ() {
-        let one = random_mac();
-        assert_eq!(one[0] & 0x03, 0x02);
-        assert_ne!(one, random_mac());
     }
 }

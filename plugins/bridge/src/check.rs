@@ -1,11 +1,12 @@
 //! CHECK: everything that ADD made is still there. STATUS: an ADD could succeed.
 
-use pontoon_conf::{Attached, Cidr, Error, Interface, Verb, code};
+use pontoon_conf::{Attached, Error, code};
+use pontoon_ipam::delegation;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{Link, RouteSocket, sysctl};
-use pontoon_plugin::{Context, Key, delegate, kernel_error, rules};
+use pontoon_plugin::interior::{self, differs, listed, same_mac};
+use pontoon_plugin::{Context, Key, kernel_error, rules, veth};
 
-use crate::add::is_ours;
 use crate::config::Config;
 use crate::plan;
 
@@ -17,16 +18,8 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         .prev_result
         .as_ref()
         .ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))?;
-    match &config.ipam {
-        None => {}
-        Some(ipam) if is_ours(ipam) => pontoon_ipam::host_local::check(
-            &context.invocation,
-            &context.config,
-            context.state.dir(),
-        )?,
-        Some(ipam) => {
-            delegate::run(ipam, Verb::Check, &context.invocation, &context.config)?;
-        }
+    if let Some(ipam) = &config.ipam {
+        delegation::check(context, ipam)?;
     }
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
@@ -37,43 +30,10 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     check_rules(context, &config, &key, &port, previous)
 }
 
-fn failed(msg: impl Into<String>) -> Error {
-    Error::new(code::CHECK_FAILED, msg).with_details("DEL and ADD of the container make it again")
-}
-
 fn lookup(socket: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
     socket
         .link_by_name(name)
         .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))
-}
-
-/// An interface of the result by name; `sandboxed` ones are inside the container.
-fn listed<'a>(previous: &'a Attached, name: &str, sandboxed: bool) -> Option<&'a Interface> {
-    previous.interfaces.iter().find(|interface| {
-        interface.name == name
-            && interface
-                .sandbox
-                .as_deref()
-                .is_some_and(|path| !path.is_empty())
-                == sandboxed
-    })
-}
-
-fn same_mac(link: &Link, interface: Option<&Interface>) -> Result<(), Error> {
-    let Some(wanted) = interface.and_then(|interface| interface.mac.as_deref()) else {
-        return Ok(());
-    };
-    let got = link
-        .mac
-        .map(|mac| pontoon_conf::Mac(mac).to_string())
-        .unwrap_or_default();
-    if wanted.is_empty() || got.eq_ignore_ascii_case(wanted) {
-        return Ok(());
-    }
-    Err(failed(format!(
-        "{} has the MAC address {got}, not {wanted}",
-        link.name
-    )))
 }
 
 fn check_bridge(
@@ -82,15 +42,15 @@ fn check_bridge(
     previous: &Attached,
 ) -> Result<Link, Error> {
     let name = config.bridge.as_ref();
-    let link = lookup(host, name)?.ok_or_else(|| failed(format!("bridge {name} is gone")))?;
+    let link = lookup(host, name)?.ok_or_else(|| differs(format!("bridge {name} is gone")))?;
     if link.kind.as_deref() != Some("bridge") {
-        return Err(failed(format!("{name} is not a bridge")));
+        return Err(differs(format!("{name} is not a bridge")));
     }
     if !link.up {
-        return Err(failed(format!("bridge {name} is down")));
+        return Err(differs(format!("bridge {name} is down")));
     }
     if config.promisc && !link.promisc {
-        return Err(failed(format!("bridge {name} is not in promiscuous mode")));
+        return Err(differs(format!("bridge {name} is not in promiscuous mode")));
     }
     same_mac(&link, listed(previous, name, false))?;
     Ok(link)
@@ -104,7 +64,7 @@ fn check_port(
     bridge: &Link,
     previous: &Attached,
 ) -> Result<Link, Error> {
-    let mut names = vec![plan::host_veth_name(key)];
+    let mut names = vec![veth::host_name(key)];
     names.extend(
         previous
             .interfaces
@@ -120,20 +80,20 @@ fn check_port(
             break;
         }
     }
-    let link = found.ok_or_else(|| failed("the host's end of the veth pair is gone"))?;
+    let link = found.ok_or_else(|| differs("the host's end of the veth pair is gone"))?;
     if link.master != Some(bridge.index) {
-        return Err(failed(format!(
+        return Err(differs(format!(
             "{} is not a port of bridge {}",
             link.name, bridge.name
         )));
     }
     if let Some(port) = &link.port {
         if config.hairpin && !port.hairpin {
-            return Err(failed(format!("hairpin mode of {} is off", link.name)));
+            return Err(differs(format!("hairpin mode of {} is off", link.name)));
         }
         if config.port_isolation != port.isolated {
             let state = if port.isolated { "on" } else { "off" };
-            return Err(failed(format!(
+            return Err(differs(format!(
                 "port isolation of {} is {state}",
                 link.name
             )));
@@ -155,12 +115,12 @@ fn check_container(
     let mut inside = RouteSocket::open_in(netns)
         .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
     let link = lookup(&mut inside, name)?
-        .ok_or_else(|| failed(format!("{name} is gone from the container")))?;
+        .ok_or_else(|| differs(format!("{name} is gone from the container")))?;
     if link.kind.as_deref() != Some("veth") {
-        return Err(failed(format!("{name} in the container is not a veth")));
+        return Err(differs(format!("{name} in the container is not a veth")));
     }
     if link.peer.is_some_and(|peer| peer != port.index) {
-        return Err(failed(format!(
+        return Err(differs(format!(
             "{name} in the container is not the peer of {}",
             port.name
         )));
@@ -169,54 +129,7 @@ fn check_container(
     if config.disable_container_interface {
         return Ok(());
     }
-    if !link.up {
-        return Err(failed(format!("{name} in the container is down")));
-    }
-    let present: Vec<Cidr> = inside
-        .addresses(link.index)
-        .map_err(|error| kernel_error(&format!("cannot list the addresses of {name}"), &error))?
-        .into_iter()
-        .map(|address| Cidr::from(address.cidr))
-        .collect();
-    let own = |interface: Option<usize>| {
-        interface
-            .and_then(|index| previous.interfaces.get(index))
-            .is_none_or(|interface| interface.name == *name)
-    };
-    for ip in previous.ips.iter().filter(|ip| own(ip.interface)) {
-        if !present.contains(&ip.address) {
-            return Err(failed(format!(
-                "{name} in the container lacks the address {}",
-                ip.address
-            )));
-        }
-    }
-    for v4 in [true, false] {
-        let wanted: Vec<_> = previous
-            .routes
-            .iter()
-            .filter(|route| route.dst.is_ipv4() == v4 && route.table.is_none())
-            .collect();
-        if wanted.is_empty() {
-            continue;
-        }
-        let routes = inside
-            .routes(v4)
-            .map_err(|error| kernel_error("cannot list the container's routes", &error))?;
-        for route in wanted {
-            let there = routes.iter().any(|got| {
-                Cidr::from(got.destination).network() == route.dst.network()
-                    && (route.gw.is_none() || got.gateway.is_none() || route.gw == got.gateway)
-            });
-            if !there {
-                return Err(failed(format!(
-                    "the container lacks the route to {}",
-                    route.dst
-                )));
-            }
-        }
-    }
-    Ok(())
+    interior::compare(&mut inside, &link, previous)
 }
 
 fn check_gateway(
@@ -237,7 +150,7 @@ fn check_gateway(
     for ip in &previous.ips {
         let Some(gateway) = ip.gateway else { continue };
         if !present.iter().any(|address| address.cidr.ip() == gateway) {
-            return Err(failed(format!(
+            return Err(differs(format!(
                 "bridge {} lacks the gateway address {gateway}",
                 bridge.name
             )));
@@ -248,7 +161,7 @@ fn check_gateway(
             "net/ipv6/conf/all/forwarding"
         };
         if sysctl::read(path).is_ok_and(|value| value.trim() == "0") {
-            return Err(failed(format!("forwarding is off: /proc/sys/{path} is 0"))
+            return Err(differs(format!("forwarding is off: /proc/sys/{path} is 0"))
                 .with_details("pontoon ip-forward --fix switches it on"));
         }
     }
@@ -304,7 +217,7 @@ fn check_rules(
             .map_err(|error| rules::error(&error));
         rules::linger(backend.into_sockets());
         if let Some(difference) = differences?.into_iter().next() {
-            return Err(failed(format!("network {}: {difference}", key.network))
+            return Err(differs(format!("network {}: {difference}", key.network))
                 .with_details("the next ADD of the network makes its rules again"));
         }
     }
@@ -324,13 +237,6 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     }
     match &config.ipam {
         None => Ok(()),
-        Some(ipam) if is_ours(ipam) => pontoon_ipam::host_local::status(
-            &context.invocation,
-            &context.config,
-            context.state.dir(),
-        ),
-        Some(ipam) => {
-            delegate::run(ipam, Verb::Status, &context.invocation, &context.config).map(drop)
-        }
+        Some(ipam) => delegation::status(context, ipam),
     }
 }

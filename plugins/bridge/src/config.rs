@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-use pontoon_conf::{Dns, Error, IfName, Mac, NetworkConfig, PluginType, code, decode};
+use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, decode};
+use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
 use serde::Deserialize;
 use serde_json::Value;
@@ -118,7 +119,7 @@ impl Config {
                 "cannot set hairpin mode and promiscuous mode at the same time",
             ));
         }
-        let ipam = ipam_type(&context.config)?;
+        let ipam = delegation::configured(&context.config)?;
         if keys.disable_container_interface && ipam.is_some() {
             return Err(invalid(
                 "cannot use IPAM when the container interface is disabled",
@@ -190,27 +191,6 @@ fn interface(key: &str, name: &str) -> Result<IfName, Error> {
 /// Hostile values are shown, but not at any length.
 fn clip(text: &str) -> String {
     text.chars().take(80).collect()
-}
-
-fn ipam_type(config: &NetworkConfig) -> Result<Option<PluginType>, Error> {
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(default)]
-    struct Ipam {
-        r#type: Option<String>,
-    }
-    let ipam: Ipam = config.ipam_keys()?;
-    let Some(kind) = ipam.r#type.filter(|kind| !kind.is_empty()) else {
-        return Ok(None);
-    };
-    PluginType::try_from(kind.as_str())
-        .map(Some)
-        .map_err(|error| {
-            invalid(format!(
-                "key \"ipam.type\": {:?} is no plugin name",
-                clip(&kind)
-            ))
-            .with_details(error.to_string())
-        })
 }
 
 fn mtu(value: Option<&Value>) -> Result<Mtu, Error> {

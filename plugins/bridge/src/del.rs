@@ -1,16 +1,15 @@
 //! DEL and GC: everything that belongs to an attachment goes, found by its owner, whatever is
 //! left of it.
 
-use std::time::Duration;
-
-use pontoon_conf::{Error, Verb};
+use pontoon_conf::Error;
+use pontoon_ipam::delegation;
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
-use pontoon_netlink::{Linger, RouteSocket};
-use pontoon_plugin::{Context, Key, delegate, fault, kernel_error, rules};
+use pontoon_netlink::RouteSocket;
+use pontoon_plugin::{Context, fault, kernel_error, rules, veth};
 
-use crate::add::{Record, is_ours};
+use crate::add::Record;
 use crate::config::Config;
-use crate::{network, plan};
+use crate::network;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
@@ -19,9 +18,9 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let record: Option<Record> = context.state.records("bridge").read(&key);
     let mut failures = Vec::new();
     // The link first: an address is free only when nobody can use it any more.
-    failures.extend(unplug(context, &mut host, &key).err());
+    failures.extend(veth::unplug(context, &mut host, &key).err());
     fault::point("bridge.unplugged")?;
-    failures.extend(free_lease(context).err());
+    failures.extend(delegation::release(context).err());
     fault::point("bridge.released")?;
     if let Some(guard) = record.and_then(|record| record.spoof_guard) {
         failures.extend(unguard(context, guard).err());
@@ -43,88 +42,6 @@ fn first(failures: Vec<Error>) -> Result<(), Error> {
         error.details = format!("{}; {other}", error.details);
     }
     Err(error)
-}
-
-/// Removes the veth pair: ours by the name that the attachment gives it, one that the reference
-/// plugin made by the interface name inside the container.
-fn unplug(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<(), Error> {
-    if let Some(index) = host_veth(host, key)? {
-        return remove_links(host, &[index]);
-    }
-    let Some(netns) = context.netns_if_alive() else {
-        return Ok(());
-    };
-    let failed = |error| {
-        kernel_error(
-            &format!("cannot remove {} from the container", key.interface),
-            &error,
-        )
-    };
-    let mut inside = RouteSocket::open_in(netns).map_err(failed)?;
-    match inside.link_by_name(&key.interface).map_err(failed)? {
-        // Whatever is no veth was not made by a bridge plugin.
-        Some(link) if link.kind.as_deref() == Some("veth") => {
-            // The tag is on the other end, which is on the host.
-            let peer = match link.peer {
-                Some(index) => host.link_by_index(index).map_err(failed)?,
-                None => None,
-            };
-            if peer.is_some_and(|peer| foreign(&peer, key)) {
-                return Ok(());
-            }
-            inside.delete_link(link.index).map(drop).map_err(failed)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whether a link carries the tag of another attachment.
-fn foreign(link: &pontoon_netlink::Link, key: &Key) -> bool {
-    let tag = key.owner().tag();
-    link.alias
-        .as_deref()
-        .is_some_and(|alias| !alias.is_empty() && alias != tag)
-}
-
-/// The host's end of the attachment's veth pair, if it is there and ours.
-pub(crate) fn host_veth(host: &mut RouteSocket, key: &Key) -> Result<Option<u32>, Error> {
-    let name = plan::host_veth_name(key);
-    let link = host
-        .link_by_name(&name)
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
-    // Without alias: the ADD that made it was killed before it could write one.
-    Ok(link
-        .filter(|link| link.kind.as_deref() == Some("veth") && !foreign(link, key))
-        .map(|link| link.index))
-}
-
-/// Deletes links and returns when they are gone from view. The kernel makes the deleting system
-/// call wait for a grace period long after that (8 to 33 ms); a child waits in our place.
-pub(crate) fn remove_links(host: &mut RouteSocket, links: &[u32]) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot remove the veth pair", &error);
-    Linger::spawn(Vec::new(), links, Duration::ZERO).map_err(failed)?;
-    for index in links {
-        host.wait_gone(*index, Duration::from_secs(5))
-            .map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Releases the addresses.
-pub(crate) fn free_lease(context: &Context) -> Result<(), Error> {
-    // A configuration that went wrong since ADD must not keep the rest from being removed.
-    let Ok(config) = Config::from_context(context) else {
-        return Ok(());
-    };
-    match &config.ipam {
-        None => Ok(()),
-        Some(ipam) if is_ours(ipam) => {
-            pontoon_ipam::host_local::del(&context.invocation, &context.config, context.state.dir())
-        }
-        Some(ipam) => {
-            delegate::run(ipam, Verb::Del, &context.invocation, &context.config).map(drop)
-        }
-    }
 }
 
 pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error> {
@@ -153,8 +70,8 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
             continue;
         }
-        let done = host_veth(&mut host, &key)
-            .and_then(|link| link.map_or(Ok(()), |index| remove_links(&mut host, &[index])))
+        let done = veth::find(&mut host, &key)
+            .and_then(|link| link.map_or(Ok(()), |index| veth::remove(&mut host, &[index])))
             .and_then(|()| match record.and_then(|record| record.spoof_guard) {
                 Some(guard) => unguard(context, guard),
                 None => Ok(()),
@@ -173,12 +90,8 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
 }
 
 fn collect_leases(context: &Context) -> Result<(), Error> {
-    let config = Config::from_context(context)?;
-    match &config.ipam {
+    match Config::from_context(context)?.ipam {
         None => Ok(()),
-        Some(ipam) if is_ours(ipam) => {
-            pontoon_ipam::host_local::gc(&context.invocation, &context.config, context.state.dir())
-        }
-        Some(ipam) => delegate::run(ipam, Verb::Gc, &context.invocation, &context.config).map(drop),
+        Some(ipam) => delegation::gc(context, &ipam),
     }
 }

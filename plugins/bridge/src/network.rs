@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner, Ruleset};
 use pontoon_netlink::{BridgeSpec, Linger, Link, LinkChange, RouteSocket, sysctl};
-use pontoon_plugin::{Context, Lock, fault, kernel_error, rules};
+use pontoon_plugin::{Context, Lock, fault, kernel_error, rules, veth};
 use serde::{Deserialize, Serialize};
 
 use crate::add::Step;
@@ -107,7 +107,7 @@ fn bridge(
         None => {
             let spec = BridgeSpec {
                 name,
-                mac: crate::add::random_mac(),
+                mac: veth::random_mac(),
                 mtu: wanted.mtu,
                 vlan_filtering: wanted.vlan_filtering,
                 alias: Some(&Owner::network(network).tag()),

@@ -4,28 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pontoon_conf::{Attached, Cidr, Error, IpConfig, Route, code};
 use pontoon_netfilter::{Egress, NetworkRules, Snat};
-use pontoon_plugin::Key;
+use pontoon_plugin::interior::first_gateway;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-
-/// Name of the host's end of the veth pair: `veth` and 11 hex digits, 15 bytes in all
-/// (`IFNAMSIZ` - 1). A pure function of the attachment, so that DEL finds the link by name when
-/// the namespace and every record are gone.
-pub(crate) fn host_veth_name(key: &Key) -> String {
-    let mut hash = Sha256::new();
-    for part in [&key.network, &key.container, &key.interface] {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    let digest = hash.finalize();
-    let mut name = String::from("veth");
-    for byte in digest.iter().take(6) {
-        name.push_str(&format!("{byte:02x}"));
-    }
-    name.truncate(15);
-    name
-}
 
 /// The MAC address of a container that asks for none, from its first address, IPv4 before IPv6:
 /// `02:42:` (locally administered) and the four bytes, as Docker long did. Whoever gets the address
@@ -82,13 +64,6 @@ pub(crate) fn complete(result: &mut Attached, config: &Config) -> Vec<Cidr> {
         }
     }
     gateways
-}
-
-/// The first gateway of a family, which routes without one of their own go through.
-pub(crate) fn first_gateway(ips: &[IpConfig], v4: bool) -> Option<IpAddr> {
-    ips.iter()
-        .filter(|ip| ip.address.is_ipv4() == v4)
-        .find_map(|ip| ip.gateway)
 }
 
 fn default_route(v4: bool) -> Result<Cidr, pontoon_conf::CidrError> {
@@ -166,29 +141,6 @@ pub(crate) fn conflicts(existing: &Cidr, wanted: &[Cidr]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn key(container: &str) -> Key {
-        Key {
-            network: "net".into(),
-            container: container.into(),
-            interface: "eth0".into(),
-        }
-    }
-
-    #[test]
-    fn veth_names_are_stable_distinct_and_fit() {
-        let name = host_veth_name(&key("a"));
-        assert_eq!(name.len(), 15);
-        assert!(name.starts_with("veth"));
-        assert_eq!(name, host_veth_name(&key("a")));
-        assert_ne!(name, host_veth_name(&key("b")));
-        // The parts cannot run into each other.
-        let shifted = Key {
-            network: "neta".into(),
-            ..key("")
-        };
-        assert_ne!(host_veth_name(&shifted), host_veth_name(&key("a")));
-    }
 
     #[track_caller]
     fn check_mac(addresses: &[&str], expected: Option<&str>) {

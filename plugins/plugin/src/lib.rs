@@ -16,8 +16,10 @@
 //! - [`delegate`]: running somebody else's IPAM plugin by the specification's rules.
 //!
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
+//! - [`veth`] and [`interior`]: what plugins share that make an interface for a container.
 //!
-//! This crate knows no interface, no rule and no address: that is `netlink`, `netfilter`, `ipam`.
+//! This crate decides nothing about a network: what an interface, a rule or an address shall be is the
+//! plugin's business, and how it comes to be that of `netlink`, `netfilter`, `ipam`.
 
 /// The C library's allocator gives memory back to the kernel with almost every `free`, and takes it
 /// again with the next `malloc`: 35 pairs of system calls and page faults in an ADD that takes two
@@ -28,12 +30,14 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 mod context;
 pub mod delegate;
 pub mod fault;
+pub mod interior;
 mod lock;
 pub mod rules;
 mod run;
 mod sandbox;
 mod state;
 mod undo;
+pub mod veth;
 
 pub use context::{Context, kernel_error, netns_error};
 pub use lock::Lock;

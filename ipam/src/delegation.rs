@@ -1,0 +1,135 @@
+//! The address plugin of a network, whichever it is: ours are called in this process, any other is
+//! run as the specification says ("Section 4: Plugin delegation").
+
+use pontoon_conf::{Attached, Error, NetworkConfig, PluginType, Verb, code};
+use pontoon_plugin::{Context, delegate};
+use serde::Deserialize;
+
+use crate::{host_local, static_addresses};
+
+/// The address plugins that are linked into every plugin of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    HostLocal,
+    Static,
+}
+
+fn own(kind: &PluginType) -> Option<Own> {
+    match kind.as_ref() {
+        "host-local" => Some(Own::HostLocal),
+        "static" => Some(Own::Static),
+        _ => None,
+    }
+}
+
+/// `ipam.type`, when the network has an address plugin.
+///
+/// # Errors
+/// Code 7 when it is no name of a plugin.
+pub fn configured(config: &NetworkConfig) -> Result<Option<PluginType>, Error> {
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    struct Ipam {
+        r#type: Option<String>,
+    }
+    let ipam: Ipam = config.ipam_keys()?;
+    let Some(kind) = ipam.r#type.filter(|kind| !kind.is_empty()) else {
+        return Ok(None);
+    };
+    PluginType::try_from(kind.as_str())
+        .map(Some)
+        .map_err(|error| {
+            // Hostile values are shown, but not at any length.
+            let shown: String = kind.chars().take(80).collect();
+            Error::new(
+                code::INVALID_CONFIG,
+                format!("key \"ipam.type\": {shown:?} is no plugin name"),
+            )
+            .with_details(error.to_string())
+        })
+}
+
+/// Takes addresses for the attachment. After a failure [`del`] must follow.
+///
+/// # Errors
+/// The address plugin's; code 106 when it gave no address.
+pub fn add(context: &Context, kind: &PluginType) -> Result<Attached, Error> {
+    let (invocation, config) = (&context.invocation, &context.config);
+    let result = match own(kind) {
+        Some(Own::HostLocal) => host_local::add(invocation, config, context.state.dir())?,
+        Some(Own::Static) => static_addresses::add(invocation, config)?,
+        None => delegate::run(kind, Verb::Add, invocation, config)?.unwrap_or_default(),
+    };
+    if result.ips.is_empty() {
+        return Err(Error::new(
+            code::DELEGATE,
+            format!("IPAM plugin {kind} returned missing IP config"),
+        )
+        .with_details("a network with IPAM needs at least one address for a container"));
+    }
+    Ok(result)
+}
+
+/// Releases the addresses of the attachment.
+///
+/// # Errors
+/// The address plugin's.
+pub fn del(context: &Context, kind: &PluginType) -> Result<(), Error> {
+    let (invocation, config) = (&context.invocation, &context.config);
+    match own(kind) {
+        Some(Own::HostLocal) => host_local::del(invocation, config, context.state.dir()),
+        Some(Own::Static) => Ok(()),
+        None => delegate::run(kind, Verb::Del, invocation, config).map(drop),
+    }
+}
+
+/// Releases the addresses of the attachment, by whatever can be read of the configuration: one that
+/// went wrong since ADD must not keep the rest from being removed.
+///
+/// # Errors
+/// The address plugin's.
+pub fn release(context: &Context) -> Result<(), Error> {
+    match configured(&context.config) {
+        Ok(Some(kind)) => del(context, &kind),
+        _ => Ok(()),
+    }
+}
+
+/// Fails when the attachment does not have its addresses any more.
+///
+/// # Errors
+/// The address plugin's.
+pub fn check(context: &Context, kind: &PluginType) -> Result<(), Error> {
+    let (invocation, config) = (&context.invocation, &context.config);
+    match own(kind) {
+        Some(Own::HostLocal) => host_local::check(invocation, config, context.state.dir()),
+        Some(Own::Static) => static_addresses::check(invocation, config),
+        None => delegate::run(kind, Verb::Check, invocation, config).map(drop),
+    }
+}
+
+/// Fails when an ADD would get no address.
+///
+/// # Errors
+/// The address plugin's.
+pub fn status(context: &Context, kind: &PluginType) -> Result<(), Error> {
+    let (invocation, config) = (&context.invocation, &context.config);
+    match own(kind) {
+        Some(Own::HostLocal) => host_local::status(invocation, config, context.state.dir()),
+        Some(Own::Static) => static_addresses::status(invocation, config),
+        None => delegate::run(kind, Verb::Status, invocation, config).map(drop),
+    }
+}
+
+/// Releases the addresses of attachments that are not valid any more.
+///
+/// # Errors
+/// The address plugin's.
+pub fn gc(context: &Context, kind: &PluginType) -> Result<(), Error> {
+    let (invocation, config) = (&context.invocation, &context.config);
+    match own(kind) {
+        Some(Own::HostLocal) => host_local::gc(invocation, config, context.state.dir()),
+        Some(Own::Static) => Ok(()),
+        None => delegate::run(kind, Verb::Gc, invocation, config).map(drop),
+    }
+}

@@ -1,0 +1,168 @@
+//! The verbs of static: the addresses stand in the configuration, or come from the runtime. Keeps
+//! nothing on this host.
+
+use std::net::IpAddr;
+
+use pontoon_conf::{
+    Attached, Cidr, Dns, Error, Invocation, IpConfig, NetworkConfig, Route, Version, blank_is_none,
+    code,
+};
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Keys {
+    addresses: Vec<AddressKeys>,
+    routes: Vec<Route>,
+    dns: Dns,
+}
+
+#[derive(Debug, Deserialize)]
+struct AddressKeys {
+    address: String,
+    #[serde(default, deserialize_with = "blank_is_none")]
+    gateway: Option<IpAddr>,
+}
+
+/// `args.cni` and `runtimeConfig` have the same key.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Ips {
+    ips: Vec<String>,
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(code::INVALID_CONFIG, message)
+}
+
+fn parse(text: &str) -> Result<Cidr, Error> {
+    text.trim()
+        .parse()
+        .map_err(|error: pontoon_conf::CidrError| {
+            let shown: String = text.chars().take(80).collect();
+            invalid(format!("invalid CIDR {shown}: {error}"))
+                .with_details("write the address with the prefix length of its subnet")
+        })
+}
+
+fn bare(address: Cidr) -> IpConfig {
+    IpConfig {
+        interface: None,
+        address,
+        gateway: None,
+    }
+}
+
+/// What ADD answers: the list of the configuration and `IP` in `CNI_ARGS`, unless `args.cni.ips`
+/// or, before these, the runtime's `ips` take its place.
+fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached, Error> {
+    if config.ipam.is_none() {
+        return Err(invalid("IPAM config missing 'ipam' key"));
+    }
+    // MAC is for the plugin that called us with its own environment.
+    invocation.args.check_known(&["IP", "GATEWAY", "MAC"])?;
+    let keys: Keys = config.ipam_keys()?;
+    let args: Ips = config.args_cni()?;
+    let runtime: Ips = config.runtime()?;
+    let mut ips = Vec::new();
+    for entry in &keys.addresses {
+        let address = parse(&entry.address)?;
+        if let Some(gateway) = entry.gateway
+            && gateway.is_ipv4() != address.is_ipv4()
+        {
+            return Err(invalid(format!(
+                "gateway {gateway} is of another family than address {address}"
+            ))
+            .with_details("give each address a gateway of its own family, or none"));
+        }
+        ips.push(IpConfig {
+            gateway: entry.gateway,
+            ..bare(address)
+        });
+    }
+    let list = |key| {
+        let value = invocation.args.get(key).unwrap_or_default();
+        value
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+    };
+    for text in list("IP") {
+        ips.push(bare(parse(text)?));
+    }
+    for text in list("GATEWAY") {
+        let gateway: IpAddr = text
+            .parse()
+            .map_err(|_| invalid(format!("invalid gateway address: {text}")))?;
+        for ip in ips.iter_mut().filter(|ip| ip.address.contains(gateway)) {
+            ip.gateway = Some(gateway);
+        }
+    }
+    for asked in [&args.ips, &runtime.ips] {
+        if !asked.is_empty() {
+            ips = asked
+                .iter()
+                .map(|text| parse(text).map(bare))
+                .collect::<Result<_, _>>()?;
+        }
+    }
+    let of_family = |v4| ips.iter().filter(|ip| ip.address.is_ipv4() == v4).count();
+    if config.version < Version::V0_3_0 && (of_family(true) > 1 || of_family(false) > 1) {
+        return Err(invalid(format!(
+            "CNI version {} does not support more than 1 address per family",
+            config.version
+        )));
+    }
+    Ok(Attached {
+        interfaces: Vec::new(),
+        ips,
+        routes: keys.routes,
+        dns: keys.dns,
+    })
+}
+
+/// The addresses.
+///
+/// # Errors
+/// Code 7 when one cannot be understood; code 4 for `CNI_ARGS` that nobody knows.
+pub fn add(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached, Error> {
+    settings(invocation, config)
+}
+
+/// Fails unless the previous result has every address.
+///
+/// # Errors
+/// Code 104 with the missing address; code 7 without a previous result.
+pub fn check(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Error> {
+    let previous = config
+        .prev_result
+        .as_ref()
+        .ok_or_else(|| invalid("Required prevResult missing"))?;
+    let wanted = settings(invocation, config)?;
+    let (container, _) = invocation.attachment()?;
+    for ip in &wanted.ips {
+        if !previous.ips.iter().any(|got| got.address == ip.address) {
+            return Err(Error::new(
+                code::CHECK_FAILED,
+                format!("static: Failed to find address added by container {container}"),
+            )
+            .with_details(format!(
+                "{} is not in the previous result; DEL and ADD the container",
+                ip.address
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Fails when the configuration is wrong.
+///
+/// # Errors
+/// As [`add`].
+pub fn status(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Error> {
+    settings(invocation, config).map(drop)
+}
+
+#[cfg(test)]
+#[path = "static_addresses_tests.rs"]
+mod tests;

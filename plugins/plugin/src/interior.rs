@@ -1,0 +1,166 @@
+//! An interface inside the container: its settings, routes and comparison with a result. What the
+//! plugins share that make one.
+
+use std::net::IpAddr;
+
+use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, code};
+use pontoon_netlink::{Link, RouteSocket, RouteSpec, sysctl};
+
+use crate::kernel_error;
+
+/// The first gateway of a family, which routes without one of their own go through.
+#[must_use]
+pub fn first_gateway(ips: &[IpConfig], v4: bool) -> Option<IpAddr> {
+    ips.iter()
+        .filter(|ip| ip.address.is_ipv4() == v4)
+        .find_map(|ip| ip.gateway)
+}
+
+/// The routes of a result, out by one interface.
+#[must_use]
+pub fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
+    result
+        .routes
+        .iter()
+        .map(|route| RouteSpec {
+            dst: route.dst.into(),
+            gateway: route
+                .gw
+                .or_else(|| first_gateway(&result.ips, route.dst.is_ipv4())),
+            interface: Some(interface),
+            mtu: route.mtu,
+            advmss: route.advmss,
+            priority: route.priority,
+            table: route.table,
+            scope: route.scope,
+        })
+        .collect()
+}
+
+/// Settings of the container's interface that only /proc has. Runs inside the namespace.
+///
+/// # Errors
+/// Code 100 when IPv6 stays off although an IPv6 address is to come.
+pub fn ipv6_settings(name: &str, v6: bool, dad: bool) -> Result<(), Error> {
+    let mut wanted: Vec<(String, &str, bool)> = Vec::new();
+    let key = |interface: &str, key: &str| format!("net/ipv6/conf/{interface}/{key}");
+    if v6 {
+        wanted.push((key("lo", "disable_ipv6"), "0", false));
+        wanted.push((key(name, "disable_ipv6"), "0", true));
+        wanted.push((key(name, "keep_addr_on_down"), "1", false));
+    }
+    if dad {
+        wanted.push((key(name, "enhanced_dad"), "1", false));
+        wanted.push((key(name, "accept_dad"), "1", false));
+    } else {
+        wanted.push((key(name, "accept_dad"), "0", false));
+    }
+    for (path, value, required) in wanted {
+        match sysctl::write_if_different(&path, value) {
+            Err(error) if required => {
+                return Err(Error::new(
+                    code::KERNEL,
+                    format!("cannot enable IPv6 on {name} in the container"),
+                )
+                .with_details(format!("/proc/sys/{path}: {error}")));
+            }
+            // A container whose /proc/sys is read-only works without the others.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What CHECK says when something is not as ADD left it.
+#[must_use]
+pub fn differs(msg: impl Into<String>) -> Error {
+    Error::new(code::CHECK_FAILED, msg).with_details("DEL and ADD of the container make it again")
+}
+
+/// An interface of a result by name; `sandboxed` ones are inside the container.
+#[must_use]
+pub fn listed<'a>(result: &'a Attached, name: &str, sandboxed: bool) -> Option<&'a Interface> {
+    result.interfaces.iter().find(|interface| {
+        interface.name == name
+            && interface
+                .sandbox
+                .as_deref()
+                .is_some_and(|path| !path.is_empty())
+                == sandboxed
+    })
+}
+
+/// Compares a link's MAC address with the one that a result gives it.
+///
+/// # Errors
+/// Code 104 when they differ.
+pub fn same_mac(link: &Link, interface: Option<&Interface>) -> Result<(), Error> {
+    let Some(wanted) = interface.and_then(|interface| interface.mac.as_deref()) else {
+        return Ok(());
+    };
+    let got = link.mac.map(|mac| Mac(mac).to_string()).unwrap_or_default();
+    if wanted.is_empty() || got.eq_ignore_ascii_case(wanted) {
+        return Ok(());
+    }
+    Err(differs(format!(
+        "{} has the MAC address {got}, not {wanted}",
+        link.name
+    )))
+}
+
+/// Compares addresses and routes of the container's interface with a result. More than it names may
+/// be there: later plugins add theirs.
+///
+/// # Errors
+/// Code 104 with the first that is missing; code 100 when the kernel does not answer.
+pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Result<(), Error> {
+    let name = &link.name;
+    if !link.up {
+        return Err(differs(format!("{name} in the container is down")));
+    }
+    let present: Vec<Cidr> = inside
+        .addresses(link.index)
+        .map_err(|error| kernel_error(&format!("cannot list the addresses of {name}"), &error))?
+        .into_iter()
+        .map(|address| Cidr::from(address.cidr))
+        .collect();
+    let own = |interface: Option<usize>| {
+        interface
+            .and_then(|index| previous.interfaces.get(index))
+            .is_none_or(|interface| interface.name == *name)
+    };
+    for ip in previous.ips.iter().filter(|ip| own(ip.interface)) {
+        if !present.contains(&ip.address) {
+            return Err(differs(format!(
+                "{name} in the container lacks the address {}",
+                ip.address
+            )));
+        }
+    }
+    for v4 in [true, false] {
+        let wanted: Vec<_> = previous
+            .routes
+            .iter()
+            .filter(|route| route.dst.is_ipv4() == v4 && route.table.is_none())
+            .collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let routes = inside
+            .routes(v4)
+            .map_err(|error| kernel_error("cannot list the container's routes", &error))?;
+        for route in wanted {
+            let there = routes.iter().any(|got| {
+                Cidr::from(got.destination).network() == route.dst.network()
+                    && (route.gw.is_none() || got.gateway.is_none() || route.gw == got.gateway)
+            });
+            if !there {
+                return Err(differs(format!(
+                    "the container lacks the route to {}",
+                    route.dst
+                )));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! The veth pair of an attachment: its name, its owner, its removal. What `bridge` and `ptp` share.
+
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+use pontoon_conf::Error;
+use pontoon_netlink::{Linger, Link, RouteSocket};
+use sha2::{Digest, Sha256};
+
+use crate::{Context, Key, kernel_error};
+
+/// Name of the host's end of the veth pair: `veth` and 11 hex digits, 15 bytes in all
+/// (`IFNAMSIZ` - 1). A pure function of the attachment, so that DEL finds the link by name when
+/// the namespace and every record are gone.
+#[must_use]
+pub fn host_name(key: &Key) -> String {
+    let mut hash = Sha256::new();
+    for part in [&key.network, &key.container, &key.interface] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    let digest = hash.finalize();
+    let mut name = String::from("veth");
+    for byte in digest.iter().take(6) {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    name.truncate(15);
+    name
+}
+
+/// A random locally administered unicast address. The hash map's seed is the operating system's
+/// randomness (getrandom(2)).
+#[must_use]
+pub fn random_mac() -> [u8; 6] {
+    let number = std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish();
+    let [a, b, c, d, e, f, ..] = number.to_le_bytes();
+    [(a & 0xfe) | 0x02, b, c, d, e, f]
+}
+
+/// Whether a link carries the tag of another attachment.
+fn foreign(link: &Link, key: &Key) -> bool {
+    let tag = key.owner().tag();
+    link.alias
+        .as_deref()
+        .is_some_and(|alias| !alias.is_empty() && alias != tag)
+}
+
+/// The host's end of the attachment's veth pair, if it is there and ours.
+///
+/// # Errors
+/// Code 100 when the kernel does not answer.
+pub fn find(host: &mut RouteSocket, key: &Key) -> Result<Option<u32>, Error> {
+    let name = host_name(key);
+    let link = host
+        .link_by_name(&name)
+        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
+    // Without alias: the ADD that made it was killed before it could write one.
+    Ok(link
+        .filter(|link| link.kind.as_deref() == Some("veth") && !foreign(link, key))
+        .map(|link| link.index))
+}
+
+/// Deletes links and returns when they are gone from view. The kernel makes the deleting system
+/// call wait for a grace period long after that (8 to 33 ms); a child waits in our place.
+///
+/// # Errors
+/// Code 100 when a link stays.
+pub fn remove(host: &mut RouteSocket, links: &[u32]) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot remove the veth pair", &error);
+    Linger::spawn(Vec::new(), links, Duration::ZERO).map_err(failed)?;
+    for index in links {
+        host.wait_gone(*index, Duration::from_secs(5))
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Removes the veth pair: ours by the name that the attachment gives it, one that the reference
+/// plugin made by the interface name inside the container.
+///
+/// # Errors
+/// Code 100 when it stays.
+pub fn unplug(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<(), Error> {
+    if let Some(index) = find(host, key)? {
+        return remove(host, &[index]);
+    }
+    let Some(netns) = context.netns_if_alive() else {
+        return Ok(());
+    };
+    let failed = |error| {
+        kernel_error(
+            &format!("cannot remove {} from the container", key.interface),
+            &error,
+        )
+    };
+    let mut inside = RouteSocket::open_in(netns).map_err(failed)?;
+    match inside.link_by_name(&key.interface).map_err(failed)? {
+        // Whatever is no veth was not made by a plugin that makes them.
+        Some(link) if link.kind.as_deref() == Some("veth") => {
+            // The tag is on the other end, which is on the host.
+            let peer = match link.peer {
+                Some(index) => host.link_by_index(index).map_err(failed)?,
+                None => None,
+            };
+            if peer.is_some_and(|peer| foreign(&peer, key)) {
+                return Ok(());
+            }
+            inside.delete_link(link.index).map(drop).map_err(failed)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(container: &str) -> Key {
+        Key {
+            network: "net".into(),
+            container: container.into(),
+            interface: "eth0".into(),
+        }
+    }
+
+    #[test]
+    fn names_are_stable_distinct_and_fit() {
+        let name = host_name(&key("a"));
+        assert_eq!(name.len(), 15);
+        assert!(name.starts_with("veth"));
+        assert_eq!(name, host_name(&key("a")));
+        assert_ne!(name, host_name(&key("b")));
+        // The parts cannot run into each other.
+        let shifted = Key {
+            network: "neta".into(),
+            ..key("")
+        };
+        assert_ne!(host_name(&shifted), host_name(&key("a")));
+    }
+
+    #[test]
+    fn macs_are_local_unicast_and_differ() {
+        let one = random_mac();
+        assert_eq!(one[0] & 0x03, 0x02);
+        assert_ne!(one, random_mac());
+    }
+}
