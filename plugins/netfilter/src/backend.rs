@@ -61,7 +61,10 @@ impl Error {
     /// Whether the rules of another network stand in the way.
     #[must_use]
     pub fn is_clash(&self) -> bool {
-        matches!(self, Self::Nftables(nft::Error::SubnetTaken { .. }))
+        matches!(
+            self,
+            Self::Nftables(nft::Error::SubnetTaken { .. } | nft::Error::BridgeTaken { .. })
+        )
     }
 
     /// What the admin can do about it.
@@ -69,6 +72,9 @@ impl Error {
     pub fn next_step(&self) -> String {
         let text = match self {
             _ if self.is_transient() => "try again",
+            Self::Nftables(nft::Error::BridgeTaken { .. }) => {
+                "give each network a bridge of its own, or the same policy"
+            }
             _ if self.is_clash() => "choose another subnet",
             Self::Nftables(_) => {
                 "the kernel needs CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET and CONFIG_NFT_NAT; or install iptables"

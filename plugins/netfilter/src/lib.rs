@@ -27,7 +27,7 @@ mod policy;
 mod rules;
 
 pub use backend::{Backend, BackendKind, Error};
-pub use policy::{Ingress, Link, Member, Policy};
+pub use policy::{Ingress, Link, Member, Policy, Separation};
 pub use rules::{
     Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Ruleset, Snat, SpoofGuard,
 };

@@ -8,6 +8,10 @@
 //! element carries its owner as a comment, as `nft list ruleset` shows. An element costs the same
 //! however many there are, and is removed by key, so that no step lists what others own.
 //!
+//! What may pass is decided by fixed chains too, made only where a policy is: `forward`, `to-host`,
+//! `from-host` and those that they lead to, by sets and maps of interface names. The chain `admin`
+//! comes before them and is the admin's.
+//!
 //! Small chains hang behind elements, named by a hash of what they contain: `egress-…` of a
 //! subnet, `hairpin-…` shared by the containers of a subnet, `cond-…` of a port published under
 //! conditions. Each goes in the same transaction as the last element that leads to it; that nobody
@@ -24,8 +28,7 @@
 //! under another owner, which is what the caller's lock per network is for.
 //!
 //! # What this does not do
-//! Filtering between containers and networks is the business of firewall rules, moving flows that
-//! connection tracking has pinned that of `pontoon_netlink::conntrack`, and the sysctls that these
+//! Moving flows that connection tracking has pinned is the business of `pontoon_netlink::conntrack`, and the sysctls that these
 //! rules rely on (forwarding, `route_localnet`) that of the bridge plugin.
 //!
 //! # Waiting
@@ -44,6 +47,7 @@ mod expression;
 mod list;
 mod message;
 mod plan;
+mod policy;
 mod sets;
 mod skeleton;
 mod socket;
@@ -59,10 +63,14 @@ pub use list::ListedPort;
 use crate::rules::Ruleset;
 use message::{Family, Verb};
 use plan::Plan;
+use skeleton::Part;
 use socket::Socket;
 
 /// Name of our table in each family.
 const TABLE: &str = "pontoon";
+/// The chain of `inet pontoon` that belongs to the admin: made empty, jumped to before all of ours,
+/// never emptied, and never removed while there is a rule in it.
+const ADMIN: &str = "admin";
 /// How often an operation is begun again when others change the same objects meanwhile.
 const TRIES: usize = 32;
 
@@ -105,24 +113,11 @@ impl Nft {
     /// or removed by somebody in between is made again.
     ///
     /// # Errors
-    /// Validation fails before anything is changed. The parts of the ruleset for the table `inet`
-    /// are one transaction, those for the table `bridge` another one after it.
+    /// Validation fails before anything is changed. Egress and published ports are one transaction,
+    /// a policy with links another one, what is in the table `bridge` a third.
     pub fn apply(&mut self, rules: &Ruleset) -> Result<(), Error> {
-        let mut inet = Plan::new(Family::Inet);
-        let mut bridge = Plan::new(Family::Bridge);
-        if let Some(network) = &rules.network {
-            inet.network(network)?;
-        }
-        if let Some(published) = &rules.published {
-            inet.published(published)?;
-        }
-        if let Some(guard) = &rules.spoof_guard {
-            bridge.spoof_guard(guard)?;
-        }
-        for plan in [&inet, &bridge] {
-            if !plan.elements.is_empty() {
-                apply::apply(&mut self.socket, plan)?;
-            }
+        for plan in plans(rules)? {
+            apply::apply(&mut self.socket, &plan)?;
         }
         Ok(())
     }
@@ -133,23 +128,13 @@ impl Nft {
     /// The caller holds its lock per network: see the module's word on concurrency.
     ///
     /// # Errors
-    /// When the kernel refuses. Both tables are tried before the first error is returned.
+    /// When the kernel refuses. All is tried before the first error is returned.
     pub fn withdraw(&mut self, rules: &Ruleset) -> Result<(), Error> {
-        let mut inet = Plan::new(Family::Inet);
-        let mut bridge = Plan::new(Family::Bridge);
-        // A removal is not refused for what could never have been applied.
-        if let Some(network) = &rules.network {
-            let _ = inet.network(network);
+        let mut done = Ok(());
+        for plan in plans_to_remove(rules) {
+            done = done.and(withdraw::withdraw(&mut self.socket, &plan));
         }
-        if let Some(published) = &rules.published {
-            inet.published_keys(published);
-        }
-        if let Some(guard) = &rules.spoof_guard {
-            let _ = bridge.spoof_guard(guard);
-        }
-        let first = withdraw::withdraw(&mut self.socket, &inet);
-        let second = withdraw::withdraw(&mut self.socket, &bridge);
-        first.and(second)
+        done
     }
 
     /// What the kernel has otherwise than the ruleset says, in plain words; empty when all is well.
@@ -157,22 +142,9 @@ impl Nft {
     /// # Errors
     /// When the kernel cannot be asked or the ruleset itself is not valid.
     pub fn verify(&mut self, rules: &Ruleset) -> Result<Vec<String>, Error> {
-        let mut inet = Plan::new(Family::Inet);
-        let mut bridge = Plan::new(Family::Bridge);
-        if let Some(network) = &rules.network {
-            inet.network(network)?;
-        }
-        if let Some(published) = &rules.published {
-            inet.published(published)?;
-        }
-        if let Some(guard) = &rules.spoof_guard {
-            bridge.spoof_guard(guard)?;
-        }
         let mut differences = Vec::new();
-        for plan in [&inet, &bridge] {
-            if !plan.elements.is_empty() {
-                verify::verify(&mut self.socket, plan, &mut differences)?;
-            }
+        for plan in plans(rules)? {
+            verify::verify(&mut self.socket, &plan, &mut differences)?;
         }
         Ok(differences)
     }
@@ -185,12 +157,15 @@ impl Nft {
         list::published(&mut self.socket)
     }
 
-    /// Removes our tables with all that is in them: for when the host's last network goes.
+    /// Removes our tables with all that is in them: for when the host's last network goes. While the
+    /// admin's chain has rules, the table `inet pontoon` stays, with nothing else in its sets.
     ///
     /// # Errors
     /// When the kernel refuses. A table that is not there is fine.
     pub fn remove_all(&mut self) -> Result<(), Error> {
-        withdraw::remove_table(&mut self.socket, Family::Inet)?;
+        if list::rules_of(&mut self.socket, Family::Inet, ADMIN)?.unwrap_or_default() == 0 {
+            withdraw::remove_table(&mut self.socket, Family::Inet)?;
+        }
         withdraw::remove_table(&mut self.socket, Family::Bridge)
     }
 
@@ -205,4 +180,67 @@ impl Nft {
     pub fn into_sockets(self) -> Vec<OwnedFd> {
         vec![self.socket.into_fd()]
     }
+}
+
+/// What a ruleset wants to be there.
+fn plans(rules: &Ruleset) -> Result<Vec<Plan>, Error> {
+    let mut translation = Plan::new(Part::Translation);
+    if let Some(network) = &rules.network {
+        translation.network(network)?;
+    }
+    if let Some(published) = &rules.published {
+        translation.published(published)?;
+    }
+    let mut policy = Plan::new(Part::Policy);
+    if let Some(wanted) = &rules.policy {
+        policy.policy(wanted)?;
+    }
+    if let Some(former) = &rules.former_policy {
+        policy.retract(former)?;
+    }
+    policy.links(&rules.links)?;
+    let mut guard = Plan::new(Part::Guard);
+    if let Some(wanted) = &rules.spoof_guard {
+        guard.spoof_guard(wanted)?;
+    }
+    let (mut marking, mut separation) = (Plan::new(Part::Marking), Plan::new(Part::Separation));
+    if let Some(wanted) = &rules.separation {
+        marking.marking(&wanted.owner.network, &wanted.bridge)?;
+        separation.separation(wanted)?;
+    }
+    Ok(used([translation, policy, marking, guard, separation]))
+}
+
+/// The same for what is to go: a removal is not refused for what could never have been applied.
+fn plans_to_remove(rules: &Ruleset) -> Vec<Plan> {
+    let mut translation = Plan::new(Part::Translation);
+    if let Some(network) = &rules.network {
+        let _ = translation.network(network);
+    }
+    if let Some(published) = &rules.published {
+        translation.published_keys(published);
+    }
+    let (mut policy, mut marking) = (Plan::new(Part::Policy), Plan::new(Part::Marking));
+    if let Some(there) = &rules.policy {
+        let _ = policy.policy(there);
+        if !there.icc {
+            let _ = marking.marking(&there.network, &there.bridge);
+        }
+    }
+    let _ = policy.links(&rules.links);
+    let (mut guard, mut separation) = (Plan::new(Part::Guard), Plan::new(Part::Separation));
+    if let Some(there) = &rules.spoof_guard {
+        let _ = guard.spoof_guard(there);
+    }
+    if let Some(there) = &rules.separation {
+        let _ = separation.separation(there);
+    }
+    used([translation, policy, marking, guard, separation])
+}
+
+fn used(plans: [Plan; 5]) -> Vec<Plan> {
+    plans
+        .into_iter()
+        .filter(|plan| !plan.elements.is_empty())
+        .collect()
 }

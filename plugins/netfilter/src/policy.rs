@@ -104,6 +104,19 @@ pub struct Link {
     pub port: u16,
 }
 
+/// A port of a bridge whose network has no `icc`: no frame passes to another such port, whatever is
+/// in it, except what a redirection (DNAT, seen in frames when bridged packets pass netfilter) sends
+/// there. Always made by nftables, in the bridge family, whichever backend makes the rest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Separation {
+    /// Whose port it is.
+    pub owner: Owner,
+    /// The bridge.
+    pub bridge: String,
+    /// Name of the bridge port on the host.
+    pub port: String,
+}
+
 impl Policy {
     /// The openness of the reference plugin without any key.
     #[must_use]

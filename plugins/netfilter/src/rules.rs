@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Link, Member, Policy};
+use crate::policy::{Link, Member, Policy, Separation};
 
 /// Who an object in the kernel belongs to. Written as a comment on each rule and element, so that
 /// removal goes by owner and never by the shape of a rule.
@@ -39,6 +39,8 @@ pub struct Ruleset {
     pub member: Option<Member>,
     /// Links that are to be there, or to go; of one network, of one or several owners.
     pub links: Vec<Link>,
+    /// The port of one attachment that is kept apart from its siblings'.
+    pub separation: Option<Separation>,
 }
 
 /// What a network needs once, however many containers it has.

@@ -8,7 +8,7 @@ use super::element::{self, Data, Element, Found};
 use super::error::Error;
 use super::message::{Batch, Family, Verb, message, table};
 use super::plan::{Plan, Planned, PlannedChain, Purpose, Users};
-use super::skeleton::{self, Chain};
+use super::skeleton::{self, Part};
 use super::socket::Socket;
 use super::{TRIES, list};
 
@@ -20,21 +20,13 @@ pub(super) struct Chains {
     pub(super) own: Vec<Option<u32>>,
 }
 
-/// The fixed chains of a family.
-pub(super) fn fixed_chains(family: Family) -> &'static [Chain] {
-    match family {
-        Family::Bridge => skeleton::BRIDGE_CHAINS,
-        _ => skeleton::INET_CHAINS,
-    }
-}
-
 /// Asks for all chains, and for elements that `wanted` selects, in as few round trips as possible.
 pub(super) fn look(
     socket: &mut Socket,
     plan: &Plan,
     wanted: impl Fn(&Planned) -> bool,
 ) -> Result<(Chains, Vec<Option<Found>>), Error> {
-    let fixed = fixed_chains(plan.family);
+    let fixed = plan.part.chains();
     let names: Vec<&str> = fixed
         .iter()
         .map(|chain| chain.name)
@@ -80,8 +72,8 @@ pub(super) fn look(
 
 impl Chains {
     /// Every fixed chain has at least its rules; an admin's own additions do not disturb.
-    fn whole(&self, family: Family) -> bool {
-        fixed_chains(family)
+    fn whole(&self, part: Part) -> bool {
+        part.chains()
             .iter()
             .zip(&self.fixed)
             .all(|(chain, uses)| uses.is_some_and(|uses| uses >= chain.references + chain.count))
@@ -115,10 +107,10 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
             look_at_all || planned.purpose.shared()
         })?;
         let mut batch = Batch::default();
-        let whole = missing < 4 && chains.whole(plan.family);
+        let whole = missing < 4 && chains.whole(plan.part);
         if !whole {
             let something = chains.fixed.iter().any(Option::is_some);
-            skeleton::build(&mut batch, plan.family, something);
+            skeleton::build(&mut batch, plan.part, something);
         }
         for (chain, uses) in plan.chains.iter().zip(&chains.own) {
             if !whole || lacks_rules(socket, plan.family, chain, *uses)? {
@@ -200,6 +192,18 @@ impl Change {
             match (planned.purpose, found) {
                 (Purpose::Egress(_) | Purpose::Bridge, Some(_)) if same => {}
                 (Purpose::Bridge, _) => change.add_shared.push(element.clone()),
+                (Purpose::Absent | Purpose::Gone, Some(found)) if found.tag == element.tag => {
+                    change.remove.push(element.clone());
+                }
+                (Purpose::Gone, _) | (Purpose::Absent, None) => {}
+                // Whose name is on it does not matter as long as it says the same.
+                (Purpose::Policy, Some(_)) if same => {}
+                (Purpose::Policy | Purpose::Absent, Some(found)) if found.tag != element.tag => {
+                    return Err(Error::BridgeTaken {
+                        bridge: element::first_name(&element.key),
+                        owner: found.tag.clone(),
+                    });
+                }
                 (Purpose::Egress(_), _) => change.egress(socket, plan.family, planned)?,
                 (_, None) => change.add.push(element.clone()),
                 (Purpose::Port(port), Some(found)) if found.tag != element.tag => {

@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use super::attr::{self, Attributes, nest, put, put_str, put_u32};
 use super::expression::{Verdict, interface, octets, verdict};
 use super::message::{Batch, CREATE, EXCL, Family, Verb, message, table};
+use crate::policy::Link;
 use crate::rules::Protocol;
 
 /// Elements in one message: the list must stay within the 64 kB of an attribute.
@@ -20,6 +21,9 @@ pub(super) enum Data {
     Nothing,
     Value(Vec<u8>),
     Jump(String),
+    Accept,
+    Drop,
+    Return,
 }
 
 /// An element as we want it.
@@ -64,6 +68,27 @@ pub(super) fn target(address: IpAddr, port: u16) -> Data {
 /// Key of the sets of interfaces.
 pub(super) fn interface_key(name: &str) -> Vec<u8> {
     interface(name).to_vec()
+}
+
+/// The interface name that a key begins with.
+pub(super) fn first_name(key: &[u8]) -> String {
+    attr::text(key.get(..16).unwrap_or(key))
+}
+
+/// Key of the sets of pairs of interfaces.
+pub(super) fn pair_key(input: &str, output: &str) -> Vec<u8> {
+    let mut key = interface_key(input);
+    key.extend_from_slice(&interface(output));
+    key
+}
+
+/// Key of the sets of links.
+pub(super) fn link_key(link: &Link) -> Vec<u8> {
+    let mut key = interface_key(&link.bridge);
+    key.extend(octets(link.from));
+    key.extend(octets(link.to));
+    key.extend(port_key(None, link.protocol, link.port));
+    key
 }
 
 /// Key of the set of interfaces with the MAC they may use.
@@ -120,6 +145,9 @@ impl Element {
                 Data::Nothing => {}
                 Data::Value(value) => nest(out, 2, |out| put(out, 1, value)),
                 Data::Jump(chain) => nest(out, 2, |out| verdict(out, Verdict::Jump(chain))),
+                Data::Accept => nest(out, 2, |out| verdict(out, Verdict::Accept)),
+                Data::Drop => nest(out, 2, |out| verdict(out, Verdict::Drop)),
+                Data::Return => nest(out, 2, |out| verdict(out, Verdict::Return)),
             }
             put_comment(out, 6, &self.tag);
         });
@@ -196,7 +224,15 @@ pub(super) fn read(body: &[u8]) -> Vec<Found> {
             let data = match (Attributes::find(data, 1), Attributes::path(data, &[2, 2])) {
                 (Some(value), _) => Data::Value(value.to_vec()),
                 (None, Some(chain)) => Data::Jump(attr::text(chain)),
-                (None, None) => Data::Nothing,
+                (None, None) => {
+                    let code = Attributes::path(data, &[2, 1]).and_then(attr::number);
+                    match code.map(u32::cast_signed) {
+                        Some(1) => Data::Accept,
+                        Some(0) => Data::Drop,
+                        Some(-5) => Data::Return,
+                        _ => Data::Nothing,
+                    }
+                }
             };
             let flags = Attributes::find(element, 3)
                 .and_then(attr::number)

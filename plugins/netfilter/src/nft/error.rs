@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// The kernel has no bridge family in nf_tables.
     #[error(
-        "MAC spoofing protection needs the bridge family of nf_tables (CONFIG_NF_TABLES_BRIDGE), \
+        "filtering on bridge ports needs the bridge family of nf_tables (CONFIG_NF_TABLES_BRIDGE), \
          which this kernel lacks: {errno}"
     )]
     NoBridgeFamily {
@@ -70,6 +70,22 @@ pub enum Error {
         subnet: IpNetwork,
         /// The other owner's tag.
         owner: String,
+    },
+    /// Two networks on one bridge do not agree about what may pass.
+    #[error("bridge {bridge} has another policy already, that of `{owner}`")]
+    BridgeTaken {
+        /// The bridge.
+        bridge: String,
+        /// The other owner's tag.
+        owner: String,
+    },
+    /// A link between two families.
+    #[error("a link cannot lead from {from} to {to}: not of the same family")]
+    LinkFamily {
+        /// The linking container's address.
+        from: std::net::IpAddr,
+        /// The other container's address.
+        to: std::net::IpAddr,
     },
     /// The source address of a fixed source rule is of the other family.
     #[error("traffic from {subnet} cannot leave as {source_address}: not of the same family")]

@@ -40,6 +40,7 @@ pub(super) enum Base {
 /// Final words of a rule.
 #[derive(Clone, Copy)]
 pub(super) enum Verdict<'a> {
+    Accept,
     Drop,
     Return,
     Jump(&'a str),
@@ -51,6 +52,8 @@ pub(super) enum Verdict<'a> {
 pub(super) enum Compare {
     Equal = 0,
     Differs = 1,
+    AtMost = 3,
+    AtLeast = 5,
 }
 
 /// The expressions of one rule.
@@ -60,6 +63,7 @@ pub(super) struct Rule(pub(super) Vec<u8>);
 /// Writes a verdict as nft_data.
 pub(super) fn verdict(out: &mut Vec<u8>, verdict: Verdict<'_>) {
     let (code, chain): (i32, _) = match verdict {
+        Verdict::Accept => (1, None),
         Verdict::Drop => (0, None),
         Verdict::Jump(chain) => (-3, Some(chain)),
         Verdict::Return => (-5, None),
@@ -189,6 +193,99 @@ impl Rule {
                 put_u32(out, 5, 1);
             }
         })
+    }
+
+    /// `iifname|oifname vmap @MAP`.
+    pub(super) fn name_verdict(self, key: Meta, map: &str) -> Self {
+        self.meta(key).lookup(map, Some(VERDICT), false)
+    }
+
+    /// `iifname . oifname`.
+    fn names(self) -> Self {
+        self.meta(Meta::InputName)
+            .meta_to(Meta::OutputName, REG + 1)
+    }
+
+    /// `iifname . oifname @SET`.
+    pub(super) fn names_in_set(self, set: &str) -> Self {
+        self.names().in_set(set)
+    }
+
+    /// `iifname . oifname vmap @MAP`.
+    pub(super) fn names_verdict(self, map: &str) -> Self {
+        self.names().lookup(map, Some(VERDICT), false)
+    }
+
+    /// `iifname . ip|ip6 saddr . daddr . meta l4proto . th dport @SET`.
+    pub(super) fn link_in_set(self, v6: bool, set: &str) -> Self {
+        let length = address_length(v6);
+        let source = REG32 + 4;
+        let destination = source + (length / 4) as u32;
+        let protocol = destination + (length / 4) as u32;
+        self.family(v6)
+            .meta(Meta::InputName)
+            .payload_to(Base::Network, address_offset(v6, true), length, source)
+            .payload_to(
+                Base::Network,
+                address_offset(v6, false),
+                length,
+                destination,
+            )
+            .meta_to(Meta::Transport, protocol)
+            .payload_to(Base::Transport, 2, 2, protocol + 1)
+            .in_set(set)
+    }
+
+    /// `icmp|icmpv6 type FIRST-LAST`.
+    pub(super) fn icmp_type(self, v6: bool, first: u8, last: u8) -> Self {
+        const ICMP: u8 = 1;
+        const ICMPV6: u8 = 58;
+        let rule = self
+            .family(v6)
+            .meta(Meta::Transport)
+            .compare(Compare::Equal, &[if v6 { ICMPV6 } else { ICMP }])
+            .payload(Base::Transport, 0, 1);
+        if first == last {
+            return rule.compare(Compare::Equal, &[first]);
+        }
+        rule.compare(Compare::AtLeast, &[first])
+            .compare(Compare::AtMost, &[last])
+    }
+
+    /// `ct state established,related`.
+    pub(super) fn established(self) -> Self {
+        const CT_STATE: u32 = 0;
+        // NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
+        const BITS: u32 = 1 << 1 | 1 << 2;
+        self.add("ct", |out| {
+            put_u32(out, 1, REG);
+            put_u32(out, 2, CT_STATE);
+        })
+        .mask(&BITS.to_ne_bytes())
+        .compare(Compare::Differs, &[0; 4])
+    }
+
+    /// `meta mark set meta mark | BITS`.
+    pub(super) fn add_to_mark(self, bits: u32) -> Self {
+        self.meta(Meta::Mark)
+            .add("bitwise", |out| {
+                put_u32(out, 1, REG);
+                put_u32(out, 2, REG);
+                put_u32(out, 3, 4);
+                nest(out, 4, |out| put(out, 1, &(!bits).to_ne_bytes()));
+                nest(out, 5, |out| put(out, 1, &bits.to_ne_bytes()));
+            })
+            .add("meta", |out| {
+                put_u32(out, 3, REG);
+                put_u32(out, 2, Meta::Mark as u32);
+            })
+    }
+
+    /// `meta mark & BITS == 0`.
+    pub(super) fn without_mark(self, bits: u32) -> Self {
+        self.meta(Meta::Mark)
+            .mask(&bits.to_ne_bytes())
+            .compare(Compare::Equal, &[0; 4])
     }
 
     /// `ip|ip6 saddr|daddr vmap @MAP`.

@@ -14,11 +14,13 @@ use super::error::Error;
 use super::expression::{Compare, Meta, Rule, Verdict};
 use super::message::Family;
 use super::sets::{ALLOWED, BRIDGES, GUARDED, maps};
+use super::skeleton::Part;
 use super::subnets::LOOPBACK;
 use crate::rules::{Egress, NetworkRules, Owner, Port, Published, SpoofGuard};
 
 /// What one table must hold.
 pub(super) struct Plan {
+    pub(super) part: Part,
     pub(super) family: Family,
     pub(super) chains: Vec<PlannedChain>,
     pub(super) elements: Vec<Planned>,
@@ -65,25 +67,37 @@ pub(super) enum Purpose {
     Bridge,
     /// A bridge port: as hairpin.
     Spoof,
+    /// A link: as hairpin.
+    Link,
+    /// What a policy says of a bridge: another network's will do when it says the same.
+    Policy,
+    /// What a policy does not say of a bridge: another network's must not say it either.
+    Absent,
+    /// What the policy of our network said before.
+    Gone,
 }
 
 impl Purpose {
     /// Belongs to the network and is therefore usually there already.
     pub(super) fn shared(self) -> bool {
-        matches!(self, Self::Egress(_) | Self::Bridge)
+        matches!(
+            self,
+            Self::Egress(_) | Self::Bridge | Self::Policy | Self::Absent | Self::Gone
+        )
     }
 }
 
 impl Plan {
-    pub(super) fn new(family: Family) -> Self {
+    pub(super) fn new(part: Part) -> Self {
         Self {
-            family,
+            part,
+            family: part.family(),
             chains: Vec::new(),
             elements: Vec::new(),
         }
     }
 
-    fn element(
+    pub(super) fn element(
         &mut self,
         purpose: Purpose,
         set: &'static str,
@@ -158,7 +172,7 @@ impl Plan {
 
     /// One key, one element: a transaction would trip over itself. Tells a port that is to lead to
     /// two targets.
-    fn drop_repeated(&mut self) -> Option<Port> {
+    pub(super) fn drop_repeated(&mut self) -> Option<Port> {
         let mut seen: HashMap<(&'static str, Vec<u8>), Data> = HashMap::new();
         let mut twice = None;
         self.elements.retain(|Planned { element, purpose }| {

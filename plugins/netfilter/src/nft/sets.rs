@@ -102,7 +102,7 @@ pub(super) fn maps(v6: bool) -> &'static Maps {
     if v6 { &V6 } else { &V4 }
 }
 
-pub(super) const INET_SETS: &[Set] = &[
+pub(super) const TRANSLATION_SETS: &[Set] = &[
     set(V4.ports, &[Protocol, Port], TARGET4),
     set(V6.ports, &[Protocol, Port], TARGET6),
     set(V4.ports_at, &[Ipv4, Protocol, Port], TARGET4),
@@ -122,10 +122,50 @@ pub(super) const INET_SETS: &[Set] = &[
     set(BRIDGES, &[Interface], Carries::Nothing),
 ];
 
-pub(super) const BRIDGE_SETS: &[Set] = &[
+pub(super) const RESTRICTED: &str = "restricted";
+pub(super) const INGRESS: &str = "ingress";
+pub(super) const INTERNAL: &str = "internal";
+pub(super) const LINKS4: &str = "links4";
+pub(super) const LINKS6: &str = "links6";
+pub(super) const ICC: &str = "icc";
+pub(super) const LEAVING: &str = "leaving";
+pub(super) const ENTERING: &str = "entering";
+pub(super) const TRUSTED: &str = "trusted";
+pub(super) const TO_HOST: &str = "to_host";
+pub(super) const FROM_HOST: &str = "from_host";
+pub(super) const SEPARATED: &str = "separated";
+
+pub(super) const POLICY_SETS: &[Set] = &[
+    set(BRIDGES, &[Interface], Carries::Nothing),
+    set(RESTRICTED, &[Interface], Carries::Nothing),
+    set(INGRESS, &[Interface, Interface], Carries::Verdict),
+    set(INTERNAL, &[Interface], Carries::Nothing),
+    set(
+        LINKS4,
+        &[Interface, Ipv4, Ipv4, Protocol, Port],
+        Carries::Nothing,
+    ),
+    set(
+        LINKS6,
+        &[Interface, Ipv6, Ipv6, Protocol, Port],
+        Carries::Nothing,
+    ),
+    set(ICC, &[Interface, Interface], Carries::Verdict),
+    set(LEAVING, &[Interface], Carries::Verdict),
+    set(ENTERING, &[Interface], Carries::Verdict),
+    set(TRUSTED, &[Interface, Interface], Carries::Nothing),
+    set(TO_HOST, &[Interface], Carries::Verdict),
+    set(FROM_HOST, &[Interface], Carries::Verdict),
+];
+
+pub(super) const MARKING_SETS: &[Set] = &[set(SEPARATED, &[Interface], Carries::Nothing)];
+
+pub(super) const GUARD_SETS: &[Set] = &[
     set(GUARDED, &[Interface], Carries::Nothing),
     set(ALLOWED, &[Interface, Mac], Carries::Nothing),
 ];
+
+pub(super) const SEPARATION_SETS: &[Set] = &[set(SEPARATED, &[Interface], Carries::Nothing)];
 
 /// Writes what makes a set. `id` tells sets of one transaction apart.
 pub(super) fn write_set(out: &mut Vec<u8>, set: &Set, id: u32) {

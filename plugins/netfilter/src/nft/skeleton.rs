@@ -7,33 +7,86 @@
 use super::attr::{nest, put_str, put_u32};
 use super::expression::{Compare, Meta, Rule, Verdict};
 use super::message::{APPEND, Batch, CREATE, Family, Verb, table};
-use super::sets::{ALLOWED, BRIDGE_SETS, BRIDGES, GUARDED, INET_SETS, V4, V6, write_set};
+use super::policy::{MARKING_CHAINS, POLICY_CHAINS, SEPARATION_CHAINS};
+use super::sets::{
+    ALLOWED, BRIDGES, GUARD_SETS, GUARDED, MARKING_SETS, POLICY_SETS, SEPARATION_SETS, Set,
+    TRANSLATION_SETS, V4, V6, write_set,
+};
 use super::subnets::{LOOPBACK, MULTICAST4, MULTICAST6};
+
+/// What is made and looked at together: the sets and chains of one purpose. Who publishes ports pays
+/// nothing for policies, and the other way round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Masquerade, fixed sources, published ports.
+    Translation,
+    /// What may pass.
+    Policy,
+    /// Marks redirected packets for `Separation`.
+    Marking,
+    /// The source addresses of bridge ports.
+    Guard,
+    /// Bridge ports that are kept apart.
+    Separation,
+}
+
+impl Part {
+    pub(super) fn family(self) -> Family {
+        match self {
+            Self::Translation | Self::Policy | Self::Marking => Family::Inet,
+            Self::Guard | Self::Separation => Family::Bridge,
+        }
+    }
+
+    /// The fixed chains.
+    pub(super) fn chains(self) -> &'static [Chain] {
+        match self {
+            Self::Translation => TRANSLATION_CHAINS,
+            Self::Policy => POLICY_CHAINS,
+            Self::Marking => MARKING_CHAINS,
+            Self::Guard => GUARD_CHAINS,
+            Self::Separation => SEPARATION_CHAINS,
+        }
+    }
+
+    fn sets(self) -> &'static [Set] {
+        match self {
+            Self::Translation => TRANSLATION_SETS,
+            Self::Policy => POLICY_SETS,
+            Self::Marking => MARKING_SETS,
+            Self::Guard => GUARD_SETS,
+            Self::Separation => SEPARATION_SETS,
+        }
+    }
+}
 
 /// Where a base chain hangs.
 pub(super) struct Hook {
-    kind: &'static str,
-    number: u32,
-    priority: i32,
+    pub(super) kind: &'static str,
+    pub(super) number: u32,
+    pub(super) priority: i32,
 }
 
 /// A chain of fixed rules.
 pub(super) struct Chain {
     pub(super) name: &'static str,
-    hook: Option<Hook>,
+    pub(super) hook: Option<Hook>,
     /// How many other rules jump to it.
     pub(super) references: u32,
-    rules: fn() -> Vec<Rule>,
+    /// `None`: the rules in it are the admin's, and nobody else's business.
+    pub(super) rules: Option<fn() -> Vec<Rule>>,
     /// How many that are: asked on every apply, when the rules themselves are not needed.
     pub(super) count: u32,
 }
 
-const PREROUTING: u32 = 0;
-const OUTPUT: u32 = 3;
+pub(super) const PREROUTING: u32 = 0;
+pub(super) const INPUT: u32 = 1;
+pub(super) const FORWARD: u32 = 2;
+pub(super) const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
 /// Ordered so that a chain comes before those that jump to it.
-pub(super) const INET_CHAINS: &[Chain] = &[
+pub(super) const TRANSLATION_CHAINS: &[Chain] = &[
     Chain {
         name: "guard",
         hook: Some(Hook {
@@ -42,14 +95,14 @@ pub(super) const INET_CHAINS: &[Chain] = &[
             priority: -300,
         }),
         references: 0,
-        rules: guard,
+        rules: Some(guard),
         count: 1,
     },
     Chain {
         name: "published",
         hook: None,
         references: 2,
-        rules: published,
+        rules: Some(published),
         count: 6,
     },
     Chain {
@@ -60,7 +113,7 @@ pub(super) const INET_CHAINS: &[Chain] = &[
             priority: -100,
         }),
         references: 0,
-        rules: to_this_host,
+        rules: Some(to_this_host),
         count: 1,
     },
     Chain {
@@ -71,7 +124,7 @@ pub(super) const INET_CHAINS: &[Chain] = &[
             priority: -100,
         }),
         references: 0,
-        rules: to_this_host,
+        rules: Some(to_this_host),
         count: 1,
     },
     Chain {
@@ -82,12 +135,12 @@ pub(super) const INET_CHAINS: &[Chain] = &[
             priority: 100,
         }),
         references: 0,
-        rules: postrouting,
+        rules: Some(postrouting),
         count: 7,
     },
 ];
 
-pub(super) const BRIDGE_CHAINS: &[Chain] = &[Chain {
+pub(super) const GUARD_CHAINS: &[Chain] = &[Chain {
     name: "prerouting",
     hook: Some(Hook {
         kind: "filter",
@@ -95,7 +148,7 @@ pub(super) const BRIDGE_CHAINS: &[Chain] = &[Chain {
         priority: -300,
     }),
     references: 0,
-    rules: spoof_guard,
+    rules: Some(spoof_guard),
     count: 1,
 }];
 
@@ -164,13 +217,10 @@ fn spoof_guard() -> Vec<Rule> {
     ]
 }
 
-/// Makes the table of a family whole, whatever is left of it. `flushes` says that there was
-/// something to flush, which costs a grace period when the socket is closed.
-pub(super) fn build(batch: &mut Batch, family: Family, flushes: bool) {
-    let (sets, chains) = match family {
-        Family::Bridge => (BRIDGE_SETS, BRIDGE_CHAINS),
-        _ => (INET_SETS, INET_CHAINS),
-    };
+/// Makes a part of a table whole, whatever is left of it. `flushes` says that there was something to
+/// flush, which costs a grace period when the socket is closed.
+pub(super) fn build(batch: &mut Batch, part: Part, flushes: bool) {
+    let (family, sets, chains) = (part.family(), part.sets(), part.chains());
     batch.push(Verb::NewTable, family, CREATE, "the table pontoon", |out| {
         table(out);
         put_u32(out, 2, 0);
@@ -190,7 +240,9 @@ pub(super) fn build(batch: &mut Batch, family: Family, flushes: bool) {
         new_chain(batch, family, chain.name, chain.hook.as_ref(), None);
     }
     for chain in chains {
-        refill(batch, family, chain.name, (chain.rules)(), None);
+        if let Some(rules) = chain.rules {
+            refill(batch, family, chain.name, rules(), None);
+        }
     }
     if flushes {
         batch.mark_deleting();
@@ -266,9 +318,17 @@ mod tests {
 
     #[test]
     fn the_counts_are_right() {
-        for chain in INET_CHAINS.iter().chain(BRIDGE_CHAINS) {
+        let parts = [
+            Part::Translation,
+            Part::Policy,
+            Part::Marking,
+            Part::Guard,
+            Part::Separation,
+        ];
+        for chain in parts.into_iter().flat_map(Part::chains) {
+            let rules = chain.rules.map(|rules| rules().len());
             assert_eq!(
-                (chain.rules)().len(),
+                rules.unwrap_or_default(),
                 chain.count as usize,
                 "{}",
                 chain.name

@@ -1,7 +1,7 @@
 //! Saying in words how the kernel differs from a plan.
 
-use super::apply::{fixed_chains, look};
-use super::element::Data;
+use super::apply::look;
+use super::element::{self, Data};
 use super::error::Error;
 use super::list;
 use super::plan::{Plan, Planned, Purpose};
@@ -19,7 +19,9 @@ pub(super) fn verify(
         differences.push(format!("nftables: table {table} is missing"));
         return Ok(());
     }
-    let wanted = fixed_chains(plan.family)
+    let wanted = plan
+        .part
+        .chains()
         .iter()
         .map(|chain| (chain.name, chain.count as usize))
         .chain(
@@ -47,6 +49,12 @@ pub(super) fn verify(
         let found = found
             .as_ref()
             .filter(|found| found.key == planned.element.key);
+        if matches!(planned.purpose, Purpose::Absent | Purpose::Gone) {
+            if found.is_some_and(|found| found.tag == planned.element.tag) {
+                differences.push(format!("nftables: {name} is in {set} and should not be"));
+            }
+            continue;
+        }
         let Some(found) = found else {
             differences.push(format!("nftables: {name} is missing in {set}"));
             continue;
@@ -80,5 +88,12 @@ fn name(planned: &Planned) -> String {
         Purpose::Egress(subnet) => format!("subnet {subnet}"),
         Purpose::Bridge => "the bridge".to_owned(),
         Purpose::Spoof => "the bridge port".to_owned(),
+        Purpose::Link => "a link".to_owned(),
+        Purpose::Policy | Purpose::Absent | Purpose::Gone => {
+            format!(
+                "the policy of bridge {}",
+                element::first_name(&planned.element.key)
+            )
+        }
     }
 }
