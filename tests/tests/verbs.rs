@@ -7,7 +7,16 @@ use xtask::{Attachment, Backend, Call, Container, Failure, Network, Outcome, Sit
 const VERSIONS: [&str; 7] = [
     "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
 ];
-const PLUGINS: [&str; 5] = ["bridge", "host-local", "portmap", "loopback", "static"];
+const PLUGINS: [&str; 8] = [
+    "bridge",
+    "container",
+    "host",
+    "host-local",
+    "loopback",
+    "none",
+    "portmap",
+    "static",
+];
 
 fn wrong(text: impl Into<String>) -> Outcome {
     Err(Failure::new(text))

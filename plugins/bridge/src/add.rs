@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use pontoon_conf::{Attached, Cidr, Error, Interface, Mac, code};
+use pontoon_conf::{Attached, Cidr, Dns, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{
@@ -23,6 +23,9 @@ use crate::{del, network, plan};
 pub(crate) struct Record {
     pub(crate) sandbox: Sandbox,
     pub(crate) spoof_guard: Option<SpoofGuard>,
+    /// For a container that shares this one's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dns: Option<Dns>,
 }
 
 /// A step that has been done, with what it takes to undo it.
@@ -178,6 +181,7 @@ fn attach(
     let record = Record {
         sandbox: Sandbox::of(context),
         spoof_guard: spoof_guard.clone(),
+        dns: ground.config.dns.clone(),
     };
     let wanted = network::Wanted {
         bridge: ground.config.bridge.to_string(),

@@ -47,7 +47,7 @@ pub use link::veth::{Veth, VethSpec};
 pub use link::vlan::VlanRange;
 pub use link::{BridgeInfo, Link, PortFlags};
 pub use netfilter::{NetfilterError, NetfilterSocket, Reply};
-pub use netns::{Netns, NetnsError, NetnsId, NotNetnsId};
+pub use netns::{Netns, NetnsError, NetnsId, NetnsMount, NotNetnsId};
 pub use nix::errno::Errno;
 pub use route::RouteSocket;
 pub use routing::{NextHop, RouteEntry, RouteSpec};

@@ -1,6 +1,7 @@
 //! Network namespaces: opening one, telling two apart, working inside one.
 
 mod persist;
+mod rebind;
 
 use std::fmt;
 use std::fs::File;
@@ -14,6 +15,8 @@ use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs};
+
+pub use rebind::NetnsMount;
 
 const NSFS_MAGIC: FsType = FsType(0x6e73_6673);
 /// `_IO(0xb7, 0x3)`, from linux/nsfs.h.

@@ -86,6 +86,22 @@ impl Context {
         self.open_netns()?.as_ref().ok()
     }
 
+    /// How many port mappings the runtime asks for, by the capability `portMappings`: for plugins
+    /// that publish none.
+    ///
+    /// # Errors
+    /// Code 7 when the capability is not a list.
+    pub fn port_mappings(&self) -> Result<usize, Error> {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Runtime {
+            port_mappings: Vec<serde::de::IgnoredAny>,
+        }
+        self.config
+            .runtime::<Runtime>()
+            .map(|runtime| runtime.port_mappings.len())
+    }
+
     /// A verb on the namespace that the plugin itself runs in would change the host's own
     /// interfaces: refused before anything is touched. A path that is no namespace is left to the
     /// verb, because DEL must go on without one and IPAM never enters it.

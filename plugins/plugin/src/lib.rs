@@ -4,7 +4,7 @@
 //! input, builds a [`Context`], calls the verb and prints what the specification asks for. Nothing
 //! else in the workspace reads the environment of a plugin or writes its standard output.
 //!
-//! Beside that, five tools that a verb needs to keep its promises:
+//! Beside that, these tools that a verb needs to keep its promises:
 //!
 //! - [`Undo`]: the steps an ADD has done, reverted in reverse order when a later step fails.
 //!   [`fault::point`] lets tests fail, or kill, the process after each of them.
@@ -15,6 +15,8 @@
 //! - [`Lock`]: `flock` on a file per network.
 //! - [`delegate`]: running somebody else's IPAM plugin by the specification's rules.
 //!
+//! - [`Rebind`] and [`Inventory`]: for containers that live in a namespace which is not their own;
+//!   [`find`] knows who is attached, and by which mode.
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
 //! - [`veth`] and [`interior`]: what plugins share that make an interface for a container.
 //!
@@ -31,7 +33,10 @@ mod context;
 pub mod delegate;
 pub mod fault;
 pub mod interior;
+mod inventory;
 mod lock;
+mod modes;
+mod rebind;
 pub mod rules;
 mod run;
 mod sandbox;
@@ -40,7 +45,10 @@ mod undo;
 pub mod veth;
 
 pub use context::{Context, kernel_error, netns_error};
+pub use inventory::Inventory;
 pub use lock::Lock;
+pub use modes::{Member, find};
+pub use rebind::Rebind;
 pub use run::{Plugin, main};
 pub use sandbox::Sandbox;
 pub use state::{Key, Records, State};

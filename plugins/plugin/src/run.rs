@@ -19,6 +19,10 @@ pub trait Plugin {
     /// Versions of the specification that the plugin speaks.
     const VERSIONS: &'static [Version] = &Version::ALL;
 
+    /// Whether the container may be in the namespace that the plugin itself runs in. Where it may
+    /// not, such a `CNI_NETNS` is refused before the verb runs.
+    const ON_THE_HOST: bool = false;
+
     /// Creates the attachment.
     ///
     /// # Errors
@@ -104,7 +108,9 @@ fn run<P: Plugin>(
     config: NetworkConfig,
 ) -> Result<Option<String>, Error> {
     let context = Context::new(invocation, config, State::locate()?, search());
-    context.refuse_own_namespace()?;
+    if !P::ON_THE_HOST {
+        context.refuse_own_namespace()?;
+    }
     match context.invocation.verb {
         Verb::Add => {
             let attached = plugin.add(&context)?;

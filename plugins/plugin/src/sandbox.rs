@@ -27,16 +27,30 @@ impl Sandbox {
         }
     }
 
+    /// A namespace at a path.
+    #[must_use]
+    pub fn at(path: &str, netns: &Netns) -> Self {
+        Self {
+            path: path.to_owned(),
+            id: Some(netns.id().to_string()),
+        }
+    }
+
+    /// Opens the namespace, unless it is gone.
+    #[must_use]
+    pub fn open(&self) -> Option<Netns> {
+        let netns = Netns::open(Path::new(&self.path)).ok()?;
+        let same = self
+            .id
+            .as_ref()
+            .is_none_or(|id| *id == netns.id().to_string());
+        same.then_some(netns)
+    }
+
     /// Whether the namespace does not exist any more.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        match Netns::open(Path::new(&self.path)) {
-            Ok(netns) => self
-                .id
-                .as_ref()
-                .is_some_and(|id| *id != netns.id().to_string()),
-            Err(_) => true,
-        }
+        self.open().is_none()
     }
 }
 

@@ -257,6 +257,21 @@ impl Records {
             .unwrap_or_default()
     }
 
+    /// The attachments of all networks: for the admin's command, never on the way of ADD and DEL.
+    #[must_use]
+    pub fn all(&self) -> Vec<Key> {
+        let Ok(entries) = fs::read_dir(&self.dir) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut networks: Vec<String> = names.collect();
+        networks.sort();
+        networks
+            .iter()
+            .flat_map(|network| self.attachments(network))
+            .collect()
+    }
+
     /// The attachments of a network: for GC, never on the way of ADD and DEL.
     #[must_use]
     pub fn attachments(&self, network: &str) -> Vec<Key> {

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use pontoon_netlink::{Netns, NetnsError, RouteSocket};
+use pontoon_netlink::{Netns, NetnsError, NetnsMount, RouteSocket};
 
 use crate::scene::Scene;
 
@@ -115,5 +115,38 @@ fn a_namespace_gets_and_loses_a_name() {
         ));
         Netns::remove_at(&path).expect("a leftover file");
         assert!(!path.exists());
+    });
+}
+
+#[test]
+fn a_path_leads_elsewhere_for_a_while() {
+    named(|directory| {
+        let path = directory.join("one");
+        let own = Netns::create_at(&path).expect("a named namespace");
+        let other = Netns::create_unnamed().expect("another");
+        let mount = || NetnsMount::at(&path).expect("a look at the mounts");
+        let before = mount().expect("mounted");
+        assert_eq!((before.ino, before.covers), (own.id().ino, None));
+
+        other.mount_over(&path).expect("mounted over");
+        let over = mount().expect("mounted");
+        assert_eq!(
+            (over.ino, over.covers),
+            (other.id().ino, Some(own.id().ino))
+        );
+        assert_eq!(over.point, path);
+        assert!(Netns::open(&path).is_ok_and(|seen| seen.same_as(&other)));
+        // Private mounts: nobody else sees it.
+        assert_eq!(over.is_seen_by_init(), Some(false));
+
+        over.detach().expect("detached");
+        assert_eq!(mount(), Some(before));
+        assert!(Netns::open(&path).is_ok_and(|seen| seen.same_as(&own)));
+        Netns::remove_at(&path).expect("removed");
+
+        let at = |path: &str| NetnsMount::at(Path::new(path)).expect("a look at the mounts");
+        assert_eq!(at("/proc/self/ns/net"), None, "mounted nowhere");
+        assert_eq!(at("/proc/version"), None);
+        assert_eq!(at("/never/was"), None);
     });
 }

@@ -1,0 +1,59 @@
+//! ADD: the container's namespace path leads to the other's namespace.
+
+use pontoon_conf::{Attached, Dns, Error};
+use pontoon_plugin::{Context, Inventory, Rebind, Sandbox};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Wanted;
+use crate::plan;
+use crate::target::Target;
+
+/// What DEL, CHECK and GC need to know of an attachment beside its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The other's namespace, where it was found.
+    pub(crate) sandbox: Sandbox,
+    /// Id of the other; `None` when it was named by path.
+    pub(crate) container: Option<String>,
+    /// `None`: the path led there before.
+    pub(crate) rebind: Option<Rebind>,
+    #[serde(default)]
+    pub(crate) dns: Dns,
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let wanted = Wanted::from_context(context)?;
+    let key = context.key()?;
+    let target = Target::find(context, &wanted)?;
+    let planned = Rebind::plan(context, &target.netns, &plan::instead(&target.label()))?;
+    let path = context.invocation.required_netns()?;
+    let mut result = Inventory::of(&target.netns)?.result(path);
+    result.dns = target.dns.clone();
+    let records = context.state.records("container");
+    let mut record = Record {
+        sandbox: target.sandbox,
+        container: target.container,
+        rebind: planned,
+        dns: target.dns,
+    };
+    match record.rebind.clone() {
+        Some(rebind) => rebind.enter(&target.netns, &records, &key, &record)?,
+        None => {
+            // An ADD that comes twice must not forget what the first one did.
+            let earlier: Option<Record> = records.read(&key);
+            record.rebind = earlier.and_then(|record| record.rebind);
+            records.write(&key, &record)?;
+        }
+    }
+    Ok(result)
+}
+
+impl Record {
+    /// For GC without a list of valid attachments.
+    pub(crate) fn may_be_alive(&self) -> bool {
+        match &self.rebind {
+            Some(rebind) => !rebind.is_gone(),
+            None => !self.sandbox.is_gone(),
+        }
+    }
+}

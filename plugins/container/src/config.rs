@@ -1,0 +1,56 @@
+//! The key `container`, in the configuration or in `args.cni`, and what must not be asked for.
+
+use pontoon_conf::{Error, code};
+use pontoon_plugin::Context;
+use serde::Deserialize;
+
+/// Whose network namespace the container is to be in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// The one at a path.
+    Path(String),
+    /// That of the container with this id, or with an id that begins so.
+    Container(String),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Keys {
+    container: Option<String>,
+}
+
+impl Wanted {
+    /// `args.cni` counts before the configuration: it speaks of one container, the configuration
+    /// of a network.
+    pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
+        let said = |keys: Keys| keys.container.filter(|text| !text.is_empty());
+        let wanted = match said(context.config.args_cni()?) {
+            Some(wanted) => Some(wanted),
+            None => said(context.config.keys()?),
+        };
+        let wanted = wanted.ok_or_else(|| {
+            Error::new(
+                code::INVALID_CONFIG,
+                "key \"container\" is missing: whose network namespace is to be shared?",
+            )
+            .with_details(
+                "give the id of a container, or the path of a network namespace, in the \
+                 configuration or in args.cni",
+            )
+        })?;
+        if context.port_mappings()? > 0 {
+            return Err(Error::new(
+                code::INVALID_CONFIG,
+                format!(
+                    "ports cannot be published of a container that shares the network of {wanted}"
+                ),
+            )
+            .with_details(format!("publish them when {wanted} is attached")));
+        }
+        Ok(if wanted.starts_with('/') {
+            Self::Path(wanted)
+        } else {
+            Self::Container(wanted)
+        })
+    }
+}

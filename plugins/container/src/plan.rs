@@ -1,0 +1,161 @@
+//! Decisions: which container is meant, and whether it can be joined.
+
+use pontoon_conf::{Error, code};
+use pontoon_plugin::{Key, Member, find};
+
+/// What to do about a namespace that cannot be re-bound.
+pub(crate) fn instead(label: &str) -> String {
+    format!(
+        "start the process in the network namespace of {label} (then nothing has to be changed), \
+         or give it a named namespace (ip netns add NAME) that it joins after ADD"
+    )
+}
+
+/// The attachments of the container that is meant, `own` being the one that joins.
+pub(crate) fn choose<'a>(
+    members: &'a [Member],
+    wanted: &str,
+    own: &Key,
+) -> Result<Vec<&'a Member>, Error> {
+    let found = match find(members, wanted) {
+        Ok(found) => found,
+        Err(ids) if ids.is_empty() => {
+            if wanted == own.container {
+                return Err(itself(&own.container));
+            }
+            return Err(Error::new(
+                code::UNKNOWN_CONTAINER,
+                format!("container {wanted} is not attached by Pontoon"),
+            )
+            .with_details(
+                "start it first, or name its network namespace by path; pontoon ls lists who is there",
+            ));
+        }
+        Err(ids) => {
+            return Err(Error::new(
+                code::UNKNOWN_CONTAINER,
+                format!("\"{wanted}\" may mean any of {}", ids.join(", ")),
+            )
+            .with_details("give more of the id"));
+        }
+    };
+    if let Some(member) = found.first()
+        && member.key.container == own.container
+    {
+        return Err(itself(&own.container));
+    }
+    if let Some(member) = found.iter().find(|member| member.mode == "host") {
+        return Err(Error::new(
+            code::INVALID_NETNS,
+            format!(
+                "container {} is on the host's network",
+                member.key.container
+            ),
+        )
+        .with_details("use a network of type host for this one too"));
+    }
+    Ok(found)
+}
+
+fn itself(container: &str) -> Error {
+    Error::new(
+        code::INVALID_CONFIG,
+        format!("container {container} cannot share the network of itself"),
+    )
+    .with_details("name another container")
+}
+
+/// Follows from whom to whom a container's network is shared; `joins` tells whom a container
+/// joins, if any. Refuses to close a circle.
+pub(crate) fn refuse_cycle(
+    own: &str,
+    target: &str,
+    joins: impl Fn(&str) -> Option<String>,
+) -> Result<(), Error> {
+    let mut way = vec![own.to_owned(), target.to_owned()];
+    while let Some(next) = joins(way.last().map_or("", String::as_str)) {
+        let closed = next == own;
+        let seen = way.contains(&next);
+        way.push(next);
+        if closed {
+            return Err(Error::new(
+                code::INVALID_CONFIG,
+                format!(
+                    "containers would share a network in a circle: {}",
+                    way.join(" -> ")
+                ),
+            )
+            .with_details("DEL one of them first"));
+        }
+        if seen {
+            break;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(mode: &'static str, container: &str) -> Member {
+        Member {
+            mode,
+            key: key(container),
+        }
+    }
+
+    fn key(container: &str) -> Key {
+        Key {
+            network: "net".into(),
+            container: container.into(),
+            interface: "eth0".into(),
+        }
+    }
+
+    #[track_caller]
+    fn check(wanted: &str, expected: Result<&str, &str>) {
+        let members = [
+            member("bridge", "aa11"),
+            member("bridge", "aa22"),
+            member("host", "bb"),
+            member("none", "cc"),
+        ];
+        let found = choose(&members, wanted, &key("cc"));
+        match (found, expected) {
+            (Ok(found), Ok(id)) => assert_eq!(found[0].key.container, id),
+            (Err(error), Err(words)) => assert!(error.msg.contains(words), "{error}"),
+            (found, _) => panic!("{found:?}"),
+        }
+    }
+
+    #[test]
+    fn who_is_meant() {
+        check("aa11", Ok("aa11"));
+        check("aa1", Ok("aa11"));
+        check("aa", Err("aa11, aa22"));
+        check("zz", Err("zz is not attached"));
+        check("bb", Err("bb is on the host's network"));
+        check("cc", Err("cc cannot share the network of itself"));
+        check("c", Err("itself"));
+    }
+
+    #[test]
+    fn circles_are_found() {
+        let joins = |id: &str| match id {
+            "b" => Some("c".to_owned()),
+            "c" => Some("a".to_owned()),
+            _ => None,
+        };
+        assert!(refuse_cycle("d", "a", joins).is_ok());
+        let error = refuse_cycle("a", "b", joins).unwrap_err();
+        assert!(error.msg.contains("a -> b -> c -> a"), "{error}");
+        // Somebody else's circle is not ours to complain about, and no reason to walk for ever.
+        assert!(
+            refuse_cycle("x", "a", |id| Some(
+                if id == "a" { "b" } else { "a" }.into()
+            ))
+            .is_ok()
+        );
+    }
+}

@@ -1,0 +1,130 @@
+//! Facts: the namespace that is to be shared, and who is in it.
+
+use std::path::Path;
+
+use pontoon_conf::{Dns, Error, code};
+use pontoon_netlink::{Netns, NetnsMount};
+use pontoon_plugin::{Context, Key, Sandbox, State, netns_error};
+use serde::Deserialize;
+
+use crate::add::Record;
+use crate::config::Wanted;
+use crate::plan;
+
+/// The namespace that is to be shared.
+pub(crate) struct Target {
+    pub(crate) netns: Netns,
+    /// Where it is found.
+    pub(crate) sandbox: Sandbox,
+    /// Id of its container; `None` when it was named by path.
+    pub(crate) container: Option<String>,
+    pub(crate) dns: Dns,
+}
+
+/// What the records of all modes have in common.
+#[derive(Deserialize)]
+struct Common {
+    sandbox: Sandbox,
+    dns: Option<Dns>,
+}
+
+impl Target {
+    /// For messages.
+    pub(crate) fn label(&self) -> String {
+        match &self.container {
+            Some(id) => format!("container {id}"),
+            None => self.sandbox.path.clone(),
+        }
+    }
+
+    pub(crate) fn find(context: &Context, wanted: &Wanted) -> Result<Self, Error> {
+        let target = match wanted {
+            Wanted::Path(path) => by_path(context, path)?,
+            Wanted::Container(wanted) => by_container(context, wanted)?,
+        };
+        let host = Netns::current().map_err(|error| netns_error(&error))?;
+        if target.netns.same_as(&host) {
+            return Err(Error::new(
+                code::INVALID_NETNS,
+                format!("{} is in the host's network namespace", target.label()),
+            )
+            .with_details("use a network of type host"));
+        }
+        Ok(target)
+    }
+}
+
+fn by_path(context: &Context, path: &str) -> Result<Target, Error> {
+    let netns = Netns::open(Path::new(path)).map_err(|error| {
+        Error::new(
+            code::UNKNOWN_CONTAINER,
+            format!("key \"container\": {error}"),
+        )
+        .with_details("give the path of a network namespace, such as /run/netns/NAME")
+    })?;
+    let own = context.invocation.required_netns()?;
+    let point = |path: &str| {
+        let mount = NetnsMount::at(Path::new(path)).ok().flatten();
+        mount.map(|mount| mount.point)
+    };
+    let same = path == own || point(path).is_some_and(|there| point(own) == Some(there));
+    if same {
+        return Err(Error::new(
+            code::INVALID_CONFIG,
+            format!("{path} is the container's own namespace: it cannot share it with itself"),
+        )
+        .with_details("name another one"));
+    }
+    Ok(Target {
+        sandbox: Sandbox::at(path, &netns),
+        netns,
+        container: None,
+        dns: Dns::default(),
+    })
+}
+
+fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
+    let state = &context.state;
+    let key = context.key()?;
+    let members = state.members();
+    let found = plan::choose(&members, wanted, &key)?;
+    let id = found
+        .first()
+        .map(|member| member.key.container.clone())
+        .unwrap_or_default();
+    plan::refuse_cycle(&key.container, &id, |container| {
+        members
+            .iter()
+            .filter(|member| member.mode == "container" && member.key.container == container)
+            .find_map(|member| joined(state, &member.key))
+    })?;
+    let mut dead = None;
+    for member in found {
+        let Some(common) = state.records(member.mode).read::<Common>(&member.key) else {
+            continue;
+        };
+        match common.sandbox.open() {
+            Some(netns) => {
+                return Ok(Target {
+                    netns,
+                    sandbox: common.sandbox,
+                    container: Some(id),
+                    dns: common.dns.unwrap_or_default(),
+                });
+            }
+            None => dead = Some(common.sandbox.path),
+        }
+    }
+    Err(Error::new(
+        code::UNKNOWN_CONTAINER,
+        match dead {
+            Some(path) => format!("container {id} is gone: its network namespace {path} is"),
+            None => format!("container {id} has no readable record"),
+        },
+    )
+    .with_details("start it again; GC of its network removes what it left"))
+}
+
+fn joined(state: &State, key: &Key) -> Option<String> {
+    state.records("container").read::<Record>(key)?.container
+}

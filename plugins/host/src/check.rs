@@ -1,0 +1,17 @@
+//! CHECK: the container's path still leads to the host's namespace.
+
+use pontoon_conf::{Error, code};
+use pontoon_netlink::Netns;
+use pontoon_plugin::{Context, netns_error};
+
+use crate::plan;
+
+pub(crate) fn check(context: &Context) -> Result<(), Error> {
+    let host = Netns::current().map_err(|error| netns_error(&error))?;
+    let path = context.invocation.required_netns()?;
+    match plan::difference(path, context.netns()?.id(), host.id()) {
+        None => Ok(()),
+        Some(words) => Err(Error::new(code::CHECK_FAILED, words)
+            .with_details("DEL and ADD of the container make it so again")),
+    }
+}
