@@ -1,5 +1,6 @@
 //! The parts of the lab.
 
+pub(crate) mod chained;
 pub(crate) mod container;
 pub(crate) mod failure;
 pub(crate) mod firewall;

@@ -16,6 +16,7 @@
 
 mod lab;
 
+pub use lab::chained::{Chained, chained_faults};
 pub use lab::container::Container;
 pub use lab::failure::{Failure, Outcome};
 pub use lab::firewall::Backend;

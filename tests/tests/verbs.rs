@@ -7,7 +7,7 @@ use xtask::{Attachment, Backend, Call, Container, Failure, Network, Outcome, Sit
 const VERSIONS: [&str; 7] = [
     "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
 ];
-const PLUGINS: [&str; 8] = [
+const PLUGINS: &[&str] = &[
     "bridge",
     "container",
     "host",
@@ -16,6 +16,7 @@ const PLUGINS: [&str; 8] = [
     "none",
     "portmap",
     "static",
+    "tuning",
 ];
 
 fn wrong(text: impl Into<String>) -> Outcome {

@@ -27,6 +27,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
+const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_GROUP: u16 = 27;
@@ -57,6 +58,10 @@ pub struct Link {
     pub up: bool,
     /// Promiscuous by order of an administrator.
     pub promisc: bool,
+    /// Takes all multicast by order of an administrator.
+    pub allmulti: bool,
+    /// Length of the transmit queue, in packets.
+    pub tx_queue_length: u32,
     /// Index of the bridge (or bond) this link is a port of.
     pub master: Option<u32>,
     /// Index of the link below or, for a veth, of its peer.
@@ -103,6 +108,7 @@ impl Link {
             index: word(4),
             up: flags & libc::IFF_UP as u32 != 0,
             promisc: flags & libc::IFF_PROMISC as u32 != 0,
+            allmulti: flags & libc::IFF_ALLMULTI as u32 != 0,
             ..Link::default()
         };
         for attr in attr::read(&payload[HEADER..]) {
@@ -110,6 +116,7 @@ impl Link {
                 IFLA_ADDRESS => link.mac = attr.value.try_into().ok(),
                 IFLA_IFNAME => link.name = attr.text(),
                 IFLA_MTU => link.mtu = attr.u32().unwrap_or_default(),
+                IFLA_TXQLEN => link.tx_queue_length = attr.u32().unwrap_or_default(),
                 IFLA_LINK => link.peer = attr.u32(),
                 IFLA_MASTER => link.master = attr.u32(),
                 IFLA_IFALIAS => link.alias = Some(attr.text()),

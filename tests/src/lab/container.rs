@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pontoon_netlink::Netns;
+use pontoon_netlink::{Netns, RouteSocket};
 
 use super::failure::{Failure, Outcome};
 use super::probe::Echo;
@@ -63,6 +63,51 @@ impl Container {
         self.netns
             .run(f)
             .map_err(Failure::act(format!("enter {}", self.id)))
+    }
+
+    /// Its links with all their settings, addresses and routes, one a line.
+    pub fn details(&self) -> Outcome<Vec<String>> {
+        let look = || -> Result<Vec<String>, pontoon_netlink::Error> {
+            let mut lines = Vec::new();
+            let mut socket = RouteSocket::open()?;
+            for link in socket.links()? {
+                lines.push(format!(
+                    "{} {:?} mac {:x?} mtu {} up {} promisc {} allmulti {} queue {} alias {:?}",
+                    link.name,
+                    link.kind,
+                    link.mac,
+                    link.mtu,
+                    link.up,
+                    link.promisc,
+                    link.allmulti,
+                    link.tx_queue_length,
+                    link.alias
+                ));
+                for address in socket.addresses(link.index)? {
+                    // Link-local ones come by themselves, and change with the MAC address.
+                    if address.scope == 0 {
+                        lines.push(format!("{} {}", link.name, address.cidr));
+                    }
+                }
+            }
+            for v4 in [true, false] {
+                let routes = socket.routes(v4)?;
+                lines.extend(
+                    routes
+                        .iter()
+                        .map(|route| format!("{} via {:?}", route.destination, route.gateway)),
+                );
+            }
+            Ok(lines)
+        };
+        self.run(look)?
+            .map_err(Failure::act(format!("look into {}", self.id)))
+    }
+
+    /// Reads a kernel parameter of it by its path below `/proc/sys`.
+    pub fn sysctl(&self, path: &str) -> Outcome<String> {
+        self.run(|| pontoon_netlink::sysctl::read(path))?
+            .map_err(Failure::act(format!("read {path} of {}", self.id)))
     }
 
     /// Ends the container as a kill would: the namespace goes away without a word to anyone. The

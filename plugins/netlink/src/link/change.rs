@@ -30,6 +30,10 @@ pub struct LinkChange {
     pub master: Option<Option<u32>>,
     /// Promiscuous mode.
     pub promisc: Option<bool>,
+    /// Take all multicast.
+    pub allmulti: Option<bool>,
+    /// Length of the transmit queue, in packets.
+    pub tx_queue_length: Option<u32>,
     /// For a port of a bridge: frames may leave where they came in.
     pub hairpin: Option<bool>,
     /// For a port of a bridge: no frames to other isolated ports.
@@ -65,6 +69,12 @@ pub(crate) fn message(index: u32, change: &LinkChange) -> LinkMessage {
     };
     if let Some(on) = change.promisc {
         builder = builder.promiscuous(on);
+    }
+    if let Some(on) = change.allmulti {
+        builder = builder.allmulticast(on);
+    }
+    if let Some(packets) = change.tx_queue_length {
+        builder = builder.txqueuelen(packets);
     }
     if let Some(mtu) = change.mtu {
         builder = builder.mtu(mtu);

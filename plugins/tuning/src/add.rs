@@ -1,0 +1,81 @@
+//! ADD: looks, plans, remembers what is, then changes it.
+
+use std::path::PathBuf;
+
+use pontoon_conf::{Attached, Error, code};
+use pontoon_plugin::{Context, Key, Sandbox, Undo, fault};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::inside::Inside;
+use crate::{allowlist, backup, del, plan};
+
+/// What DEL and GC need to know of an attachment beside its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) sandbox: Sandbox,
+    /// Where what was before is written.
+    pub(crate) backup: PathBuf,
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let config = Config::from_context(context)?;
+    allowlist::ask(&config.sysctls)?;
+    let previous = context
+        .config
+        .prev_result
+        .as_ref()
+        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))?;
+    let key = context.key()?;
+    let record = Record {
+        sandbox: Sandbox::of(context),
+        backup: backup::path(&config.data_dir, &key),
+    };
+    let mut undo = Undo::default();
+    match tune(context, &config, &key, &record, &mut undo) {
+        Ok(()) => {
+            undo.commit();
+            Ok(plan::result(previous, &config, &key.interface))
+        }
+        Err(error) => Err(undo.unwind(error, |()| del::give_back(context, &key, Some(&record)))),
+    }
+}
+
+fn tune(
+    context: &Context,
+    config: &Config,
+    key: &Key,
+    record: &Record,
+    undo: &mut Undo<()>,
+) -> Result<(), Error> {
+    let records = context.state.records("tuning");
+    if let Some(stale) = records.read::<Record>(key) {
+        // An earlier ADD of this very attachment was killed, and its DEL never came: what it
+        // remembered is what was before, and not what it has changed.
+        del::give_back(context, key, Some(&stale))?;
+    }
+    let mut inside = Inside::open(context.netns()?)?;
+    let name = &key.interface;
+    let link = inside.link(name)?.ok_or_else(|| {
+        Error::new(
+            code::UNKNOWN_CONTAINER,
+            format!("Cannot find container link {name}"),
+        )
+        .with_details("tuning comes after the plugin that makes the interface")
+    })?;
+    let before = inside.read(&config.sysctls)?;
+    let plan = plan::plan(config, &link, &before);
+    undo.push(());
+    backup::write(&record.backup, &plan.backup)?;
+    fault::point("tuning.remembered")?;
+    records.write(key, record)?;
+    fault::point("tuning.recorded")?;
+    // Parameters first: the MTU of IPv6, for one, follows the link's own.
+    inside.write(&plan.sysctls)?;
+    inside.change(&link, &plan.link)?;
+    fault::point("tuning.changed")?;
+    if let Some(mac) = plan.mac {
+        inside.set_mac(&link, mac)?;
+    }
+    fault::point("tuning.addressed")
+}

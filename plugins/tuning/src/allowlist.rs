@@ -1,0 +1,94 @@
+//! Which kernel parameters the administrator of the host lets networks set.
+
+use std::fs;
+use std::io;
+
+use pontoon_conf::{Error, code};
+use regex_lite::Regex;
+
+use crate::config::Sysctl;
+
+/// As the reference plugin has it. Without the file every parameter below `net` is allowed.
+const FILE: &str = "/etc/cni/tuning/allowlist.conf";
+
+/// Refuses what is not on the list of the host.
+pub(crate) fn ask(sysctls: &[Sysctl]) -> Result<(), Error> {
+    match fs::read_to_string(FILE) {
+        Ok(text) => allowed(&text, sysctls),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            Err(Error::new(code::IO, format!("cannot read {FILE}")).with_details(error.to_string()))
+        }
+    }
+}
+
+/// One regular expression a line, which may match anywhere in the key.
+fn allowed(text: &str, sysctls: &[Sysctl]) -> Result<(), Error> {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let patterns = lines
+        .iter()
+        .map(|line| {
+            Regex::new(line).map_err(|error| {
+                Error::new(
+                    code::INVALID_CONFIG,
+                    format!("{FILE}: {line:?} is no regular expression"),
+                )
+                .with_details(error.to_string())
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    for sysctl in sysctls {
+        if !patterns.iter().any(|pattern| pattern.is_match(&sysctl.key)) {
+            return Err(Error::new(
+                code::INVALID_CONFIG,
+                format!(
+                    "Sysctl {} is not allowed. Only the following sysctls are allowed: [{}]",
+                    sysctl.key,
+                    lines.join(" ")
+                ),
+            )
+            .with_details(format!(
+                "the list is {FILE}; its lines are regular expressions"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(list: &str, key: &str, expected: Result<(), &str>) {
+        let sysctl = Sysctl {
+            key: key.to_owned(),
+            path: String::new(),
+            value: String::new(),
+        };
+        match (allowed(list, &[sysctl]), expected) {
+            (Ok(()), Ok(())) => {}
+            (Err(error), Err(part)) => assert!(error.msg.contains(part), "{error}"),
+            (got, _) => panic!("{got:?} for {key} on {list:?}"),
+        }
+    }
+
+    #[test]
+    fn lines_are_regular_expressions() {
+        let list = "\n^net.core.somaxconn$\n  ^net\\.ipv4\\.conf\\.[^.]*\\.arp_filter$ \n";
+        check(list, "net.core.somaxconn", Ok(()));
+        check(list, "net.ipv4.conf.IFNAME.arp_filter", Ok(()));
+        check(
+            list,
+            "net.core.somaxconn2",
+            Err("Sysctl net.core.somaxconn2 is not allowed"),
+        );
+        check("core", "net.core.somaxconn", Ok(()));
+        check("", "net.core.somaxconn", Err("is not allowed"));
+        check("(", "net.core.somaxconn", Err("no regular expression"));
+    }
+}

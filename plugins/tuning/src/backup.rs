@@ -1,0 +1,122 @@
+//! What was before, in the file and the form of the reference plugin, so that either plugin can put
+//! back what the other has changed. It ignores the key `sysctl`, which is ours.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use pontoon_conf::{Error, code};
+use pontoon_plugin::Key;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Backup {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) mac: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) promisc: Option<bool>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) mtu: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allmulti: Option<bool>,
+    #[serde(rename = "txQLen", skip_serializing_if = "Option::is_none")]
+    pub(crate) tx_q_len: Option<u32>,
+    /// By path below `/proc/sys`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sysctl: BTreeMap<String, Restored>,
+}
+
+/// A kernel parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restored {
+    pub(crate) before: String,
+    /// What we set: another value by now is somebody else's, and stays.
+    pub(crate) set: String,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The reference plugin's file of an attachment.
+pub(crate) fn path(dir: &Path, key: &Key) -> PathBuf {
+    dir.join(format!("{}_{}.json", key.container, key.interface))
+}
+
+/// Reads a backup. `None` when there is none, or none that can be read: then nothing is known.
+pub(crate) fn read(path: &Path) -> Option<Backup> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Writes a backup: complete or not at all.
+pub(crate) fn write(path: &Path, backup: &Backup) -> Result<(), Error> {
+    let failed = |error: io::Error| {
+        Error::new(code::IO, format!("cannot write {}", path.display()))
+            .with_details(error.to_string())
+    };
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(failed)?;
+    }
+    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    let text = serde_json::to_vec(backup).map_err(|error| failed(error.into()))?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(failed)?;
+    let done = file
+        .write_all(&text)
+        .and_then(|()| fs::rename(&draft, path));
+    if done.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    done.map_err(failed)
+}
+
+/// Removes a backup; success when there is none.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
+            code::IO,
+            format!("cannot remove {}", path.display()),
+        )
+        .with_details(error.to_string())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_plugins_file_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Key {
+            network: "net".into(),
+            container: "c1".into(),
+            interface: "eth0".into(),
+        };
+        let path = path(dir.path(), &key);
+        assert!(path.ends_with("c1_eth0.json"));
+        fs::write(
+            &path,
+            "{\n \"mac\": \"02:00:00:00:00:01\",\n \"promisc\": false,\n \"mtu\": 1500\n}",
+        )
+        .unwrap();
+        let backup = read(&path).unwrap();
+        assert_eq!((backup.mtu, backup.promisc), (1500, Some(false)));
+        assert!(backup.sysctl.is_empty());
+        write(&path, &backup).unwrap();
+        assert_eq!(read(&path), Some(backup));
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert_eq!(read(&path), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

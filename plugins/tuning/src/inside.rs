@@ -1,0 +1,215 @@
+//! The container's side: its interface by netlink, its parameters on a thread that enters.
+
+use std::io;
+
+use pontoon_conf::{Cidr, Error, Mac, code};
+use pontoon_netlink::{Errno, Link, LinkChange, Netns, RouteSocket, RouteSpec, sysctl};
+use pontoon_plugin::{fault, kernel_error, netns_error};
+
+use crate::backup::Backup;
+use crate::config::Sysctl;
+use crate::plan;
+
+/// `RTPROT_KERNEL`: comes by itself with an address.
+const KERNEL: u8 = 2;
+
+pub(crate) struct Inside<'a> {
+    netns: &'a Netns,
+    socket: RouteSocket,
+}
+
+impl<'a> Inside<'a> {
+    pub(crate) fn open(netns: &'a Netns) -> Result<Self, Error> {
+        let socket = RouteSocket::open_in(netns)
+            .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
+        Ok(Self { netns, socket })
+    }
+
+    pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        self.socket
+            .link_by_name(name)
+            .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))
+    }
+
+    /// The value of each parameter, or none for one that can only be written.
+    pub(crate) fn read(&self, sysctls: &[Sysctl]) -> Result<Vec<Option<String>>, Error> {
+        if sysctls.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.netns
+            .run(|| {
+                sysctls
+                    .iter()
+                    .map(|wanted| match sysctl::read(&wanted.path) {
+                        Ok(value) => Ok(Some(value)),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                            Err(unknown(wanted))
+                        }
+                        Err(_) => Ok(None),
+                    })
+                    .collect()
+            })
+            .map_err(|error| netns_error(&error))?
+    }
+
+    /// Sets the parameters, in the order in which they were written down.
+    pub(crate) fn write(&self, sysctls: &[Sysctl]) -> Result<(), Error> {
+        if sysctls.is_empty() {
+            return Ok(());
+        }
+        self.netns
+            .run(|| {
+                for wanted in sysctls {
+                    sysctl::write_if_different(&wanted.path, &wanted.value).map_err(|error| {
+                        Error::new(
+                            code::KERNEL,
+                            format!("cannot set {} to {:?}", wanted.key, wanted.value),
+                        )
+                        .with_details(format!("/proc/sys/{}: {error}", wanted.path))
+                    })?;
+                    fault::point("tuning.sysctl")?;
+                }
+                Ok(())
+            })
+            .map_err(|error| netns_error(&error))?
+    }
+
+    pub(crate) fn change(&mut self, link: &Link, change: &LinkChange) -> Result<(), Error> {
+        if *change == LinkChange::default() {
+            return Ok(());
+        }
+        self.socket.set_link(link.index, change).map_err(|error| {
+            kernel_error(
+                &format!("cannot change {} in the container", link.name),
+                &error,
+            )
+        })
+    }
+
+    /// Changes the address of the link, if it can be as it is. Some drivers want the link down for
+    /// it (`IFF_LIVE_ADDR_CHANGE` is missing), which costs its routes and IPv6 addresses; they are
+    /// put back.
+    pub(crate) fn set_mac(&mut self, link: &Link, mac: [u8; 6]) -> Result<(), Error> {
+        let new = LinkChange {
+            mac: Some(mac),
+            ..LinkChange::default()
+        };
+        match self.socket.set_link(link.index, &new) {
+            Err(error) if error.errno() == Some(Errno::EBUSY) && link.up => {
+                self.set_mac_down(link, &new)
+            }
+            other => other,
+        }
+        .map_err(|error| {
+            kernel_error(
+                &format!(
+                    "cannot set the MAC address of {} to {}",
+                    link.name,
+                    Mac(mac)
+                ),
+                &error,
+            )
+        })
+    }
+
+    fn set_mac_down(
+        &mut self,
+        link: &Link,
+        new: &LinkChange,
+    ) -> Result<(), pontoon_netlink::Error> {
+        let mut routes = Vec::new();
+        for v4 in [true, false] {
+            routes.extend(
+                self.socket.routes(v4)?.into_iter().filter(|route| {
+                    route.interface == Some(link.index) && route.protocol != KERNEL
+                }),
+            );
+        }
+        let addresses = self.socket.addresses(link.index)?;
+        let state = |up| LinkChange {
+            up: Some(up),
+            ..LinkChange::default()
+        };
+        self.socket.set_link(link.index, &state(false))?;
+        let done = self.socket.set_link(link.index, new);
+        self.socket.set_link(link.index, &state(true))?;
+        for address in addresses.iter().filter(|address| address.scope == 0) {
+            self.socket.add_address(link.index, address.cidr, true)?;
+        }
+        // Those on the link first: the others' gateways are found through them.
+        routes.sort_by_key(|route| route.gateway.is_some());
+        for route in &routes {
+            self.socket.add_route(&RouteSpec {
+                gateway: route.gateway,
+                interface: route.interface,
+                mtu: route.mtu,
+                advmss: route.advmss,
+                priority: route.priority,
+                scope: Cidr::from(route.destination)
+                    .is_ipv4()
+                    .then_some(route.scope),
+                ..RouteSpec::to(route.destination)
+            })?;
+        }
+        done
+    }
+
+    /// Puts back what was before. Goes on after a failure; all of them are told.
+    pub(crate) fn restore(&mut self, name: &str, backup: &Backup) -> Vec<Error> {
+        let mut failures = Vec::new();
+        match self.link(name) {
+            Err(error) => failures.push(error),
+            // Its settings went with it.
+            Ok(None) => {}
+            Ok(Some(link)) => {
+                let change = LinkChange {
+                    mtu: Some(backup.mtu).filter(|mtu| *mtu != 0),
+                    promisc: backup.promisc,
+                    allmulti: backup.allmulti,
+                    tx_queue_length: backup.tx_q_len,
+                    ..LinkChange::default()
+                };
+                failures.extend(self.change(&link, &change).err());
+                if let Ok(mac) = backup.mac.parse::<Mac>() {
+                    failures.extend(self.set_mac(&link, mac.0).err());
+                }
+            }
+        }
+        if backup.sysctl.is_empty() {
+            return failures;
+        }
+        let sysctls = self.netns.run(|| {
+            let mut failures = Vec::new();
+            for (path, value) in &backup.sysctl {
+                match sysctl::read(path) {
+                    Ok(current) if plan::same(&current, &value.set) => {}
+                    // Of an interface that is gone, or set by somebody else since.
+                    _ => continue,
+                }
+                if let Err(error) = sysctl::write_if_different(path, &value.before) {
+                    failures.push(
+                        Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
+                            .with_details(error.to_string()),
+                    );
+                }
+            }
+            failures
+        });
+        match sysctls {
+            Ok(more) => failures.extend(more),
+            Err(error) => failures.push(netns_error(&error)),
+        }
+        failures
+    }
+}
+
+fn unknown(sysctl: &Sysctl) -> Error {
+    Error::new(
+        code::INVALID_CONFIG,
+        format!("the kernel has no parameter {}", sysctl.key),
+    )
+    .with_details(format!(
+        "/proc/sys/{} does not exist in the container; a module may be missing",
+        sysctl.path
+    ))
+}
