@@ -11,7 +11,7 @@
 //! (`route_localnet` is the caller's), cuts no connection, and ignores the spoof guard: that one
 //! is a rule of the bridge family, which the nftables backend writes on every host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha512};
 
@@ -24,8 +24,10 @@ mod glance;
 mod hostport;
 mod listing;
 mod lock;
+mod policy;
 mod restore;
 mod side;
+mod standing;
 mod text;
 
 pub use detect::{Detected, Variant};
@@ -34,8 +36,12 @@ pub use restore::Programs;
 
 use egress::NetworkText;
 use hostport::PortsText;
+use policy::{LinkText, PolicyText};
 use side::Side;
 use text::{Family, Rule, Table};
+
+/// There when the kernel has IPv6.
+const IPV6: &str = "/proc/sys/net/ipv6";
 
 /// The backend: which programs, and the lock around what is shared.
 #[derive(Debug, Clone)]
@@ -50,6 +56,8 @@ struct Texts {
     network: Option<NetworkText>,
     /// With the text that serves when the first one's chain has another owner.
     ports: Option<(PortsText, PortsText)>,
+    policy: Option<PolicyText>,
+    links: Vec<LinkText>,
 }
 
 impl Iptables {
@@ -89,6 +97,13 @@ impl Iptables {
             if let Some(network) = &texts.network {
                 side.apply_network(network)?;
             }
+            // Closed before anything opens.
+            if let Some(policy) = &texts.policy {
+                side.apply_policy(policy)?;
+            }
+            if !texts.links.is_empty() {
+                side.apply_links(&texts.links)?;
+            }
             texts
                 .ports
                 .as_ref()
@@ -117,6 +132,12 @@ impl Iptables {
             // Ports first: they are the attachment's, and the network's rules may serve others.
             if let Some((ports, aside)) = &texts.ports {
                 side.withdraw_ports(ports, aside)?;
+            }
+            if !texts.links.is_empty() {
+                side.withdraw_links(&texts.links)?;
+            }
+            if let Some(policy) = &texts.policy {
+                side.withdraw_policy(policy)?;
             }
             texts
                 .network
@@ -160,6 +181,12 @@ impl Iptables {
                 let own = ports.entries.iter().chain(&ports.rules);
                 rules.extend(own.map(|rule| (Table::Nat, rule.clone())));
             }
+            if let Some(policy) = &texts.policy {
+                let all = policy.all(family).into_iter();
+                rules.extend(all.map(|rule| (Table::Filter, rule)));
+            }
+            let links = texts.links.iter();
+            rules.extend(links.map(|link| (Table::Filter, link.rule.clone())));
             if !rules.is_empty() && self.serves(family, ruleset) {
                 words.extend(side()?.differences(&rules)?);
             }
@@ -173,7 +200,10 @@ impl Iptables {
     /// # Errors
     /// A program failed.
     pub fn remove_all(&mut self) -> Result<(), Error> {
-        self.installed(|side| side.remove_all())
+        self.installed(|side| {
+            side.remove_policies()?;
+            side.remove_all()
+        })
     }
 
     /// Removes the masquerade chain that the reference plugins' `ipMasq` made for one container,
@@ -218,10 +248,14 @@ impl Iptables {
     }
 
     /// A network without any subnet to translate concerns both families a little, and must not fail
-    /// where one of them has no programs.
+    /// where one of them has no programs. A policy must fail then, unless the kernel has no IPv6.
     fn serves(&self, family: Family, ruleset: &Ruleset) -> bool {
+        if family == Family::V6 && !Path::new(IPV6).exists() {
+            return false;
+        }
         self.detected.programs(family).is_some()
             || ruleset.published.is_some()
+            || ruleset.policy.is_some()
             || ruleset
                 .network
                 .as_ref()
@@ -242,11 +276,27 @@ impl Texts {
         Ok(Self {
             network: ruleset.network.as_ref().and_then(network).transpose()?,
             ports: ruleset.published.as_ref().and_then(ports).transpose()?,
+            policy: ruleset
+                .policy
+                .as_ref()
+                .map(|policy| PolicyText::new(family, policy))
+                .transpose()?,
+            links: ruleset
+                .links
+                .iter()
+                .filter_map(|link| LinkText::new(family, link).transpose())
+                .collect::<Result<_, _>>()?,
         })
     }
 
     fn is_empty(&self) -> bool {
-        self.network.is_none() && self.ports.is_none()
+        let Self {
+            network,
+            ports,
+            policy,
+            links,
+        } = self;
+        network.is_none() && ports.is_none() && policy.is_none() && links.is_empty()
     }
 }
 

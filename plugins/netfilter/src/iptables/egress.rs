@@ -85,10 +85,7 @@ impl NetworkText {
 
     /// Whether a comment in the shared chain is this network's, in whatever version.
     pub(super) fn owns(&self, comment: &str) -> bool {
-        comment == self.tag
-            || comment.strip_prefix(&self.tag).is_some_and(|rest| {
-                rest.len() == 11 && rest.starts_with(" (") && rest.ends_with(')')
-            })
+        owns(&self.tag, comment)
     }
 
     /// Every rule, for a check.
@@ -110,6 +107,14 @@ impl NetworkText {
         }
         lines
     }
+}
+
+/// Whether a comment is `tag`, or `tag` with a digest behind it.
+pub(super) fn owns(tag: &str, comment: &str) -> bool {
+    comment == tag
+        || comment
+            .strip_prefix(tag)
+            .is_some_and(|rest| rest.len() == 11 && rest.starts_with(" (") && rest.ends_with(')'))
 }
 
 /// The jump that every network shares. Appended: whoever translates more specifically goes first.

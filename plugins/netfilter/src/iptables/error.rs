@@ -35,6 +35,15 @@ pub enum TextError {
         /// The name.
         value: String,
     },
+    /// A chain that the admin cannot have, since it leads to the admin's own.
+    #[error(
+        "{value:?} cannot be the admin's chain: iptables and this suite have a use for it; \
+         choose another name"
+    )]
+    AdminChain {
+        /// The name.
+        value: String,
+    },
     /// A condition that is no match argument.
     #[error(
         "condition {value:?} is not a match argument of iptables: commands, tables and targets \
@@ -65,6 +74,14 @@ pub enum TextError {
         address: IpAddr,
         /// The subnet.
         subnet: String,
+    },
+    /// The two ends of a link are of different families.
+    #[error("{from} cannot be linked to {to}: not the same family")]
+    LinkFamily {
+        /// The linking container's address.
+        from: IpAddr,
+        /// The other container's address.
+        to: IpAddr,
     },
 }
 

@@ -10,10 +10,44 @@ mod window;
 
 use super::egress::{NetworkText, SHARED};
 use super::hostport::{DNAT, LOOPBACK_GUARD, MASQ, PortsText, SETMARK};
+use super::policy::{LinkText, PolicyText, ROOT};
+use super::standing::{self, Glimpse, View};
 use super::text::{Family, Table};
 use window::{Seen, Window};
 
 const NAT: &str = "nat";
+
+impl View for Window {
+    fn chain(&mut self, name: &str) -> Option<Vec<Glimpse>> {
+        let rules = self.rules(Table::Filter.name(), name)?;
+        let glimpse = |seen: Seen| Glimpse {
+            comments: seen.comments,
+            jump: seen.jump,
+        };
+        Some(rules.into_iter().map(glimpse).collect())
+    }
+}
+
+/// Whether a network's policy stands.
+pub(super) fn policy(family: Family, text: &PolicyText) -> bool {
+    Window::open(family)
+        .and_then(|mut window| standing::policy(family, &mut window, text))
+        .unwrap_or(false)
+}
+
+/// Whether these links can be added as they are: none of their owners has one there.
+pub(super) fn unlinked(family: Family, links: &[LinkText]) -> bool {
+    Window::open(family)
+        .and_then(|mut window| standing::linked(&mut window, links))
+        .is_some_and(|linked| !linked)
+}
+
+/// Whether there is nothing of any policy in the kernel, for sure.
+pub(super) fn no_policy(family: Family) -> bool {
+    Window::open(family)
+        .and_then(|mut window| window.has_chain(Table::Filter.name(), ROOT))
+        .is_some_and(|there| !there)
+}
 
 /// Whether all of `text` is in the kernel.
 pub(super) fn present(family: Family, text: &NetworkText) -> bool {
@@ -31,7 +65,7 @@ fn network(family: Family, text: &NetworkText) -> Option<bool> {
         return Some(false);
     }
     let shared = window.rules(NAT, SHARED)?;
-    let marked = |rule: &&Seen| rule.comment.as_deref() == Some(text.mark.as_str());
+    let marked = |rule: &&Seen| rule.says(&text.mark);
     // The rule of the bridge must come before any subnet's.
     if !shared
         .iter()
@@ -82,10 +116,7 @@ fn ports(family: Family, text: &PortsText) -> Option<bool> {
     }
     if text.base.of(Table::Raw).next().is_some() {
         let raw = window.rules(Table::Raw.name(), "PREROUTING")?;
-        if !raw
-            .iter()
-            .any(|rule| rule.comment.as_deref() == Some(LOOPBACK_GUARD))
-        {
+        if !raw.iter().any(|rule| rule.says(LOOPBACK_GUARD)) {
             return Some(false);
         }
     }

@@ -1,5 +1,6 @@
 //! What `iptables -S` prints, as a value.
 
+use super::standing::{Glimpse, View};
 use super::text::Rule;
 
 /// The chains and rules of one table.
@@ -53,17 +54,36 @@ impl Listing {
             .filter(move |listed| listed.target() == Some(name))
     }
 
+    /// All chains.
+    pub(super) fn chains(&self) -> impl Iterator<Item = &str> {
+        self.chains.iter().map(String::as_str)
+    }
+
+    /// How many rules a chain has.
+    pub(super) fn len(&self, chain: &str) -> usize {
+        self.chain(chain).count()
+    }
+
     /// Whether a rule of ours is there, by its words: versions differ in what they quote, and
     /// iptables prints an administrator's conditions in an order of its own.
     pub(super) fn has_rule(&self, rule: &Rule) -> bool {
+        !self.places(rule).is_empty()
+    }
+
+    /// The numbers of the rules, from 1, that are this one.
+    pub(super) fn places(&self, rule: &Rule) -> Vec<usize> {
         let sorted = |mut words: Vec<String>| {
             words.sort_unstable();
             words
         };
         let wanted = sorted(words(&rule.spec));
-        self.chain(&rule.chain).any(|listed| {
+        let same = |listed: &Listed| {
             listed.words.len() == wanted.len() && sorted(listed.words.clone()) == wanted
-        })
+        };
+        let rules = (1..).zip(self.chain(&rule.chain));
+        rules
+            .filter_map(|(place, listed)| same(listed).then_some(place))
+            .collect()
     }
 }
 
@@ -75,6 +95,28 @@ impl Listed {
 
     pub(super) fn comment(&self) -> Option<&str> {
         self.after("--comment")
+    }
+
+    /// Whether one of its comments is `text`.
+    pub(super) fn says(&self, text: impl Fn(&str) -> bool) -> bool {
+        self.comments().any(text)
+    }
+
+    fn comments(&self) -> impl Iterator<Item = &str> {
+        let words = self.words.iter().map(String::as_str);
+        let mut after = words.clone().skip(1);
+        let mut before = words;
+        std::iter::from_fn(move || {
+            loop {
+                let (word, next) = (before.next()?, after.next()?);
+                if word == "--comment" {
+                    // What it says is no option.
+                    before.next();
+                    after.next();
+                    return Some(next);
+                }
+            }
+        })
     }
 
     /// The word after `option`. What somebody wrote as a comment is no option.
@@ -89,6 +131,16 @@ impl Listed {
             }
         }
         None
+    }
+}
+
+impl View for Listing {
+    fn chain(&mut self, name: &str) -> Option<Vec<Glimpse>> {
+        let glimpse = |listed: &Listed| Glimpse {
+            comments: listed.comments().map(str::to_owned).collect(),
+            jump: listed.target().map(str::to_owned),
+        };
+        Some(Self::chain(self, name).map(glimpse).collect())
     }
 }
 

@@ -13,6 +13,8 @@ use super::lock::Lock;
 use super::restore::Programs;
 use super::text::{Family, Rule, Table, script};
 
+mod filter;
+
 /// The programs of one family and what they share with the other.
 #[derive(Debug)]
 pub(super) struct Side<'a> {
@@ -321,7 +323,7 @@ impl<'a> Side<'a> {
     /// Which of these rules are missing, in words.
     pub(super) fn differences(&self, rules: &[(Table, Rule)]) -> Result<Vec<String>, Error> {
         let mut words = Vec::new();
-        for table in [Table::Raw, Table::Nat] {
+        for table in [Table::Raw, Table::Nat, Table::Filter] {
             let wanted: Vec<&Rule> = rules
                 .iter()
                 .filter(|(of, _)| *of == table)

@@ -44,6 +44,7 @@ impl fmt::Display for Family {
 /// The tables we write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
+    Filter,
     Nat,
     Raw,
 }
@@ -51,6 +52,7 @@ pub(super) enum Table {
 impl Table {
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Filter => "filter",
             Self::Nat => "nat",
             Self::Raw => "raw",
         }
@@ -82,6 +84,11 @@ impl Rule {
 
     pub(super) fn insert(&self) -> String {
         format!("-I {} {}", self.chain, self.spec)
+    }
+
+    /// As the rule of this number, from 1.
+    pub(super) fn insert_at(&self, place: usize) -> String {
+        format!("-I {} {place} {}", self.chain, self.spec)
     }
 
     pub(super) fn delete(&self) -> String {

@@ -164,12 +164,14 @@ impl Host {
         ));
     }
 
-    /// All rules of both families' nat and raw, policies left out.
+    /// All rules of both families' nat, raw and filter, policies left out.
     pub(crate) fn rules(&self) -> String {
         let infix = self.infix();
         let lists: String = ["iptables", "ip6tables"]
             .iter()
-            .flat_map(|tool| ["nat", "raw"].map(|table| format!("{tool}-{infix} -t {table} -S;")))
+            .flat_map(|tool| {
+                ["nat", "raw", "filter"].map(|table| format!("{tool}-{infix} -t {table} -S;"))
+            })
             .collect();
         let lines = self.node.sh(&lists);
         lines

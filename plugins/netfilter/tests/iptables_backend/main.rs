@@ -9,6 +9,8 @@ mod bed;
 mod coexistence;
 mod concurrency;
 mod detection;
+mod ground;
 mod network;
 mod packets;
+mod policy;
 mod published;

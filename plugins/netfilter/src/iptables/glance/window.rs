@@ -46,10 +46,16 @@ const BUFFER: usize = 64 * 1024;
 /// What of a rule the look sees.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
-    pub(super) comment: Option<String>,
+    pub(super) comments: Vec<String>,
     pub(super) jump: Option<String>,
     /// The 32-bit values that it compares with or sets as a mark.
     pub(super) numbers: Vec<u32>,
+}
+
+impl Seen {
+    pub(super) fn says(&self, comment: &str) -> bool {
+        self.comments.iter().any(|c| c == comment)
+    }
 }
 
 /// A socket to nf_tables and the buffer that its answers arrive in.
@@ -185,7 +191,7 @@ fn rule(bytes: &[u8]) -> Seen {
                     look_at(expression, &mut seen);
                 }
             }
-            RULE_USERDATA => seen.comment = seen.comment.take().or_else(|| user_comment(value)),
+            RULE_USERDATA => seen.comments.extend(user_comment(value)),
             _ => {}
         }
     }
@@ -212,7 +218,8 @@ fn look_at(expression: &[u8], seen: &mut Seen) {
             seen.numbers.extend(number(compared));
         }
         Some("match") if extension().as_deref() == Some("comment") => {
-            seen.comment = attribute(data, MATCH_INFO).and_then(text);
+            seen.comments
+                .extend(attribute(data, MATCH_INFO).and_then(text));
         }
         // `xt_mark_mtinfo1` and `xt_mark_tginfo2` both begin with the mark.
         Some("match" | "target") if matches!(extension().as_deref(), Some("mark" | "MARK")) => {

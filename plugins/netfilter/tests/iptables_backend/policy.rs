@@ -1,0 +1,353 @@
+//! What may pass, by packets: each policy against everyone who may try.
+
+use pontoon_netfilter::{Ingress, Link, Policy, Protocol, Ruleset};
+
+use crate::bed::{Node, VARIANTS, owner, port, published, tcp};
+use crate::ground::{
+    Cell, FRIEND, GATEWAY, Ground, HOST, NEIGHBOUR, OTHER, Pair, SIBLING, THIRD, WEB, only, to,
+};
+
+const PUBLISHED: u16 = 8080;
+
+/// `web` publishes its service.
+fn publish(ground: &Ground) -> Ruleset {
+    let ports = [tcp(PUBLISHED, 80), port(Protocol::Udp, PUBLISHED, 80)];
+    let ruleset = published("web", "c1", (88, 2), &ports);
+    ground.host.apply(&ruleset);
+    ruleset
+}
+
+fn to_published<'a>(name: &'static str, from: &'a Node, at: Pair, arrives: bool) -> Cell<'a> {
+    Cell {
+        port: PUBLISHED,
+        ..to(name, from, at, arrives)
+    }
+}
+
+/// Docker's promise for two networks, the third open as the reference's.
+#[test]
+fn isolated_and_closed() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        g.host.apply(&only(Policy::docker("web", "br0")));
+        g.host.apply(&only(Policy::docker("db", "br1")));
+        g.host.apply(&only(Policy::open("open", "br2")));
+        publish(&g);
+        for bridge_nf in [false, true] {
+            g.bridge_nf(bridge_nf);
+            let context = format!("{variant:?} bridge-nf {bridge_nf}");
+            g.check(
+                &context,
+                &[
+                    to("sibling", &g.sibling, WEB, true),
+                    to("host to container", &g.host.node, WEB, true),
+                    to("container to host", &g.web, GATEWAY, true),
+                    to("out", &g.web, NEIGHBOUR, true),
+                    to("out from the open one", &g.third, NEIGHBOUR, true),
+                    to("isolated to isolated", &g.web, OTHER, false),
+                    to("and back", &g.other, WEB, false),
+                    to("isolated to open", &g.web, THIRD, false),
+                    to("open to isolated", &g.third, WEB, false),
+                    to("routing neighbour", &g.neighbour, WEB, false),
+                    to("another one", &g.friend, OTHER, false),
+                    to("neighbour to the open one", &g.neighbour, THIRD, true),
+                    to_published("published, outside", &g.neighbour, HOST, true),
+                    to_published("published, outside, far side", &g.friend, HOST, true),
+                    to_published("published, other network", &g.other, HOST, true),
+                    to_published("published, open network", &g.third, HOST, true),
+                    to_published("published, sibling", &g.sibling, HOST, true),
+                    to_published("published, itself", &g.web, HOST, true),
+                    to_published("published, host", &g.host.node, HOST, true),
+                    to_published("published, loopback", &g.host.node, ("127.0.0.1", ""), true),
+                    to_published("published port at the container", &g.neighbour, WEB, false),
+                ],
+            );
+        }
+    }
+}
+
+/// What the host needs beside the rules so that a network's containers are kept apart whether or
+/// not bridged packets meet iptables: no frame passes, and the host answers for the siblings.
+fn separate(g: &Ground) {
+    g.host.node.sh(
+        "for port in v1 v2; do bridge link set dev $port isolated on; done\n\
+         sysctl -qw net.ipv4.conf.br0.proxy_arp_pvlan=1 net.ipv4.neigh.br0.proxy_delay=0 \
+         net.ipv6.conf.br0.proxy_ndp=1 net.ipv6.neigh.br0.proxy_delay=0\n\
+         for last in 2 3; do ip -6 neigh add proxy fd00:88::$last dev br0; done",
+    );
+    for node in [&g.web, &g.sibling] {
+        node.sh("ip neigh flush all");
+    }
+}
+
+fn link(container: &str, from: &str, to: &str, protocol: Protocol) -> Link {
+    Link {
+        owner: owner("web", container),
+        bridge: "br0".to_owned(),
+        from: from.parse().expect("address"),
+        to: to.parse().expect("address"),
+        protocol,
+        port: 80,
+    }
+}
+
+/// `sibling` may ask `web`, by both protocols and in both families.
+fn links() -> Ruleset {
+    let pairs = [(SIBLING.0, WEB.0), (SIBLING.1, WEB.1)];
+    let links = pairs.iter().flat_map(|(from, to)| {
+        [Protocol::Tcp, Protocol::Udp].map(|protocol| link("c2", from, to, protocol))
+    });
+    Ruleset {
+        links: links.collect(),
+        ..Ruleset::default()
+    }
+}
+
+/// Without `icc` nothing passes but what a link allows, in the direction that it allows.
+#[test]
+fn siblings_kept_apart_and_linked() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        let policy = only(Policy {
+            icc: false,
+            ..Policy::docker("web", "br0")
+        });
+        g.host.apply(&policy);
+        publish(&g);
+        // Where bridged packets meet iptables the rules alone must do; elsewhere frames are stopped.
+        for bridge_nf in [true, false] {
+            g.bridge_nf(bridge_nf);
+            if !bridge_nf {
+                separate(&g);
+            }
+            let context = format!("{variant:?} bridge-nf {bridge_nf}");
+            let around = [
+                to("out", &g.web, NEIGHBOUR, true),
+                to("host to container", &g.host.node, WEB, true),
+                to("container to host", &g.web, GATEWAY, true),
+                to_published("published, outside", &g.neighbour, HOST, true),
+                to_published("published, sibling", &g.sibling, HOST, true),
+                to_published("published, itself", &g.web, HOST, true),
+            ];
+            g.check(&context, &around);
+            let apart = [
+                to("siblings", &g.sibling, WEB, false),
+                to("siblings, other way", &g.web, SIBLING, false),
+            ];
+            g.check(&context, &apart);
+            g.host.apply(&links());
+            g.host.apply(&links());
+            assert_eq!(g.host.verify(&links()), Vec::<String>::new(), "{context}");
+            let linked = [
+                to("linked", &g.sibling, WEB, true),
+                to("linked, other way", &g.web, SIBLING, false),
+            ];
+            g.check(&context, &linked);
+            // Docker's rule would let a new flow through that comes from the linked port.
+            assert!(!from_port_80(&g.web, SIBLING), "{context}");
+            // What stood for the network stays when its policy is written again.
+            g.host.apply(&policy);
+            g.check(&context, &linked[..1]);
+            g.host.withdraw(&links());
+            g.host.withdraw(&links());
+            assert_eq!(g.host.count("c2 eth0"), 0, "{context}");
+            g.check(&context, &apart);
+        }
+    }
+}
+
+/// Whether a new TCP connection from the service's own port gets anywhere.
+fn from_port_80(node: &Node, target: Pair) -> bool {
+    [target.0, target.1].iter().any(|address| {
+        let script = format!(
+            "busybox nc -p 80 -w 1 {address} 80 </dev/null >/dev/null 2>&1 && echo arrived || true"
+        );
+        node.sh(&script).contains("arrived")
+    })
+}
+
+/// One link goes, the others of the same owner stay, whatever this iptables compares.
+#[test]
+fn one_link_of_many() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        g.host.apply(&only(Policy {
+            icc: false,
+            ..Policy::open("web", "br0")
+        }));
+        let all: Vec<Link> = (1..=3)
+            .map(|port| Link {
+                port,
+                ..link("c2", SIBLING.1, WEB.1, Protocol::Tcp)
+            })
+            .collect();
+        let some = |links: &[Link]| Ruleset {
+            links: links.to_vec(),
+            ..Ruleset::default()
+        };
+        g.host.apply(&some(&all));
+        g.host.withdraw(&some(&all[2..]));
+        let missing = g.host.verify(&some(&all));
+        assert_eq!(missing.len(), 1, "{variant:?}: {missing:?}");
+        assert!(missing[0].contains("--dport 3"), "{variant:?}: {missing:?}");
+    }
+}
+
+/// Nothing goes out of an internal network and nothing comes in; the host is reached as long as the
+/// policy says so.
+#[test]
+fn internal_and_without_the_host() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        let internal = Policy {
+            internal: true,
+            ..Policy::docker("web", "br0")
+        };
+        g.host.apply(&only(internal.clone()));
+        g.host.apply(&only(Policy::open("db", "br1")));
+        publish(&g);
+        let ports = [tcp(8081, 80), port(Protocol::Udp, 8081, 80)];
+        g.host.apply(&published("db", "c3", (89, 2), &ports));
+        let elsewhere = [
+            to("sibling", &g.sibling, WEB, true),
+            to("out", &g.web, NEIGHBOUR, false),
+            to("in", &g.neighbour, WEB, false),
+            to("to another network", &g.web, OTHER, false),
+            to("from another network", &g.other, WEB, false),
+            to_published("published, outside", &g.neighbour, HOST, false),
+            Cell {
+                port: 8081,
+                ..to("another's published port", &g.web, HOST, false)
+            },
+            Cell {
+                port: 8081,
+                ..to("the same from outside", &g.neighbour, HOST, true)
+            },
+        ];
+        g.check(&format!("{variant:?}"), &elsewhere);
+        let host = |arrives| {
+            [
+                to("container to host", &g.web, GATEWAY, arrives),
+                to("the host's other address", &g.web, HOST, arrives),
+                to("host to container", &g.host.node, WEB, arrives),
+            ]
+        };
+        g.check(&format!("{variant:?}"), &host(true));
+        let barred = only(Policy {
+            host_access: false,
+            ..internal
+        });
+        g.host.apply(&barred);
+        // Neighbours are found anew, host and siblings: discovery must pass where nothing else does.
+        for node in [&g.host.node, &g.web, &g.sibling] {
+            node.sh("ip neigh flush all");
+        }
+        g.check(&format!("{variant:?} without host access"), &host(false));
+        g.check(&format!("{variant:?} without host access"), &elsewhere);
+    }
+}
+
+/// Without access to the host a network still has its ways through the host.
+#[test]
+fn through_the_host_but_not_to_it() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        g.host.apply(&only(Policy {
+            host_access: false,
+            ..Policy::docker("web", "br0")
+        }));
+        publish(&g);
+        for node in [&g.host.node, &g.web, &g.neighbour] {
+            node.sh("ip neigh flush all");
+        }
+        g.check(
+            &format!("{variant:?}"),
+            &[
+                to("out", &g.web, NEIGHBOUR, true),
+                to("container to host", &g.web, GATEWAY, false),
+                to("host to container", &g.host.node, WEB, false),
+                to_published("published, outside", &g.neighbour, HOST, true),
+                to_published("published, host", &g.host.node, HOST, true),
+                to("neighbour to host", &g.neighbour, HOST, true),
+            ],
+        );
+    }
+}
+
+/// The reference's key, with the reference's meaning: between networks that have it, and nowhere
+/// else.
+#[test]
+fn ingress_policy_of_the_reference() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        let with = |network: &str, bridge: &str, ingress| {
+            only(Policy {
+                ingress,
+                ..Policy::open(network, bridge)
+            })
+        };
+        g.host.apply(&with("web", "br0", Ingress::SameBridge));
+        g.host.apply(&with("db", "br1", Ingress::SameBridge));
+        g.host.apply(&with("open", "br2", Ingress::Open));
+        g.bridge_nf(true);
+        let around = [
+            to("between two", &g.web, OTHER, false),
+            to("and back", &g.other, WEB, false),
+            to("from an open one", &g.third, WEB, true),
+            to("to an open one", &g.web, THIRD, true),
+            to("out", &g.web, NEIGHBOUR, true),
+            to("in", &g.neighbour, WEB, true),
+        ];
+        g.check(&format!("{variant:?}"), &around);
+        let within = |arrives| [to("siblings", &g.sibling, WEB, arrives)];
+        g.check(&format!("{variant:?} same-bridge"), &within(true));
+        g.host.apply(&with("web", "br0", Ingress::Isolated));
+        g.check(&format!("{variant:?} isolated"), &within(false));
+        g.check(&format!("{variant:?} isolated"), &around);
+        for text in [
+            "-i br0 ! -o br0 -m comment --comment \"CNI firewall plugin rules (ingressPolicy: isolated)\"",
+            "-i br1 ! -o br1 -m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge)\"",
+            "-o br0 -m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge|isolated)\"",
+        ] {
+            assert_eq!(
+                g.host.count(text),
+                2,
+                "{variant:?} {text}: {}",
+                g.host.rules()
+            );
+        }
+    }
+}
+
+/// Each key by itself: isolation does not close, closing does not isolate, trust opens one door.
+#[test]
+fn isolation_closing_and_trust_by_themselves() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        g.host.apply(&only(Policy {
+            isolated: true,
+            ..Policy::open("web", "br0")
+        }));
+        g.host.apply(&only(Policy {
+            closed: true,
+            trusted: vec!["up1".to_owned()],
+            ..Policy::open("db", "br1")
+        }));
+        g.host.apply(&only(Policy::open("open", "br2")));
+        g.check(
+            &format!("{variant:?}"),
+            &[
+                to("in to the isolated", &g.neighbour, WEB, true),
+                to("isolated to closed", &g.web, OTHER, false),
+                to("closed to isolated", &g.other, WEB, false),
+                to("open to isolated", &g.third, WEB, false),
+                to("isolated to open", &g.web, THIRD, false),
+                to("open to closed", &g.third, OTHER, true),
+                to("closed to open", &g.other, THIRD, true),
+                to("in to the closed", &g.neighbour, OTHER, false),
+                to("in by a trusted interface", &g.friend, OTHER, true),
+                to("out", &g.other, FRIEND, true),
+            ],
+        );
+    }
+}
