@@ -1,10 +1,13 @@
 //! The address plugin of a network, whichever it is: ours are called in this process, any other is
 //! run as the specification says ("Section 4: Plugin delegation").
 
+use std::path::PathBuf;
+
 use pontoon_conf::{Attached, Error, NetworkConfig, PluginType, Verb, code};
 use pontoon_plugin::{Context, delegate};
 use serde::Deserialize;
 
+use crate::config::lease_folder;
 use crate::{host_local, static_addresses};
 
 /// The address plugins that are linked into every plugin of ours.
@@ -47,6 +50,17 @@ pub fn configured(config: &NetworkConfig) -> Result<Option<PluginType>, Error> {
             )
             .with_details(error.to_string())
         })
+}
+
+/// Where the leases of the network lie, when its address plugin is host-local.
+///
+/// # Errors
+/// Code 7 when `ipam` is configured wrongly.
+pub fn leases(context: &Context) -> Result<Option<PathBuf>, Error> {
+    match configured(&context.config)?.as_ref().and_then(own) {
+        Some(Own::HostLocal) => lease_folder(&context.config).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// Takes addresses for the attachment. After a failure [`del`] must follow.

@@ -316,6 +316,7 @@ impl Shared {
             );
         let target = Container::new("target")?;
         let mut attachment = Attachment::new(&target).publish("", 8080, 80, "tcp");
+        attachment.args = "K8S_POD_NAME=Shop".to_owned();
         site.runtime().add(&network, &mut attachment)?;
         Ok(Self {
             site,
@@ -342,6 +343,7 @@ fn container_shares_everything_of_the_other() -> Outcome {
     let ways = [
         (joining(&shared.target.id), true),
         (joining(short), true),
+        (joining("shop"), true),
         (by_args, true),
         (joining(&shared.target.path_text()), false),
     ];

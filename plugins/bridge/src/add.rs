@@ -1,9 +1,10 @@
 //! ADD: the container joins the network. Everything that can be refused is refused before the
 //! first change; what fails then is undone in reverse order.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pontoon_conf::{Attached, Cidr, Dns, Error, Interface, Mac, code};
+use pontoon_conf::{Attached, Cidr, Dns, Error, Interface, KnownAs, Mac, code};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{
@@ -26,6 +27,12 @@ pub(crate) struct Record {
     /// For a container that shares this one's network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) dns: Option<Dns>,
+    /// For who looks for it by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<KnownAs>,
+    /// Where its address is noted, for who looks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leases: Option<PathBuf>,
 }
 
 /// A step that has been done, with what it takes to undo it.
@@ -182,6 +189,8 @@ fn attach(
         sandbox: Sandbox::of(context),
         spoof_guard: spoof_guard.clone(),
         dns: ground.config.dns.clone(),
+        names: context.names(),
+        leases: delegation::leases(context)?,
     };
     let wanted = network::Wanted {
         bridge: ground.config.bridge.to_string(),

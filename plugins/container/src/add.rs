@@ -1,6 +1,6 @@
 //! ADD: the container's namespace path leads to the other's namespace.
 
-use pontoon_conf::{Attached, Dns, Error};
+use pontoon_conf::{Attached, Dns, Error, KnownAs};
 use pontoon_plugin::{Context, Inventory, Rebind, Sandbox};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,8 @@ pub(crate) struct Record {
     pub(crate) rebind: Option<Rebind>,
     #[serde(default)]
     pub(crate) dns: Dns,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<KnownAs>,
 }
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
@@ -35,6 +37,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         container: target.container,
         rebind: planned,
         dns: target.dns,
+        names: context.names(),
     };
     match record.rebind.clone() {
         Some(rebind) => rebind.enter(&target.netns, &records, &key, &record)?,

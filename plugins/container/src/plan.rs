@@ -16,8 +16,9 @@ pub(crate) fn choose<'a>(
     members: &'a [Member],
     wanted: &str,
     own: &Key,
+    names: impl Fn(&Member) -> Vec<String>,
 ) -> Result<Vec<&'a Member>, Error> {
-    let found = match find(members, wanted) {
+    let found = match find(members, wanted, names) {
         Ok(found) => found,
         Err(ids) if ids.is_empty() => {
             if wanted == own.container {
@@ -36,7 +37,7 @@ pub(crate) fn choose<'a>(
                 code::UNKNOWN_CONTAINER,
                 format!("\"{wanted}\" may mean any of {}", ids.join(", ")),
             )
-            .with_details("give more of the id"));
+            .with_details("give more of the id, or a name that only one has"));
         }
     };
     if let Some(member) = found.first()
@@ -121,7 +122,7 @@ mod tests {
             member("host", "bb"),
             member("none", "cc"),
         ];
-        let found = choose(&members, wanted, &key("cc"));
+        let found = choose(&members, wanted, &key("cc"), |_| Vec::new());
         match (found, expected) {
             (Ok(found), Ok(id)) => assert_eq!(found[0].key.container, id),
             (Err(error), Err(words)) => assert!(error.msg.contains(words), "{error}"),

@@ -5,7 +5,6 @@ use std::path::Path;
 use pontoon_conf::{Dns, Error, code};
 use pontoon_netlink::{Netns, NetnsMount};
 use pontoon_plugin::{Context, Key, Sandbox, State, netns_error};
-use serde::Deserialize;
 
 use crate::add::Record;
 use crate::config::Wanted;
@@ -19,13 +18,6 @@ pub(crate) struct Target {
     /// Id of its container; `None` when it was named by path.
     pub(crate) container: Option<String>,
     pub(crate) dns: Dns,
-}
-
-/// What the records of all modes have in common.
-#[derive(Deserialize)]
-struct Common {
-    sandbox: Sandbox,
-    dns: Option<Dns>,
 }
 
 impl Target {
@@ -87,7 +79,12 @@ fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
     let state = &context.state;
     let key = context.key()?;
     let members = state.members();
-    let found = plan::choose(&members, wanted, &key)?;
+    let found = plan::choose(&members, wanted, &key, |member| {
+        state
+            .about(member)
+            .map(|about| about.names)
+            .unwrap_or_default()
+    })?;
     let id = found
         .first()
         .map(|member| member.key.container.clone())
@@ -100,19 +97,19 @@ fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
     })?;
     let mut dead = None;
     for member in found {
-        let Some(common) = state.records(member.mode).read::<Common>(&member.key) else {
+        let Some(about) = state.about(member) else {
             continue;
         };
-        match common.sandbox.open() {
+        match about.sandbox.open() {
             Some(netns) => {
                 return Ok(Target {
                     netns,
-                    sandbox: common.sandbox,
+                    sandbox: about.sandbox,
                     container: Some(id),
-                    dns: common.dns.unwrap_or_default(),
+                    dns: about.dns.unwrap_or_default(),
                 });
             }
-            None => dead = Some(common.sandbox.path),
+            None => dead = Some(about.sandbox.path),
         }
     }
     Err(Error::new(

@@ -1,6 +1,6 @@
 //! ADD: the container's namespace path leads to the host's namespace.
 
-use pontoon_conf::{Attached, Error};
+use pontoon_conf::{Attached, Error, KnownAs};
 use pontoon_netlink::Netns;
 use pontoon_plugin::{Context, Inventory, Rebind, Sandbox, netns_error};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ pub(crate) struct Record {
     pub(crate) sandbox: Sandbox,
     /// `None`: the path was the host's before.
     pub(crate) rebind: Option<Rebind>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<KnownAs>,
 }
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
@@ -25,20 +27,21 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let mut result = Inventory::of(&host)?.result(path);
     result.dns = context.config.dns.clone().unwrap_or_default();
     let records = context.state.records("host");
-    let sandbox = Sandbox::at(path, &host);
+    let record = |rebind: Option<Rebind>| Record {
+        sandbox: Sandbox::at(path, &host),
+        rebind,
+        names: context.names(),
+    };
     match planned {
         Some(rebind) => {
-            let record = Record {
-                sandbox,
-                rebind: Some(rebind.clone()),
-            };
+            let record = record(Some(rebind.clone()));
             rebind.enter(&host, &records, &key, &record)?;
         }
         None => {
             // An ADD that comes twice must not forget what the first one did.
             let earlier: Option<Record> = records.read(&key);
             let rebind = earlier.and_then(|record| record.rebind);
-            records.write(&key, &Record { sandbox, rebind })?;
+            records.write(&key, &record(rebind))?;
         }
     }
     Ok(result)

@@ -1,6 +1,6 @@
 //! ADD: the loopback interface goes up.
 
-use pontoon_conf::{Attached, Error, code};
+use pontoon_conf::{Attached, Error, KnownAs, code};
 use pontoon_netlink::{Link, LinkChange, Netns, RouteSocket};
 use pontoon_plugin::{Context, Inventory, Sandbox, Undo, fault, kernel_error};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,8 @@ pub(crate) struct Record {
     pub(crate) sandbox: Sandbox,
     /// The loopback interface was up before ADD.
     pub(crate) was_up: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<KnownAs>,
 }
 
 enum Step {
@@ -41,6 +43,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let record = Record {
         sandbox: Sandbox::of(context),
         was_up: earlier.map_or(lo.up, |record| record.was_up),
+        names: context.names(),
     };
     let mut undo = Undo::default();
     let mut steps = || {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use pontoon_conf::{ContainerId, Error, IfName, Invocation, NetworkConfig, code};
+use pontoon_conf::{ContainerId, Error, IfName, Invocation, KnownAs, NetworkConfig, code};
 use pontoon_netlink::{Netns, NetnsError};
 
 use crate::{Key, State};
@@ -84,6 +84,17 @@ impl Context {
     #[must_use]
     pub fn netns_if_alive(&self) -> Option<&Netns> {
         self.open_netns()?.as_ref().ok()
+    }
+
+    /// The names of the container, without its id: for the records of those who are attached.
+    #[must_use]
+    pub fn names(&self) -> Vec<KnownAs> {
+        let (mut names, _) = KnownAs::of(&self.invocation, &self.config);
+        if let Some(id) = &self.invocation.container_id {
+            let id = id.as_str().to_ascii_lowercase();
+            names.retain(|name| !id.starts_with(name.as_str()));
+        }
+        names
     }
 
     /// How many port mappings the runtime asks for, by the capability `portMappings`: for plugins

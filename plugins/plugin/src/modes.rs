@@ -2,7 +2,12 @@
 //! network. They are listed, so this is for the admin's command and for joining another container,
 //! not for the way of a common ADD.
 
-use crate::{Key, State};
+use std::path::PathBuf;
+
+use pontoon_conf::Dns;
+use serde::Deserialize;
+
+use crate::{Key, Sandbox, State};
 
 /// The plugins that give a container its network.
 const MODES: [&str; 4] = ["bridge", "container", "host", "none"];
@@ -16,7 +21,29 @@ pub struct Member {
     pub key: Key,
 }
 
+/// What the records of all modes say of an attachment.
+#[derive(Debug, Clone, Deserialize)]
+pub struct About {
+    /// The namespace that the container lives in.
+    pub sandbox: Sandbox,
+    /// Its names, without its id.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Settings for its resolver.
+    pub dns: Option<Dns>,
+    /// Where the leases of its network lie, when they are ours.
+    pub leases: Option<PathBuf>,
+    /// Id of the container whose network it shares.
+    pub container: Option<String>,
+}
+
 impl State {
+    /// What is recorded of an attachment; `None` when that cannot be read.
+    #[must_use]
+    pub fn about(&self, member: &Member) -> Option<About> {
+        self.records(member.mode).read(&member.key)
+    }
+
     /// All attachments of the host, by mode, network and container.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
@@ -36,24 +63,43 @@ impl State {
     }
 }
 
-/// The attachments of the one container whose id is `wanted` or begins with it.
+/// The attachments of the one container that is called `wanted`: its id, one of its names, or the
+/// beginning of its id, looked for in this order. `names` is asked for the names of an attachment.
 ///
 /// # Errors
 /// The ids of all containers that are meant as well: none, or several.
-pub fn find<'a>(members: &'a [Member], wanted: &str) -> Result<Vec<&'a Member>, Vec<&'a str>> {
-    let whole = |member: &&Member| member.key.container == wanted;
-    let part = |member: &&Member| !wanted.is_empty() && member.key.container.starts_with(wanted);
-    let mut found: Vec<&Member> = members.iter().filter(whole).collect();
-    if found.is_empty() {
-        found = members.iter().filter(part).collect();
+pub fn find<'a>(
+    members: &'a [Member],
+    wanted: &str,
+    names: impl Fn(&Member) -> Vec<String>,
+) -> Result<Vec<&'a Member>, Vec<&'a str>> {
+    let id = |member: &Member| member.key.container == wanted;
+    let named = |member: &Member| {
+        let mut names = names(member).into_iter();
+        names.any(|name| name.eq_ignore_ascii_case(wanted))
+    };
+    let begins = |member: &Member| member.key.container.starts_with(wanted);
+    let mut ids = Vec::new();
+    let ways: [&dyn Fn(&Member) -> bool; 3] = [&id, &named, &begins];
+    for way in ways.into_iter().filter(|_| !wanted.is_empty()) {
+        ids = members
+            .iter()
+            .filter(|member| way(member))
+            .map(|member| member.key.container.as_str())
+            .collect();
+        if !ids.is_empty() {
+            break;
+        }
     }
-    let mut ids: Vec<&str> = found
-        .iter()
-        .map(|member| member.key.container.as_str())
-        .collect();
     ids.sort_unstable();
     ids.dedup();
-    if ids.len() == 1 { Ok(found) } else { Err(ids) }
+    match ids[..] {
+        [only] => Ok(members
+            .iter()
+            .filter(|member| member.key.container == only)
+            .collect()),
+        _ => Err(ids),
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +125,12 @@ mod tests {
             member("abc12", "eth0"),
             member("abd", "eth0"),
         ];
-        let found = find(&members, wanted);
+        let names = |member: &Member| match member.key.container.as_str() {
+            "abc12" => vec!["web".to_owned(), "abd".to_owned()],
+            "abd" => vec!["WEB2".to_owned(), "ab".to_owned()],
+            _ => Vec::new(),
+        };
+        let found = find(&members, wanted, names);
         match expected {
             Ok(count) => assert_eq!(found.map(|found| found.len()), Ok(count)),
             Err(ids) => assert_eq!(found, Err(ids.to_vec())),
@@ -87,12 +138,16 @@ mod tests {
     }
 
     #[test]
-    fn ids_whole_and_short() {
+    fn ids_whole_and_short_and_names() {
         check("abc1", Ok(2));
         check("abc12", Ok(1));
         check("abd", Ok(1));
-        check("abc", Err(&["abc1", "abc12"]));
-        check("x", Err(&[]));
+        check("web", Ok(1));
+        check("web2", Ok(1));
+        // A name before the beginning of an id.
+        check("ab", Ok(1));
+        check("a", Err(&["abc1", "abc12", "abd"]));
+        check("we", Err(&[]));
         check("", Err(&[]));
     }
 }

@@ -13,6 +13,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::Owner;
@@ -114,6 +115,16 @@ impl State {
         serde_json::from_slice(&fs::read(self.network_path(network)).ok()?).ok()
     }
 
+    /// The networks for which something was made as a whole: for the admin's command.
+    #[must_use]
+    pub fn networks(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.dir.join("network")) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|name| !name.starts_with(':')).collect()
+    }
+
     /// Forgets a network.
     ///
     /// # Errors
@@ -201,6 +212,12 @@ impl Records {
     #[must_use]
     pub fn read<T: DeserializeOwned>(&self, key: &Key) -> Option<T> {
         serde_json::from_slice(&fs::read(self.path(key)).ok()?).ok()
+    }
+
+    /// When the record of an attachment was written.
+    #[must_use]
+    pub fn written(&self, key: &Key) -> Option<SystemTime> {
+        fs::metadata(self.path(key)).ok()?.modified().ok()
     }
 
     /// Removes the record of an attachment. True when it was the last one of its network.
