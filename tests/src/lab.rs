@@ -1,5 +1,6 @@
 //! The parts of the lab.
 
+mod admin;
 pub(crate) mod chained;
 pub(crate) mod container;
 pub(crate) mod failure;

@@ -1,41 +1,35 @@
-//! `pontoon`: the admin's command. So far `ip-forward`.
+//! `pontoon`: the admin's command. It reads the kernel and the state directory, and asks no daemon to
+//! be alive. One module per subcommand: its options, and `run`.
+//!
+//! Exit codes: 0 all is well; 1 something was found, or failed; 2 wrong usage; 3 there is nothing of
+//! that name.
 
+mod cli;
+mod facts;
 mod findings;
+mod inspect;
 mod ip_forward;
+mod leases;
+mod ls;
+mod manual;
+mod networks;
+mod ports;
+mod report;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-
-#[derive(Parser)]
-#[command(
-    name = "pontoon",
-    version,
-    about = "Looks after container networks made by Pontoon's CNI plugins"
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Say whether this host forwards packets between containers and the outside
-    IpForward(IpForward),
-}
-
-#[derive(Args)]
-struct IpForward {
-    /// Switch on what is off
-    #[arg(long)]
-    fix: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
+use clap::Parser;
+use cli::Command;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    match cli::Cli::parse().command {
+        Command::Completions(options) => manual::completions(&options),
+        Command::Inspect(options) => report::finish(inspect::run(&options)),
         Command::IpForward(options) => ip_forward::run(options.fix, options.json),
+        Command::Leases(options) => report::finish(leases::run(&options)),
+        Command::Ls(options) => report::finish(ls::run(&options)),
+        Command::Man(options) => report::finish(manual::pages(&options)),
+        Command::Networks(options) => report::finish(networks::run(&options)),
+        Command::Ports(options) => report::finish(ports::run(&options)),
     }
 }

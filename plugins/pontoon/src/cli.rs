@@ -1,0 +1,54 @@
+//! The definition of the command line, from which help, completions and man pages come.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{inspect, leases, manual};
+
+#[derive(Parser)]
+#[command(
+    name = "pontoon",
+    version,
+    about = "Looks after container networks made by Pontoon's CNI plugins"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Print a completion script for a shell
+    Completions(manual::Shells),
+    /// Show all that is known of a container
+    Inspect(inspect::Options),
+    /// Say whether this host forwards packets between containers and the outside
+    IpForward(IpForward),
+    /// List the addresses of a network: used, free, next, and whose they are
+    Leases(leases::Options),
+    /// List the attached containers
+    Ls(Shape),
+    /// Write the man pages into a folder
+    Man(manual::Folder),
+    /// List the networks
+    Networks(Shape),
+    /// List the published ports
+    Ports(Shape),
+}
+
+/// For what only prints.
+#[derive(Args)]
+pub(crate) struct Shape {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct IpForward {
+    /// Switch on what is off
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,315 @@
+//! Facts: who is attached, as the state directory and the kernel tell it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use pontoon_netfilter::{BackendKind, NetworkRules, Owner, Published};
+use pontoon_netlink::{Link, Netns, RouteSocket};
+use pontoon_plugin::{About, Member, State};
+use serde::{Deserialize, Serialize};
+
+use crate::report::Failure;
+
+/// One attachment.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Attachment {
+    pub(crate) id: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) network: String,
+    pub(crate) interface: String,
+    pub(crate) mode: &'static str,
+    /// Its interface's addresses, with prefix lengths.
+    pub(crate) addresses: Vec<String>,
+    pub(crate) ports: Vec<Port>,
+    /// `CNI_NETNS`, or for mode container the namespace that it shares.
+    pub(crate) netns: String,
+    /// The namespace is there.
+    pub(crate) alive: bool,
+    /// Its bridge on the host.
+    pub(crate) bridge: Option<String>,
+    /// The host's end of its veth pair.
+    pub(crate) host_interface: Option<String>,
+    /// Id of the container whose network it shares.
+    pub(crate) shares: Option<String>,
+    pub(crate) age_seconds: u64,
+    #[serde(skip)]
+    pub(crate) about: Option<About>,
+}
+
+/// One published port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Port {
+    /// `None`: every address of the host.
+    pub(crate) host_ip: Option<IpAddr>,
+    pub(crate) host_port: u16,
+    pub(crate) container_port: u16,
+    pub(crate) protocol: String,
+    pub(crate) backend: String,
+}
+
+/// One network.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Network {
+    pub(crate) name: String,
+    pub(crate) mode: &'static str,
+    pub(crate) bridge: Option<String>,
+    pub(crate) up: bool,
+    /// Addresses of the bridge: the gateways.
+    pub(crate) gateways: Vec<String>,
+    /// How traffic leaves: `masquerade`, or the source addresses.
+    pub(crate) egress: Vec<String>,
+    pub(crate) backend: Option<String>,
+    pub(crate) containers: usize,
+}
+
+/// The host.
+pub(crate) struct Host {
+    pub(crate) state: State,
+    pub(crate) members: Vec<Member>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) socket: RouteSocket,
+}
+
+/// portmap's record of an attachment.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PortRecord {
+    pub(crate) backend: BackendKind,
+    pub(crate) published: Published,
+}
+
+/// bridge's record of a network.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct NetworkRecord {
+    pub(crate) rules: Vec<(BackendKind, NetworkRules)>,
+}
+
+pub(crate) fn backend_name(kind: BackendKind) -> String {
+    let value = serde_json::to_value(kind).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+impl Port {
+    /// As Docker writes it: `8080->80/tcp`.
+    pub(crate) fn text(&self) -> String {
+        let at = match self.host_ip {
+            None => String::new(),
+            Some(IpAddr::V6(ip)) => format!("[{ip}]:"),
+            Some(ip) => format!("{ip}:"),
+        };
+        format!(
+            "{at}{}->{}/{}",
+            self.host_port, self.container_port, self.protocol
+        )
+    }
+}
+
+impl Host {
+    pub(crate) fn look() -> Result<Self, Failure> {
+        let state = State::locate()?;
+        let mut socket = RouteSocket::open()?;
+        Ok(Self {
+            members: state.members(),
+            links: socket.links()?,
+            socket,
+            state,
+        })
+    }
+
+    pub(crate) fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// All attachments.
+    pub(crate) fn attachments(&self) -> Vec<Attachment> {
+        let tags: BTreeMap<&str, &Link> = self
+            .links
+            .iter()
+            .filter_map(|link| Some((link.alias.as_deref()?, link)))
+            .collect();
+        let members = self.members.iter();
+        members
+            .map(|member| self.attachment(member, &tags))
+            .collect()
+    }
+
+    fn attachment(&self, member: &Member, tags: &BTreeMap<&str, &Link>) -> Attachment {
+        let about = self.state.about(member);
+        let netns = about.as_ref().and_then(|about| about.sandbox.open());
+        let veth = tags.get(member.key.owner().tag().as_str()).copied();
+        let bridge = veth.and_then(|veth| self.link(veth.master?));
+        let records = self.state.records(member.mode);
+        let age = records.written(&member.key);
+        let age = age.and_then(|at| SystemTime::now().duration_since(at).ok());
+        Attachment {
+            id: member.key.container.clone(),
+            network: member.key.network.clone(),
+            interface: member.key.interface.clone(),
+            mode: member.mode,
+            names: about
+                .as_ref()
+                .map(|about| about.names.clone())
+                .unwrap_or_default(),
+            addresses: match (&netns, member.mode) {
+                // The host's addresses are everybody's.
+                (Some(netns), mode) if mode != "host" => {
+                    addresses(netns, &member.key.interface, mode).unwrap_or_default()
+                }
+                _ => Vec::new(),
+            },
+            ports: self.ports(member),
+            netns: about
+                .as_ref()
+                .map(|about| about.sandbox.path.clone())
+                .unwrap_or_default(),
+            alive: netns.is_some(),
+            bridge: bridge.map(|link| link.name.clone()),
+            host_interface: veth.map(|link| link.name.clone()),
+            shares: about.as_ref().and_then(|about| about.container.clone()),
+            age_seconds: age.map_or(0, |age| age.as_secs()),
+            about,
+        }
+    }
+
+    fn ports(&self, member: &Member) -> Vec<Port> {
+        let record: Option<PortRecord> = self.state.records("portmap").read(&member.key);
+        let Some(record) = record else {
+            return Vec::new();
+        };
+        let backend = backend_name(record.backend);
+        let ports = record.published.ports.iter().map(|port| Port {
+            host_ip: port.host_ip,
+            host_port: port.host_port,
+            container_port: port.container_port,
+            protocol: port.protocol.to_string(),
+            backend: backend.clone(),
+        });
+        ports.collect()
+    }
+
+    /// The bridge that carries a network's tag.
+    pub(crate) fn bridge_of(&self, network: &str) -> Option<&Link> {
+        let tag = Owner::network(network).tag();
+        self.links.iter().find(|link| {
+            link.kind.as_deref() == Some("bridge") && link.alias.as_deref() == Some(&tag)
+        })
+    }
+
+    /// Names of all networks: of attachments, of records, of bridges.
+    pub(crate) fn network_names(&self) -> BTreeSet<(String, &'static str)> {
+        let members = self.members.iter();
+        let mut names: BTreeSet<_> = members
+            .map(|member| (member.key.network.clone(), member.mode))
+            .collect();
+        names.extend(
+            self.state
+                .networks()
+                .into_iter()
+                .map(|name| (name, "bridge")),
+        );
+        let bridges = self
+            .links
+            .iter()
+            .filter(|link| link.kind.as_deref() == Some("bridge"));
+        names.extend(bridges.filter_map(|link| {
+            let name = link.alias.as_deref()?.strip_prefix("pontoon ")?;
+            (!name.contains(' ')).then(|| (name.to_owned(), "bridge"))
+        }));
+        names
+    }
+
+    /// All networks.
+    pub(crate) fn networks(&mut self) -> Result<Vec<Network>, Failure> {
+        let attachments = self.attachments();
+        let mut networks = Vec::new();
+        for (name, mode) in self.network_names() {
+            let own: Vec<&Attachment> = attachments
+                .iter()
+                .filter(|attachment| attachment.network == name && attachment.mode == mode)
+                .collect();
+            let record: NetworkRecord = match mode {
+                "bridge" => self.state.read_network(&name).unwrap_or_default(),
+                _ => NetworkRecord::default(),
+            };
+            let bridge = (mode == "bridge").then(|| {
+                let named = |bridge: &str| self.links.iter().find(|link| link.name == bridge);
+                let used = own
+                    .iter()
+                    .find_map(|attachment| named(attachment.bridge.as_deref()?));
+                let ruled = || {
+                    record
+                        .rules
+                        .iter()
+                        .find_map(|(_, rules)| named(&rules.bridge))
+                };
+                self.bridge_of(&name).or(used).or_else(ruled).cloned()
+            });
+            let bridge = bridge.flatten();
+            let gateways = match &bridge {
+                Some(link) => global(&mut self.socket, link.index)?,
+                None => Vec::new(),
+            };
+            networks.push(Network {
+                up: bridge.as_ref().is_none_or(|link| link.up),
+                bridge: bridge.map(|link| link.name),
+                gateways,
+                egress: egress(&record),
+                backend: record.rules.last().map(|(kind, _)| backend_name(*kind)),
+                containers: own.iter().map(|one| &one.id).collect::<BTreeSet<_>>().len(),
+                name,
+                mode,
+            });
+        }
+        Ok(networks)
+    }
+}
+
+fn egress(record: &NetworkRecord) -> Vec<String> {
+    let mut ways = Vec::new();
+    for egress in record
+        .rules
+        .last()
+        .iter()
+        .flat_map(|(_, rules)| &rules.egress)
+    {
+        if egress.snat.is_empty() {
+            ways.push("masquerade".to_owned());
+        }
+        ways.extend(egress.snat.iter().map(|snat| match &snat.out {
+            Some(out) => format!("{} by {out}", snat.source),
+            None => snat.source.to_string(),
+        }));
+    }
+    ways.sort();
+    ways.dedup();
+    ways
+}
+
+/// The addresses of one link, without link-local ones.
+pub(crate) fn global(socket: &mut RouteSocket, index: u32) -> Result<Vec<String>, Failure> {
+    let addresses = socket.addresses(index)?;
+    let local = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    Ok(addresses
+        .iter()
+        .filter(|address| !local(address.cidr.ip()))
+        .map(|address| address.cidr.to_string())
+        .collect())
+}
+
+/// The addresses of a container: of its interface, or of all but the loopback where it has none of
+/// its own.
+fn addresses(netns: &Netns, interface: &str, mode: &str) -> Result<Vec<String>, Failure> {
+    let mut inside = RouteSocket::open_in(netns)?;
+    let links = inside.links()?;
+    let mut found = Vec::new();
+    for link in links {
+        let wanted = match mode {
+            "bridge" => link.name == interface,
+            _ => link.name != "lo",
+        };
+        if wanted {
+            found.extend(global(&mut inside, link.index)?);
+        }
+    }
+    Ok(found)
+}

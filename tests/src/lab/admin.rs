@@ -1,0 +1,54 @@
+//! The admin's command on a host.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::failure::{Failure, Outcome};
+use super::outcome::Finished;
+use super::site::Site;
+
+impl Site {
+    /// Runs `pontoon` on the host, with standard output to no terminal.
+    pub fn pontoon(&self, arguments: &[&str]) -> Outcome<Finished> {
+        let runtime = self.runtime();
+        let mut command = Command::new(runtime.programs().program("pontoon"));
+        command.args(arguments).env("PATH", runtime.path());
+        let output = self.host.run(|| command.output())?;
+        let output = output.map_err(Failure::act("run pontoon"))?;
+        Ok(Finished {
+            status: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// As [`Site::pontoon`], and wants it to end with this exit code; its standard output.
+    pub fn pontoon_ends(&self, arguments: &[&str], status: i32) -> Outcome<String> {
+        let finished = self.pontoon(arguments)?;
+        if finished.status == Some(status) {
+            return Ok(finished.stdout);
+        }
+        Err(Failure::new(format!(
+            "pontoon {}: exit {:?}, not {status}\n{}{}",
+            arguments.join(" "),
+            finished.status,
+            finished.stdout,
+            finished.stderr
+        )))
+    }
+
+    /// As [`Site::pontoon`] with `--json`, read.
+    pub fn pontoon_json(&self, arguments: &[&str]) -> Outcome<Value> {
+        let arguments = [arguments, &["--json"]].concat();
+        let finished = self.pontoon(&arguments)?;
+        serde_json::from_str(&finished.stdout).map_err(|error| {
+            Failure::new(format!(
+                "pontoon {}: {error}\n{}{}",
+                arguments.join(" "),
+                finished.stdout,
+                finished.stderr
+            ))
+        })
+    }
+}
