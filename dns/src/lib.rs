@@ -1,5 +1,28 @@
-//! The embedded resolver: names of the containers of a network, answered on its gateway addresses.
+//! The embedded resolver: names of containers for the containers of their networks, and everything
+//! else from whoever knows.
 //!
-//! Nothing is here yet but the crate itself. It will hold the zone, the answer as a pure function of
-//! (zone snapshot, source, question), forwarding to the container's or the host's own servers, and
-//! the resolv.conf that works inside a container. Registering names is the business of a plugin.
+//! What is here are the parts that decide, as values and functions without a socket or a clock:
+//!
+//! - [`record`]: what the `dns` plugin writes about one container on one network.
+//! - [`zone`]: what the resolver knows from all records, and who asks.
+//! - [`answer`]: from zone, asker and question to a verdict, and from that to bytes.
+//! - [`message`], [`name`]: DNS messages and names, read in place.
+//! - [`present`]: messages in words, for people.
+//! - [`cache`]: replies of other servers, as long as they may be kept.
+//! - [`resolv_conf`], [`hosts`]: the two files that a container's own resolver reads.
+//!
+//! The program `pontoon-dns` puts sockets, files and time around them. What is not ours is forwarded
+//! as the bytes that came, so that nothing is lost that this crate does not know.
+//!
+//! What this crate does not do: it makes no rules, knows no bridge, and writes no container's files.
+//! That is the `dns` plugin's work.
+
+pub mod answer;
+pub mod cache;
+pub mod hosts;
+pub mod message;
+pub mod name;
+pub mod present;
+pub mod record;
+pub mod resolv_conf;
+pub mod zone;

@@ -23,7 +23,7 @@ const LIBRARIES: [(&str, &[&str]); 7] = [
         "pontoon-ipam",
         &["pontoon-conf", "pontoon-plugin", "pontoon-netlink"],
     ),
-    ("pontoon-dns", &["pontoon-conf"]),
+    ("pontoon-dns", &["pontoon-netlink"]),
     ("xtask", &["pontoon-netlink"]),
 ];
 

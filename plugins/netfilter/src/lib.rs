@@ -29,5 +29,6 @@ mod rules;
 pub use backend::{Backend, BackendKind, Error};
 pub use policy::{Ingress, Link, Member, Policy, Separation};
 pub use rules::{
-    Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Ruleset, Snat, SpoofGuard,
+    Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Resolver, Ruleset, Snat,
+    SpoofGuard,
 };

@@ -191,6 +191,9 @@ fn plans(rules: &Ruleset) -> Result<Vec<Plan>, Error> {
     if let Some(published) = &rules.published {
         translation.published(published)?;
     }
+    if let Some(resolver) = &rules.resolver {
+        translation.resolver(resolver);
+    }
     let mut policy = Plan::new(Part::Policy);
     if let Some(wanted) = &rules.policy {
         policy.policy(wanted)?;
@@ -219,6 +222,9 @@ fn plans_to_remove(rules: &Ruleset) -> Vec<Plan> {
     }
     if let Some(published) = &rules.published {
         translation.published_keys(published);
+    }
+    if let Some(resolver) = &rules.resolver {
+        translation.resolver(resolver);
     }
     let (mut policy, mut marking) = (Plan::new(Part::Policy), Plan::new(Part::Marking));
     if let Some(there) = &rules.policy {

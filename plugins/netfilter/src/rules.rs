@@ -41,6 +41,21 @@ pub struct Ruleset {
     pub links: Vec<Link>,
     /// The port of one attachment that is kept apart from its siblings'.
     pub separation: Option<Separation>,
+    /// How the network's containers reach the embedded resolver.
+    pub resolver: Option<Resolver>,
+}
+
+/// The way to the embedded resolver: port 53 at the addresses of a network's bridge leads to a port
+/// of its own there, so that neither a resolver of the host nor a container that publishes port 53
+/// is in its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolver {
+    /// Network name.
+    pub network: String,
+    /// Addresses of the bridge, at which the resolver listens.
+    pub gateways: Vec<IpAddr>,
+    /// The resolver's port, UDP and TCP.
+    pub port: u16,
 }
 
 /// What a network needs once, however many containers it has.

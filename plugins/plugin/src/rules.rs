@@ -50,7 +50,11 @@ pub fn open(context: &Context, kind: BackendKind) -> Result<Backend, Error> {
 /// Whatever the backend refused.
 pub fn retire(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
     let state = &context.state;
-    let in_use = || state.records("bridge").any() || state.records("portmap").any();
+    let in_use = || {
+        ["bridge", "portmap", "dns/records"]
+            .iter()
+            .any(|plugin| state.records(plugin).any())
+    };
     let mut backend = open(context, kind)?;
     let done = if in_use() {
         backend.withdraw(ruleset)

@@ -205,6 +205,7 @@ impl Change {
                     });
                 }
                 (Purpose::Egress(_), _) => change.egress(socket, plan.family, planned)?,
+                (Purpose::Resolver, None) => change.add_shared.push(element.clone()),
                 (_, None) => change.add.push(element.clone()),
                 (Purpose::Port(port), Some(found)) if found.tag != element.tag => {
                     return Err(Error::PortTaken {

@@ -16,7 +16,7 @@ use super::message::Family;
 use super::sets::{ALLOWED, BRIDGES, GUARDED, maps};
 use super::skeleton::Part;
 use super::subnets::LOOPBACK;
-use crate::rules::{Egress, NetworkRules, Owner, Port, Published, SpoofGuard};
+use crate::rules::{Egress, NetworkRules, Owner, Port, Protocol, Published, Resolver, SpoofGuard};
 
 /// What one table must hold.
 pub(super) struct Plan {
@@ -75,6 +75,8 @@ pub(super) enum Purpose {
     Absent,
     /// What the policy of our network said before.
     Gone,
+    /// The resolver at a gateway: what leads elsewhere is replaced.
+    Resolver,
 }
 
 impl Purpose {
@@ -82,7 +84,12 @@ impl Purpose {
     pub(super) fn shared(self) -> bool {
         matches!(
             self,
-            Self::Egress(_) | Self::Bridge | Self::Policy | Self::Absent | Self::Gone
+            Self::Egress(_)
+                | Self::Bridge
+                | Self::Policy
+                | Self::Absent
+                | Self::Gone
+                | Self::Resolver
         )
     }
 }
@@ -311,6 +318,23 @@ impl Plan {
             comment,
             users: Users::Containers,
         });
+    }
+
+    pub(super) fn resolver(&mut self, resolver: &Resolver) {
+        const DOMAIN: u16 = 53;
+        let tag = Owner::network(&resolver.network).tag();
+        for gateway in &resolver.gateways {
+            for protocol in [Protocol::Udp, Protocol::Tcp] {
+                self.element(
+                    Purpose::Resolver,
+                    maps(gateway.is_ipv6()).resolver,
+                    port_key(Some(*gateway), protocol, DOMAIN),
+                    target(*gateway, resolver.port),
+                    &tag,
+                );
+            }
+        }
+        self.drop_repeated();
     }
 
     pub(super) fn spoof_guard(&mut self, guard: &SpoofGuard) -> Result<(), Error> {

@@ -70,6 +70,7 @@ const TARGET6: Carries = Carries::Fields(&[Ipv6, Port]);
 
 /// Names of the maps of one IP family.
 pub(super) struct Maps {
+    pub(super) resolver: &'static str,
     pub(super) ports: &'static str,
     pub(super) ports_at: &'static str,
     pub(super) conditional: &'static str,
@@ -78,6 +79,7 @@ pub(super) struct Maps {
 }
 
 pub(super) const V4: Maps = Maps {
+    resolver: "resolver4",
     ports: "ports4",
     ports_at: "ports4_at",
     conditional: "conditional4",
@@ -86,6 +88,7 @@ pub(super) const V4: Maps = Maps {
 };
 
 pub(super) const V6: Maps = Maps {
+    resolver: "resolver6",
     ports: "ports6",
     ports_at: "ports6_at",
     conditional: "conditional6",
@@ -103,6 +106,8 @@ pub(super) fn maps(v6: bool) -> &'static Maps {
 }
 
 pub(super) const TRANSLATION_SETS: &[Set] = &[
+    set(V4.resolver, &[Ipv4, Protocol, Port], TARGET4),
+    set(V6.resolver, &[Ipv6, Protocol, Port], TARGET6),
     set(V4.ports, &[Protocol, Port], TARGET4),
     set(V6.ports, &[Protocol, Port], TARGET6),
     set(V4.ports_at, &[Ipv4, Protocol, Port], TARGET4),

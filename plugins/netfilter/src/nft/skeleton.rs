@@ -103,7 +103,7 @@ pub(super) const TRANSLATION_CHAINS: &[Chain] = &[
         hook: None,
         references: 2,
         rules: Some(published),
-        count: 6,
+        count: 8,
     },
     Chain {
         name: "prerouting",
@@ -167,6 +167,8 @@ fn guard() -> Vec<Rule> {
 fn published() -> Vec<Rule> {
     let mut rules = Vec::new();
     for (v6, maps) in [(false, &V4), (true, &V6)] {
+        // The resolver before all: no container that publishes port 53 is in its way.
+        rules.push(Rule::default().dnat_by_map(v6, true, maps.resolver));
         rules.push(Rule::default().port_verdict(v6, maps.conditional));
         rules.push(Rule::default().dnat_by_map(v6, true, maps.ports_at));
         rules.push(Rule::default().dnat_by_map(v6, false, maps.ports));

@@ -89,6 +89,7 @@ fn name(planned: &Planned) -> String {
         Purpose::Bridge => "the bridge".to_owned(),
         Purpose::Spoof => "the bridge port".to_owned(),
         Purpose::Link => "a link".to_owned(),
+        Purpose::Resolver => "port 53 of the bridge".to_owned(),
         Purpose::Policy | Purpose::Absent | Purpose::Gone => {
             format!(
                 "the policy of bridge {}",

@@ -1,0 +1,270 @@
+//! The answer: a pure function of what the resolver knows, who asks, and what is asked.
+
+use std::net::IpAddr;
+
+use crate::message::{CLASS_IN, Query, Rcode, Reply, kind, pointer};
+use crate::name::{Name, reverse};
+use crate::zone::{Asker, Attachment, Zone};
+
+/// What becomes of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Addresses of a known name.
+    Addresses {
+        /// Of the family asked for; never empty.
+        addresses: Vec<IpAddr>,
+        /// Time to live, in seconds.
+        ttl: u32,
+    },
+    /// The name of a known address.
+    Pointer {
+        /// The name.
+        name: Name,
+        /// Time to live, in seconds.
+        ttl: u32,
+    },
+    /// The authority of our domain itself.
+    Authority {
+        /// Time to live, in seconds.
+        ttl: u32,
+    },
+    /// The name is known, and has nothing of this type.
+    NoData {
+        /// Where in the name its authority begins, in bytes.
+        apex: usize,
+        /// Time to live, in seconds.
+        ttl: u32,
+    },
+    /// There is no such name in our domain.
+    NoName {
+        /// Where in the name its authority begins, in bytes.
+        apex: usize,
+        /// Time to live, in seconds.
+        ttl: u32,
+    },
+    /// Not to be asked, or not by this one.
+    Refused(Refusal),
+    /// EDNS of a version that nobody knows yet.
+    BadVersion,
+    /// Somebody else knows.
+    Forward,
+}
+
+/// Why a question is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The source address is no container's that has a record here, nor the host's.
+    Stranger,
+    /// ANY and zone transfers are for others.
+    Kind,
+    /// Not the class of the internet.
+    Class,
+}
+
+/// For how long the absence of a name in our domain may be remembered when no record says, in
+/// seconds.
+const TTL: u32 = 5;
+
+/// Decides.
+#[must_use]
+pub fn decide(zone: &Zone, source: IpAddr, query: &Query<'_>) -> Verdict {
+    let asker = zone.asker(source);
+    decide_for(zone, asker, query)
+}
+
+/// As [`decide`], for somebody who is known already.
+#[must_use]
+pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
+    if query.edns.is_some_and(|edns| edns.version != 0) {
+        return Verdict::BadVersion;
+    }
+    if asker == Asker::Stranger {
+        return Verdict::Refused(Refusal::Stranger);
+    }
+    if query.qclass != CLASS_IN {
+        return Verdict::Refused(Refusal::Class);
+    }
+    if matches!(query.qtype, kind::ANY | kind::AXFR | kind::IXFR) {
+        return Verdict::Refused(Refusal::Kind);
+    }
+    let mut buffer = [0; 255];
+    let Some(name) = buffer.get_mut(..query.name.len()) else {
+        return Verdict::Forward;
+    };
+    name.copy_from_slice(query.name);
+    name.make_ascii_lowercase();
+    let name = &*name;
+
+    let domain = zone.domain(asker, name);
+    let apex = domain.map_or(0, |(_, head)| head.len());
+    let found = lookup(zone, asker, name, domain);
+    if let Some(first) = found.first() {
+        let ttl = found.iter().map(|one| one.ttl).min().unwrap_or(first.ttl);
+        return of_name(&found, query.qtype, apex, ttl);
+    }
+    if let Some((_, head)) = domain {
+        return in_domain(zone, asker, head, query.qtype);
+    }
+    if let Some(address) = reverse(name)
+        && let Some(attachment) = zone.at(address)
+        && zone.on_network(asker, &attachment.key.network)
+        && let Some(own) = full_name(attachment)
+    {
+        let ttl = attachment.ttl;
+        return match query.qtype {
+            kind::PTR => Verdict::Pointer { name: own, ttl },
+            _ => Verdict::NoData { apex: 0, ttl },
+        };
+    }
+    Verdict::Forward
+}
+
+/// What the asker means by a name: an alias of its own links first, then a name of its networks, as
+/// it is, below the domain, below the network, or below both.
+fn lookup<'z>(
+    zone: &'z Zone,
+    asker: Asker<'z>,
+    name: &[u8],
+    domain: Option<(&Name, &[u8])>,
+) -> Vec<&'z Attachment> {
+    let local = domain.map_or(name, |(_, head)| head);
+    if local.is_empty() {
+        return Vec::new();
+    }
+    if let Some(target) = zone.link(asker, local) {
+        return zone.named(asker, target.wire()).collect();
+    }
+    let below = |found: &&Attachment| domain.is_none_or(|(domain, _)| found.domain == *domain);
+    let mut found: Vec<_> = zone.named(asker, local).filter(below).collect();
+    if found.is_empty()
+        && let Some((network, head)) = zone.network(asker, local)
+        && !head.is_empty()
+    {
+        found = zone
+            .named(asker, head)
+            .filter(|found| found.network.as_ref() == Some(network))
+            .filter(below)
+            .collect();
+    }
+    if found.is_empty() && domain.is_some() {
+        // A container may be called like something in the domain.
+        found = zone.named(asker, name).collect();
+    }
+    found
+}
+
+fn of_name(found: &[&Attachment], qtype: u16, apex: usize, ttl: u32) -> Verdict {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    let wanted = match qtype {
+        kind::A => true,
+        kind::AAAA => false,
+        _ => return Verdict::NoData { apex, ttl },
+    };
+    for address in found.iter().flat_map(|one| &one.addresses) {
+        if address.is_ipv4() == wanted && !addresses.contains(address) {
+            addresses.push(*address);
+        }
+    }
+    if addresses.is_empty() {
+        Verdict::NoData { apex, ttl }
+    } else {
+        Verdict::Addresses { addresses, ttl }
+    }
+}
+
+/// What is in our domain and no container's name.
+fn in_domain(zone: &Zone, asker: Asker<'_>, head: &[u8], qtype: u16) -> Verdict {
+    let apex = head.len();
+    let ttl = TTL;
+    if head.is_empty() {
+        return match qtype {
+            kind::SOA => Verdict::Authority { ttl },
+            _ => Verdict::NoData { apex, ttl },
+        };
+    }
+    // A network's name has names below it, so it exists (RFC 8020).
+    match zone.network(asker, head) {
+        Some((_, [])) => Verdict::NoData { apex, ttl },
+        _ => Verdict::NoName { apex, ttl },
+    }
+}
+
+/// A name that leads back: NAME.NETWORK.DOMAIN, or without the network if its name is no domain
+/// name.
+fn full_name(attachment: &Attachment) -> Option<Name> {
+    let own = attachment.own.as_ref()?;
+    let below = match &attachment.network {
+        Some(network) => own.under(network.wire())?,
+        None => own.clone(),
+    };
+    below
+        .under(attachment.domain.wire())
+        .or_else(|| own.under(attachment.domain.wire()))
+}
+
+/// Writes the reply of a verdict into `out`, at most `limit` bytes. `rotation` says which of several
+/// addresses comes first. `false` when there is nothing to write: the question is somebody else's.
+pub fn write(
+    verdict: &Verdict,
+    query: &Query<'_>,
+    rotation: usize,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> bool {
+    let begin = |rcode, aa, out| Reply::new(query, rcode, aa, limit, out);
+    match verdict {
+        Verdict::Forward => return false,
+        Verdict::Addresses { addresses, ttl } => {
+            let mut reply = begin(Rcode::NoError, true, out);
+            let (tail, head) = addresses.split_at(rotation % addresses.len().max(1));
+            for address in head.iter().chain(tail) {
+                match address {
+                    IpAddr::V4(ip) => reply.record(1, 0, kind::A, *ttl, &ip.octets()),
+                    IpAddr::V6(ip) => reply.record(1, 0, kind::AAAA, *ttl, &ip.octets()),
+                }
+            }
+            reply.finish();
+        }
+        Verdict::Pointer { name, ttl } => {
+            let mut reply = begin(Rcode::NoError, true, out);
+            let data = [name.wire(), &[0]].concat();
+            reply.record(1, 0, kind::PTR, *ttl, &data);
+            reply.finish();
+        }
+        Verdict::Authority { ttl } => {
+            let mut reply = begin(Rcode::NoError, true, out);
+            reply.record(1, 0, kind::SOA, *ttl, &authority(0, *ttl));
+            reply.finish();
+        }
+        Verdict::NoData { apex, ttl } | Verdict::NoName { apex, ttl } => {
+            let rcode = match verdict {
+                Verdict::NoName { .. } => Rcode::NxDomain,
+                _ => Rcode::NoError,
+            };
+            let mut reply = begin(rcode, true, out);
+            reply.record(2, *apex, kind::SOA, *ttl, &authority(*apex, *ttl));
+            reply.finish();
+        }
+        Verdict::Refused(_) => begin(Rcode::Refused, false, out).finish(),
+        Verdict::BadVersion => begin(Rcode::BadVers, false, out).finish(),
+    }
+    true
+}
+
+/// The data of our SOA record (RFC 1035 section 3.3.13): we ourselves, a mailbox, and a time for
+/// which what is not there may be remembered (RFC 2308).
+fn authority(apex: usize, ttl: u32) -> Vec<u8> {
+    let mut data = Vec::with_capacity(40);
+    data.extend_from_slice(&pointer(apex));
+    data.extend_from_slice(b"\x0ahostmaster");
+    data.extend_from_slice(&pointer(apex));
+    // Serial, refresh, retry, expire: nobody copies this zone.
+    for number in [1u32, 3600, 600, 86_400, ttl] {
+        data.extend_from_slice(&number.to_be_bytes());
+    }
+    data
+}
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

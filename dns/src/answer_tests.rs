@@ -1,0 +1,217 @@
+use super::*;
+use crate::message::{Query, UDP_LEAST, entries, flag, flags};
+use crate::record::tests::record;
+use crate::record::{Link, Record};
+
+/// Networks `front` and `back`; `web` on front, `db` on back, `app` on both, and two containers
+/// that share the alias `pool` on front.
+fn zone() -> Zone {
+    let mut zone = Zone::default();
+    let mut add = |record: Record| assert_eq!(zone.insert(record), Vec::<String>::new());
+    let front = |id: &str, address: &str| Record {
+        gateways: vec!["10.1.0.1".parse().unwrap(), "fd01::1".parse().unwrap()],
+        ..record("front", id, address)
+    };
+    let back = |id: &str, address: &str| Record {
+        gateways: vec!["10.2.0.1".parse().unwrap()],
+        ..record("back", id, address)
+    };
+    add(front("web", "10.1.0.2"));
+    let mut app = front("app", "10.1.0.3");
+    app.addresses.push("fd01::3".parse().unwrap());
+    app.links.push(Link {
+        target: "db".into(),
+        alias: "database".into(),
+    });
+    add(app);
+    add(back("app", "10.2.0.3"));
+    add(back("db", "10.2.0.4"));
+    for (id, address) in [("p1", "10.1.0.11"), ("p2", "10.1.0.12")] {
+        let mut one = front(id, address);
+        one.aliases = vec!["Pool".into()];
+        add(one);
+    }
+    zone
+}
+
+fn packet(name: &str, qtype: u16) -> Vec<u8> {
+    let mut packet = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        packet.push(label.len() as u8);
+        packet.extend_from_slice(label.as_bytes());
+    }
+    packet.push(0);
+    packet.extend_from_slice(&qtype.to_be_bytes());
+    packet.extend_from_slice(&[0, 1]);
+    packet
+}
+
+/// The verdict in words.
+fn ask(zone: &Zone, source: &str, name: &str, qtype: u16) -> String {
+    let packet = packet(name, qtype);
+    let query = Query::parse(&packet).unwrap();
+    match decide(zone, source.parse().unwrap(), &query) {
+        Verdict::Addresses { addresses, .. } => {
+            let mut texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            texts.sort();
+            texts.join(" ")
+        }
+        Verdict::Pointer { name, .. } => name.to_string(),
+        Verdict::Authority { .. } => "authority".into(),
+        Verdict::NoData { apex, .. } => format!("nodata@{apex}"),
+        Verdict::NoName { apex, .. } => format!("noname@{apex}"),
+        Verdict::Refused(why) => format!("{why:?}"),
+        Verdict::BadVersion => "version".into(),
+        Verdict::Forward => "forward".into(),
+    }
+}
+
+const WEB: &str = "10.1.0.2";
+const APP: &str = "10.1.0.3";
+const DB: &str = "10.2.0.4";
+const HOST: &str = "10.1.0.1";
+
+#[track_caller]
+fn check(source: &str, name: &str, expected: &str) {
+    assert_eq!(
+        ask(&zone(), source, name, kind::A),
+        expected,
+        "{name} from {source}"
+    );
+}
+
+#[test]
+fn every_form_of_a_name() {
+    for name in [
+        "app",
+        "APP",
+        "app.dns.pontoon",
+        "app.front.dns.pontoon",
+        "app.front",
+    ] {
+        check(WEB, name, "10.1.0.3");
+    }
+    check(DB, "app", "10.2.0.3");
+    check(DB, "app.back.DNS.pontoon", "10.2.0.3");
+    check(APP, "app", "10.1.0.3 10.2.0.3");
+    check(APP, "app.back.dns.pontoon", "10.2.0.3");
+    check(HOST, "app", "10.1.0.3 10.2.0.3");
+    check(HOST, "db", "10.2.0.4");
+    check("127.0.0.1", "db", "10.2.0.4");
+}
+
+#[test]
+fn no_name_of_another_network_is_told() {
+    check(WEB, "db", "forward");
+    check(WEB, "db.back", "forward");
+    check(WEB, "db.dns.pontoon", "noname@3");
+    check(WEB, "db.back.dns.pontoon", "noname@8");
+    check(WEB, "back.dns.pontoon", "noname@5");
+    check(DB, "web", "forward");
+    check(DB, "web.front.dns.pontoon", "noname@10");
+    assert_eq!(
+        ask(&zone(), WEB, "4.0.2.10.in-addr.arpa", kind::PTR),
+        "forward"
+    );
+    assert_eq!(
+        ask(&zone(), APP, "4.0.2.10.in-addr.arpa", kind::PTR),
+        "db.back.dns.pontoon"
+    );
+}
+
+#[test]
+fn strangers_are_refused() {
+    check("10.9.9.9", "web", "Stranger");
+    check("10.9.9.9", "example.com", "Stranger");
+}
+
+#[test]
+fn links_are_for_the_linking_container() {
+    check(APP, "database", "10.2.0.4");
+    check(APP, "database.dns.pontoon", "10.2.0.4");
+    check(DB, "database", "forward");
+    check(WEB, "database.dns.pontoon", "noname@9");
+}
+
+#[test]
+fn other_types_of_known_names_stay_here() {
+    let zone = zone();
+    for qtype in [15, 16, 33, 65, kind::SOA, kind::PTR] {
+        assert_eq!(ask(&zone, WEB, "app", qtype), "nodata@0");
+        assert_eq!(ask(&zone, WEB, "app.dns.pontoon", qtype), "nodata@4");
+    }
+    assert_eq!(ask(&zone, WEB, "web", kind::AAAA), "nodata@0");
+    assert_eq!(ask(&zone, WEB, "app", kind::AAAA), "fd01::3");
+    assert_eq!(
+        ask(&zone, WEB, "2.0.1.10.in-addr.arpa", kind::A),
+        "nodata@0"
+    );
+    for qtype in [kind::ANY, kind::AXFR, kind::IXFR] {
+        assert_eq!(ask(&zone, WEB, "app", qtype), "Kind");
+        assert_eq!(ask(&zone, WEB, "example.com", qtype), "Kind");
+    }
+}
+
+#[test]
+fn the_domain_itself() {
+    let zone = zone();
+    assert_eq!(ask(&zone, WEB, "dns.pontoon", kind::SOA), "authority");
+    assert_eq!(ask(&zone, WEB, "dns.pontoon", kind::A), "nodata@0");
+    assert_eq!(ask(&zone, WEB, "front.dns.pontoon", kind::A), "nodata@6");
+    assert_eq!(ask(&zone, WEB, "no.dns.pontoon", kind::A), "noname@3");
+    assert_eq!(ask(&zone, WEB, "xdns.pontoon", kind::A), "forward");
+    assert_eq!(ask(&zone, WEB, "pontoon", kind::A), "forward");
+    assert_eq!(ask(&zone, WEB, "", kind::A), "forward");
+}
+
+#[test]
+fn one_alias_of_several_containers_rotates() {
+    let zone = zone();
+    assert_eq!(ask(&zone, WEB, "pool", kind::A), "10.1.0.11 10.1.0.12");
+    let packet = packet("PooL", kind::A);
+    let query = Query::parse(&packet).unwrap();
+    let verdict = decide(&zone, WEB.parse().unwrap(), &query);
+    let first = |rotation| {
+        let mut out = Vec::new();
+        assert!(write(&verdict, &query, rotation, UDP_LEAST, &mut out));
+        assert_eq!(&out[12..18], b"\x04PooL\0", "the question's case stays");
+        let records = entries(&out).unwrap();
+        assert_eq!(records.len(), 2);
+        out[records[0].data.1 - 1]
+    };
+    assert_ne!(first(0), first(1));
+    assert_eq!(first(0), first(2));
+}
+
+#[test]
+fn bits_of_replies() {
+    let zone = zone();
+    for (name, qtype, rcode, aa) in [
+        ("web", kind::A, 0, true),
+        ("web", kind::AAAA, 0, true),
+        ("no.dns.pontoon", kind::A, 3, true),
+        ("web", kind::ANY, 5, false),
+    ] {
+        let packet = packet(name, qtype);
+        let query = Query::parse(&packet).unwrap();
+        let mut out = Vec::new();
+        let verdict = decide(&zone, WEB.parse().unwrap(), &query);
+        assert!(write(&verdict, &query, 0, UDP_LEAST, &mut out));
+        let flags = flags(&out);
+        assert_eq!(flags & flag::RCODE, rcode, "{name}");
+        assert_eq!(flags & flag::AA != 0, aa, "{name}");
+        assert_ne!(flags & flag::RA, 0, "{name}");
+        assert_ne!(flags & flag::RD, 0, "{name}");
+        let sections: Vec<_> = entries(&out)
+            .unwrap()
+            .iter()
+            .map(|entry| (entry.section, entry.kind))
+            .collect();
+        let expected: &[(u8, u16)] = match (name, qtype) {
+            ("web", kind::A) => &[(1, kind::A)],
+            (_, kind::ANY) => &[],
+            _ => &[(2, kind::SOA)],
+        };
+        assert_eq!(sections, expected, "{name}");
+    }
+}

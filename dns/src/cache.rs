@@ -1,0 +1,266 @@
+//! Replies of other servers, kept as long as they may be. Time comes in as an argument.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::message::{Query, Rcode, entries, flag, flags, kind};
+
+/// Most replies kept.
+pub const MOST: usize = 4096;
+/// Largest reply kept, in bytes.
+const LARGEST: usize = 4096;
+/// Longest that an answer is kept, in seconds.
+const LONGEST: u32 = 3600;
+/// Longest that the absence of one is kept, in seconds.
+const LONGEST_ABSENCE: u32 = 300;
+
+/// What makes two questions the same: name in lower case, type, class, what the client wants to
+/// know about signatures, and who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Question {
+    name: Box<[u8]>,
+    kind: (u16, u16),
+    /// RD, CD, EDNS there, DO.
+    bits: u8,
+    /// The servers asked.
+    route: u64,
+}
+
+impl Question {
+    /// The question of a query that goes to the servers numbered `route`. `None` when the reply may
+    /// be for this client alone.
+    #[must_use]
+    pub fn of(query: &Query<'_>, route: u64) -> Option<Self> {
+        if query.edns.is_some_and(|edns| edns.options) {
+            return None;
+        }
+        let bit = |set: bool, place: u8| u8::from(set) << place;
+        let bits = bit(query.flags & flag::RD != 0, 0)
+            | bit(query.flags & flag::CD != 0, 1)
+            | bit(query.edns.is_some(), 2)
+            | bit(query.edns.is_some_and(|edns| edns.dnssec), 3);
+        Some(Self {
+            name: query.name.to_ascii_lowercase().into(),
+            kind: (query.qtype, query.qclass),
+            bits,
+            route,
+        })
+    }
+}
+
+struct Kept {
+    reply: Box<[u8]>,
+    since: Instant,
+    until: Instant,
+}
+
+/// A bounded cache.
+#[derive(Default)]
+pub struct Cache {
+    kept: HashMap<Question, Kept>,
+}
+
+impl Cache {
+    /// How many replies are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.kept.clear();
+    }
+
+    /// Keeps a reply, if it says for how long.
+    pub fn put(&mut self, question: Question, reply: &[u8], now: Instant) {
+        let Some(seconds) = keepable(reply).filter(|seconds| *seconds > 0) else {
+            return;
+        };
+        if self.kept.len() >= MOST {
+            self.kept.retain(|_, kept| kept.until > now);
+        }
+        if self.kept.len() >= MOST
+            && let Some(some) = self.kept.keys().next().cloned()
+        {
+            // The order of a hash map is as good as chance.
+            self.kept.remove(&some);
+        }
+        let kept = Kept {
+            reply: reply.into(),
+            since: now,
+            until: now + Duration::from_secs(seconds.into()),
+        };
+        self.kept.insert(question, kept);
+    }
+
+    /// Writes the kept reply to a question, as one to `query`, its times to live less what has
+    /// passed. `false` when there is none.
+    pub fn get(
+        &self,
+        question: &Question,
+        query: &Query<'_>,
+        now: Instant,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Some(kept) = self.kept.get(question).filter(|kept| kept.until > now) else {
+            return false;
+        };
+        out.clear();
+        out.extend_from_slice(&kept.reply);
+        let age = now.saturating_duration_since(kept.since).as_secs() as u32;
+        for entry in entries(&kept.reply).unwrap_or_default() {
+            if entry.kind == kind::OPT {
+                continue;
+            }
+            let left = entry.ttl.saturating_sub(age);
+            if let Some(place) = out.get_mut(entry.ttl_at..entry.ttl_at + 4) {
+                place.copy_from_slice(&left.to_be_bytes());
+            }
+        }
+        readdress(query, out);
+        true
+    }
+}
+
+/// Makes a reply to the same question one to `query`: its identifier, and its name in its case.
+pub fn readdress(query: &Query<'_>, reply: &mut [u8]) {
+    if let Some(id) = reply.get_mut(..2) {
+        id.copy_from_slice(&query.id.to_be_bytes());
+    }
+    let from = crate::message::HEADER;
+    if let Some(name) = reply.get_mut(from..from + query.name.len()) {
+        name.copy_from_slice(query.name);
+    }
+}
+
+/// For how long a reply may be kept, in seconds; `None` when it may not be.
+fn keepable(reply: &[u8]) -> Option<u32> {
+    let flags = flags(reply);
+    let rcode = flags & flag::RCODE;
+    let known = rcode == Rcode::NoError as u16 || rcode == Rcode::NxDomain as u16;
+    if !known || flags & flag::TC != 0 || reply.len() > LARGEST {
+        return None;
+    }
+    let entries = entries(reply)?;
+    let shortest = |entries: &mut dyn Iterator<Item = u32>| entries.min();
+    // A time to live of more than 2^31 seconds is none (RFC 2181 section 8).
+    let ttl = |ttl: u32| if ttl > i32::MAX as u32 { 0 } else { ttl };
+    let records = || entries.iter().filter(|entry| entry.kind != kind::OPT);
+    let all = shortest(&mut records().map(|entry| ttl(entry.ttl)));
+    if rcode == Rcode::NoError as u16 && entries.iter().any(|entry| entry.section == 1) {
+        // A chain of aliases without an end is no answer to be kept: the next server may know it.
+        return all.map(|seconds| seconds.min(LONGEST));
+    }
+    // RFC 2308 section 5: the lesser of the record's own time and the last number in it.
+    let authority = entries
+        .iter()
+        .find(|entry| entry.section == 2 && entry.kind == kind::SOA)?;
+    let end = authority.data.1;
+    let last = reply.get(end - 4..end)?;
+    let minimum = u32::from_be_bytes([last[0], last[1], last[2], last[3]]);
+    all.map(|seconds| seconds.min(ttl(minimum)).min(LONGEST_ABSENCE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Reply;
+
+    fn packet(name: &[u8], id: u8) -> Vec<u8> {
+        let mut packet = vec![0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        packet.extend_from_slice(name);
+        packet.extend_from_slice(&[0, 0, 1, 0, 1]);
+        packet
+    }
+
+    fn reply(query: &Query<'_>, rcode: Rcode, section: u8, kind: u16, ttl: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut reply = Reply::new(query, rcode, false, 512, &mut out);
+        let data: &[u8] = match kind {
+            kind::SOA => &[
+                0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 30,
+            ],
+            _ => &[10, 0, 0, 1],
+        };
+        reply.record(section, 0, kind, ttl, data);
+        reply.finish();
+        out
+    }
+
+    #[test]
+    fn a_hit_is_a_reply_to_the_new_query() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut cache = Cache::default();
+        let first = packet(b"\x01a\x03com", 1);
+        let first = Query::parse(&first).unwrap();
+        let question = Question::of(&first, 7).unwrap();
+        cache.put(
+            question.clone(),
+            &reply(&first, Rcode::NoError, 1, kind::A, 60),
+            start,
+        );
+
+        let second = packet(b"\x01A\x03cOm", 2);
+        let second = Query::parse(&second).unwrap();
+        assert_eq!(Question::of(&second, 7), Some(question.clone()));
+        let mut out = Vec::new();
+        assert!(cache.get(&question, &second, after(20), &mut out));
+        assert!(crate::message::answers(second.packet, second.id, &out));
+        assert_eq!(&out[12..18], b"\x01A\x03cOm");
+        assert_eq!(entries(&out).unwrap()[0].ttl, 40);
+        assert!(!cache.get(&question, &second, after(60), &mut out));
+        let elsewhere = Question::of(&second, 8).unwrap();
+        assert!(!cache.get(&elsewhere, &second, after(20), &mut out));
+    }
+
+    #[test]
+    fn what_may_be_kept_and_for_how_long() {
+        let packet = packet(b"\x01a", 1);
+        let query = Query::parse(&packet).unwrap();
+        let check = |rcode, section, kind, ttl, expected| {
+            let reply = reply(&query, rcode, section, kind, ttl);
+            assert_eq!(
+                keepable(&reply),
+                expected,
+                "{rcode:?} {section} {kind} {ttl}"
+            );
+        };
+        check(Rcode::NoError, 1, kind::A, 60, Some(60));
+        check(Rcode::NoError, 1, kind::A, 100_000, Some(LONGEST));
+        check(Rcode::NoError, 1, kind::A, u32::MAX, Some(0));
+        check(Rcode::NxDomain, 2, kind::SOA, 60, Some(30));
+        check(Rcode::NoError, 2, kind::SOA, 10, Some(10));
+        check(Rcode::NxDomain, 3, kind::A, 60, None);
+        check(Rcode::ServFail, 1, kind::A, 60, None);
+        let mut torn = reply(&query, Rcode::NoError, 1, kind::A, 60);
+        torn.pop();
+        assert_eq!(keepable(&torn), None);
+    }
+
+    #[test]
+    fn it_never_grows_beyond_its_bound() {
+        let mut cache = Cache::default();
+        let now = Instant::now();
+        for number in 0..MOST as u32 + 100 {
+            let label = format!("{number:04}");
+            let name = [&[label.len() as u8][..], label.as_bytes()].concat();
+            let packet = packet(&name, 1);
+            let query = Query::parse(&packet).unwrap();
+            let question = Question::of(&query, 0).unwrap();
+            cache.put(
+                question,
+                &reply(&query, Rcode::NoError, 1, kind::A, 60),
+                now,
+            );
+        }
+        assert_eq!(cache.len(), MOST);
+    }
+}

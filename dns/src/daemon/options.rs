@@ -1,0 +1,50 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+/// What the daemon is told at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// The state directory of the plugins.
+    pub(crate) state: PathBuf,
+    /// Do not end with the last record.
+    pub(crate) stay: bool,
+    /// Started by a plugin: leave everything of its behind.
+    pub(crate) detached: bool,
+}
+
+const USAGE: &str = "pontoon-dns: the embedded resolver of container networks
+
+usage: pontoon-dns [--state DIR] [--stay] [--detached]
+
+  --state DIR   state directory of the plugins (default /run/pontoon)
+  --stay        do not end when the last record is gone
+  --detached    own session, no inherited descriptors; `ready PORT` on standard output
+  --help        this text
+  --version     the version";
+
+impl Options {
+    /// Reads the arguments; the error is text for standard error.
+    pub(crate) fn parse(arguments: Vec<String>) -> Result<Self, String> {
+        let mut options = Self {
+            state: "/run/pontoon".into(),
+            stay: false,
+            detached: false,
+        };
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--state" => match arguments.next() {
+                    Some(dir) => options.state = dir.into(),
+                    None => return Err(format!("--state needs a directory\n\n{USAGE}")),
+                },
+                "--stay" => options.stay = true,
+                "--detached" => options.detached = true,
+                "--help" => return Err(USAGE.to_owned()),
+                "--version" => return Err(format!("pontoon-dns {}", env!("CARGO_PKG_VERSION"))),
+                other => return Err(format!("unknown argument {other:?}\n\n{USAGE}")),
+            }
+        }
+        Ok(options)
+    }
+}

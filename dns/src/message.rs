@@ -1,0 +1,384 @@
+//! DNS messages as far as a resolver of local names and a forwarder need them: the question is
+//! read, replies are written, records of others are walked over. Nothing is copied to read.
+
+/// Bytes of the header (RFC 1035 section 4.1.1).
+pub const HEADER: usize = 12;
+/// What we say that we take by UDP, and the most that we send: no fragments on any path.
+pub const UDP_MOST: usize = 1232;
+/// What a client takes by UDP that says nothing.
+pub const UDP_LEAST: usize = 512;
+
+/// Record types and query types.
+pub mod kind {
+    /// IPv4 address.
+    pub const A: u16 = 1;
+    /// Start of authority.
+    pub const SOA: u16 = 6;
+    /// Name of an address.
+    pub const PTR: u16 = 12;
+    /// IPv6 address.
+    pub const AAAA: u16 = 28;
+    /// The pseudo record of EDNS (RFC 6891).
+    pub const OPT: u16 = 41;
+    /// Zone transfers.
+    pub const IXFR: u16 = 251;
+    /// As above.
+    pub const AXFR: u16 = 252;
+    /// Everything.
+    pub const ANY: u16 = 255;
+}
+
+/// The class of the internet.
+pub const CLASS_IN: u16 = 1;
+
+/// Response codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "RFC 1035 and RFC 6891 say it")]
+pub enum Rcode {
+    NoError = 0,
+    FormErr = 1,
+    ServFail = 2,
+    NxDomain = 3,
+    NotImp = 4,
+    Refused = 5,
+    BadVers = 16,
+}
+
+/// Bits of the header's second word.
+pub mod flag {
+    /// Response.
+    pub const QR: u16 = 0x8000;
+    /// Authoritative answer.
+    pub const AA: u16 = 0x0400;
+    /// Truncated.
+    pub const TC: u16 = 0x0200;
+    /// Recursion desired.
+    pub const RD: u16 = 0x0100;
+    /// Recursion available.
+    pub const RA: u16 = 0x0080;
+    /// Checking disabled.
+    pub const CD: u16 = 0x0010;
+    /// Operation code.
+    pub const OPCODE: u16 = 0x7800;
+    /// Response code.
+    pub const RCODE: u16 = 0x000f;
+}
+
+/// What a query says in its OPT record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edns {
+    /// Bytes that the client takes by UDP.
+    pub size: u16,
+    /// Version of EDNS.
+    pub version: u8,
+    /// The client wants signatures.
+    pub dnssec: bool,
+    /// There are options, so that the reply may be for this client only.
+    pub options: bool,
+}
+
+/// A query with one question.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// The whole packet.
+    pub packet: &'a [u8],
+    /// Identifier.
+    pub id: u16,
+    /// The header's flags.
+    pub flags: u16,
+    /// The name asked for, without the root's zero, in the client's case.
+    pub name: &'a [u8],
+    /// Type asked for.
+    pub qtype: u16,
+    /// Class asked for.
+    pub qclass: u16,
+    /// Where the question ends.
+    pub end: usize,
+    /// EDNS, when the client speaks it.
+    pub edns: Option<Edns>,
+}
+
+/// Why a packet is no query that can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// No DNS message, or a response: to be dropped.
+    Drop,
+    /// A message that deserves this code, with nothing else in the reply.
+    Reply(Rcode),
+}
+
+fn word(packet: &[u8], at: usize) -> Option<u16> {
+    let bytes = packet.get(at..at + 2)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+/// Where the name at `at` ends. Compression is an end, as in every record but the question.
+fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *packet.get(at)? {
+            0 => return Some(at + 1),
+            length @ 1..=63 => at += 1 + usize::from(length),
+            192..=255 => return (at + 2 <= packet.len()).then_some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+/// A resource record of a packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Type.
+    pub kind: u16,
+    /// Class; for OPT the UDP size.
+    pub class: u16,
+    /// Where the time to live stands.
+    pub ttl_at: usize,
+    /// The time to live, in seconds; for OPT the flags.
+    pub ttl: u32,
+    /// Where the data stands.
+    pub data: (usize, usize),
+    /// 1 answer, 2 authority, 3 additional.
+    pub section: u8,
+}
+
+/// The records behind the question. `None` when they do not fill the packet as the header says.
+#[must_use]
+pub fn entries(packet: &[u8]) -> Option<Vec<Entry>> {
+    let mut at = HEADER;
+    for _ in 0..word(packet, 4)? {
+        at = skip_name(packet, at)? + 4;
+    }
+    let mut entries = Vec::new();
+    for section in 1..=3u8 {
+        for _ in 0..word(packet, 4 + 2 * usize::from(section))? {
+            let entry = entry(packet, at, section)?;
+            at = entry.data.1;
+            entries.push(entry);
+        }
+    }
+    (at <= packet.len()).then_some(entries)
+}
+
+fn entry(packet: &[u8], at: usize, section: u8) -> Option<Entry> {
+    let at = skip_name(packet, at)?;
+    let length = usize::from(word(packet, at + 8)?);
+    let end = at + 10 + length;
+    if end > packet.len() {
+        return None;
+    }
+    let ttl = u32::from(word(packet, at + 4)?) << 16 | u32::from(word(packet, at + 6)?);
+    Some(Entry {
+        kind: word(packet, at)?,
+        class: word(packet, at + 2)?,
+        ttl_at: at + 4,
+        ttl,
+        data: (at + 10, end),
+        section,
+    })
+}
+
+/// The question of a message: name without the root's zero, type, class, end.
+fn question(packet: &[u8]) -> Option<(&[u8], u16, u16, usize)> {
+    let mut at = HEADER;
+    loop {
+        match *packet.get(at)? {
+            0 => break,
+            // Nothing stands before the first name that it could point to.
+            length @ 1..=63 => at += 1 + usize::from(length),
+            _ => return None,
+        }
+    }
+    if at - HEADER > 254 {
+        return None;
+    }
+    let name = packet.get(HEADER..at)?;
+    Some((name, word(packet, at + 1)?, word(packet, at + 3)?, at + 5))
+}
+
+impl<'a> Query<'a> {
+    /// Reads a packet.
+    ///
+    /// # Errors
+    /// What is to be done instead of answering.
+    pub fn parse(packet: &'a [u8]) -> Result<Self, Unfit> {
+        let (Some(id), Some(flags)) = (word(packet, 0), word(packet, 2)) else {
+            return Err(Unfit::Drop);
+        };
+        if packet.len() < HEADER || flags & flag::QR != 0 {
+            return Err(Unfit::Drop);
+        }
+        if flags & flag::OPCODE != 0 {
+            return Err(Unfit::Reply(Rcode::NotImp));
+        }
+        let Some(counts) = packet.get(4..12) else {
+            return Err(Unfit::Drop);
+        };
+        if counts[..2] != [0, 1] {
+            return Err(Unfit::Reply(Rcode::FormErr));
+        }
+        let Some((name, qtype, qclass, end)) = question(packet) else {
+            return Err(Unfit::Drop);
+        };
+        let mut edns = None;
+        if counts[2..] != [0; 6] {
+            let Some(entries) = entries(packet) else {
+                return Err(Unfit::Reply(Rcode::FormErr));
+            };
+            let mut options = entries.iter().filter(|entry| entry.kind == kind::OPT);
+            edns = options.next().map(|entry| Edns {
+                size: entry.class,
+                version: (entry.ttl >> 16) as u8,
+                dnssec: entry.ttl & 0x8000 != 0,
+                options: entry.data.0 != entry.data.1,
+            });
+            // RFC 6891 section 6.1.1.
+            if options.next().is_some() {
+                return Err(Unfit::Reply(Rcode::FormErr));
+            }
+        }
+        Ok(Self {
+            packet,
+            id,
+            flags,
+            name,
+            qtype,
+            qclass,
+            end,
+            edns,
+        })
+    }
+
+    /// Bytes that a reply by UDP may have.
+    #[must_use]
+    pub fn udp_limit(&self) -> usize {
+        self.edns.map_or(UDP_LEAST, |edns| {
+            usize::from(edns.size).clamp(UDP_LEAST, UDP_MOST)
+        })
+    }
+}
+
+/// Whether `reply` is a response with this identifier to the question of `query`.
+#[must_use]
+pub fn answers(query: &[u8], id: u16, reply: &[u8]) -> bool {
+    let (Some(ours), Some(theirs)) = (question(query), question(reply)) else {
+        return false;
+    };
+    let flags = word(reply, 2).unwrap_or_default();
+    word(reply, 0) == Some(id)
+        && flags & flag::QR != 0
+        && flags & flag::OPCODE == 0
+        && word(reply, 4) == Some(1)
+        && ours.0.eq_ignore_ascii_case(theirs.0)
+        && (ours.1, ours.2) == (theirs.1, theirs.2)
+}
+
+/// The flags of a message.
+#[must_use]
+pub fn flags(packet: &[u8]) -> u16 {
+    word(packet, 2).unwrap_or_default()
+}
+
+/// A reply as it is written.
+pub struct Reply<'o> {
+    out: &'o mut Vec<u8>,
+    counts: [u16; 3],
+    limit: usize,
+    edns: Option<Edns>,
+    rcode: Rcode,
+    truncated: bool,
+}
+
+/// Bytes of our OPT record.
+const OPT: usize = 11;
+
+impl<'o> Reply<'o> {
+    /// Begins a reply of at most `limit` bytes.
+    pub fn new(
+        query: &Query<'_>,
+        rcode: Rcode,
+        aa: bool,
+        limit: usize,
+        out: &'o mut Vec<u8>,
+    ) -> Self {
+        out.clear();
+        let mut flags = flag::QR | flag::RA | (query.flags & (flag::RD | flag::CD));
+        flags |= rcode as u16 & flag::RCODE;
+        if aa {
+            flags |= flag::AA;
+        }
+        out.extend_from_slice(&query.id.to_be_bytes());
+        out.extend_from_slice(&flags.to_be_bytes());
+        out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
+        out.extend_from_slice(query.packet.get(HEADER..query.end).unwrap_or_default());
+        Self {
+            out,
+            counts: [0; 3],
+            limit,
+            edns: query.edns,
+            rcode,
+            truncated: false,
+        }
+    }
+
+    /// Appends a record whose owner is the question's name from byte `owner` on. What does not fit
+    /// any more makes the reply a truncated one.
+    pub fn record(&mut self, section: u8, owner: usize, kind: u16, ttl: u32, data: &[u8]) {
+        let room = if self.edns.is_some() { OPT } else { 0 };
+        if self.truncated || self.out.len() + 12 + data.len() + room > self.limit {
+            self.truncated = true;
+            return;
+        }
+        self.out.extend_from_slice(&pointer(owner));
+        self.out.extend_from_slice(&kind.to_be_bytes());
+        self.out.extend_from_slice(&CLASS_IN.to_be_bytes());
+        self.out.extend_from_slice(&ttl.to_be_bytes());
+        self.out
+            .extend_from_slice(&(data.len() as u16).to_be_bytes());
+        self.out.extend_from_slice(data);
+        if let Some(count) = self.counts.get_mut(usize::from(section) - 1) {
+            *count += 1;
+        }
+    }
+
+    /// Marks the reply as one that has no room for the rest.
+    pub fn truncate(&mut self) {
+        self.truncated = true;
+    }
+
+    /// Ends the reply.
+    pub fn finish(mut self) {
+        if let Some(edns) = self.edns {
+            self.out.extend_from_slice(&[0, 0, kind::OPT as u8]);
+            self.out.extend_from_slice(&(UDP_MOST as u16).to_be_bytes());
+            let dnssec = if edns.dnssec { 0x80 } else { 0 };
+            self.out
+                .extend_from_slice(&[(self.rcode as u16 >> 4) as u8, 0, dnssec, 0, 0, 0]);
+            self.counts[2] += 1;
+        }
+        for (place, count) in self.out[6..12].chunks_exact_mut(2).zip(self.counts) {
+            place.copy_from_slice(&count.to_be_bytes());
+        }
+        if self.truncated {
+            self.out[2] |= (flag::TC >> 8) as u8;
+        }
+    }
+}
+
+/// A compression pointer into the question's name.
+#[must_use]
+pub fn pointer(offset: usize) -> [u8; 2] {
+    (0xc000 | (HEADER + offset) as u16).to_be_bytes()
+}
+
+/// A reply that says nothing but a code, for packets whose question may be beyond reading.
+pub fn bare(packet: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
+    out.clear();
+    let flags = flags(packet) & (flag::OPCODE | flag::RD) | flag::QR | flag::RA | rcode as u16;
+    out.extend_from_slice(packet.get(..2).unwrap_or(&[0, 0]));
+    out.extend_from_slice(&flags.to_be_bytes());
+    out.extend_from_slice(&[0; 8]);
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

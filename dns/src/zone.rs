@@ -1,0 +1,481 @@
+//! What the resolver knows: built from records one by one, asked by name, by address, and by who
+//! asks. A change costs the same however many records there are.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::name::{Name, strip};
+use crate::record::{Link, Record};
+
+/// Network, container id and interface name: what a record's file is called by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Network name.
+    pub network: String,
+    /// Container id.
+    pub container: String,
+    /// Interface name in the container.
+    pub interface: String,
+}
+
+impl Key {
+    /// Reads `NETWORK/CONTAINER:IFNAME`, a record's path below the directory of records.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (network, file) = text.split_once('/')?;
+        let (container, interface) = file.split_once(':')?;
+        let plain = |part: &str| !part.is_empty() && !part.contains('/') && !part.starts_with('.');
+        (plain(network) && plain(container) && plain(interface)).then(|| Self {
+            network: network.to_owned(),
+            container: container.to_owned(),
+            interface: interface.to_owned(),
+        })
+    }
+
+    /// The path below the directory of records.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}/{}:{}", self.network, self.container, self.interface)
+    }
+}
+
+/// One container on one network.
+#[derive(Debug)]
+pub struct Attachment {
+    /// Its key.
+    pub key: Key,
+    /// The network's name as a domain name.
+    pub network: Option<Name>,
+    /// What its addresses are called.
+    pub own: Option<Name>,
+    /// All its names, the first one included, each once.
+    pub names: Vec<Name>,
+    /// Alias and target of each link.
+    pub links: Vec<(Name, Name)>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Where it reaches the resolver.
+    pub gateways: Vec<IpAddr>,
+    /// The network's domain.
+    pub domain: Name,
+    /// Time to live of answers about it, in seconds.
+    pub ttl: u32,
+    /// Who answers what is not ours.
+    pub route: Route,
+}
+
+/// Where an attachment's other questions go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Route {
+    /// The container's own servers; when there are any, only these.
+    pub servers: Vec<IpAddr>,
+    /// Where they are asked from.
+    pub netns: Option<PathBuf>,
+    /// The network's servers, else those that `resolv_conf` names.
+    pub upstreams: Vec<IpAddr>,
+    /// A file of the host.
+    pub resolv_conf: PathBuf,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker<'z> {
+    /// A container, by its id.
+    Container(&'z str),
+    /// A process of the host.
+    Host,
+    /// Somebody we know nothing of.
+    Stranger,
+}
+
+/// All records, and where to find what in them.
+#[derive(Debug, Default)]
+pub struct Zone {
+    slots: Vec<Option<Attachment>>,
+    free: Vec<u32>,
+    keys: HashMap<Key, u32>,
+    names: HashMap<Name, Vec<u32>>,
+    addresses: HashMap<IpAddr, Vec<u32>>,
+    containers: HashMap<Box<str>, Vec<u32>>,
+    gateways: HashMap<IpAddr, usize>,
+    changes: u64,
+    networks: HashMap<Name, usize>,
+    domains: HashMap<Name, usize>,
+}
+
+impl Zone {
+    /// Grows whenever a gateway has come or gone.
+    #[must_use]
+    pub fn gateway_changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes a record in, in place of an older one of the same key. Returns what of it can be no
+    /// domain name and is left out.
+    pub fn insert(&mut self, record: Record) -> Vec<String> {
+        let mut unfit = Vec::new();
+        let attachment = attachment(record, &mut unfit);
+        self.remove(&attachment.key);
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
+        for name in &attachment.names {
+            push(&mut self.names, name, index);
+        }
+        for address in &attachment.addresses {
+            push(&mut self.addresses, address, index);
+        }
+        let container: Box<str> = attachment.key.container.as_str().into();
+        push(&mut self.containers, &container, index);
+        for gateway in &attachment.gateways {
+            let users = self.gateways.entry(*gateway).or_default();
+            self.changes += u64::from(*users == 0);
+            *users += 1;
+        }
+        if let Some(network) = &attachment.network {
+            *self.networks.entry(network.clone()).or_default() += 1;
+        }
+        *self.domains.entry(attachment.domain.clone()).or_default() += 1;
+        self.keys.insert(attachment.key.clone(), index);
+        match self.slots.get_mut(index as usize) {
+            Some(slot) => *slot = Some(attachment),
+            None => self.slots.push(Some(attachment)),
+        }
+        unfit
+    }
+
+    /// Forgets a record; `false` when there was none.
+    pub fn remove(&mut self, key: &Key) -> bool {
+        let Some(index) = self.keys.remove(key) else {
+            return false;
+        };
+        let Some(attachment) = self.slots.get_mut(index as usize).and_then(Option::take) else {
+            return false;
+        };
+        for name in &attachment.names {
+            drop_index(&mut self.names, name, index);
+        }
+        for address in &attachment.addresses {
+            drop_index(&mut self.addresses, address, index);
+        }
+        drop_index(
+            &mut self.containers,
+            &Box::from(key.container.as_str()),
+            index,
+        );
+        for gateway in &attachment.gateways {
+            self.changes += u64::from(discount(&mut self.gateways, gateway));
+        }
+        if let Some(network) = &attachment.network {
+            discount(&mut self.networks, network);
+        }
+        discount(&mut self.domains, &attachment.domain);
+        self.free.push(index);
+        true
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys of all records.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.keys()
+    }
+
+    /// All attachments.
+    pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        self.slots.iter().flatten()
+    }
+
+    /// Where the resolver is reached.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        self.gateways.keys().copied()
+    }
+
+    /// Whether the resolver is reached there.
+    #[must_use]
+    pub fn is_gateway(&self, address: IpAddr) -> bool {
+        self.gateways.contains_key(&address)
+    }
+
+    /// Who asks from this address. A container's address beats all else; a host asks from the
+    /// address that it asks at.
+    #[must_use]
+    pub fn asker(&self, source: IpAddr) -> Asker<'_> {
+        match self.at(source) {
+            Some(attachment) => Asker::Container(&attachment.key.container),
+            None if source.is_loopback() || self.is_gateway(source) => Asker::Host,
+            None => Asker::Stranger,
+        }
+    }
+
+    /// The attachment with this address; the last one that said so.
+    #[must_use]
+    pub fn at(&self, address: IpAddr) -> Option<&Attachment> {
+        self.get(*self.addresses.get(&address)?.last()?)
+    }
+
+    fn get(&self, index: u32) -> Option<&Attachment> {
+        self.slots.get(index as usize)?.as_ref()
+    }
+
+    /// The attachments of a container.
+    pub fn of_container(&self, id: &str) -> impl Iterator<Item = &Attachment> {
+        self.indices(self.containers.get(id))
+    }
+
+    fn indices<'z>(
+        &'z self,
+        indices: Option<&'z Vec<u32>>,
+    ) -> impl Iterator<Item = &'z Attachment> {
+        indices
+            .into_iter()
+            .flatten()
+            .filter_map(|index| self.get(*index))
+    }
+
+    /// Whether the asker is on a network.
+    #[must_use]
+    pub fn on_network(&self, asker: Asker<'_>, network: &str) -> bool {
+        match asker {
+            Asker::Host => true,
+            Asker::Stranger => false,
+            Asker::Container(id) => self
+                .of_container(id)
+                .any(|attachment| attachment.key.network == network),
+        }
+    }
+
+    /// Attachments of a name that the asker may know of.
+    pub fn named<'z>(
+        &'z self,
+        asker: Asker<'z>,
+        name: &[u8],
+    ) -> impl Iterator<Item = &'z Attachment> {
+        self.indices(self.names.get(name))
+            .filter(move |attachment| self.on_network(asker, &attachment.key.network))
+    }
+
+    /// The domain of the asker's networks that a name ends with, the longest one, and what stands
+    /// before it.
+    #[must_use]
+    pub fn domain<'n, 'z>(
+        &'z self,
+        asker: Asker<'_>,
+        name: &'n [u8],
+    ) -> Option<(&'z Name, &'n [u8])> {
+        let longest = |found: Option<(&'z Name, &'n [u8])>, domain: &'z Name| {
+            let head = strip(name, domain.wire());
+            match (found, head) {
+                (Some((known, _)), Some(_)) if known.wire().len() >= domain.wire().len() => found,
+                (_, Some(head)) => Some((domain, head)),
+                (_, None) => found,
+            }
+        };
+        match asker {
+            Asker::Stranger => None,
+            Asker::Host => self.domains.keys().fold(None, longest),
+            Asker::Container(id) => self
+                .of_container(id)
+                .map(|attachment| &attachment.domain)
+                .fold(None, longest),
+        }
+    }
+
+    /// The asker's network that a name ends with, and what stands before it.
+    #[must_use]
+    pub fn network<'n, 'z>(
+        &'z self,
+        asker: Asker<'_>,
+        name: &'n [u8],
+    ) -> Option<(&'z Name, &'n [u8])> {
+        let ends = |network: &'z Name| strip(name, network.wire()).map(|head| (network, head));
+        match asker {
+            Asker::Stranger => None,
+            Asker::Host => self.networks.keys().find_map(ends),
+            Asker::Container(id) => self
+                .of_container(id)
+                .filter_map(|attachment| attachment.network.as_ref())
+                .find_map(ends),
+        }
+    }
+
+    /// What a container calls others by its links: the target of an alias.
+    #[must_use]
+    pub fn link(&self, asker: Asker<'_>, alias: &[u8]) -> Option<&Name> {
+        let Asker::Container(id) = asker else {
+            return None;
+        };
+        self.of_container(id)
+            .flat_map(|attachment| &attachment.links)
+            .find_map(|(known, target)| (known.wire() == alias).then_some(target))
+    }
+}
+
+fn push<K: std::hash::Hash + Eq + Clone>(map: &mut HashMap<K, Vec<u32>>, key: &K, index: u32) {
+    map.entry(key.clone()).or_default().push(index);
+}
+
+fn drop_index<K: std::hash::Hash + Eq + Clone>(
+    map: &mut HashMap<K, Vec<u32>>,
+    key: &K,
+    index: u32,
+) {
+    if let Entry::Occupied(mut there) = map.entry(key.clone()) {
+        there.get_mut().retain(|known| *known != index);
+        if there.get().is_empty() {
+            there.remove();
+        }
+    }
+}
+
+/// Whether that was the last one.
+fn discount<K: std::hash::Hash + Eq + Clone>(map: &mut HashMap<K, usize>, key: &K) -> bool {
+    let Entry::Occupied(mut there) = map.entry(key.clone()) else {
+        return false;
+    };
+    *there.get_mut() -= 1;
+    let last = *there.get() == 0;
+    if last {
+        there.remove();
+    }
+    last
+}
+
+/// The domain of networks that say none, or none that can be.
+pub const DOMAIN: &str = "dns.pontoon";
+
+fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
+    let mut read = |text: &str| {
+        let name = Name::parse(text);
+        if name.is_none() {
+            unfit.push(text.to_owned());
+        }
+        name
+    };
+    let own = record.names.first().and_then(|name| read(name));
+    let mut names: Vec<Name> = own.clone().into_iter().collect();
+    for text in record.names.iter().skip(1).chain(&record.aliases) {
+        if let Some(name) = read(text)
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+    }
+    let links = record
+        .links
+        .iter()
+        .filter_map(|Link { target, alias }| Some((read(alias)?, read(target)?)))
+        .collect();
+    let domain = read(&record.domain)
+        .or_else(|| Name::parse(DOMAIN))
+        .unwrap_or_else(|| unreachable!("the default domain is a name"));
+    let network = read(&record.network);
+    Attachment {
+        network,
+        own,
+        names,
+        links,
+        addresses: record.addresses,
+        gateways: record.gateways,
+        domain,
+        ttl: record.ttl,
+        route: Route {
+            servers: record.servers,
+            netns: record.netns,
+            upstreams: record.upstreams,
+            resolv_conf: record.resolv_conf,
+        },
+        key: Key {
+            network: record.network,
+            container: record.container,
+            interface: record.interface,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    #[test]
+    fn what_comes_goes_without_a_trace() {
+        let mut zone = Zone::default();
+        for number in 2..100u8 {
+            let mut one = record("net", &format!("c{number}"), &format!("10.0.0.{number}"));
+            one.aliases = vec!["shared".into(), "Shared".into()];
+            one.gateways = vec!["10.0.0.1".parse().unwrap()];
+            assert!(zone.insert(one.clone()).is_empty());
+            assert!(zone.insert(one).is_empty(), "again is the same");
+        }
+        assert_eq!(zone.len(), 98);
+        assert_eq!(zone.named(Asker::Host, b"\x06shared").count(), 98);
+        let keys: Vec<Key> = zone.keys().cloned().collect();
+        for key in keys {
+            assert!(zone.remove(&key));
+            assert!(!zone.remove(&key));
+        }
+        assert!(zone.is_empty());
+        let Zone {
+            keys,
+            names,
+            addresses,
+            containers,
+            gateways,
+            networks,
+            domains,
+            ..
+        } = &zone;
+        assert!(keys.is_empty() && names.is_empty() && addresses.is_empty());
+        assert!(containers.is_empty() && gateways.is_empty());
+        assert!(networks.is_empty() && domains.is_empty());
+        assert_eq!(zone.free.len(), zone.slots.len());
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_told_and_left_out() {
+        let mut zone = Zone::default();
+        let mut one = record("net", "c", "10.0.0.2");
+        one.aliases = vec!["fine".into(), "not fine".into()];
+        assert_eq!(zone.insert(one), ["not fine"]);
+        assert_eq!(zone.named(Asker::Host, b"\x04fine").count(), 1);
+    }
+
+    #[test]
+    fn the_last_owner_of_an_address_counts() {
+        let mut zone = Zone::default();
+        zone.insert(record("net", "old", "10.0.0.2"));
+        zone.insert(record("net", "new", "10.0.0.2"));
+        let source = "10.0.0.2".parse().unwrap();
+        assert_eq!(zone.asker(source), Asker::Container("new"));
+        zone.remove(&Key::parse("net/new:eth0").unwrap());
+        assert_eq!(zone.asker(source), Asker::Container("old"));
+    }
+
+    #[test]
+    fn keys_are_paths_that_stay_inside() {
+        for bad in [
+            "net",
+            "net/c",
+            "/c:e",
+            "net/:e",
+            "net/../c:e",
+            "../c:e",
+            "n/c:",
+        ] {
+            assert_eq!(Key::parse(bad), None, "{bad}");
+        }
+        let key = Key::parse("net/c:eth0").unwrap();
+        assert_eq!(key.path(), "net/c:eth0");
+    }
+}
