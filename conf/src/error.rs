@@ -46,6 +46,8 @@ pub mod code {
     pub const DELEGATE: u32 = 106;
     /// The network clashes with another one.
     pub const CONFLICT: u32 = 107;
+    /// The embedded resolver could not be started, or refused.
+    pub const RESOLVER: u32 = 108;
 }
 
 /// What a verb answers when it fails: printed on standard output, exit status 1.

@@ -26,7 +26,7 @@ use pontoon_dns::answer::{Verdict, decide, write};
 use pontoon_dns::message::{Query, Unfit, bare};
 use pontoon_dns::zone::Zone;
 
-use birth::{Birth, Files};
+use birth::{Birth, Departure, Files};
 use clients::Clients;
 use control::Commands;
 use flight::Client;
@@ -296,8 +296,10 @@ impl Daemon {
     /// With the lock that whoever starts a resolver takes, so that no record comes unseen: either
     /// it is there now, or its writer finds nobody and starts another one.
     fn may_leave(&mut self) -> bool {
-        let Some(_lock) = self.files.try_start_lock() else {
-            return false;
+        let _lock = match self.files.try_start_lock() {
+            Departure::Contested => return false,
+            Departure::Homeless => return true,
+            Departure::Locked(lock) => lock,
         };
         let warnings = self.store.read_all(&mut self.zone);
         self.warn(warnings);

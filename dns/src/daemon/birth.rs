@@ -49,6 +49,16 @@ pub(crate) struct Files {
     _lock: File,
 }
 
+/// Whether a resolver may end.
+pub(crate) enum Departure {
+    /// Nobody starts one meanwhile.
+    Locked(File),
+    /// Somebody is about to.
+    Contested,
+    /// The state directory is gone, and nobody will ever find us.
+    Homeless,
+}
+
 pub(crate) struct Birth {
     pub(crate) files: Files,
     pub(crate) port: u16,
@@ -59,7 +69,7 @@ impl Birth {
     pub(crate) fn new(options: &Options) -> Result<Self, StartError> {
         umask(Mode::from_bits_truncate(0o077));
         let state = &options.state;
-        for dir in ["lock", "dns/records"] {
+        for dir in ["lock", "dns"] {
             let dir = state.join(dir);
             fs::DirBuilder::new()
                 .recursive(true)
@@ -145,11 +155,16 @@ impl Files {
             .map_err(StartError::io(format!("write {}", path.display())))
     }
 
-    /// The lock that whoever starts a resolver holds meanwhile; `None` when somebody does.
-    pub(crate) fn try_start_lock(&self) -> Option<File> {
-        let file = open(&self.state.join("lock/.dns-start")).ok()?;
-        file.try_lock().ok()?;
-        Some(file)
+    /// The lock that whoever starts a resolver holds meanwhile.
+    pub(crate) fn try_start_lock(&self) -> Departure {
+        match open(&self.state.join("lock/.dns-start")) {
+            Ok(file) => match file.try_lock() {
+                Ok(()) => Departure::Locked(file),
+                Err(_) => Departure::Contested,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Departure::Homeless,
+            Err(_) => Departure::Contested,
+        }
     }
 
     /// Removes what is ours, and directories that are empty then.

@@ -1,0 +1,175 @@
+//! ADD: the record, the resolver that has seen it, the way there, the container's files.
+
+use std::net::{IpAddr, UdpSocket};
+
+use pontoon_conf::{Attached, Dns, Error};
+use pontoon_dns::record::Record;
+use pontoon_dns::resolv_conf::{Inside, source};
+use pontoon_netfilter::{BackendKind, Ruleset};
+use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, rules};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::files::{self, Part};
+use crate::plan::{self, Place};
+use crate::{del, probe, resolver};
+
+/// What DEL, CHECK and GC need to know beside what the resolver does; one file for both.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    #[serde(flatten)]
+    pub(crate) record: Record,
+    pub(crate) sandbox: Sandbox,
+    /// The named namespace whose files in `/etc/netns` are ours.
+    pub(crate) etc_netns: Option<String>,
+    /// Which backend leads port 53 to the resolver, where it does.
+    pub(crate) backend: Option<BackendKind>,
+}
+
+/// A step that has been done.
+#[derive(Debug)]
+enum Step {
+    Record(Box<Entry>),
+    Files(Option<String>),
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    let mut place = plan::place(&key, context.config.prev_result.as_ref())?;
+    let mut result = context.config.prev_result.clone().unwrap_or_default();
+    for name in &config.unfit {
+        eprintln!("dns: warning: {name}");
+    }
+    serve_where_possible(&config, &mut place);
+    let netns = context.invocation.netns.as_deref();
+    let record = plan::record(&key, &config, &place, &result, netns);
+    let (inside, warning) = inside(context, &config, &record, &result)?;
+    if let Some(text) = warning {
+        eprintln!("dns: warning: {text}");
+    }
+    let served = !record.gateways.is_empty();
+    let entry = Entry {
+        sandbox: Sandbox::of(context),
+        etc_netns: netns
+            .filter(|_| config.etc_netns)
+            .and_then(plan::netns_name)
+            .map(str::to_owned),
+        backend: match served {
+            true => Some(rules::select(context, config.backend.as_deref())?),
+            false => None,
+        },
+        record,
+    };
+    let mut undo = Undo::default();
+    let part = Part::new(
+        &inside,
+        &entry.record.addresses,
+        &config.names,
+        if served { &config.domain } else { "" },
+    );
+    match register(context, &key, &entry, &part, &mut undo) {
+        Ok(()) => undo.commit(),
+        Err(error) => return Err(undo.unwind(error, |step| revert(context, &key, step))),
+    }
+    result.dns = Dns {
+        nameservers: inside.servers.iter().map(IpAddr::to_string).collect(),
+        domain: result.dns.domain,
+        search: inside.search,
+        options: inside.options,
+    };
+    Ok(result)
+}
+
+/// The resolver listens at addresses of the host. A network whose gateway is elsewhere, or that has
+/// none, is not served.
+fn serve_where_possible(config: &Config, place: &mut Place) {
+    if !config.serve {
+        place.gateways.clear();
+        return;
+    }
+    // A socket can be bound to an address of the host only (ip(7)); nothing is sent. One family
+    // decides for both: a new IPv6 address may be tentative still.
+    let ours = |gateway: &IpAddr| UdpSocket::bind((*gateway, 0)).is_ok();
+    if !place.gateways.iter().any(ours) {
+        if !place.gateways.is_empty() {
+            eprintln!(
+                "dns: warning: the network's gateway is not on this host, so that names are not served"
+            );
+        }
+        place.gateways.clear();
+    }
+}
+
+/// What the container's resolv.conf says.
+fn inside(
+    context: &Context,
+    config: &Config,
+    record: &Record,
+    previous: &Attached,
+) -> Result<(Inside, Option<String>), Error> {
+    let host = source(&config.resolv_conf, |path| std::fs::read(path).ok());
+    let mut silent = Vec::new();
+    if config.probe
+        && let Some(conf) = &host.1
+    {
+        let servers: Vec<IpAddr> = conf.servers.iter().map(|server| server.address).collect();
+        silent = context
+            .netns()?
+            .run(|| probe::silent(&servers))
+            .map_err(|error| pontoon_plugin::netns_error(&error))?;
+    }
+    Ok(plan::inside(record, config, host, previous, &silent))
+}
+
+fn register(
+    context: &Context,
+    key: &Key,
+    entry: &Entry,
+    part: &Part,
+    undo: &mut Undo<Step>,
+) -> Result<(), Error> {
+    {
+        // From the record on, the network's rules stay; the lock keeps a DEL of its last container
+        // from being half way through when the record appears.
+        let _lock = context
+            .state
+            .lock(&del::lock_path(context, &key.network), Lock::shared)?;
+        undo.push(Step::Record(Box::new(entry.clone())));
+        del::records(context).write(key, entry)?;
+    }
+    fault::point("dns.recorded")?;
+    if let Some(backend) = entry.backend {
+        let port = resolver::serve(context, key)?;
+        fault::point("dns.served")?;
+        redirect(context, &entry.record, backend, port)?;
+        fault::point("dns.redirected")?;
+    }
+    undo.push(Step::Files(entry.etc_netns.clone()));
+    files::add(context, key, part, entry.etc_netns.as_deref())?;
+    fault::point("dns.written")
+}
+
+/// Leads port 53 of the bridge to the resolver. Noted before it is done, so that whoever removes the
+/// last container of the network knows what to remove.
+fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) -> Result<(), Error> {
+    let wanted = plan::redirect(record, port);
+    del::note(context, kind, &wanted)?;
+    let mut backend = rules::open(context, kind)?;
+    let ruleset = Ruleset {
+        resolver: Some(wanted),
+        ..Ruleset::default()
+    };
+    let done = backend
+        .apply(&ruleset)
+        .map_err(|error| rules::error(&error));
+    rules::linger(backend.into_sockets());
+    done
+}
+
+fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
+    match step {
+        Step::Record(entry) => del::forget(context, key, Some(&entry)),
+        Step::Files(netns) => files::remove(context, key, netns.as_deref()),
+    }
+}

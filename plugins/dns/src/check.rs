@@ -1,0 +1,70 @@
+//! CHECK and STATUS.
+
+use pontoon_conf::{Error, code};
+use pontoon_netfilter::Ruleset;
+use pontoon_plugin::{Context, rules};
+
+use crate::add::Entry;
+use crate::config::Config;
+use crate::{del, files, plan, resolver};
+
+pub(crate) fn check(context: &Context) -> Result<(), Error> {
+    Config::from_context(context)?;
+    let key = context.key()?;
+    let differs = |what: String| {
+        Error::new(
+            code::CHECK_FAILED,
+            format!("names of container {}: {what}", key.container),
+        )
+        .with_details("an ADD of the container makes it again")
+    };
+    let place = plan::place(&key, context.config.prev_result.as_ref())?;
+    let entry: Entry = del::records(context)
+        .read(&key)
+        .ok_or_else(|| differs("the record is gone".to_owned()))?;
+    if entry.record.addresses != place.addresses {
+        return Err(differs(format!(
+            "the record says {:?}, the result {:?}",
+            entry.record.addresses, place.addresses
+        )));
+    }
+    if let Some(kind) = entry.backend {
+        let port = resolver::sync(context, &key)?
+            .ok_or_else(|| differs("no resolver is running".to_owned()))?;
+        let ruleset = Ruleset {
+            resolver: Some(plan::redirect(&entry.record, port)),
+            ..Ruleset::default()
+        };
+        let mut backend = rules::open(context, kind)?;
+        let differences = backend
+            .verify(&ruleset)
+            .map_err(|error| rules::error(&error));
+        rules::linger(backend.into_sockets());
+        if let Some(first) = differences?.into_iter().next() {
+            return Err(differs(first));
+        }
+    }
+    match files::missing(context, &key.container) {
+        Some(path) => Err(differs(format!("{} is gone", path.display()))),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn status(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    if !config.serve {
+        return Ok(());
+    }
+    resolver::program(context)
+        .map(drop)
+        .and_then(|()| rules::select(context, config.backend.as_deref()))
+        .and_then(|kind| rules::open(context, kind))
+        .map(|backend| rules::linger(backend.into_sockets()))
+        .map_err(|error| {
+            Error::new(
+                code::NOT_AVAILABLE,
+                format!("names cannot be served: {}", error.msg),
+            )
+            .with_details(error.details)
+        })
+}

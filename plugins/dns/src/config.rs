@@ -1,0 +1,200 @@
+//! The keys of the plugin, and the capabilities `aliases`, `dns` and `links`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use pontoon_conf::{Error, KnownAs, code};
+use pontoon_dns::name::Name;
+use pontoon_dns::record::Link;
+use pontoon_dns::zone::DOMAIN;
+use pontoon_plugin::Context;
+use serde::Deserialize;
+
+/// Time to live of answers, in seconds, when the key is absent.
+const TTL: u32 = 5;
+/// Longest time to live, in seconds: a day.
+const LONGEST_TTL: u32 = 86_400;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keys {
+    backend: Option<String>,
+    domain: Option<String>,
+    domain_name: Option<String>,
+    upstreams: Vec<String>,
+    ttl: Option<i64>,
+    resolv_conf: Option<String>,
+    probe: bool,
+    serve: Option<String>,
+    etc_netns: bool,
+    links: Vec<LinkKeys>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Runtime {
+    dns: DnsKeys,
+    links: Vec<LinkKeys>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DnsKeys {
+    servers: Vec<String>,
+    searches: Vec<String>,
+    options: Vec<String>,
+}
+
+/// Ports are the firewall's business.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LinkKeys {
+    container: String,
+    alias: String,
+}
+
+/// The keys as they are meant.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) backend: Option<String>,
+    pub(crate) domain: String,
+    /// Names of the container, what it is called first.
+    pub(crate) names: Vec<String>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) ttl: u32,
+    /// Servers of the container's own.
+    pub(crate) servers: Vec<IpAddr>,
+    pub(crate) searches: Vec<String>,
+    pub(crate) options: Vec<String>,
+    /// Servers of the network.
+    pub(crate) upstreams: Vec<IpAddr>,
+    pub(crate) resolv_conf: PathBuf,
+    pub(crate) probe: bool,
+    /// Whether the embedded resolver serves this network.
+    pub(crate) serve: bool,
+    pub(crate) etc_netns: bool,
+    /// What was given as a name and can be none.
+    pub(crate) unfit: Vec<String>,
+}
+
+impl Config {
+    pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
+        let keys: Keys = context.config.keys()?;
+        let runtime: Runtime = context.config.runtime()?;
+        let backend = keys.backend.filter(|backend| !backend.is_empty());
+        if let Some(other) = backend.as_deref()
+            && !matches!(other, "iptables" | "nftables")
+        {
+            return Err(unsupported("backend", other, "iptables or nftables"));
+        }
+        let serve = match keys.serve.as_deref().unwrap_or("gateway") {
+            "" | "gateway" => true,
+            "none" => false,
+            other => return Err(unsupported("serve", other, "gateway or none")),
+        };
+        let domain = [keys.domain, keys.domain_name]
+            .into_iter()
+            .flatten()
+            .find(|domain| !domain.is_empty())
+            .unwrap_or_else(|| DOMAIN.to_owned());
+        if Name::parse(&domain).is_none() {
+            return Err(invalid(format!(
+                "key \"domain\": \"{}\" is no domain name",
+                clip(&domain)
+            )));
+        }
+        let ttl = keys.ttl.unwrap_or(TTL.into());
+        let ttl = u32::try_from(ttl)
+            .ok()
+            .filter(|ttl| *ttl <= LONGEST_TTL)
+            .ok_or_else(|| {
+                invalid(format!(
+                    "key \"ttl\": {ttl} is not between 0 and {LONGEST_TTL} seconds"
+                ))
+            })?;
+        let resolv_conf: PathBuf = keys
+            .resolv_conf
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| "/etc/resolv.conf".to_owned())
+            .into();
+        if !resolv_conf.is_absolute() {
+            return Err(invalid(format!(
+                "key \"resolvConf\": {} is no absolute path",
+                clip(&resolv_conf.display().to_string())
+            )));
+        }
+        let (known, refused) = KnownAs::of(&context.invocation, &context.config);
+        let mut unfit: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        let mut names = Vec::new();
+        let id = context.invocation.container_id.as_ref();
+        for name in known.iter().map(KnownAs::as_str) {
+            if Name::parse(name).is_some() {
+                names.push(name.to_owned());
+            } else if id.is_none_or(|id| id.as_str() != name) {
+                // A container id of 64 characters is longer than a label; its short form serves.
+                unfit.push(format!("{} can be no domain name", clip(name)));
+            }
+        }
+        let mut links = Vec::new();
+        for link in keys.links.into_iter().chain(runtime.links) {
+            if link.alias.is_empty() || link.container.is_empty() {
+                continue;
+            }
+            links.push(Link {
+                target: link.container,
+                alias: link.alias,
+            });
+        }
+        Ok(Self {
+            backend,
+            domain,
+            names,
+            links,
+            ttl,
+            servers: addresses("runtimeConfig.dns.servers", &runtime.dns.servers)?,
+            searches: runtime.dns.searches,
+            options: runtime.dns.options,
+            upstreams: addresses("upstreams", &keys.upstreams)?,
+            resolv_conf,
+            probe: keys.probe,
+            serve,
+            etc_netns: keys.etc_netns,
+            unfit,
+        })
+    }
+}
+
+fn addresses(key: &str, texts: &[String]) -> Result<Vec<IpAddr>, Error> {
+    let read = |text: &String| {
+        let address: IpAddr = text.trim().parse().map_err(|_| {
+            invalid(format!(
+                "key \"{key}\": \"{}\" is no IP address",
+                clip(text)
+            ))
+            .with_details("servers are given by address, and asked at port 53")
+        })?;
+        Ok(address.to_canonical())
+    };
+    texts
+        .iter()
+        .filter(|text| !text.trim().is_empty())
+        .map(read)
+        .collect()
+}
+
+fn invalid(msg: impl Into<String>) -> Error {
+    Error::new(code::INVALID_CONFIG, msg)
+}
+
+fn unsupported(key: &str, value: &str, takes: &str) -> Error {
+    Error::new(
+        code::UNSUPPORTED_FIELD,
+        format!("key \"{key}\" cannot be \"{}\"", clip(value)),
+    )
+    .with_details(format!("it takes {takes}"))
+}
+
+/// Hostile values are shown, but not at any length.
+fn clip(text: &str) -> String {
+    text.chars().take(80).collect()
+}

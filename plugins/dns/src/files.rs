@@ -1,0 +1,256 @@
+//! A container's resolv.conf and hosts, made of what each of its networks has to say.
+//!
+//! ```text
+//! STATE/containers/ID/resolv.conf, hosts     the whole
+//! STATE/containers/ID/.NETWORK:IFNAME        one network's part
+//! /etc/netns/NAME/resolv.conf, hosts         the same, when asked for
+//! ```
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use pontoon_conf::{Error, code};
+use pontoon_dns::hosts::Hosts;
+use pontoon_dns::resolv_conf::Inside;
+use pontoon_plugin::{Context, Key};
+use serde::{Deserialize, Serialize};
+
+/// What makes a file ours.
+const MARK: &str = "# Made by Pontoon";
+
+/// What one network says.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Part {
+    servers: Vec<IpAddr>,
+    search: Vec<String>,
+    options: Vec<String>,
+    others: Vec<String>,
+    notes: Vec<String>,
+    addresses: Vec<IpAddr>,
+    names: Vec<String>,
+    domain: String,
+}
+
+impl Part {
+    pub(crate) fn new(
+        inside: &Inside,
+        addresses: &[IpAddr],
+        names: &[String],
+        domain: &str,
+    ) -> Self {
+        Self {
+            servers: inside.servers.clone(),
+            search: inside.search.clone(),
+            options: inside.options.clone(),
+            others: inside.others.clone(),
+            notes: inside.notes.clone(),
+            addresses: addresses.to_vec(),
+            names: names.to_vec(),
+            domain: domain.to_owned(),
+        }
+    }
+}
+
+fn dir(context: &Context, container: &str) -> PathBuf {
+    context.state.dir().join("containers").join(container)
+}
+
+fn part_name(key: &Key) -> String {
+    format!(".{}:{}", key.network, key.interface)
+}
+
+fn failed(act: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let msg = format!("cannot {act} {}", path.display());
+    move |error| Error::new(code::IO, msg).with_details(error.to_string())
+}
+
+/// Complete or not at all: the text is written under another name first.
+fn write(path: &Path, text: &[u8]) -> Result<(), Error> {
+    let draft = path.with_file_name(format!(
+        ".draft-{}-{}",
+        std::process::id(),
+        path.file_name().unwrap_or_default().to_string_lossy()
+    ));
+    fs::write(&draft, text)
+        .and_then(|()| fs::rename(&draft, path))
+        .inspect_err(|_| drop(fs::remove_file(&draft)))
+        .map_err(failed("write", path))
+}
+
+/// Adds a network's part, and writes the files anew. `netns` names the namespace whose files in
+/// `/etc/netns` are kept too.
+pub(crate) fn add(
+    context: &Context,
+    key: &Key,
+    part: &Part,
+    netns: Option<&str>,
+) -> Result<(), Error> {
+    let dir = dir(context, &key.container);
+    fs::create_dir_all(&dir).map_err(failed("make", &dir))?;
+    let text = serde_json::to_vec(part).map_err(|error| Error::new(code::IO, error.to_string()))?;
+    write(&dir.join(part_name(key)), &text)?;
+    refresh(&dir, netns)
+}
+
+/// Removes a network's part, and the files with the last one.
+pub(crate) fn remove(context: &Context, key: &Key, netns: Option<&str>) -> Result<(), Error> {
+    let dir = dir(context, &key.container);
+    let path = dir.join(part_name(key));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove", &path)(error));
+        }
+        _ => {}
+    }
+    if !dir.exists() {
+        return Ok(());
+    }
+    refresh(&dir, netns)
+}
+
+fn parts(dir: &Path) -> Vec<Part> {
+    let mut names: Vec<_> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .filter(|name| {
+            let text = name.to_string_lossy();
+            text.starts_with('.') && text.contains(':') && !text.starts_with(".draft-")
+        })
+        .collect();
+    names.sort();
+    names
+        .iter()
+        .filter_map(|name| serde_json::from_slice(&fs::read(dir.join(name)).ok()?).ok())
+        .collect()
+}
+
+/// Both files, of all parts.
+fn texts(parts: &[Part]) -> (String, String) {
+    let mut whole = Inside::default();
+    let mut hosts = format!("{MARK}.\n");
+    for (index, part) in parts.iter().enumerate() {
+        // Every network's resolver knows the names of all of them.
+        merge(&mut whole.servers, &part.servers);
+        merge(&mut whole.search, &part.search);
+        merge(&mut whole.options, &part.options);
+        merge(&mut whole.others, &part.others);
+        merge(&mut whole.notes, &part.notes);
+        let text = Hosts {
+            addresses: &part.addresses,
+            names: &part.names,
+            domain: &part.domain,
+        }
+        .text();
+        for line in text.lines() {
+            if index == 0 || !hosts.lines().any(|known| known == line) {
+                hosts.push_str(line);
+                hosts.push('\n');
+            }
+        }
+    }
+    (whole.to_string(), hosts)
+}
+
+fn merge<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
+    for one in more {
+        if !all.contains(one) {
+            all.push(one.clone());
+        }
+    }
+}
+
+fn refresh(dir: &Path, netns: Option<&str>) -> Result<(), Error> {
+    let parts = parts(dir);
+    let (resolv_conf, hosts) = texts(&parts);
+    let etc = netns.map(|name| Path::new("/etc/netns").join(name));
+    let files = [("resolv.conf", &resolv_conf), ("hosts", &hosts)];
+    if parts.is_empty() {
+        for (file, _) in files {
+            let _ = fs::remove_file(dir.join(file));
+            if let Some(path) = etc.as_ref().map(|etc| etc.join(file))
+                && is_ours(&path)
+            {
+                let _ = fs::remove_file(path);
+            }
+        }
+        let _ = fs::remove_dir(dir);
+        if let Some(parent) = dir.parent() {
+            let _ = fs::remove_dir(parent);
+        }
+        if let Some(etc) = &etc {
+            let _ = fs::remove_dir(etc);
+        }
+        return Ok(());
+    }
+    for (file, text) in files {
+        write(&dir.join(file), text.as_bytes())?;
+    }
+    let Some(etc) = etc else { return Ok(()) };
+    fs::create_dir_all(&etc).map_err(failed("make", &etc))?;
+    for (file, text) in files {
+        let path = etc.join(file);
+        if path.exists() && !is_ours(&path) {
+            eprintln!(
+                "dns: warning: {} is somebody's own and stays as it is",
+                path.display()
+            );
+        } else {
+            write(&path, text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|text| text.starts_with(MARK.as_bytes()))
+}
+
+/// Whether both files of a container are there.
+pub(crate) fn missing(context: &Context, container: &str) -> Option<PathBuf> {
+    let dir = dir(context, container);
+    ["resolv.conf", "hosts"]
+        .iter()
+        .map(|file| dir.join(file))
+        .find(|path| !path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(server: &str, address: &str, search: &str) -> Part {
+        Part {
+            servers: vec![server.parse().unwrap()],
+            search: vec![search.into(), "lan".into()],
+            addresses: vec![address.parse().unwrap()],
+            names: vec!["web".into()],
+            domain: search.into(),
+            notes: vec!["Made by Pontoon from /etc/resolv.conf.".into()],
+            ..Part::default()
+        }
+    }
+
+    #[test]
+    fn two_networks_are_one_file() {
+        let (resolv_conf, hosts) = texts(&[
+            part("10.1.0.1", "10.1.0.2", "a.net"),
+            part("10.2.0.1", "10.2.0.2", "b.net"),
+        ]);
+        assert_eq!(
+            resolv_conf,
+            "# Made by Pontoon from /etc/resolv.conf.\n\
+             nameserver 10.1.0.1\nnameserver 10.2.0.1\nsearch a.net lan b.net\n"
+        );
+        assert_eq!(
+            hosts,
+            "# Made by Pontoon.\n127.0.0.1\tlocalhost\n\
+             10.1.0.2\tweb.a.net web\n10.2.0.2\tweb.b.net web\n"
+        );
+        assert!(resolv_conf.starts_with(MARK));
+    }
+}

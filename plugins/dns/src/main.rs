@@ -1,0 +1,7 @@
+//! The `dns` plugin: see README for the keys.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pontoon_plugin::main(&pontoon_names::Names)
+}

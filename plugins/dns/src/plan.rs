@@ -1,0 +1,231 @@
+//! Decisions: configuration and the result of the plugins before in, a record and files out.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use pontoon_conf::{Attached, Error, code};
+use pontoon_dns::record::{Record, VERSION};
+use pontoon_dns::resolv_conf::{Audience, Inside, ResolvConf, Wanted};
+use pontoon_netfilter::Resolver;
+use pontoon_plugin::Key;
+
+use crate::config::Config;
+
+/// Where the container is, as the plugins before say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Of each address, if the host has it.
+    pub(crate) gateways: Vec<IpAddr>,
+}
+
+/// The addresses of the container's interface, and its gateways.
+pub(crate) fn place(key: &Key, previous: Option<&Attached>) -> Result<Place, Error> {
+    let previous = previous.ok_or_else(|| {
+        Error::new(
+            code::INVALID_CONFIG,
+            "must be called as chained plugin: no prevResult",
+        )
+        .with_details("list dns after the plugin that creates the interface")
+    })?;
+    let ours = |index: Option<usize>| match index.and_then(|index| previous.interfaces.get(index)) {
+        Some(interface) => {
+            interface.name == key.interface
+                && interface
+                    .sandbox
+                    .as_deref()
+                    .is_some_and(|sandbox| !sandbox.is_empty())
+        }
+        // Results older than 0.3.0 name no interfaces.
+        None => previous.interfaces.is_empty(),
+    };
+    let mut place = Place::default();
+    for ip in previous.ips.iter().filter(|ip| ours(ip.interface)) {
+        place.addresses.push(ip.address.addr());
+        if let Some(gateway) = ip.gateway
+            && !place.gateways.contains(&gateway)
+        {
+            place.gateways.push(gateway);
+        }
+    }
+    if place.addresses.is_empty() {
+        return Err(Error::new(
+            code::INVALID_CONFIG,
+            format!("no address of {} in prevResult to name", key.interface),
+        )
+        .with_details("the plugin before dns must give the container's interface an address"));
+    }
+    Ok(place)
+}
+
+/// The record for the resolver. Without gateways it is not served, and names nothing.
+pub(crate) fn record(
+    key: &Key,
+    config: &Config,
+    place: &Place,
+    previous: &Attached,
+    netns: Option<&str>,
+) -> Record {
+    let served = !place.gateways.is_empty();
+    let network_servers = || {
+        previous
+            .dns
+            .nameservers
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .collect()
+    };
+    Record {
+        version: VERSION,
+        network: key.network.clone(),
+        container: key.container.clone(),
+        interface: key.interface.clone(),
+        names: if served {
+            config.names.clone()
+        } else {
+            Vec::new()
+        },
+        aliases: Vec::new(),
+        links: if served {
+            config.links.clone()
+        } else {
+            Vec::new()
+        },
+        addresses: place.addresses.clone(),
+        gateways: place.gateways.clone(),
+        domain: config.domain.clone(),
+        ttl: config.ttl,
+        servers: config.servers.clone(),
+        upstreams: if config.upstreams.is_empty() {
+            network_servers()
+        } else {
+            config.upstreams.clone()
+        },
+        resolv_conf: config.resolv_conf.clone(),
+        netns: netns.map(PathBuf::from),
+    }
+}
+
+/// What the container's resolv.conf says, and a warning when it reaches no server of the host.
+pub(crate) fn inside(
+    record: &Record,
+    config: &Config,
+    host: (PathBuf, Option<ResolvConf>),
+    previous: &Attached,
+    silent: &[IpAddr],
+) -> (Inside, Option<String>) {
+    let has = |v4: bool| {
+        record
+            .addresses
+            .iter()
+            .any(|address| address.is_ipv4() == v4)
+    };
+    let nearest = |runtime: &[String], network: &[String]| -> Vec<String> {
+        if runtime.is_empty() { network } else { runtime }.to_vec()
+    };
+    let servers = if record.servers.is_empty() {
+        record.upstreams.clone()
+    } else {
+        record.servers.clone()
+    };
+    Wanted {
+        host,
+        audience: Audience {
+            v4: has(true),
+            v6: has(false),
+            on_host: false,
+            ours: &record.gateways,
+            silent,
+        },
+        resolver: record.gateways.clone(),
+        domain: &record.domain,
+        servers,
+        search: nearest(&config.searches, &previous.dns.search),
+        options: nearest(&config.options, &previous.dns.options),
+    }
+    .inside()
+}
+
+/// The way to the resolver.
+pub(crate) fn redirect(record: &Record, port: u16) -> Resolver {
+    Resolver {
+        network: record.network.clone(),
+        gateways: record.gateways.clone(),
+        port,
+    }
+}
+
+/// The name of a namespace that `ip netns` knows, of which `/etc/netns` may say more.
+pub(crate) fn netns_name(path: &str) -> Option<&str> {
+    let path = Path::new(path);
+    let known = ["/run/netns", "/var/run/netns"].map(Path::new);
+    let parent = path.parent()?;
+    known
+        .contains(&parent)
+        .then(|| path.file_name()?.to_str())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_conf::{Interface, IpConfig};
+
+    use super::*;
+
+    fn key() -> Key {
+        Key {
+            network: "net".into(),
+            container: "c".into(),
+            interface: "eth0".into(),
+        }
+    }
+
+    fn result() -> Attached {
+        let interface = |name: &str, sandbox: Option<&str>| Interface {
+            name: name.into(),
+            sandbox: sandbox.map(str::to_owned),
+            ..Interface::default()
+        };
+        let ip = |index, address: &str, gateway: &str| IpConfig {
+            interface: Some(index),
+            address: address.parse().unwrap(),
+            gateway: gateway.parse().ok(),
+        };
+        Attached {
+            interfaces: vec![
+                interface("br0", None),
+                interface("eth0", Some("/run/netns/c")),
+                interface("eth1", Some("/run/netns/c")),
+            ],
+            ips: vec![
+                ip(1, "10.1.0.2/24", "10.1.0.1"),
+                ip(1, "fd01::2/64", "fd01::1"),
+                ip(2, "10.2.0.2/24", "10.2.0.1"),
+            ],
+            ..Attached::default()
+        }
+    }
+
+    #[test]
+    fn only_the_interface_in_question_counts() {
+        let place = place(&key(), Some(&result())).unwrap();
+        let texts = |list: &[IpAddr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(texts(&place.addresses), ["10.1.0.2", "fd01::2"]);
+        assert_eq!(texts(&place.gateways), ["10.1.0.1", "fd01::1"]);
+    }
+
+    #[test]
+    fn without_an_address_there_is_nothing_to_name() {
+        assert!(place(&key(), None).is_err());
+        assert!(place(&key(), Some(&Attached::default())).is_err());
+    }
+
+    #[test]
+    fn named_namespaces() {
+        assert_eq!(netns_name("/run/netns/c1"), Some("c1"));
+        assert_eq!(netns_name("/var/run/netns/c1"), Some("c1"));
+        assert_eq!(netns_name("/proc/7/ns/net"), None);
+        assert_eq!(netns_name("/run/netns"), None);
+        assert_eq!(netns_name(""), None);
+    }
+}

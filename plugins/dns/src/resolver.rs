@@ -1,0 +1,162 @@
+//! The resolver: asked whether it has seen a record, and started when there is none.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pontoon_conf::{Error, code};
+use pontoon_plugin::{Context, Key, Lock};
+
+const PROGRAM: &str = "pontoon-dns";
+/// For how long an answer of the resolver is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same for its start, in milliseconds.
+const START_MS: u16 = 10_000;
+
+/// Waits until the resolver has seen the record of an attachment as it is now; starts the resolver
+/// if need be. Returns its port.
+pub(crate) fn serve(context: &Context, key: &Key) -> Result<u16, Error> {
+    if let Some(port) = sync(context, key)? {
+        return Ok(port);
+    }
+    let path = context.state.dir().join("lock/.dns-start");
+    let lock = context.state.lock(&path, Lock::exclusive)?;
+    // Whoever held the lock may have started it.
+    if let Some(port) = sync(context, key)? {
+        return Ok(port);
+    }
+    start(context)?;
+    drop(lock);
+    sync(context, key)?.ok_or_else(|| {
+        Error::new(code::RESOLVER, "the resolver ended right after its start")
+            .with_details("run `pontoon-dns` by hand to see why")
+    })
+}
+
+/// As [`serve`], without a start: `None` when there is no resolver, which then answers nothing.
+pub(crate) fn sync(context: &Context, key: &Key) -> Result<Option<u16>, Error> {
+    let socket = context.state.dir().join("dns/control");
+    let question = format!("sync {}/{}:{}\n", key.network, key.container, key.interface);
+    let answer = match ask(&socket, &question) {
+        Ok(answer) => answer,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => {
+            return Err(Error::new(
+                code::TRY_AGAIN,
+                format!("the resolver at {} does not answer", socket.display()),
+            )
+            .with_details(error.to_string()));
+        }
+    };
+    let answer = answer.trim();
+    match answer.strip_prefix("ok ").map(str::parse) {
+        Some(Ok(port)) => Ok(Some(port)),
+        // It ended between our question and its answer.
+        _ if answer.is_empty() => Ok(None),
+        _ => Err(Error::new(
+            code::RESOLVER,
+            format!(
+                "the resolver refuses the names of container {}: {}",
+                key.container,
+                answer.strip_prefix("error ").unwrap_or(answer)
+            ),
+        )
+        .with_details("`pontoon dns status` tells more")),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+fn ask(socket: &Path, question: &str) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(question.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The program: beside this plugin, else where plugins and programs are.
+pub(crate) fn program(context: &Context) -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().ok();
+    let beside = own.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let dirs: Vec<PathBuf> = beside
+        .into_iter()
+        .chain(context.invocation.path.iter().cloned())
+        .chain(context.search.iter().cloned())
+        .collect();
+    let runnable = |path: &PathBuf| {
+        std::fs::metadata(path)
+            .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    };
+    dirs.iter()
+        .map(|dir| dir.join(PROGRAM))
+        .find(runnable)
+        .ok_or_else(|| {
+            let searched: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+            Error::new(
+                code::RESOLVER,
+                format!("the resolver {PROGRAM} is not installed"),
+            )
+            .with_details(format!(
+                "put it beside the plugin, or set \"serve\": \"none\"; searched {}",
+                searched.join(":")
+            ))
+        })
+}
+
+/// Starts the resolver and waits until it listens.
+fn start(context: &Context) -> Result<(), Error> {
+    let program = program(context)?;
+    let failed = |details: String| {
+        Error::new(
+            code::RESOLVER,
+            format!("cannot start the resolver {}", program.display()),
+        )
+        .with_details(details)
+    };
+    // Its own kind of plugin: a program that stays. It closes what it inherits.
+    #[allow(clippy::disallowed_methods)]
+    let mut child = Command::new(&program)
+        .arg("--detached")
+        .arg("--state")
+        .arg(context.state.dir())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    let (Some(out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(failed("it has no standard streams".to_owned()));
+    };
+    let mut wait = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut wait, PollTimeout::from(START_MS)) == Ok(0) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(failed(format!("it was not ready within {START_MS} ms")));
+    }
+    let mut line = String::new();
+    let _ = BufReader::new(out).read_line(&mut line);
+    if line.starts_with("ready ") {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let _ = err.read_to_string(&mut text);
+    let _ = child.wait();
+    Err(failed(text.trim().to_owned()))
+}
