@@ -8,6 +8,7 @@ const VERSIONS: [&str; 7] = [
     "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
 ];
 const PLUGINS: &[&str] = &[
+    "bandwidth",
     "bridge",
     "container",
     "host",

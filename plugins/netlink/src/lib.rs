@@ -8,6 +8,7 @@
 //! - [`NetfilterSocket`] carries nf_tables transactions for whoever encodes them with [`attr`] and [`frame`].
 //! - [`conntrack`] cuts flows that connection tracking has pinned to a target which is gone or has moved.
 //! - [`Linger`] leaves the waits for RCU, which a deletion costs, to a detached child.
+//! - [`TokenBucket`] and a redirection to an ifb device limit what goes out of a link and what comes in by it.
 //! - [`sysctl`] reads and writes kernel parameters, and does not write what is so already.
 //!
 //! This crate knows nothing of CNI: no container ids, no configuration, no policy. What a bridge or rule should look like
@@ -34,6 +35,7 @@ mod route;
 mod routing;
 mod setup;
 mod socket;
+mod traffic;
 
 pub use address::Address;
 pub use conntrack::{Conntrack, Filter};
@@ -52,3 +54,4 @@ pub use nix::errno::Errno;
 pub use route::RouteSocket;
 pub use routing::{NextHop, RouteEntry, RouteSpec};
 pub use setup::{Setup, Step};
+pub use traffic::{Qdisc, TokenBucket};

@@ -3,6 +3,7 @@
 
 pub(crate) mod bridge;
 pub(crate) mod change;
+pub(crate) mod ifb;
 pub(crate) mod veth;
 pub(crate) mod vlan;
 

@@ -93,7 +93,7 @@ impl RouteSocket {
             .map_err(|failure| Error::kernel("list", what, failure))
     }
 
-    fn ask<T>(
+    pub(crate) fn ask<T>(
         &mut self,
         kind: u16,
         flags: u16,

@@ -8,4 +8,5 @@ mod netns;
 mod routing;
 mod scene;
 mod setup;
+mod traffic;
 mod veth;

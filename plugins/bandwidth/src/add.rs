@@ -1,0 +1,183 @@
+//! ADD: the container's veth pair is found, then the buckets put on it.
+
+use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_netlink::{Errno, Link, RouteSocket};
+use pontoon_plugin::{Context, Key, Sandbox, Undo, fault, kernel_error};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, Limits};
+use crate::{del, plan};
+
+/// What DEL and GC need to know of an attachment beside its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) sandbox: Sandbox,
+    /// Name and number of the host's end of the veth pair.
+    pub(crate) port: (String, u32),
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let limits = config::limits(&context.config)?;
+    let mut result = context.config.prev_result.clone().unwrap_or_default();
+    if limits == Limits::default() {
+        return Ok(result);
+    }
+    if context.config.prev_result.is_none() {
+        return Err(
+            Error::new(code::INVALID_CONFIG, "must be called as chained plugin")
+                .with_details("bandwidth comes after the plugin that makes the interface"),
+        );
+    }
+    let key = context.key()?;
+    let mut host = open()?;
+    let port = port(context, &mut host, &key)?;
+    let record = Record {
+        sandbox: Sandbox::of(context),
+        port: (port.name.clone(), port.index),
+    };
+    let mut undo = Undo::default();
+    match limit(context, &mut host, &key, &port, &record, &limits, &mut undo) {
+        Ok(ifb) => {
+            undo.commit();
+            result.interfaces.extend(ifb.map(|ifb| Interface {
+                name: ifb.name,
+                mac: ifb.mac.map(|mac| Mac(mac).to_string()),
+                ..Interface::default()
+            }));
+            Ok(result)
+        }
+        Err(error) => Err(undo.unwind(error, |()| {
+            del::give_back(context, &mut host, &key, Some(&record))
+        })),
+    }
+}
+
+pub(crate) fn open() -> Result<RouteSocket, Error> {
+    RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))
+}
+
+/// The host's end of the container's veth pair.
+pub(crate) fn port(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<Link, Error> {
+    let name = &key.interface;
+    let failed = |error| kernel_error(&format!("cannot look up {name}"), &error);
+    let mut inside = RouteSocket::open_in(context.netns()?).map_err(failed)?;
+    let no_peer = |details: &str| {
+        Error::new(
+            code::INVALID_CONFIG,
+            format!("container interface {name} has no veth peer"),
+        )
+        .with_details(details)
+    };
+    let link = inside
+        .link_by_name(name)
+        .map_err(failed)?
+        .ok_or_else(|| no_peer("the container has no such interface"))?;
+    let Some(peer) = link.peer else {
+        return Err(no_peer(
+            "bandwidth limits veth pairs only, such as bridge and ptp make",
+        ));
+    };
+    let peer = host.link_by_index(peer).map_err(failed)?;
+    peer.filter(|peer| plan::are_peers(peer, &link))
+        .ok_or_else(|| {
+            Error::new(
+                code::INVALID_CONFIG,
+                "no veth peer of container interface found in host ns",
+            )
+            .with_details(format!(
+                "the other end of {name} is not in the namespace that the plugin runs in"
+            ))
+        })
+}
+
+fn limit(
+    context: &Context,
+    host: &mut RouteSocket,
+    key: &Key,
+    port: &Link,
+    record: &Record,
+    limits: &Limits,
+    undo: &mut Undo<()>,
+) -> Result<Option<Link>, Error> {
+    let records = context.state.records("bandwidth");
+    if let Some(stale) = records.read::<Record>(key) {
+        // An earlier ADD of this very attachment was killed, and its DEL never came.
+        del::give_back(context, host, key, Some(&stale))?;
+    }
+    let busy = |what: &str| {
+        Error::new(
+            code::EXISTS,
+            format!(
+                "{what} of {} is taken by somebody else's traffic control",
+                port.name
+            ),
+        )
+        .with_details(format!("see tc qdisc show dev {}", port.name))
+    };
+    if limits.ingress.is_some() && qdisc(host, port)?.is_some_and(|kind| kind == "tbf") {
+        return Err(busy("the way out"));
+    }
+    undo.push(());
+    records.write(key, record)?;
+    fault::point("bandwidth.recorded")?;
+    let mut made = None;
+    if let Some(egress) = limits.egress {
+        let ifb = ifb(host, key, port)?;
+        fault::point("bandwidth.ifb")?;
+        host.add_token_bucket(ifb.index, &plan::bucket(egress, port.mtu))
+            .map_err(|error| failed(&ifb.name, &error))?;
+        fault::point("bandwidth.egress")?;
+        host.redirect_ingress(port.index, ifb.index)
+            .map_err(|error| match error.errno() {
+                Some(Errno::EEXIST) => busy("the way in"),
+                _ => failed(&port.name, &error),
+            })?;
+        fault::point("bandwidth.redirected")?;
+        made = Some(ifb);
+    }
+    if let Some(ingress) = limits.ingress {
+        host.add_token_bucket(port.index, &plan::bucket(ingress, port.mtu))
+            .map_err(|error| failed(&port.name, &error))?;
+        fault::point("bandwidth.ingress")?;
+    }
+    Ok(made)
+}
+
+pub(crate) fn qdisc(host: &mut RouteSocket, link: &Link) -> Result<Option<String>, Error> {
+    let found = host.root_qdisc(link.index);
+    let found = found.map_err(|error| {
+        kernel_error(
+            &format!("cannot look up the qdisc of {}", link.name),
+            &error,
+        )
+    })?;
+    Ok(found.map(|qdisc| qdisc.kind))
+}
+
+fn ifb(host: &mut RouteSocket, key: &Key, port: &Link) -> Result<Link, Error> {
+    let names = plan::ifb_names(key);
+    let tag = key.owner().tag();
+    let mut outcome = Err(pontoon_netlink::Error::NameTaken {
+        name: names[0].clone(),
+    });
+    for name in &names {
+        outcome = host.create_ifb(name, port.mtu, port.tx_queue_length, &tag);
+        match &outcome {
+            Err(error) if error.is_exists() => {}
+            _ => break,
+        }
+    }
+    outcome.map_err(|error| failed(&names[0], &error))
+}
+
+/// A refusal of traffic control: most likely the kernel was built without a part of it.
+fn failed(name: &str, error: &pontoon_netlink::Error) -> Error {
+    let mut told = kernel_error(&format!("cannot limit the traffic of {name}"), error);
+    if matches!(error.errno(), Some(Errno::ENOENT | Errno::EOPNOTSUPP)) {
+        told.details.push_str(
+            "; the kernel needs CONFIG_NET_SCH_TBF, and for egress CONFIG_IFB, \
+             CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_MIRRED",
+        );
+    }
+    told
+}
