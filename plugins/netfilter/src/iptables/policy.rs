@@ -153,6 +153,7 @@ impl PolicyText {
     pub(super) fn all(&self, family: Family) -> Vec<Rule> {
         let mut rules = vec![forward_jump(), admin_jump(&self.admin), root_jump()];
         rules.extend(stages());
+        rules.extend(leave(std::iter::empty()));
         if self.host() {
             rules.extend(host_jumps());
             rules.extend(bar(family));

@@ -83,7 +83,7 @@ fn hooks<V: View>(view: &mut V) -> Option<bool> {
     if leads(&forward, DOCKER_USER) {
         return Some(leads(&view.chain(DOCKER_USER)?, FORWARD) && leads(&leave, DOCKER));
     }
-    Some(!leave.is_empty())
+    Some(leave.len() > 1)
 }
 
 /// The admin's chain before ours.

@@ -164,6 +164,15 @@ impl Host {
         ));
     }
 
+    /// The same for IPv6.
+    #[track_caller]
+    pub(crate) fn restore6(&self, rules: &str) {
+        let infix = self.infix();
+        self.node.sh(&format!(
+            "ip6tables-{infix}-restore --noflush <<'END'\n{rules}END"
+        ));
+    }
+
     /// All rules of both families' nat, raw and filter, policies left out.
     pub(crate) fn rules(&self) -> String {
         let infix = self.infix();
@@ -188,7 +197,7 @@ impl Host {
             .count()
     }
 
-    fn infix(&self) -> &'static str {
+    pub(crate) fn infix(&self) -> &'static str {
         match self.variant {
             Variant::Nft => "nft",
             Variant::Legacy => "legacy",

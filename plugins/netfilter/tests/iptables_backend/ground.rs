@@ -14,8 +14,9 @@ use crate::bed::{Host, Node};
 
 /// What arrives does so at once, or with the first retry of a neighbour solicitation.
 const PATIENCE: Duration = Duration::from_millis(1300);
-/// Where each container and neighbour listens.
+/// Where each container and neighbour listens; only the first one is ever published.
 pub(crate) const SERVICE: u16 = 80;
+pub(crate) const UNPUBLISHED: u16 = 81;
 
 /// Containers `web` and `sibling` on `br0`, `other` on `br1`, `third` on `br2`; the `neighbour` on
 /// `up0` and the `friend` on `up1` route to the containers' subnets by the host.
@@ -112,7 +113,8 @@ impl Ground {
         // Link-local addresses are tentative at first, and neighbour discovery speaks from them.
         for node in ground.nodes() {
             node.sh("while ip -6 addr show tentative | grep -q inet6; do sleep 0.05; done");
-            ground.serve(node);
+            ground.serve(node, SERVICE);
+            ground.serve(node, UNPUBLISHED);
         }
         ground
     }
@@ -138,10 +140,10 @@ impl Ground {
         ));
     }
 
-    fn serve(&self, node: &Node) {
+    fn serve(&self, node: &Node, port: u16) {
         let heard = Arc::clone(&self.heard);
         node.run(move || {
-            let address = SocketAddr::new("::".parse().expect("any"), SERVICE);
+            let address = SocketAddr::new("::".parse().expect("any"), port);
             let tcp = TcpListener::bind(address).expect("listen");
             let udp = UdpSocket::bind(address).expect("bind");
             spawn(move || tcp.incoming().for_each(drop));

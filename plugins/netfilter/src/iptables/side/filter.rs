@@ -47,7 +47,9 @@ impl Side<'_> {
             .map(|listed| listed.rule.delete())
             .collect();
         remove_chain(&listing, &text.chain, IN, &mut lines);
-        remove_chain(&listing, &text.links, &text.chain, &mut lines);
+        for links in links_of(&listing, &text.chain) {
+            remove_chain(&listing, links, &text.chain, &mut lines);
+        }
         let act = format!("remove the {} policy of {}", self.family, text.tag);
         self.run(&[(Table::Filter, lines)], &act)
     }
@@ -134,6 +136,14 @@ fn owned<'a>(listing: &'a Listing, tag: &'a str) -> impl Iterator<Item = &'a Lis
         .filter(move |listed| listed.says(|comment| owns(tag, comment)))
 }
 
+/// The chains of links that a network's own chain leads to.
+fn links_of<'a>(listing: &'a Listing, chain: &'a str) -> impl Iterator<Item = &'a str> {
+    listing
+        .chain(chain)
+        .filter_map(Listed::target)
+        .filter(|target| target.starts_with(LINKS_PREFIX))
+}
+
 /// What makes the policy out of what is there.
 fn policy_lines(family: Family, listing: &mut Listing, text: &PolicyText) -> Vec<String> {
     let staged = standing::stages(listing) == Some(true);
@@ -171,8 +181,9 @@ fn policy_lines(family: Family, listing: &mut Listing, text: &PolicyText) -> Vec
     }
     lines.extend(standing::lines(&text.shared));
     rewrite(listing, &text.chain, &text.own, &mut lines);
-    if !text.linked {
-        remove_chain(listing, &text.links, &text.chain, &mut lines);
+    let left = links_of(listing, &text.chain).filter(|links| !text.linked || *links != text.links);
+    for links in left {
+        remove_chain(listing, links, &text.chain, &mut lines);
     }
     lines
 }
