@@ -3,8 +3,8 @@
 //!
 //! Three differences, where the reference is wrong: any loopback source is masqueraded, not
 //! 127.0.0.1 alone; each DNAT rule names its owner, interface included; and a rule in `raw` keeps
-//! packets to 127.0.0.0/8 from entering by any interface but `lo`, which `route_localnet` on the
-//! bridge would otherwise allow.
+//! packets to 127.0.0.0/8 from entering by any interface but `lo`: they get their new destination
+//! before the kernel could find the old one strange, with `route_localnet` or without.
 
 use std::net::IpAddr;
 
@@ -183,7 +183,7 @@ impl Base {
                 }
             }
         }
-        if family == Family::V4 && published.snat {
+        if family == Family::V4 {
             let spec = format!("-d 127.0.0.0/8 ! -i lo {} -j DROP", comment(LOOPBACK_GUARD));
             let rule = Rule::new("PREROUTING", spec);
             rules.push(BaseRule {

@@ -1,6 +1,6 @@
 //! What may pass, by packets: each policy against everyone who may try.
 
-use pontoon_netfilter::{Ingress, Link, Policy, Protocol, Ruleset};
+use pontoon_netfilter::{Ingress, Link, Policy, Port, Protocol, Ruleset};
 
 use crate::bed::{Node, VARIANTS, owner, port, published, tcp};
 use crate::ground::{
@@ -349,5 +349,80 @@ fn isolation_closing_and_trust_by_themselves() {
                 to("out", &g.other, FRIEND, true),
             ],
         );
+    }
+}
+
+/// A port published at 127.0.0.1, at one address, or everywhere: a neighbour who sends packets to
+/// 127.0.0.1 or to the container gets nothing, with or without masquerade.
+#[test]
+fn published_at_one_address_only() {
+    for variant in VARIANTS {
+        for snat in [true, false] {
+            let g = Ground::new(variant);
+            g.host.apply(&only(Policy::docker("web", "br0")));
+            let at = |address: Option<&str>, host_port| {
+                let host_ip = address.map(|a| a.parse().expect("address"));
+                [Protocol::Tcp, Protocol::Udp].map(|protocol| Port {
+                    host_ip,
+                    ..port(protocol, host_port, 80)
+                })
+            };
+            let ports = [
+                at(Some("127.0.0.1"), 8081),
+                at(Some("192.0.2.7"), 8082),
+                at(None, 8083),
+            ]
+            .concat();
+            let mut ruleset = published("web", "c1", (88, 2), &ports);
+            ruleset.published.as_mut().expect("ports").snat = snat;
+            g.host.apply(&ruleset);
+            // Whoever is beside the host sends what is for 127.0.0.1 to the host.
+            for (node, gateway, own) in [
+                (&g.neighbour, "192.0.2.1", "192.0.2.2"),
+                (&g.sibling, "10.88.0.1", "10.88.0.3"),
+            ] {
+                node.sh(&format!(
+                    "sysctl -qw net.ipv4.conf.all.route_localnet=1\nip addr del 127.0.0.1/8 dev lo\n\
+                     ip route del local 127.0.0.0/8 dev lo table local 2>/dev/null || true\n\
+                     ip route add 127.0.0.0/8 via {gateway} dev eth0 src {own}"
+                ));
+            }
+            let loopback = ("127.0.0.1", "");
+            let cell = |port, name, from, at, arrives| Cell {
+                port,
+                ..to(name, from, at, arrives)
+            };
+            let mut cells = vec![
+                cell(
+                    8081,
+                    "loopback's, at the host's address",
+                    &g.neighbour,
+                    HOST,
+                    false,
+                ),
+                cell(8082, "one address", &g.neighbour, ("192.0.2.7", ""), true),
+                cell(8082, "not the other address", &g.neighbour, HOST, false),
+                cell(
+                    8082,
+                    "not by the host's loopback",
+                    &g.host.node,
+                    loopback,
+                    false,
+                ),
+                cell(8083, "every address", &g.neighbour, HOST, true),
+                cell(80, "the container's own", &g.neighbour, WEB, false),
+                cell(8083, "the container's own", &g.neighbour, WEB, false),
+            ];
+            for (name, from) in [("neighbour", &g.neighbour), ("sibling", &g.sibling)] {
+                for port in [8081, 8082, 8083] {
+                    cells.push(cell(port, name, from, loopback, false));
+                }
+            }
+            if snat {
+                cells.push(cell(8081, "loopback", &g.host.node, loopback, true));
+                cells.push(cell(8083, "loopback", &g.host.node, loopback, true));
+            }
+            g.check(&format!("{variant:?} snat {snat}"), &cells);
+        }
     }
 }
