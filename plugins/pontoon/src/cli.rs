@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{inspect, leases, manual};
+use crate::{gc, inspect, install, leases, manual};
 
 #[derive(Parser)]
 #[command(
@@ -19,8 +19,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Print a completion script for a shell
     Completions(manual::Shells),
+    /// Remove what belongs to nobody alive
+    Gc(gc::Options),
     /// Show all that is known of a container
     Inspect(inspect::Options),
+    /// Put the plugins and a sample configuration in place
+    Install(install::Options),
     /// Say whether this host forwards packets between containers and the outside
     IpForward(IpForward),
     /// List the addresses of a network: used, free, next, and whose they are
@@ -33,6 +37,8 @@ pub(crate) enum Command {
     Networks(Shape),
     /// List the published ports
     Ports(Shape),
+    /// Remove the plugins, and put back what was there before
+    Uninstall(install::Folders),
 }
 
 /// For what only prints.

@@ -5,9 +5,12 @@
 //! that name.
 
 mod cli;
+mod conflist;
 mod facts;
 mod findings;
+mod gc;
 mod inspect;
+mod install;
 mod ip_forward;
 mod leases;
 mod ls;
@@ -24,12 +27,15 @@ use cli::Command;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         Command::Completions(options) => manual::completions(&options),
+        Command::Gc(options) => report::finish(gc::run(&options)),
         Command::Inspect(options) => report::finish(inspect::run(&options)),
+        Command::Install(options) => report::finish(install::install(&options)),
         Command::IpForward(options) => ip_forward::run(options.fix, options.json),
         Command::Leases(options) => report::finish(leases::run(&options)),
         Command::Ls(options) => report::finish(ls::run(&options)),
         Command::Man(options) => report::finish(manual::pages(&options)),
         Command::Networks(options) => report::finish(networks::run(&options)),
         Command::Ports(options) => report::finish(ports::run(&options)),
+        Command::Uninstall(folders) => report::finish(install::uninstall(&folders)),
     }
 }

@@ -1,0 +1,132 @@
+//! Network configurations on the host, found as cnitool and the runtimes find them, and the plugins
+//! that they name.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::report::Failure;
+
+/// Where configurations and plugins are.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Places {
+    /// Folder of the network configurations [default: NETCONFPATH, else /etc/cni/net.d]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) conf_dir: Option<PathBuf>,
+    /// Folders of the plugins, separated by colons [default: CNI_PATH, else /opt/cni/bin]
+    #[arg(long, value_name = "DIRS")]
+    pub(crate) bin_dir: Option<String>,
+}
+
+impl Places {
+    pub(crate) fn conf_dir(&self) -> PathBuf {
+        let given = self.conf_dir.clone();
+        given
+            .or_else(|| std::env::var_os("NETCONFPATH").map(PathBuf::from))
+            .unwrap_or_else(|| "/etc/cni/net.d".into())
+    }
+
+    pub(crate) fn cni_path(&self) -> String {
+        let given = self.bin_dir.clone();
+        given
+            .or_else(|| std::env::var("CNI_PATH").ok())
+            .filter(|path| !path.is_empty())
+            .unwrap_or_else(|| "/opt/cni/bin".to_owned())
+    }
+
+    /// The configuration of a network, as a list.
+    pub(crate) fn network(&self, name: &str) -> Result<Value, Failure> {
+        let dir = self.conf_dir();
+        let entries = fs::read_dir(&dir).map_err(|error| {
+            Failure::NotFound(format!("cannot list {}: {error}", dir.display()))
+        })?;
+        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let kind = path.extension().and_then(|kind| kind.to_str());
+            if !matches!(kind, Some("conf" | "conflist" | "json")) {
+                continue;
+            }
+            let value: Option<Value> = fs::read(&path)
+                .ok()
+                .and_then(|text| serde_json::from_slice(&text).ok());
+            match value {
+                Some(value) if value["name"] == name => return Ok(list(value)),
+                _ => {}
+            }
+        }
+        Err(Failure::NotFound(format!(
+            "no configuration in {} has the name {name}\nhint: --conf-dir says where configurations are",
+            dir.display()
+        )))
+    }
+
+    /// Runs GC of every plugin of a network, as a runtime does that keeps only these attachments
+    /// (container id and interface name).
+    pub(crate) fn gc(&self, network: &Value, keep: &[(String, String)]) -> Result<(), Failure> {
+        let keep: Vec<Value> = keep
+            .iter()
+            .map(|(id, ifname)| json!({ "containerID": id, "ifname": ifname }))
+            .collect();
+        for plugin in network["plugins"].as_array().into_iter().flatten() {
+            let mut input = plugin.clone();
+            input["name"] = network["name"].clone();
+            // GC came with 1.1.0, whatever the network itself is written in.
+            input["cniVersion"] = json!("1.1.0");
+            input["cni.dev/valid-attachments"] = json!(keep);
+            input["cni.dev/attachments"] = json!(keep);
+            self.run(plugin["type"].as_str().unwrap_or_default(), &input)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, kind: &str, input: &Value) -> Result<(), Failure> {
+        let path = self.cni_path();
+        let program = path
+            .split(':')
+            .map(|dir| Path::new(dir).join(kind))
+            .find(|program| program.is_file())
+            .ok_or_else(|| {
+                Failure::Failed(format!(
+                    "there is no plugin {kind} in {path}\nhint: --bin-dir says where plugins are"
+                ))
+            })?;
+        let failed = |error: std::io::Error| {
+            Failure::Failed(format!("cannot run {}: {error}", program.display()))
+        };
+        let mut child = Command::new(&program)
+            .env("CNI_COMMAND", "GC")
+            .env("CNI_PATH", &path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A plugin that does not read its input may still answer.
+            let _ = stdin.write_all(input.to_string().as_bytes());
+        }
+        let output = child.wait_with_output().map_err(failed)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        Err(Failure::Failed(format!(
+            "GC by {}: {} {}",
+            program.display(),
+            answer["msg"].as_str().unwrap_or("failed without a word"),
+            answer["details"].as_str().unwrap_or_default()
+        )))
+    }
+}
+
+/// A configuration of one plugin becomes a list of one.
+fn list(value: Value) -> Value {
+    if value["plugins"].is_array() {
+        return value;
+    }
+    json!({ "name": value["name"], "cniVersion": value["cniVersion"], "plugins": [value] })
+}

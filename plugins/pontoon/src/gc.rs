@@ -1,0 +1,117 @@
+//! `pontoon gc NET`: removes what belongs to nobody alive.
+
+use clap::{ArgGroup, Args};
+use serde::Serialize;
+
+use crate::conflist::Places;
+use crate::facts::{Attachment, Host};
+use crate::report::{Outcome, print};
+use crate::{inspect, leases};
+
+#[derive(Args)]
+#[command(group(ArgGroup::new("who").required(true).args(["keep", "all_dead"])))]
+pub(crate) struct Options {
+    /// Name of the network
+    network: String,
+    /// Containers that stay; everything else of the network goes
+    #[arg(long, value_name = "ID", num_args = 1..)]
+    keep: Vec<String>,
+    /// Everything goes whose namespace is gone, or that no container is known for
+    #[arg(long)]
+    all_dead: bool,
+    /// Only say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    places: Places,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What goes.
+#[derive(Serialize)]
+struct Doomed {
+    what: &'static str,
+    name: String,
+    why: &'static str,
+}
+
+#[derive(Serialize)]
+struct Report {
+    removed: bool,
+    doomed: Vec<Doomed>,
+}
+
+pub(crate) fn run(options: &Options) -> Outcome {
+    let host = Host::look()?;
+    let network = options.places.network(&options.network)?;
+    let mut kept = Vec::new();
+    for wanted in &options.keep {
+        kept.extend(
+            inspect::attachments_of(&host, wanted)?
+                .into_iter()
+                .map(|one| one.id),
+        );
+    }
+    let mut own = host.attachments();
+    own.retain(|one| one.network == options.network);
+    let stays = |one: &Attachment| {
+        if options.all_dead {
+            one.alive
+        } else {
+            kept.contains(&one.id)
+        }
+    };
+    let why = if options.all_dead {
+        "its namespace is gone"
+    } else {
+        "it is not among those to keep"
+    };
+    let mut doomed = Vec::new();
+    let mut keep = Vec::new();
+    for one in &own {
+        if stays(one) {
+            keep.push((one.id.clone(), one.interface.clone()));
+        } else {
+            doomed.push(Doomed {
+                what: "container",
+                name: format!("{} {}", one.id, one.interface),
+                why,
+            });
+        }
+    }
+    let folder = leases::folder(&host, &options.network);
+    if let Ok(found) = leases::read(&host, &options.network, &folder) {
+        let nobodys = found.leases.iter().filter(|lease| !lease.attached);
+        doomed.extend(nobodys.map(|lease| Doomed {
+            what: "lease",
+            name: format!("{} of {}", lease.address, lease.container),
+            why: "no such container is attached",
+        }));
+    }
+    if !options.dry_run {
+        options.places.gc(&network, &keep)?;
+    }
+    let report = Report {
+        removed: !options.dry_run,
+        doomed,
+    };
+    print(options.json, &report, || text(&report))?;
+    Ok(true)
+}
+
+fn text(report: &Report) -> String {
+    let act = if report.removed {
+        "removed"
+    } else {
+        "would remove"
+    };
+    if report.doomed.is_empty() {
+        return "nothing to remove\n".to_owned();
+    }
+    let lines = report.doomed.iter();
+    lines
+        .map(|one| format!("{act} {} {}: {}\n", one.what, one.name, one.why))
+        .collect()
+}

@@ -1,0 +1,206 @@
+//! The commands of `pontoon` that change something: gc, install, uninstall.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use xtask::{Attachment, Backend, Container, Failure, Network, Outcome, Scratch, Site};
+
+fn wrong(text: impl Into<String>) -> Outcome {
+    Err(Failure::new(text))
+}
+
+/// A host whose network is a file, with one container alive and one gone without DEL.
+struct Scene {
+    site: Site,
+    conf: Scratch,
+    network: Network,
+    alive: (Container, Attachment),
+    dead: Attachment,
+}
+
+impl Scene {
+    fn new() -> Outcome<Self> {
+        let site = Site::new(Backend::Nftables)?;
+        let network = site.network("yard", "yard0", &["10.81.0.0/24"]);
+        let conf = Scratch::new("conf")?;
+        fs::write(
+            conf.path().join("10-yard.conflist"),
+            network.list().to_string(),
+        )
+        .map_err(Failure::act("write the conflist"))?;
+        let alive = site.join("alive", &network)?;
+        let container = Container::new("dead")?;
+        let mut dead = Attachment::new(&container).publish("", 8080, 80, "tcp");
+        site.runtime().add(&network, &mut dead)?;
+        container.kill()?;
+        Ok(Self {
+            site,
+            conf,
+            network,
+            alive,
+            dead,
+        })
+    }
+
+    fn gc(&self, arguments: &[&str]) -> Outcome<Value> {
+        let conf = self.conf.path().display().to_string();
+        let bin = self.site.runtime().programs().dir().display().to_string();
+        let places = ["--conf-dir", &conf, "--bin-dir", &bin];
+        self.site
+            .pontoon_json(&[&["gc", "yard"], arguments, &places].concat())
+    }
+
+    fn ids(&self) -> Outcome<Vec<String>> {
+        let list = self.site.pontoon_json(&["ls"])?;
+        let ids = list.as_array().into_iter().flatten();
+        Ok(ids
+            .filter_map(|one| one["id"].as_str().map(str::to_owned))
+            .collect())
+    }
+}
+
+#[test]
+fn gc_removes_the_dead_and_says_so_first() -> Outcome {
+    let scene = Scene::new()?;
+    let before = scene.site.snapshot()?;
+    // A lease of somebody who never was attached.
+    let lease = scene.site.leases.path().join("yard/10.81.0.77");
+    fs::write(&lease, "stranger\r\neth0").map_err(Failure::act("plant a lease"))?;
+    let planned = scene.gc(&["--all-dead", "--dry-run"])?;
+    let shown = planned["doomed"].to_string();
+    if planned["removed"] != false
+        || planned["doomed"].as_array().map(Vec::len) != Some(2)
+        || !shown.contains(&scene.dead.container_id)
+        || !shown.contains("10.81.0.77 of stranger")
+    {
+        return wrong(format!("not the plan: {planned}"));
+    }
+    if !lease.exists() || scene.ids()?.len() != 2 {
+        return wrong("--dry-run removed something");
+    }
+    let done = scene.gc(&["--all-dead"])?;
+    if done["doomed"] != planned["doomed"] || done["removed"] != true {
+        return wrong(format!("not what was planned: {done}"));
+    }
+    if lease.exists() || scene.ids()? != [scene.alive.0.id.clone()] {
+        return wrong(format!("left: {:?}", scene.ids()?));
+    }
+    scene.site.runtime().check(&scene.network, &scene.alive.1)?;
+    if scene.gc(&["--all-dead"])?["doomed"] != json!([]) {
+        return wrong("the second time something was removed");
+    }
+    // The dead one has left nothing: its port can be had.
+    let container = Container::new("heir")?;
+    let mut heir = Attachment::new(&container).publish("", 8080, 80, "tcp");
+    scene.site.runtime().add(&scene.network, &mut heir)?;
+    scene.site.runtime().del(&scene.network, &heir)?;
+    let rules = before.lines("rules").len();
+    let after = scene.site.snapshot()?;
+    if after.lines("rules").len() >= rules {
+        return wrong(format!("rules of the dead are left:\n{after:?}"));
+    }
+    Ok(())
+}
+
+#[test]
+fn gc_keeps_what_it_is_told() -> Outcome {
+    let scene = Scene::new()?;
+    let other = scene.site.join("other", &scene.network)?;
+    scene.gc(&["--keep", &other.0.id])?;
+    if scene.ids()? != [other.0.id.clone()] {
+        return wrong(format!("kept: {:?}", scene.ids()?));
+    }
+    scene.site.runtime().check(&scene.network, &other.1)?;
+    scene.site.pontoon_ends(&["gc", "yard"], 2)?;
+    let conf = scene.conf.path().display().to_string();
+    let unknown = ["gc", "nothing", "--all-dead", "--conf-dir", &conf];
+    scene.site.pontoon_ends(&unknown, 3)?;
+    let keep = ["gc", "yard", "--keep", "nobody", "--conf-dir", &conf];
+    scene.site.pontoon_ends(&keep, 3).map(drop)
+}
+
+/// Two empty folders, as strings.
+struct Folders(Scratch);
+
+impl Folders {
+    fn new() -> Outcome<Self> {
+        let scratch = Scratch::new("install")?;
+        fs::create_dir_all(scratch.path().join("bin")).map_err(Failure::act("make a folder"))?;
+        Ok(Self(scratch))
+    }
+
+    fn bin(&self, name: &str) -> PathBuf {
+        self.0.path().join("bin").join(name)
+    }
+
+    fn conf(&self) -> PathBuf {
+        self.0.path().join("conf/10-docker0.conflist")
+    }
+
+    fn run(&self, site: &Site, arguments: &[&str], status: i32) -> Outcome<String> {
+        let bin = self.0.path().join("bin").display().to_string();
+        let conf = self.0.path().join("conf").display().to_string();
+        let folders = ["--bin-dir", &bin, "--conf-dir", &conf];
+        site.pontoon_ends(&[arguments, &folders].concat(), status)
+    }
+}
+
+fn read(path: &Path) -> Outcome<Vec<u8>> {
+    fs::read(path).map_err(Failure::act(format!("read {}", path.display())))
+}
+
+#[test]
+fn install_spares_another_vendors_until_forced_and_uninstall_puts_back() -> Outcome {
+    let site = Site::new(Backend::Nftables)?;
+    let folders = Folders::new()?;
+    let theirs = b"#!/bin/sh\n# somebody else's\n";
+    fs::write(folders.bin("bridge"), theirs).map_err(Failure::act("write a plugin"))?;
+    folders.run(&site, &["install"], 1)?;
+    if read(&folders.bin("bridge"))? != theirs || folders.bin("portmap").exists() {
+        return wrong("a refused install changed something");
+    }
+    folders.run(&site, &["install", "--force"], 0)?;
+    let built = site.runtime().programs().program("bridge");
+    if read(&folders.bin("bridge"))? != read(&built)? || !folders.conf().is_file() {
+        return wrong("not installed");
+    }
+    // The installed ones work, and again is the same.
+    folders.run(&site, &["install"], 0)?;
+    let text = folders.run(&site, &["uninstall"], 0)?;
+    if read(&folders.bin("bridge"))? != theirs || !text.contains("put back") {
+        return wrong(format!("not put back:\n{text}"));
+    }
+    let left: Vec<_> = fs::read_dir(folders.bin(""))
+        .map_err(Failure::act("list the folder"))?
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    if left != ["bridge"] || folders.conf().exists() {
+        return wrong(format!("left: {left:?}"));
+    }
+    folders.run(&site, &["uninstall"], 0)?;
+    if read(&folders.bin("bridge"))? != theirs {
+        return wrong("the second uninstall took somebody else's plugin");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_edited_configuration_stays() -> Outcome {
+    let site = Site::new(Backend::Nftables)?;
+    let folders = Folders::new()?;
+    folders.run(&site, &["install"], 0)?;
+    let mut list: Value = serde_json::from_slice(&read(&folders.conf())?)
+        .map_err(Failure::act("parse the sample"))?;
+    list["name"] = json!("mine");
+    fs::write(folders.conf(), list.to_string()).map_err(Failure::act("edit the sample"))?;
+    folders.run(&site, &["install"], 0)?;
+    folders.run(&site, &["uninstall"], 0)?;
+    let kept = read(&folders.conf())?;
+    if kept != list.to_string().as_bytes() {
+        return wrong("the edited configuration was touched");
+    }
+    site.pontoon_ends(&["install", "--from", "/proc"], 3)
+        .map(drop)
+}
