@@ -26,7 +26,7 @@ const FEW: usize = 32;
 /// The protocols with ports that can be published: TCP, UDP, SCTP.
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
-/// Which flows. All that is given must match; of port, destination and source at least one must be given.
+/// Which flows. All that is given must match; of the port and the addresses at least one must be given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Filter {
     /// IPv4 flows, else IPv6.
@@ -35,6 +35,8 @@ pub struct Filter {
     pub protocol: Option<u8>,
     /// The port that the client sent to.
     pub original_port: Option<u16>,
+    /// The address that the client sent from.
+    pub original_source: Option<IpAddr>,
     /// The address that the client sent to.
     pub original_destination: Option<IpAddr>,
     /// The address that answers: the container, for a flow to a published port and for one that a container without
@@ -49,19 +51,21 @@ impl Filter {
     /// takes equal for different): the kernel would spare the flows that are meant and cut all others. So IPv6 addresses
     /// are never left to the kernel; it chooses by protocol and port alone.
     fn has_ipv6_address(&self) -> bool {
-        !self.v4 && (self.original_destination.is_some() || self.reply_source.is_some())
+        !self.v4
+            && (self.original_source.is_some()
+                || self.original_destination.is_some()
+                || self.reply_source.is_some())
     }
 
     /// What of it the kernel may be trusted with.
     fn for_the_kernel(&self) -> Filter {
-        let addresses = if self.v4 {
-            (self.original_destination, self.reply_source)
-        } else {
-            (None, None)
-        };
+        if self.v4 {
+            return *self;
+        }
         Filter {
-            original_destination: addresses.0,
-            reply_source: addresses.1,
+            original_source: None,
+            original_destination: None,
+            reply_source: None,
             ..*self
         }
     }
@@ -72,6 +76,9 @@ impl Filter {
             && self
                 .original_port
                 .is_none_or(|port| flow.port == Some(port))
+            && self
+                .original_source
+                .is_none_or(|address| flow.source == address)
             && self
                 .original_destination
                 .is_none_or(|address| flow.destination == address)
@@ -134,6 +141,7 @@ impl Conntrack {
     /// address.
     pub fn cut(&mut self, filter: &Filter) -> Result<(), Error> {
         if filter.original_port.is_none()
+            && filter.original_source.is_none()
             && filter.original_destination.is_none()
             && filter.reply_source.is_none()
         {

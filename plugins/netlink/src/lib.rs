@@ -29,6 +29,7 @@ mod address;
 mod error;
 mod linger;
 mod link;
+mod neighbour;
 mod netfilter;
 mod netns;
 mod route;

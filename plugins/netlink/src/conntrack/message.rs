@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Filter;
-use crate::attr::Attrs;
+use crate::attr::{Attr, Attrs};
 use crate::netfilter::Reply;
 
 /// NFNL_SUBSYS_CTNETLINK in the high byte.
@@ -57,11 +57,22 @@ fn ip_kind(address: IpAddr, destination: bool) -> u16 {
 /// incomplete and refuses.
 pub(super) fn filter(attrs: &mut Attrs, filter: &Filter) {
     let (mut original, mut reply) = (0, 0);
-    if filter.protocol.is_some() || filter.original_destination.is_some() {
+    let ends = [
+        (filter.original_source, false, IP_SRC),
+        (filter.original_destination, true, IP_DST),
+    ];
+    let addressed = ends.iter().any(|(address, ..)| address.is_some());
+    if filter.protocol.is_some() || addressed {
         attrs.nested(CTA_TUPLE_ORIG, |tuple| {
-            if let Some(address) = filter.original_destination {
-                original |= IP_DST;
-                tuple.nested(CTA_TUPLE_IP, |ip| ip.ip(ip_kind(address, true), address));
+            if addressed {
+                tuple.nested(CTA_TUPLE_IP, |ip| {
+                    for (address, destination, flag) in ends {
+                        if let Some(address) = address {
+                            original |= flag;
+                            ip.ip(ip_kind(address, destination), address);
+                        }
+                    }
+                });
             }
             if let Some(protocol) = filter.protocol {
                 original |= PROTO_NUM;
@@ -95,6 +106,7 @@ pub(super) fn filter(attrs: &mut Attrs, filter: &Filter) {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Flow {
     pub(super) protocol: u8,
+    pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
     pub(super) port: Option<u16>,
     pub(super) reply_source: IpAddr,
@@ -109,24 +121,20 @@ impl Flow {
         let original = reply.attrs().get(CTA_TUPLE_ORIG)?;
         let answer = reply.attrs().get(CTA_TUPLE_REPLY)?;
         let proto = original.nested().get(CTA_TUPLE_PROTO)?;
-        let destination = original
-            .nested()
-            .get(CTA_TUPLE_IP)?
-            .nested()
-            .find(|ip| matches!(ip.kind, 2 | 4))?;
-        let source = answer
-            .nested()
-            .get(CTA_TUPLE_IP)?
-            .nested()
-            .find(|ip| matches!(ip.kind, 1 | 3))?;
+        let address = |tuple: &Attr<'_>, kinds: [u16; 2]| {
+            let addresses = tuple.nested().get(CTA_TUPLE_IP)?;
+            let found = addresses.nested().find(|ip| kinds.contains(&ip.kind));
+            found?.ip()
+        };
         Some(Flow {
             protocol: proto.nested().get(CTA_PROTO_NUM)?.u8()?,
-            destination: destination.ip()?,
+            source: address(&original, [1, 3])?,
+            destination: address(&original, [2, 4])?,
             port: proto
                 .nested()
                 .get(CTA_PROTO_DST_PORT)
                 .and_then(|port| port.u16be()),
-            reply_source: source.ip()?,
+            reply_source: address(&answer, [1, 3])?,
             translated: reply
                 .attrs()
                 .get(CTA_STATUS)
