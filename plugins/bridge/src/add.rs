@@ -199,6 +199,7 @@ fn attach(
         vlan_filtering: ground.config.wants_vlans(),
         force_address: ground.config.force_address,
         gateways,
+        internal: ground.config.internal,
         rules: ground.backend.zip(rules),
     };
     let (bridge, backend) = {

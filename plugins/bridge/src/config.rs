@@ -31,6 +31,7 @@ struct Keys {
     port_isolation: bool,
     snat: Vec<Value>,
     snat_unchecked: bool,
+    internal: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -79,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) dns: Option<Dns>,
     pub(crate) snat: Vec<Snat>,
     pub(crate) snat_unchecked: bool,
+    /// No default route and no masquerade; no published ports either.
+    pub(crate) internal: bool,
     pub(crate) mac: Option<Mac>,
     pub(crate) ipam: Option<PluginType>,
 }
@@ -135,12 +138,18 @@ impl Config {
             ));
         }
         let snat = snat(&keys.snat)?;
+        if keys.internal && !snat.is_empty() {
+            return Err(
+                invalid("an internal network cannot have snat: nothing leaves it")
+                    .with_details("leave one of the keys \"internal\" and \"snat\" out"),
+            );
+        }
         Ok(Self {
             bridge,
             is_gateway: keys.is_gateway || keys.is_default_gateway,
-            is_default_gateway: keys.is_default_gateway,
+            is_default_gateway: keys.is_default_gateway && !keys.internal,
             force_address: keys.force_address,
-            ip_masq: keys.ip_masq || !snat.is_empty(),
+            ip_masq: (keys.ip_masq || !snat.is_empty()) && !keys.internal,
             ip_masq_backend: keys.ip_masq_backend.filter(|backend| !backend.is_empty()),
             mtu: mtu(keys.mtu.as_ref())?,
             hairpin: keys.hairpin_mode,
@@ -155,6 +164,7 @@ impl Config {
             dns: context.config.dns.clone(),
             snat,
             snat_unchecked: keys.snat_unchecked,
+            internal: keys.internal,
             mac: mac(context)?,
             ipam,
         })

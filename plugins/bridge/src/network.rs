@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner, Ruleset};
 use pontoon_netlink::{BridgeSpec, Linger, Link, LinkChange, RouteSocket, sysctl};
-use pontoon_plugin::{Context, Lock, fault, kernel_error, rules, veth};
+use pontoon_plugin::policy::Stance;
+use pontoon_plugin::{Context, Lock, fault, kernel_error, policy, rules, veth};
 use serde::{Deserialize, Serialize};
 
 use crate::add::Step;
@@ -30,6 +31,7 @@ pub(crate) struct Wanted {
     pub(crate) vlan_filtering: bool,
     pub(crate) force_address: bool,
     pub(crate) gateways: Vec<Cidr>,
+    pub(crate) internal: bool,
     pub(crate) rules: Option<(BackendKind, NetworkRules)>,
 }
 
@@ -37,6 +39,9 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Made {
     rules: Vec<(BackendKind, NetworkRules)>,
+    /// The network is internal: portmap reads it and publishes nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    internal: bool,
 }
 
 /// Makes the network what it shall be, and touches nothing that already is. Runs under a shared
@@ -83,14 +88,19 @@ fn lookup(host: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
 
 /// Notes which rules are about to be made before they are, so that the last DEL knows.
 fn note(context: &Context, network: &str, wanted: &Wanted) -> Result<(), Error> {
-    let Some(rules) = &wanted.rules else {
-        return Ok(());
-    };
-    let mut made: Made = context.state.read_network(network).unwrap_or_default();
-    if made.rules.contains(rules) {
+    let known: Option<Made> = context.state.read_network(network);
+    let mut made = known.clone().unwrap_or_default();
+    if let Some(rules) = wanted
+        .rules
+        .as_ref()
+        .filter(|rules| !made.rules.contains(rules))
+    {
+        made.rules.push(rules.clone());
+    }
+    made.internal = wanted.internal;
+    if known.unwrap_or_default() == made {
         return Ok(());
     }
-    made.rules.push(rules.clone());
     context.state.write_network(network, &made)
 }
 
@@ -345,7 +355,7 @@ pub(crate) fn release(context: &Context) -> Result<(), Error> {
         return Ok(());
     }
     let name = context.config.name.as_ref();
-    if context.state.read_network::<Made>(name).is_none() {
+    if context.state.read_network::<Made>(name).is_none() && Stance::of(context).is_none() {
         return retire(context);
     }
     let path = context.state.network_lock(&format!(":{name}"));
@@ -400,6 +410,7 @@ pub(crate) fn retire(context: &Context) -> Result<(), Error> {
         // An ADD came in between: the network is in use again.
         return Ok(());
     }
+    policy::retire(context)?;
     if let Some(made) = state.read_network::<Made>(&network) {
         for (kind, network) in &made.rules {
             let ruleset = Ruleset {

@@ -33,6 +33,9 @@ pub(crate) fn mac(ips: &[IpConfig]) -> Option<[u8; 6]> {
 /// index of the container's interface. Returns the addresses that the bridge gets.
 pub(crate) fn complete(result: &mut Attached, config: &Config) -> Vec<Cidr> {
     let mut gateways: Vec<Cidr> = Vec::new();
+    if config.internal {
+        result.routes.retain(|route| route.dst.prefix() > 0);
+    }
     for ip in &mut result.ips {
         ip.interface = Some(2);
         if config.is_gateway && ip.gateway.is_none() {

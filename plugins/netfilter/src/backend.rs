@@ -58,6 +58,15 @@ impl Error {
         }
     }
 
+    /// Whether the kernel cannot do it at all.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        matches!(
+            self,
+            Self::Nftables(nft::Error::NoBridgeFamily { .. } | nft::Error::NoNftables { .. })
+        )
+    }
+
     /// Whether the rules of another network stand in the way.
     #[must_use]
     pub fn is_clash(&self) -> bool {

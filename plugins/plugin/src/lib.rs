@@ -17,6 +17,7 @@
 //!
 //! - [`Rebind`] and [`Inventory`]: for containers that live in a namespace which is not their own;
 //!   [`find`] knows who is attached, and by which mode.
+//! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
 //! - [`veth`] and [`interior`]: what plugins share that make an interface for a container.
 //!
@@ -36,6 +37,7 @@ pub mod interior;
 mod inventory;
 mod lock;
 mod modes;
+pub mod policy;
 mod rebind;
 pub mod rules;
 mod run;

@@ -51,7 +51,7 @@ pub fn open(context: &Context, kind: BackendKind) -> Result<Backend, Error> {
 pub fn retire(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
     let state = &context.state;
     let in_use = || {
-        ["bridge", "portmap", "dns/records"]
+        ["bridge", "portmap", "firewall", "dns/records"]
             .iter()
             .any(|plugin| state.records(plugin).any())
     };

@@ -5,6 +5,7 @@
 //! /run/pontoon/netns-COOKIE/        of any other that plugins run in
 //!     PLUGIN/NETWORK/CONTAINER:IFNAME   the plugin's record of an attachment
 //!     network/NETWORK                   what was made for the network as a whole
+//!     policy/NETWORK                    what the network lets pass
 //!     lock/NETWORK, lock/.host          flock files, there while somebody needs them
 //! ```
 //!
@@ -125,12 +126,39 @@ impl State {
         names.filter(|name| !name.starts_with(':')).collect()
     }
 
+    /// Writes what a network lets pass.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn write_policy<T: Serialize>(&self, network: &str, policy: &T) -> Result<(), Error> {
+        write(&self.dir.join("policy"), network, policy)
+    }
+
+    /// Reads what a network lets pass.
+    #[must_use]
+    pub fn read_policy<T: DeserializeOwned>(&self, network: &str) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.dir.join("policy").join(network)).ok()?).ok()
+    }
+
+    /// Forgets what a network lets pass.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn remove_policy(&self, network: &str) -> Result<(), Error> {
+        self.remove_note("policy", network)
+    }
+
     /// Forgets a network.
     ///
     /// # Errors
     /// Code 5 with the path.
     pub fn remove_network(&self, network: &str) -> Result<(), Error> {
-        let path = self.network_path(network);
+        self.remove_note("network", network)
+    }
+
+    fn remove_note(&self, kind: &str, network: &str) -> Result<(), Error> {
+        let dir = self.dir.join(kind);
+        let path = dir.join(network);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
                 code::IO,
@@ -138,7 +166,7 @@ impl State {
             )
             .with_details(error.to_string())),
             _ => {
-                let _ = fs::remove_dir(self.dir.join("network"));
+                let _ = fs::remove_dir(dir);
                 Ok(())
             }
         }
@@ -218,6 +246,12 @@ impl Records {
     #[must_use]
     pub fn written(&self, key: &Key) -> Option<SystemTime> {
         fs::metadata(self.path(key)).ok()?.modified().ok()
+    }
+
+    /// Whether there is a record of an attachment.
+    #[must_use]
+    pub fn holds(&self, key: &Key) -> bool {
+        self.path(key).exists()
     }
 
     /// Removes the record of an attachment. True when it was the last one of its network.

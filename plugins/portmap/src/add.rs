@@ -40,6 +40,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let Some(published) = published else {
         return Ok(previous);
     };
+    refuse_internal(context, &published)?;
     let backend = rules::select(context, config.backend.as_deref())?;
     let record = Record {
         backend,
@@ -54,6 +55,28 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         }
         Err(error) => Err(undo.unwind(error, |step| revert(context, &key, step))),
     }
+}
+
+/// A port of an internal network would lead nowhere: `bridge` has noted whether it is one.
+fn refuse_internal(context: &Context, published: &Published) -> Result<(), Error> {
+    #[derive(Default, Deserialize)]
+    struct Network {
+        #[serde(default)]
+        internal: bool,
+    }
+    let name = context.config.name.as_ref();
+    let network: Network = context.state.read_network(name).unwrap_or_default();
+    let Some(port) = published.ports.first().filter(|_| network.internal) else {
+        return Ok(());
+    };
+    Err(Error::new(
+        code::INVALID_CONFIG,
+        format!(
+            "network {name} is internal: host port {}/{} cannot be published",
+            port.host_port, port.protocol
+        ),
+    )
+    .with_details("publish no ports, or take \"internal\" out of the network"))
 }
 
 fn publish(

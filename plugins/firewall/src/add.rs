@@ -1,0 +1,357 @@
+//! ADD: the network's policy is made what it shall be, then the attachment gets its place in it.
+//! What the plugins before have made is passed on unchanged.
+
+use std::net::IpAddr;
+
+use pontoon_conf::{Attached, Error, KnownAs, code};
+use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset, Separation};
+use pontoon_netlink::RouteSocket;
+use pontoon_plugin::policy::Stance;
+use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, rules};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Choice, Config, Wish, invalid};
+use crate::links::{self, Index};
+use crate::plan::{self, Place};
+use crate::{del, separate};
+
+/// What DEL, CHECK and GC need to know of an attachment beside its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) backend: BackendKind,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) bridge: Option<String>,
+    pub(crate) port: Option<String>,
+    pub(crate) addresses: Vec<IpAddr>,
+    pub(crate) names: Vec<KnownAs>,
+    pub(crate) links: Vec<Wish>,
+    /// The network has no `icc`.
+    pub(crate) separation: Option<Separation>,
+}
+
+/// What an ADD wants, before anything is changed.
+struct Ground {
+    key: Key,
+    record: Record,
+    policy: Option<Policy>,
+    stance: Option<Stance>,
+    host: RouteSocket,
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let config = Config::from_context(context)?;
+    let previous = context.config.prev_result.as_ref().ok_or_else(|| {
+        invalid("must be called as chained plugin: no prevResult")
+            .with_details("list firewall after the plugin that creates the interface")
+    })?;
+    let Choice::Rules(asked) = &config.choice else {
+        eprintln!(
+            "firewall: backend none: no rules are made for container {} of network {}",
+            context.key()?.container,
+            context.config.name
+        );
+        return Ok(previous.clone());
+    };
+    let backend = rules::select(context, asked.as_deref())?;
+    let mut ground = survey(context, config, previous, backend)?;
+    let mut undo = Undo::default();
+    match hold(context, &mut ground, &mut undo) {
+        Ok(()) => {
+            undo.commit();
+            Ok(previous.clone())
+        }
+        Err(error) => Err(undo.unwind(error, |()| {
+            del::remove(context, &ground.key, &ground.record)
+        })),
+    }
+}
+
+/// Reads facts and refuses what cannot work. Changes nothing.
+fn survey(
+    context: &Context,
+    config: Config,
+    previous: &Attached,
+    backend: BackendKind,
+) -> Result<Ground, Error> {
+    let key = context.key()?;
+    let mut host =
+        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let stance = Stance::of(context);
+    let place = place(&mut host, plan::place(previous), stance.as_ref())?;
+    let policy = plan::policy(&config.policy, place.bridge.as_deref())?;
+    let (names, refused) = KnownAs::of(&context.invocation, &context.config);
+    for error in refused {
+        eprintln!("firewall: passed over: {error}");
+    }
+    plan::refuse_own(&config.links, &names)?;
+    refuse_published(context, &key, policy.as_ref())?;
+    for name in policy.iter().flat_map(|policy| &policy.trusted) {
+        if look_up(&mut host, name)?.is_none() {
+            eprintln!(
+                "firewall: key \"trustedInterfaces\": there is no interface {name} on this host yet"
+            );
+        }
+    }
+    let separation = match (&policy, &place.port) {
+        (Some(policy), Some(port)) if !policy.icc => Some(Separation {
+            owner: key.owner(),
+            bridge: policy.bridge.clone(),
+            port: port.clone(),
+        }),
+        (Some(policy), None) if !policy.icc => {
+            return Err(invalid(format!(
+                "icc false: no bridge port of {} in prevResult to keep apart",
+                policy.bridge
+            ))
+            .with_details(
+                "the plugin before firewall must name the host's end of the veth pair, after the bridge",
+            ));
+        }
+        _ => None,
+    };
+    let record = Record {
+        backend,
+        sandbox: Sandbox::of(context),
+        bridge: place.bridge,
+        port: place.port,
+        addresses: place.addresses,
+        names,
+        links: config.links,
+        separation,
+    };
+    Ok(Ground {
+        key,
+        record,
+        policy,
+        stance,
+        host,
+    })
+}
+
+/// Whether what looks like a bridge is one: asked once per network, not for each container.
+fn place(
+    host: &mut RouteSocket,
+    mut place: Place,
+    stance: Option<&Stance>,
+) -> Result<Place, Error> {
+    let Some(name) = &place.bridge else {
+        return Ok(place);
+    };
+    if stance.is_none_or(|stance| stance.policy.bridge != *name) {
+        let is_bridge = look_up(host, name)?.is_some_and(|kind| kind.as_deref() == Some("bridge"));
+        place.bridge = place.bridge.filter(|_| is_bridge);
+    }
+    Ok(place)
+}
+
+/// The kind of a link, if it is there.
+fn look_up(host: &mut RouteSocket, name: &str) -> Result<Option<Option<String>>, Error> {
+    host.link_by_name(name)
+        .map(|link| link.map(|link| link.kind))
+        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))
+}
+
+/// Published ports of an internal network would lead nowhere.
+fn refuse_published(context: &Context, key: &Key, policy: Option<&Policy>) -> Result<(), Error> {
+    let internal = policy.is_some_and(|policy| policy.internal);
+    if internal && context.state.records("portmap").holds(key) {
+        return Err(invalid(format!(
+            "network {} is internal: no port of container {} can be published",
+            key.network, key.container
+        ))
+        .with_details("publish no ports, or take \"internal\" out of the network"));
+    }
+    Ok(())
+}
+
+fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<(), Error> {
+    let Ground { key, record, .. } = ground;
+    let records = context.state.records("firewall");
+    if let Some(stale) = records.read::<Record>(key) {
+        // An earlier ADD of this very attachment was killed, and its DEL never came.
+        del::undo(context, key, &stale)?;
+    }
+    let state = &context.state;
+    // From the record on, the network's policy cannot be removed by the DEL of another attachment;
+    // the locks keep such a DEL from being half way through when the record appears.
+    let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
+    let _host = state.lock(&state.host_lock(), Lock::shared)?;
+    undo.push(());
+    records.write(key, record)?;
+    fault::point("firewall.recorded")?;
+    let former = note(context, ground)?;
+    fault::point("firewall.noted")?;
+    let mut backend = rules::open(context, ground.record.backend)?;
+    let same_backend = |(kind, _): &&(BackendKind, Policy)| *kind == ground.record.backend;
+    let ruleset = Ruleset {
+        policy: ground.policy.clone(),
+        former_policy: former
+            .iter()
+            .find(same_backend)
+            .map(|(_, policy)| policy.clone()),
+        member: Some(member(&ground.key, &ground.record)),
+        ..Ruleset::default()
+    };
+    backend
+        .apply(&ruleset)
+        .map_err(|error| rules::error(&error))?;
+    fault::point("firewall.held")?;
+    if let Some(bridge) = ground.policy.as_ref().map(|policy| policy.bridge.clone()) {
+        separate::separate(context, &mut ground.host, &bridge, &ground.record)?;
+    }
+    if ground.record.separation.is_some() {
+        link(context, &mut backend, &ground.key, &ground.record)?;
+    }
+    fault::point("firewall.linked")?;
+    rules::linger(backend.into_sockets());
+    settle(context, ground, &former)
+}
+
+/// Notes the policy before it is made. Returns what was held before, if that was something else.
+fn note(context: &Context, ground: &Ground) -> Result<Vec<(BackendKind, Policy)>, Error> {
+    let Some(policy) = &ground.policy else {
+        return Ok(Vec::new());
+    };
+    let mut former = Vec::new();
+    if let Some(stance) = &ground.stance {
+        if stance.policy == *policy
+            && stance.backend == ground.record.backend
+            && stance.former.is_empty()
+        {
+            return Ok(Vec::new());
+        }
+        former.clone_from(&stance.former);
+        former.push((stance.backend, stance.policy.clone()));
+        former.retain(|(kind, old)| (*kind, old) != (ground.record.backend, policy));
+    }
+    let stance = Stance {
+        backend: ground.record.backend,
+        policy: policy.clone(),
+        former: former.clone(),
+    };
+    context
+        .state
+        .write_policy(context.config.name.as_ref(), &stance)?;
+    Ok(former)
+}
+
+/// After a changed configuration: what another backend held goes, and attachments from before get
+/// their place in the new policy.
+fn settle(
+    context: &Context,
+    ground: &mut Ground,
+    former: &[(BackendKind, Policy)],
+) -> Result<(), Error> {
+    let Some(policy) = ground.policy.clone().filter(|_| !former.is_empty()) else {
+        return Ok(());
+    };
+    for (kind, old) in former {
+        if *kind != ground.record.backend {
+            let mut backend = rules::open(context, *kind)?;
+            let done = backend.withdraw(&Ruleset {
+                policy: Some(old.clone()),
+                ..Ruleset::default()
+            });
+            rules::linger(backend.into_sockets());
+            done.map_err(|error| rules::error(&error))?;
+        }
+    }
+    if former.iter().any(|(_, old)| old.icc != policy.icc) {
+        regroup(context, ground, &policy)?;
+    }
+    context.state.write_policy(
+        context.config.name.as_ref(),
+        &Stance {
+            backend: ground.record.backend,
+            policy,
+            former: Vec::new(),
+        },
+    )
+}
+
+/// Containers that were there before `icc` changed.
+fn regroup(context: &Context, ground: &mut Ground, policy: &Policy) -> Result<(), Error> {
+    let records = context.state.records("firewall");
+    for key in records.attachments(&ground.key.network) {
+        let Some(mut record) = records.read::<Record>(&key).filter(|_| key != ground.key) else {
+            continue;
+        };
+        if policy.icc {
+            unlink(context, &key, &record)?;
+            separate::join(context, &mut ground.host, &record)?;
+            record.separation = None;
+            records.write(&key, &record)?;
+        } else if let Some(port) = &record.port {
+            record.separation = Some(Separation {
+                owner: key.owner(),
+                bridge: policy.bridge.clone(),
+                port: port.clone(),
+            });
+            records.write(&key, &record)?;
+            separate::separate(context, &mut ground.host, &policy.bridge, &record)?;
+            let mut backend = rules::open(context, record.backend)?;
+            let done = link(context, &mut backend, &key, &record);
+            rules::linger(backend.into_sockets());
+            done?;
+        }
+    }
+    if policy.icc {
+        separate::answer(&policy.bridge, false)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn member(key: &Key, record: &Record) -> Member {
+    Member {
+        owner: key.owner(),
+        addresses: record.addresses.clone(),
+    }
+}
+
+/// Makes the links that the attachment has a part in.
+fn link(context: &Context, backend: &mut Backend, key: &Key, record: &Record) -> Result<(), Error> {
+    let _lock = links::lock(context)?;
+    let index = Index::of(context);
+    index.enter(key, record)?;
+    fault::point("firewall.entered")?;
+    let (links, waiting) = index.links(key, record);
+    for name in waiting {
+        eprintln!(
+            "firewall: container {}: the link to \"{name}\" waits: nobody on network {} is called so",
+            key.container, key.network
+        );
+    }
+    if links.is_empty() {
+        return Ok(());
+    }
+    backend
+        .apply(&Ruleset {
+            links,
+            ..Ruleset::default()
+        })
+        .map_err(|error| rules::error(&error))
+}
+
+/// Takes the links that the attachment has a part in away again.
+pub(crate) fn unlink(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+    if record.separation.is_none() {
+        return Ok(());
+    }
+    let _lock = links::lock(context)?;
+    let index = Index::of(context);
+    let (links, _) = index.links(key, record);
+    if !links.is_empty() {
+        let mut backend = rules::open(context, record.backend)?;
+        let done = backend.withdraw(&Ruleset {
+            links,
+            ..Ruleset::default()
+        });
+        rules::linger(backend.into_sockets());
+        done.map_err(|error| rules::error(&error))?;
+    }
+    index.strike(key, record);
+    Ok(())
+}
+
+/// As CHECK and STATUS say it.
+pub(crate) const NOT_HELD: u32 = code::CHECK_FAILED;

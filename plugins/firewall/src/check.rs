@@ -1,0 +1,99 @@
+//! CHECK: the policy, the attachment's place in it and its links are there. STATUS: an ADD could
+//! succeed.
+
+use pontoon_conf::{Error, code};
+use pontoon_netfilter::{BackendKind, Ruleset};
+use pontoon_plugin::policy::Stance;
+use pontoon_plugin::{Context, rules};
+
+use crate::add::{NOT_HELD, Record, member};
+use crate::config::{Choice, Config, invalid};
+use crate::links::{self, Index};
+use crate::plan;
+
+pub(crate) fn check(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    let previous = context
+        .config
+        .prev_result
+        .as_ref()
+        .ok_or_else(|| invalid("Required prevResult missing"))?;
+    if config.choice == Choice::None {
+        return Ok(());
+    }
+    let failed = |differences: Vec<String>| {
+        Error::new(
+            NOT_HELD,
+            format!(
+                "policy of network {} for container {}: {}",
+                key.network, key.container, differences[0]
+            ),
+        )
+        .with_details(format!(
+            "{}; an ADD of the network, or `pontoon repair`, makes it again",
+            differences.join("; ")
+        ))
+    };
+    let Some(record) = context.state.records("firewall").read::<Record>(&key) else {
+        return Err(failed(vec!["firewall has no record of it".to_owned()]));
+    };
+    let mut differences = Vec::new();
+    if record.addresses != plan::place(previous).addresses {
+        differences.push("its addresses are others than at ADD".to_owned());
+    }
+    let policy = plan::policy(&config.policy, record.bridge.as_deref())?;
+    let stance = Stance::of(context);
+    if policy.is_some() && stance.map(|stance| stance.policy) != policy {
+        differences.push("the configuration has changed since the last ADD".to_owned());
+    }
+    let mut links = Vec::new();
+    if record.separation.is_some() {
+        let _lock = links::lock(context)?;
+        links = Index::of(context).links(&key, &record).0;
+    }
+    let ruleset = Ruleset {
+        policy,
+        member: Some(member(&key, &record)),
+        links,
+        ..Ruleset::default()
+    };
+    let apart = record.separation.map(|separation| Ruleset {
+        separation: Some(separation),
+        ..Ruleset::default()
+    });
+    let checks = std::iter::once((record.backend, ruleset))
+        .chain(apart.map(|ruleset| (BackendKind::Nftables, ruleset)));
+    for (kind, ruleset) in checks {
+        let mut backend = rules::open(context, kind)?;
+        let found = backend.verify(&ruleset);
+        rules::linger(backend.into_sockets());
+        match found {
+            Ok(found) => differences.extend(found),
+            // Kept apart by the bridge itself then.
+            Err(error) if ruleset.separation.is_some() && error.is_unsupported() => {}
+            Err(error) => return Err(rules::error(&error)),
+        }
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(failed(differences))
+}
+
+pub(crate) fn status(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    let Choice::Rules(asked) = &config.choice else {
+        return Ok(());
+    };
+    rules::select(context, asked.as_deref())
+        .and_then(|kind| rules::open(context, kind))
+        .map(|backend| rules::linger(backend.into_sockets()))
+        .map_err(|error| {
+            Error::new(
+                code::NOT_AVAILABLE,
+                format!("no policy can be held: {}", error.msg),
+            )
+            .with_details(error.details)
+        })
+}

@@ -1,0 +1,398 @@
+//! The keys of the plugin: the reference's, and Pontoon's own, of which `profile` chooses the stance
+//! and each other overrides it.
+
+use pontoon_conf::{Error, IfName, KnownAs, code};
+use pontoon_netfilter::{Ingress, Policy, Protocol};
+use pontoon_plugin::Context;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keys {
+    backend: Option<String>,
+    iptables_admin_chain_name: Option<String>,
+    firewalld_zone: Option<String>,
+    ingress_policy: Option<String>,
+    profile: Option<String>,
+    icc: Option<bool>,
+    isolation: Option<bool>,
+    direct_access: Option<String>,
+    trusted_interfaces: Vec<String>,
+    internal: bool,
+    host_access: Option<bool>,
+    links: Vec<LinkKeys>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Runtime {
+    links: Vec<LinkKeys>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LinkKeys {
+    container: String,
+    // The resolver's business: another name for the container, known to who links to it.
+    #[serde(rename = "alias")]
+    _alias: Option<String>,
+    ports: Vec<PortKeys>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PortKeys {
+    port: i64,
+    protocol: Option<String>,
+}
+
+/// Who makes the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// A backend by name, or the host's own choice.
+    Rules(Option<String>),
+    /// Nobody.
+    None,
+}
+
+/// A link as asked for: to whoever bears the name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wish {
+    pub(crate) container: KnownAs,
+    pub(crate) ports: Vec<(Protocol, u16)>,
+}
+
+/// The keys as they are meant.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) choice: Choice,
+    /// What the network lets pass. The bridge is filled in when it is known.
+    pub(crate) policy: Policy,
+    pub(crate) links: Vec<Wish>,
+}
+
+impl Config {
+    pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
+        let keys: Keys = context.config.keys()?;
+        let runtime: Runtime = context.config.runtime()?;
+        let choice = match keys.backend.as_deref().unwrap_or_default() {
+            "" => Choice::Rules(None),
+            name @ ("iptables" | "nftables") => Choice::Rules(Some(name.to_owned())),
+            "none" => Choice::None,
+            other => {
+                return Err(unsupported("backend", other, "iptables, nftables or none"));
+            }
+        };
+        if let Some(zone) = keys.firewalld_zone.as_deref()
+            && !zone.is_empty()
+        {
+            eprintln!(
+                "firewall: firewalldZone \"{zone}\" has no meaning: the backend is not firewalld"
+            );
+        }
+        let policy = policy(context.config.name.as_ref(), &keys)?;
+        if choice == Choice::None && promises(&keys) {
+            return Err(invalid(
+                "backend \"none\" makes no rules, and icc, isolation, directAccess, internal, hostAccess or \
+                 ingressPolicy ask for some",
+            )
+            .with_details("leave those keys out, or choose another backend"));
+        }
+        let links = keys
+            .links
+            .iter()
+            .chain(&runtime.links)
+            .map(wish)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            choice,
+            policy,
+            links,
+        })
+    }
+}
+
+/// Whether a key, and not only the profile, wants something kept out.
+fn promises(keys: &Keys) -> bool {
+    keys.icc == Some(false)
+        || keys.isolation == Some(true)
+        || keys.direct_access.as_deref() == Some("closed")
+        || keys.internal
+        || keys.host_access == Some(false)
+        || keys
+            .ingress_policy
+            .as_deref()
+            .is_some_and(|policy| !matches!(policy, "" | "open"))
+}
+
+fn policy(network: &str, keys: &Keys) -> Result<Policy, Error> {
+    let mut policy = match keys.profile.as_deref().unwrap_or_default() {
+        "" => Policy::open(network, ""),
+        "docker" => Policy::docker(network, ""),
+        other => return Err(unsupported("profile", other, "docker")),
+    };
+    policy.ingress = match keys.ingress_policy.as_deref().unwrap_or_default() {
+        "" | "open" => Ingress::Open,
+        "same-bridge" => Ingress::SameBridge,
+        "isolated" => Ingress::Isolated,
+        other => {
+            return Err(unsupported(
+                "ingressPolicy",
+                other,
+                "open, same-bridge or isolated",
+            ));
+        }
+    };
+    let direct = match keys.direct_access.as_deref().unwrap_or_default() {
+        "" => None,
+        "open" => Some(false),
+        "closed" => Some(true),
+        other => return Err(unsupported("directAccess", other, "open or closed")),
+    };
+    policy.icc = keys.icc.unwrap_or(policy.icc);
+    policy.isolated = keys.isolation.unwrap_or(policy.isolated);
+    policy.closed = direct.unwrap_or(policy.closed);
+    policy.internal = keys.internal;
+    policy.host_access = keys.host_access.unwrap_or(true);
+    for name in &keys.trusted_interfaces {
+        let name = IfName::try_from(name.as_str()).map_err(|error| {
+            invalid(format!(
+                "key \"trustedInterfaces\": \"{}\" is no interface name",
+                clip(name)
+            ))
+            .with_details(error.to_string())
+        })?;
+        if !policy.trusted.iter().any(|known| known == name.as_str()) {
+            policy.trusted.push(name.to_string());
+        }
+    }
+    if let Some(chain) = keys
+        .iptables_admin_chain_name
+        .as_deref()
+        .filter(|chain| !chain.is_empty())
+    {
+        policy.admin_chain = admin_chain(chain)?;
+    }
+    contradictions(keys, &policy)?;
+    Ok(policy)
+}
+
+/// Keys of which one promises what another takes back.
+fn contradictions(keys: &Keys, policy: &Policy) -> Result<(), Error> {
+    let clash = |msg: &str, details: &str| Err(invalid(msg).with_details(details));
+    if policy.internal && !policy.trusted.is_empty() {
+        return clash(
+            "an internal network cannot have trustedInterfaces: nobody comes in",
+            "set \"internal\": false, and \"directAccess\": \"closed\" with trustedInterfaces",
+        );
+    }
+    if policy.internal && keys.direct_access.as_deref() == Some("open") {
+        return clash(
+            "an internal network cannot have directAccess open: nobody comes in",
+            "leave one of the two keys out",
+        );
+    }
+    if policy.internal && keys.isolation == Some(false) {
+        return clash(
+            "an internal network cannot do without isolation",
+            "leave one of the two keys out",
+        );
+    }
+    if !policy.trusted.is_empty() && !policy.closed {
+        return clash(
+            "trustedInterfaces without directAccess closed: everybody is trusted already",
+            "set \"directAccess\": \"closed\", or leave trustedInterfaces out",
+        );
+    }
+    if keys.icc == Some(true) && policy.ingress == Ingress::Isolated {
+        return clash(
+            "icc true contradicts ingressPolicy isolated",
+            "leave one of the two keys out",
+        );
+    }
+    if keys.icc == Some(false) && policy.ingress == Ingress::SameBridge {
+        return clash(
+            "icc false contradicts ingressPolicy same-bridge, which lets containers of one bridge reach each other",
+            "leave one of the two keys out; \"isolation\": true keeps networks apart",
+        );
+    }
+    if keys.isolation == Some(false) && policy.ingress != Ingress::Open {
+        return clash(
+            "isolation false contradicts ingressPolicy same-bridge and isolated",
+            "leave one of the two keys out",
+        );
+    }
+    Ok(())
+}
+
+/// What iptables takes as the name of a chain (28 bytes, XT_EXTENSION_MAXNAMELEN).
+fn admin_chain(name: &str) -> Result<String, Error> {
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if plain && name.len() <= 28 && !name.starts_with('-') {
+        return Ok(name.to_owned());
+    }
+    Err(invalid(format!(
+        "key \"iptablesAdminChainName\": \"{}\" is no name of a chain",
+        clip(name)
+    ))
+    .with_details("at most 28 letters, digits, `-`, `_` and `.`, not starting with `-`"))
+}
+
+fn wish(keys: &LinkKeys) -> Result<Wish, Error> {
+    let container = keys.container.parse().map_err(|error| {
+        invalid(format!(
+            "links: \"{}\" is no name of a container",
+            clip(&keys.container)
+        ))
+        .with_details(format!("{error}"))
+    })?;
+    let mut ports = Vec::new();
+    for keys in &keys.ports {
+        let port = u16::try_from(keys.port)
+            .ok()
+            .filter(|port| *port > 0)
+            .ok_or_else(|| {
+                invalid(format!("links: {} is no port", keys.port))
+                    .with_details("ports are numbers from 1 to 65535")
+            })?;
+        let name = keys.protocol.as_deref().unwrap_or_default();
+        let protocol = match name.to_ascii_lowercase().as_str() {
+            "" | "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => {
+                return Err(unsupported(
+                    "links.ports.protocol",
+                    name,
+                    "tcp, udp or sctp",
+                ));
+            }
+        };
+        if !ports.contains(&(protocol, port)) {
+            ports.push((protocol, port));
+        }
+    }
+    Ok(Wish { container, ports })
+}
+
+pub(crate) fn invalid(msg: impl Into<String>) -> Error {
+    Error::new(code::INVALID_CONFIG, msg)
+}
+
+fn unsupported(key: &str, value: &str, allowed: &str) -> Error {
+    Error::new(
+        code::UNSUPPORTED_FIELD,
+        format!("key \"{key}\" cannot be \"{}\"", clip(value)),
+    )
+    .with_details(format!("it takes {allowed}"))
+}
+
+/// Hostile values are shown, but not at any length.
+fn clip(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(value: Value) -> Result<Policy, Error> {
+        policy("net", &pontoon_conf::decode(&value).expect("decodes"))
+    }
+
+    #[track_caller]
+    fn check(value: Value, change: impl FnOnce(&mut Policy)) {
+        let mut expected = Policy::open("net", "");
+        change(&mut expected);
+        assert_eq!(read(value).unwrap(), expected);
+    }
+
+    #[track_caller]
+    fn refused(value: Value, part: &str) {
+        let error = read(value).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    #[test]
+    fn one_word_chooses_and_each_key_overrides() {
+        check(json!({}), |_| {});
+        check(json!({"profile": "docker"}), |policy| {
+            (policy.isolated, policy.closed) = (true, true);
+        });
+        check(
+            json!({"profile": "docker", "icc": false, "isolation": false, "directAccess": "open"}),
+            |policy| policy.icc = false,
+        );
+        check(
+            json!({"directAccess": "closed", "trustedInterfaces": ["eth1", "eth1"]}),
+            |policy| {
+                policy.closed = true;
+                policy.trusted = vec!["eth1".into()];
+            },
+        );
+        check(json!({"internal": true, "hostAccess": false}), |policy| {
+            (policy.internal, policy.host_access) = (true, false);
+        });
+        check(
+            json!({"ingressPolicy": "same-bridge", "iptablesAdminChainName": "MINE"}),
+            |policy| {
+                policy.ingress = Ingress::SameBridge;
+                policy.admin_chain = "MINE".into();
+            },
+        );
+    }
+
+    #[test]
+    fn contradictory_keys_are_refused() {
+        refused(json!({"profile": "dokcer"}), "profile");
+        refused(json!({"ingressPolicy": "closed"}), "ingressPolicy");
+        refused(json!({"directAccess": "no"}), "directAccess");
+        refused(
+            json!({"internal": true, "directAccess": "closed", "trustedInterfaces": ["eth1"]}),
+            "nobody comes in",
+        );
+        refused(json!({"internal": true, "directAccess": "open"}), "nobody");
+        refused(json!({"internal": true, "isolation": false}), "isolation");
+        refused(json!({"trustedInterfaces": ["eth1"]}), "everybody");
+        refused(
+            json!({"profile": "docker", "trustedInterfaces": [""]}),
+            "no interface name",
+        );
+        refused(json!({"icc": true, "ingressPolicy": "isolated"}), "icc");
+        refused(json!({"icc": false, "ingressPolicy": "same-bridge"}), "icc");
+        refused(
+            json!({"isolation": false, "ingressPolicy": "isolated"}),
+            "isolation",
+        );
+        refused(json!({"iptablesAdminChainName": "a b"}), "chain");
+        refused(json!({"iptablesAdminChainName": "-j"}), "chain");
+    }
+
+    #[test]
+    fn links_name_containers_and_ports() {
+        let read = |value: Value| wish(&pontoon_conf::decode(&value).expect("decodes"));
+        let link = read(
+            json!({"container": "DB", "alias": "x", "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}]}),
+        );
+        assert_eq!(
+            link.unwrap(),
+            Wish {
+                container: "db".parse().unwrap(),
+                ports: vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)],
+            }
+        );
+        for bad in [
+            json!({"ports": [{"port": 1}]}),
+            json!({"container": "../x", "ports": []}),
+            json!({"container": "a", "ports": [{"port": 0}]}),
+            json!({"container": "a", "ports": [{"port": 65536}]}),
+            json!({"container": "a", "ports": [{"port": 1, "protocol": "icmp"}]}),
+        ] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! DEL and GC: what belongs to an attachment goes, found by its record; the network's policy goes
+//! with its last attachment.
+
+use pontoon_conf::Error;
+use pontoon_netfilter::Ruleset;
+use pontoon_netlink::RouteSocket;
+use pontoon_netlink::conntrack::{Conntrack, Filter};
+use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, policy, rules};
+
+use crate::add::{Record, member, unlink};
+use crate::separate;
+
+pub(crate) fn del(context: &Context) -> Result<(), Error> {
+    let key = context.key()?;
+    match context.state.records("firewall").read::<Record>(&key) {
+        Some(record) => remove(context, &key, &record),
+        // Nothing of it is left, or it was never here.
+        None => retire(context),
+    }
+}
+
+/// Removes an attachment and, if it was the last one, the network's policy.
+pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+    undo(context, key, record)?;
+    fault::point("firewall.withdrawn")?;
+    if context.state.records("firewall").remove(key)? {
+        retire(context)?;
+    }
+    fault::point("firewall.retired")
+}
+
+/// Takes away what an attachment has in the kernel and in the index.
+pub(crate) fn undo(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+    let mut done = unlink(context, key, record);
+    if record.separation.is_some() {
+        let mut host = RouteSocket::open()
+            .map_err(|error| kernel_error("cannot open a route socket", &error))?;
+        done = done.and(separate::join(context, &mut host, record));
+    }
+    let mut backend = rules::open(context, record.backend)?;
+    let withdrawn = backend
+        .withdraw(&Ruleset {
+            member: Some(member(key, record)),
+            ..Ruleset::default()
+        })
+        .map_err(|error| rules::error(&error));
+    let addresses = record.addresses.clone();
+    // A flow that was let in once is let in until it ends, and the address may soon be another
+    // container's. Addresses rest before they are given out again, so nobody has to wait for this.
+    rules::linger_after(backend.into_sockets(), || {
+        let Ok(mut conntrack) = Conntrack::open() else {
+            return;
+        };
+        for address in &addresses {
+            let ends = Filter {
+                v4: address.is_ipv4(),
+                ..Filter::default()
+            };
+            let _ = conntrack.cut(&Filter {
+                original_source: Some(*address),
+                ..ends
+            });
+            let _ = conntrack.cut(&Filter {
+                reply_source: Some(*address),
+                ..ends
+            });
+        }
+    });
+    done.and(withdrawn)
+}
+
+/// Removes the policy of a network without attachments. With a bridge plugin before us in the list
+/// there is one still: its DEL comes last, waits a little whether somebody comes, and does the same.
+fn retire(context: &Context) -> Result<(), Error> {
+    let state = &context.state;
+    let network = context.config.name.as_ref();
+    if state.records("firewall").has_network(network)
+        || state.records("bridge").has_network(network)
+    {
+        return Ok(());
+    }
+    let lock = state.lock(&state.network_lock(network), Lock::exclusive)?;
+    policy::retire(context)?;
+    lock.remove();
+    state.prune();
+    Ok(())
+}
+
+/// Removes the attachments of the network that are not valid any more. Without a list, only those
+/// whose namespace is gone.
+pub(crate) fn gc(context: &Context) -> Result<(), Error> {
+    let network = context.config.name.to_string();
+    let records = context.state.records("firewall");
+    let mut result = Ok(());
+    for key in records.attachments(&network) {
+        let record: Option<Record> = records.read(&key);
+        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
+            continue;
+        }
+        let done = match record {
+            Some(record) => remove(context, &key, &record),
+            None => records.remove(&key).map(drop),
+        };
+        result = result.and(done);
+    }
+    records.remove_drafts(&network);
+    result.and(retire(context))
+}

@@ -1,0 +1,187 @@
+//! Decisions: configuration and the result of the plugins before in, what is to be held out.
+
+use std::net::IpAddr;
+
+use pontoon_conf::{Attached, Error, KnownAs};
+use pontoon_netfilter::{Ingress, Link, Policy};
+use pontoon_plugin::Key;
+
+use crate::config::{Wish, invalid};
+
+/// Where the attachment is, as the result of the plugins before tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The first interface on the host's side: the bridge, where there is one.
+    pub(crate) bridge: Option<String>,
+    /// The second one: the host's end of the veth pair.
+    pub(crate) port: Option<String>,
+    /// The container's addresses, each once.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+pub(crate) fn place(previous: &Attached) -> Place {
+    let mut outer = previous
+        .interfaces
+        .iter()
+        .filter(|interface| interface.sandbox.as_deref().is_none_or(str::is_empty))
+        .map(|interface| interface.name.clone());
+    let (bridge, port) = (outer.next(), outer.next());
+    let mut addresses = Vec::new();
+    for ip in &previous.ips {
+        if !addresses.contains(&ip.address.addr()) {
+            addresses.push(ip.address.addr());
+        }
+    }
+    Place {
+        bridge,
+        port,
+        addresses,
+    }
+}
+
+/// The policy of the network on its bridge; none when everything is open and there is no bridge.
+pub(crate) fn policy(wanted: &Policy, bridge: Option<&str>) -> Result<Option<Policy>, Error> {
+    if let Some(bridge) = bridge {
+        if wanted.trusted.iter().any(|name| name == bridge) {
+            return Err(invalid(format!(
+                "key \"trustedInterfaces\": {bridge} is the network's own bridge"
+            ))
+            .with_details("containers of one network reach each other by icc"));
+        }
+        return Ok(Some(Policy {
+            bridge: bridge.to_owned(),
+            ..wanted.clone()
+        }));
+    }
+    let open = wanted.icc
+        && !wanted.isolated
+        && !wanted.closed
+        && !wanted.internal
+        && wanted.host_access
+        && wanted.ingress == Ingress::Open;
+    if open {
+        return Ok(None);
+    }
+    Err(
+        invalid("no bridge in prevResult to hold the network's policy on").with_details(
+            "list firewall after a plugin that joins containers to a bridge, or leave its keys out",
+        ),
+    )
+}
+
+/// Refuses a link to oneself.
+pub(crate) fn refuse_own(links: &[Wish], names: &[KnownAs]) -> Result<(), Error> {
+    match links.iter().find(|link| names.contains(&link.container)) {
+        None => Ok(()),
+        Some(link) => Err(invalid(format!(
+            "links: \"{}\" is this container itself",
+            link.container
+        ))
+        .with_details("a container always reaches itself; name another one")),
+    }
+}
+
+/// The links from one attachment to another one that bears the name.
+pub(crate) fn links(
+    bridge: &str,
+    from: (&Key, &[IpAddr]),
+    wish: &Wish,
+    to: &[IpAddr],
+) -> Vec<Link> {
+    let (key, sources) = from;
+    let mut links = Vec::new();
+    for source in sources {
+        for target in to
+            .iter()
+            .filter(|target| target.is_ipv4() == source.is_ipv4())
+        {
+            links.extend(wish.ports.iter().map(|&(protocol, port)| Link {
+                owner: key.owner(),
+                bridge: bridge.to_owned(),
+                from: *source,
+                to: *target,
+                protocol,
+                port,
+            }));
+        }
+    }
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_conf::{Interface, IpConfig};
+    use pontoon_netfilter::Protocol;
+
+    use super::*;
+
+    fn result(interfaces: &[(&str, bool)], addresses: &[&str]) -> Attached {
+        Attached {
+            interfaces: interfaces
+                .iter()
+                .map(|(name, inside)| Interface {
+                    name: (*name).into(),
+                    sandbox: inside.then(|| "/run/netns/c".into()),
+                    ..Interface::default()
+                })
+                .collect(),
+            ips: addresses
+                .iter()
+                .map(|address| IpConfig {
+                    interface: None,
+                    address: address.parse().unwrap(),
+                    gateway: None,
+                })
+                .collect(),
+            ..Attached::default()
+        }
+    }
+
+    #[test]
+    fn the_first_outer_interface_is_the_bridge() {
+        let found = place(&result(
+            &[("cni0", false), ("veth1", false), ("eth0", true)],
+            &["10.0.0.2/24", "fd00::2/64", "10.0.0.2/24"],
+        ));
+        assert_eq!(found.bridge.as_deref(), Some("cni0"));
+        assert_eq!(found.port.as_deref(), Some("veth1"));
+        assert_eq!(found.addresses.len(), 2);
+        let none = place(&result(&[], &[]));
+        assert_eq!((none.bridge, none.port), (None, None));
+    }
+
+    #[test]
+    fn only_an_open_network_needs_no_bridge() {
+        let open = Policy::open("net", "");
+        assert_eq!(policy(&open, None).unwrap(), None);
+        let held = policy(&open, Some("cni0")).unwrap().unwrap();
+        assert_eq!(held, Policy::open("net", "cni0"));
+        assert!(policy(&Policy::docker("net", ""), None).is_err());
+        let own = Policy {
+            trusted: vec!["cni0".into()],
+            ..Policy::docker("net", "")
+        };
+        assert!(policy(&own, Some("cni0")).is_err());
+    }
+
+    #[test]
+    fn links_stay_in_their_family() {
+        let key = Key {
+            network: "net".into(),
+            container: "c".into(),
+            interface: "eth0".into(),
+        };
+        let addresses = |texts: &[&str]| -> Vec<IpAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let wish = Wish {
+            container: "db".parse().unwrap(),
+            ports: vec![(Protocol::Tcp, 1), (Protocol::Udp, 2)],
+        };
+        let from = addresses(&["10.0.0.2", "fd00::2"]);
+        let made = links("cni0", (&key, &from), &wish, &addresses(&["10.0.0.3"]));
+        assert_eq!(made.len(), 2);
+        assert!(made.iter().all(|link| link.from == from[0]));
+        assert!(refuse_own(&[wish], &["db".parse().unwrap()]).is_err());
+    }
+}

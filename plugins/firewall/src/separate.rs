@@ -1,0 +1,144 @@
+//! Without `icc` no frame passes from container to container. What a link or a published port lets
+//! pass is routed: the host answers when a container asks for a sibling's address, and the packet
+//! meets the rules on its way through the host.
+
+use std::net::IpAddr;
+
+use pontoon_conf::{Error, code};
+use pontoon_netfilter::{Backend, BackendKind, Ruleset, Separation};
+use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
+use pontoon_plugin::{Context, fault, kernel_error, rules};
+
+use crate::add::Record;
+
+/// What makes the host answer on the bridge for its siblings, at once rather than after a random
+/// time of up to 0.8 s: (parameter, on, off).
+const ANSWERS: [(&str, &str, &str); 4] = [
+    ("net/ipv4/conf/BRIDGE/proxy_arp_pvlan", "1", "0"),
+    ("net/ipv4/neigh/BRIDGE/proxy_delay", "0", "80"),
+    ("net/ipv6/conf/BRIDGE/proxy_ndp", "1", "0"),
+    ("net/ipv6/neigh/BRIDGE/proxy_delay", "0", "80"),
+];
+
+/// Keeps the attachment's bridge port apart.
+pub(crate) fn separate(
+    context: &Context,
+    host: &mut RouteSocket,
+    bridge: &str,
+    record: &Record,
+) -> Result<(), Error> {
+    let Some(separation) = &record.separation else {
+        return Ok(());
+    };
+    answer(bridge, true)?;
+    fault::point("firewall.answering")?;
+    let failed = |error| kernel_error("cannot look up the container's link on the host", &error);
+    let mut apart = rules::open(context, BackendKind::Nftables);
+    let done = match &mut apart {
+        Ok(backend) => backend
+            .apply(&ruleset(separation))
+            .map_err(|error| (error.is_unsupported(), rules::error(&error))),
+        Err(error) => Err((true, error.clone())),
+    };
+    rules::linger(apart.map(Backend::into_sockets).unwrap_or_default());
+    match done {
+        Ok(()) => {}
+        Err((false, error)) => return Err(error),
+        Err((true, error)) => {
+            // The bridge's own way: as tight, but a published port of a sibling cannot be reached
+            // while bridged packets pass netfilter, which then sends them on as frames.
+            eprintln!(
+                "firewall: {} is isolated by the bridge itself: {error}",
+                separation.port
+            );
+            let link = host.link_by_name(&separation.port).map_err(failed)?;
+            let change = LinkChange {
+                isolated: Some(true),
+                ..LinkChange::default()
+            };
+            if let Some(link) = link {
+                host.set_link(link.index, &change).map_err(|error| {
+                    kernel_error(&format!("cannot isolate {}", separation.port), &error)
+                })?;
+            }
+        }
+    }
+    fault::point("firewall.separated")?;
+    proxies(host, bridge, record, true)
+}
+
+/// The opposite, for one attachment.
+pub(crate) fn join(
+    context: &Context,
+    host: &mut RouteSocket,
+    record: &Record,
+) -> Result<(), Error> {
+    let (Some(separation), Some(bridge)) = (&record.separation, record.bridge.as_deref()) else {
+        return Ok(());
+    };
+    // Where there is no nftables, none was used.
+    let mut done = Ok(());
+    if let Ok(mut backend) = rules::open(context, BackendKind::Nftables) {
+        done = match backend.withdraw(&ruleset(separation)) {
+            Err(error) if !error.is_unsupported() => Err(rules::error(&error)),
+            _ => Ok(()),
+        };
+        rules::linger(backend.into_sockets());
+    }
+    done.and(proxies(host, bridge, record, false))
+}
+
+/// Whether the bridge answers for its containers.
+pub(crate) fn answer(bridge: &str, on: bool) -> Result<(), Error> {
+    for (path, yes, no) in ANSWERS {
+        let path = path.replace("BRIDGE", bridge);
+        if path.starts_with("net/ipv6") && sysctl::read(&path).is_err() {
+            // A kernel without IPv6.
+            continue;
+        }
+        match sysctl::write_if_different(&path, if on { yes } else { no }) {
+            Ok(_) => {}
+            // The bridge is gone, and its parameters with it.
+            Err(error) if !on && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(Error::new(
+                    code::KERNEL,
+                    format!("cannot let {bridge} answer for its containers: /proc/sys/{path}"),
+                )
+                .with_details(error.to_string()));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn proxies(host: &mut RouteSocket, bridge: &str, record: &Record, on: bool) -> Result<(), Error> {
+    let mut v6 = record.addresses.iter().filter_map(|address| match address {
+        IpAddr::V6(address) => Some(*address),
+        IpAddr::V4(_) => None,
+    });
+    let Some(first) = v6.next() else {
+        return Ok(());
+    };
+    let failed = |error| kernel_error(&format!("cannot proxy neighbours on {bridge}"), &error);
+    let Some(link) = host.link_by_name(bridge).map_err(failed)? else {
+        return Ok(());
+    };
+    for address in std::iter::once(first).chain(v6) {
+        if on {
+            host.add_proxied_neighbour(link.index, address)
+                .map_err(failed)?;
+        } else {
+            host.remove_proxied_neighbour(link.index, address)
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn ruleset(separation: &Separation) -> Ruleset {
+    Ruleset {
+        separation: Some(separation.clone()),
+        ..Ruleset::default()
+    }
+}

@@ -1,0 +1,60 @@
+//! What a network lets pass, as `firewall` has noted it for who takes it away again: its own last
+//! DEL, or that of the bridge after it.
+
+use pontoon_conf::Error;
+use pontoon_netfilter::{BackendKind, Policy, Ruleset};
+use serde::{Deserialize, Serialize};
+
+use crate::{Context, rules};
+
+/// The policy of a network. Written before the rules are made, so that they are found whatever
+/// happens in between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stance {
+    /// Who makes its rules.
+    pub backend: BackendKind,
+    /// What the network lets pass.
+    pub policy: Policy,
+    /// What it let pass before, until the change is complete.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<(BackendKind, Policy)>,
+}
+
+impl Stance {
+    /// What has been noted for the network that the verb is about.
+    #[must_use]
+    pub fn of(context: &Context) -> Option<Self> {
+        context.state.read_policy(context.config.name.as_ref())
+    }
+}
+
+/// Removes the policy of a network that no attachment's `firewall` needs any more. The caller holds
+/// the lock of the network exclusively.
+///
+/// # Errors
+/// Whatever the backend refused; the note stays then.
+pub fn retire(context: &Context) -> Result<(), Error> {
+    let network = context.config.name.as_ref();
+    let state = &context.state;
+    if state.records("firewall").has_network(network) {
+        return Ok(());
+    }
+    let Some(stance) = Stance::of(context) else {
+        return Ok(());
+    };
+    let mut policies = stance.former;
+    policies.push((stance.backend, stance.policy));
+    for (kind, policy) in policies {
+        let apart = !policy.icc && kind != BackendKind::Nftables;
+        let ruleset = Ruleset {
+            policy: Some(policy),
+            ..Ruleset::default()
+        };
+        rules::retire(context, kind, &ruleset)?;
+        if apart {
+            // Bridge ports are kept apart by nftables in any case.
+            rules::retire(context, BackendKind::Nftables, &ruleset)?;
+        }
+    }
+    state.remove_policy(network)
+}
