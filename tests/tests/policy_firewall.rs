@@ -1,4 +1,4 @@
-//! The firewall plugin in its chain, with nftables: what a network promises, with real packets, and
+//! The firewall plugin in its chain: what a network promises, with real packets, and
 //! that it goes without a trace.
 
 use std::net::SocketAddr;
@@ -12,6 +12,9 @@ use xtask::{
 
 const LONG: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_millis(300);
+/// Somebody who clears the table.
+const FLUSH: &str = "nft flush ruleset; for tool in iptables-legacy ip6tables-legacy; do \
+                     $tool -F; $tool -X; $tool -t nat -F; $tool -t nat -X; done";
 const LAN: [&str; 2] = ["10.81.0.0/24", "fd00:81::/64"];
 const TWO: [&str; 2] = ["10.82.0.0/24", "fd00:82::/64"];
 
@@ -22,7 +25,7 @@ fn network(site: &Site, name: &str, subnets: &[&str], keys: Value) -> Network {
         .list()
         .clone();
     let mut firewall = json!({
-        "type": "firewall", "backend": "nftables", "capabilities": { "links": true },
+        "type": "firewall", "backend": site.backend.key(), "capabilities": { "links": true },
     });
     for (key, value) in keys.as_object().into_iter().flatten() {
         firewall[key] = value.clone();
@@ -121,7 +124,8 @@ fn check(site: &Site, from: From<'_>, to: &[SocketAddr], arrives: bool) {
             assert_eq!(
                 answer.unwrap().is_ok(),
                 arrives,
-                "{name} to {target}: {:#?}",
+                "{}: {name} to {target}: {:#?}",
+                site.backend,
                 site.snapshot().unwrap()
             );
         }
@@ -152,7 +156,11 @@ fn teach_routes(site: &Site) -> Outcome {
 
 #[test]
 fn the_docker_profile_isolates_and_closes() -> Outcome {
-    let site = Site::new(Backend::Nftables)?;
+    Backend::ALL.into_iter().try_for_each(docker)
+}
+
+fn docker(backend: Backend) -> Outcome {
+    let site = Site::new(backend)?;
     teach_routes(&site)?;
     let before = site.snapshot()?;
     let lan = network(&site, "lan", &LAN, json!({ "profile": "docker" }));
@@ -185,7 +193,7 @@ fn the_docker_profile_isolates_and_closes() -> Outcome {
     check(&site, From::Guest(&stranger), &web.at(80)?, false);
     // And repairs what somebody else has flushed.
     site.host
-        .command(std::process::Command::new("nft").args(["flush", "ruleset"]))?;
+        .command(std::process::Command::new("sh").args(["-c", FLUSH]))?;
     check(&site, From::Guest(&stranger), &web.at(80)?, true);
     let later = Guest::join(&site, &lan, "later")?;
     check(&site, From::Guest(&stranger), &web.at(80)?, false);
@@ -198,8 +206,8 @@ fn the_docker_profile_isolates_and_closes() -> Outcome {
     site.nothing_left(&before, &[&lan, &two], "DEL")
 }
 
-fn icc_off(bridge_nf_call: bool) -> Outcome {
-    let site = Site::new(Backend::Nftables)?;
+fn icc_off(backend: Backend, bridge_nf_call: bool) -> Outcome {
+    let site = Site::new(backend)?;
     let before = site.snapshot()?;
     let keys = json!({ "profile": "docker", "icc": false });
     let lan = network(&site, "lan", &LAN, keys);
@@ -253,12 +261,16 @@ fn icc_off(bridge_nf_call: bool) -> Outcome {
 
 #[test]
 fn without_icc_only_links_pass() -> Outcome {
-    icc_off(false)
+    Backend::ALL
+        .into_iter()
+        .try_for_each(|backend| icc_off(backend, false))
 }
 
 #[test]
 fn without_icc_only_links_pass_bridged() -> Outcome {
-    icc_off(true)
+    Backend::ALL
+        .into_iter()
+        .try_for_each(|backend| icc_off(backend, true))
 }
 
 #[test]
