@@ -390,6 +390,7 @@ fn every_fault_leaves_the_machine_as_it_was() -> Outcome {
         "firewall.recorded",
         "firewall.noted",
         "firewall.held",
+        "firewall.beside",
         "firewall.answering",
         "firewall.separated",
         "firewall.entered",
@@ -407,4 +408,83 @@ fn every_fault_leaves_the_machine_as_it_was() -> Outcome {
         }
     }
     site.nothing_left(&before, &[&lan], "faults and DEL")
+}
+
+/// Somebody whose FORWARD chain drops, as Docker's and ufw's do.
+fn beside_a_drop(tool: &str) -> Outcome {
+    let site = Site::new(Backend::Nftables)?;
+    let on_host = |line: &str| {
+        let mut shell = std::process::Command::new("sh");
+        site.host.command(shell.args(["-c", line]))
+    };
+    for family in ["iptables", "ip6tables"] {
+        on_host(&format!(
+            "{family}-{tool} -N DOCKER-USER; {family}-{tool} -A DOCKER-USER -j RETURN; \
+             {family}-{tool} -A FORWARD -j DOCKER-USER; {family}-{tool} -P FORWARD DROP"
+        ))?;
+    }
+    let before = site.snapshot()?;
+    let lan = network(&site, "lan", &LAN, json!({ "profile": "docker" }));
+    let _beyond = site.host.serve_outside(80)?;
+    let web = Guest::with(&site, &lan, "web", |attachment| {
+        attachment
+            .publish("", 8080, 80, "tcp")
+            .publish("", 8080, 80, "udp")
+    })?;
+    check(&site, From::Outside, &host(8080), true);
+    check(&site, From::Guest(&web), &outside(80), true);
+    site.runtime().status(&lan)?;
+    // Cleared, and mended by the next ADD.
+    for family in ["iptables", "ip6tables"] {
+        on_host(&format!("{family}-{tool} -F FORWARD"))?;
+    }
+    check(&site, From::Outside, &host(8080), false);
+    let next = Guest::join(&site, &lan, "next")?;
+    check(&site, From::Outside, &host(8080), true);
+    for family in ["iptables", "ip6tables"] {
+        on_host(&format!("{family}-{tool} -A FORWARD -j DOCKER-USER"))?;
+    }
+    for guest in [&web, &next] {
+        guest.leave(&site, &lan)?;
+    }
+    site.nothing_left(&before, &[&lan], "DEL")
+}
+
+#[test]
+fn beside_iptables_nft_that_drops() -> Outcome {
+    beside_a_drop("nft")
+}
+
+#[test]
+fn beside_iptables_legacy_that_drops() -> Outcome {
+    beside_a_drop("legacy")
+}
+
+#[test]
+fn a_chain_that_cannot_be_passed_is_named() -> Outcome {
+    let site = Site::new(Backend::Nftables)?;
+    let on_host = |line: &str| {
+        let mut shell = std::process::Command::new("sh");
+        site.host.command(shell.args(["-c", line]))
+    };
+    on_host(
+        "nft add table inet theirs; \
+         nft 'add chain inet theirs gate { type filter hook forward priority 10; policy drop; }'",
+    )?;
+    let lan = network(&site, "lan", &LAN, json!({ "profile": "docker" }));
+    site.runtime().status(&lan)?;
+    let one = Guest::join(&site, &lan, "one")?;
+    check(&site, From::Guest(&one), &outside(80), false);
+    let error = site.runtime().status(&lan);
+    let error = error
+        .err()
+        .ok_or_else(|| Failure::new("STATUS saw nothing"))?;
+    assert_eq!(error.code, 50, "{error}");
+    assert!(
+        error.msg.contains("chain gate of table inet theirs"),
+        "{error}"
+    );
+    on_host("nft add rule inet theirs gate iifname br-lan accept")?;
+    site.runtime().status(&lan)?;
+    one.leave(&site, &lan)
 }

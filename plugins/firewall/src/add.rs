@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Choice, Config, Wish, invalid};
 use crate::links::{self, Index};
 use crate::plan::{self, Place};
-use crate::{del, separate};
+use crate::{coexist, del, separate};
 
 /// What DEL, CHECK and GC need to know of an attachment beside its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +196,8 @@ fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<(
         .apply(&ruleset)
         .map_err(|error| rules::error(&error))?;
     fault::point("firewall.held")?;
+    stand_beside(context, ground, &mut backend)?;
+    fault::point("firewall.beside")?;
     if let Some(bridge) = ground.policy.as_ref().map(|policy| policy.bridge.clone()) {
         separate::separate(context, &mut ground.host, &bridge, &ground.record)?;
     }
@@ -228,11 +230,55 @@ fn note(context: &Context, ground: &Ground) -> Result<Vec<(BackendKind, Policy)>
         backend: ground.record.backend,
         policy: policy.clone(),
         former: former.clone(),
+        companion: companion(ground),
     };
     context
         .state
         .write_policy(context.config.name.as_ref(), &stance)?;
     Ok(former)
+}
+
+fn companion(ground: &Ground) -> Option<(BackendKind, Policy)> {
+    ground.stance.as_ref()?.companion.clone()
+}
+
+/// Lets the network's packets pass where somebody else would drop them, and says where it cannot.
+fn stand_beside(
+    context: &Context,
+    ground: &mut Ground,
+    backend: &mut Backend,
+) -> Result<(), Error> {
+    let Some(policy) = ground.policy.clone() else {
+        return Ok(());
+    };
+    let first = ground.stance.is_none();
+    if first {
+        for obstacle in coexist::obstacles(&policy.bridge) {
+            eprintln!(
+                "firewall: {obstacle} may drop what goes to and from {}: {}",
+                policy.bridge,
+                coexist::advice(&obstacle, &policy.bridge)
+            );
+        }
+    }
+    let known = companion(ground).map(|(kind, _)| kind);
+    let Some(kind) = known.or_else(|| coexist::companion(context, backend, first)) else {
+        return Ok(());
+    };
+    if companion(ground) != Some((kind, coexist::open(&policy))) {
+        let mut stance = Stance::of(context).unwrap_or(Stance {
+            backend: ground.record.backend,
+            policy: policy.clone(),
+            former: Vec::new(),
+            companion: None,
+        });
+        stance.companion = Some((kind, coexist::open(&policy)));
+        context
+            .state
+            .write_policy(context.config.name.as_ref(), &stance)?;
+        ground.stance = Some(stance);
+    }
+    coexist::stand_beside(context, kind, &policy)
 }
 
 /// After a changed configuration: what another backend held goes, and attachments from before get
@@ -265,6 +311,7 @@ fn settle(
             backend: ground.record.backend,
             policy,
             former: Vec::new(),
+            companion: companion(ground),
         },
     )
 }

@@ -7,6 +7,7 @@ use pontoon_plugin::policy::Stance;
 use pontoon_plugin::{Context, rules};
 
 use crate::add::{NOT_HELD, Record, member};
+use crate::coexist;
 use crate::config::{Choice, Config, invalid};
 use crate::links::{self, Index};
 use crate::plan;
@@ -86,6 +87,16 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let Choice::Rules(asked) = &config.choice else {
         return Ok(());
     };
+    // Before its first container the network's bridge is not known.
+    if let Some(bridge) = Stance::of(context).map(|stance| stance.policy.bridge)
+        && let Some(obstacle) = coexist::obstacles(&bridge).first()
+    {
+        return Err(Error::new(
+            code::NOT_AVAILABLE,
+            format!("{obstacle} drops what goes to and from {bridge}"),
+        )
+        .with_details(coexist::advice(obstacle, &bridge)));
+    }
     rules::select(context, asked.as_deref())
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))

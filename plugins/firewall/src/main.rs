@@ -3,6 +3,7 @@
 
 mod add;
 mod check;
+mod coexist;
 mod config;
 mod del;
 mod links;

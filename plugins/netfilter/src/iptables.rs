@@ -206,6 +206,22 @@ impl Iptables {
         })
     }
 
+    /// Whether the policy of the FORWARD chain is DROP, in either family: one program each.
+    ///
+    /// # Errors
+    /// A program failed.
+    pub fn forward_drops(&self) -> Result<bool, Error> {
+        let variant = self.detected.variant;
+        for family in Family::ALL {
+            if let Some(programs) = self.detected.programs(family)
+                && programs.read(variant, Table::Filter)?.drops("FORWARD")
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes the masquerade chain that the reference plugins' `ipMasq` made for one container,
     /// so that an attachment of theirs can be deleted by us.
     ///

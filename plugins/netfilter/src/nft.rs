@@ -44,6 +44,7 @@ mod condition;
 mod element;
 mod error;
 mod expression;
+mod foreign;
 mod list;
 mod message;
 mod plan;
@@ -58,6 +59,7 @@ mod withdraw;
 use std::os::fd::OwnedFd;
 
 pub use error::Error;
+pub use foreign::Obstacle;
 pub use list::ListedPort;
 
 use crate::rules::Ruleset;
@@ -155,6 +157,23 @@ impl Nft {
     /// When the kernel cannot be asked.
     pub fn list_published(&mut self) -> Result<Vec<ListedPort>, Error> {
         list::published(&mut self.socket)
+    }
+
+    /// Whether the FORWARD chain of iptables-nft drops what it does not know. Two lookups by name.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn forward_drops(&mut self) -> Result<bool, Error> {
+        foreign::forward_drops(&mut self.socket)
+    }
+
+    /// Chains of others that drop forwarded packets, and in whose tables nothing is said of the bridge.
+    /// All chains of the host are listed.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn obstacles(&mut self, bridge: &str) -> Result<Vec<Obstacle>, Error> {
+        foreign::obstacles(&mut self.socket, bridge)
     }
 
     /// Removes our tables with all that is in them: for when the host's last network goes. While the

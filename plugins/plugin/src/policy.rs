@@ -18,6 +18,9 @@ pub struct Stance {
     /// What it let pass before, until the change is complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<(BackendKind, Policy)>,
+    /// What another backend has to let pass beside it, since somebody else drops there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub companion: Option<(BackendKind, Policy)>,
 }
 
 impl Stance {
@@ -43,6 +46,7 @@ pub fn retire(context: &Context) -> Result<(), Error> {
         return Ok(());
     };
     let mut policies = stance.former;
+    policies.extend(stance.companion);
     policies.push((stance.backend, stance.policy));
     for (kind, policy) in policies {
         let apart = !policy.icc && kind != BackendKind::Nftables;

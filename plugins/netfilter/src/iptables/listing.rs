@@ -7,6 +7,8 @@ use super::text::Rule;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Listing {
     chains: Vec<String>,
+    /// Built-in chains whose policy is DROP.
+    dropping: Vec<String>,
     rules: Vec<Listed>,
 }
 
@@ -25,6 +27,10 @@ impl Listing {
             let mut parts = line.splitn(3, ' ');
             let (verb, chain, rest) = (parts.next(), parts.next(), parts.next().unwrap_or(""));
             match (verb, chain) {
+                (Some("-P"), Some(chain)) if rest == "DROP" => {
+                    listing.chains.push(chain.to_owned());
+                    listing.dropping.push(chain.to_owned());
+                }
                 (Some("-P" | "-N"), Some(chain)) => listing.chains.push(chain.to_owned()),
                 (Some("-A"), Some(chain)) => listing.rules.push(Listed {
                     rule: Rule::new(chain, rest),
@@ -38,6 +44,11 @@ impl Listing {
 
     pub(super) fn has_chain(&self, name: &str) -> bool {
         self.chains.iter().any(|chain| chain == name)
+    }
+
+    /// Whether the policy of a built-in chain is DROP.
+    pub(super) fn drops(&self, chain: &str) -> bool {
+        self.dropping.iter().any(|name| name == chain)
     }
 
     /// The rules of one chain, in order.

@@ -31,6 +31,8 @@ pub(super) enum Verb {
 pub(super) enum Family {
     Unspecified = 0,
     Inet = 1,
+    Ipv4 = 2,
+    Ipv6 = 10,
     Bridge = 7,
 }
 
@@ -40,6 +42,8 @@ impl Family {
         match self {
             Self::Unspecified => "",
             Self::Inet => "inet",
+            Self::Ipv4 => "ip",
+            Self::Ipv6 => "ip6",
             Self::Bridge => "bridge",
         }
     }
