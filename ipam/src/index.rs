@@ -47,7 +47,7 @@ pub(crate) enum IndexError {
 const HEADER_SIZE: u64 = 4096;
 const SLOT: u64 = 32;
 const BLOCK_BYTES: u64 = 512;
-const LEAST_OWNERS: u64 = 4096;
+const LEAST_OWNERS: u64 = 512;
 const LEAST_BLOCKS: u64 = 64;
 
 /// The index of one lease directory.

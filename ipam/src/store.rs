@@ -20,6 +20,7 @@ mod lease;
 mod lock;
 mod note;
 mod scan;
+mod spare;
 
 use std::fs;
 use std::io;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::linkat;
 
-use super::StoreError;
+use super::{StoreError, spare};
 
 /// Name of a lease that is being written where the filesystem has no unnamed
 /// files. The lock is held, so one name is enough.
@@ -18,7 +18,7 @@ const UNFINISHED: &str = ".pontoon-lease";
 
 /// No container id and interface name are longer than this together; what
 /// is, is not a lease of anybody we could release.
-const LONGEST: u64 = 4096;
+pub(super) const LONGEST: u64 = 4096;
 
 /// The address that a file name stands for, if it is one as Go prints it
 /// (which for IPv6 is RFC 5952, and so is Rust's `Display`).
@@ -37,7 +37,11 @@ pub(super) fn create(folder: &Path, address: IpAddr, content: &[u8]) -> Result<b
     let path = path_of(folder, address);
     // Some filesystems have no O_TMPFILE, some sandboxes no /proc; whatever
     // the reason, a second name serves as well.
-    link_unnamed(folder, &path, content)
+    spare::take(folder, &path, content)
+        .and_then(|taken| match taken {
+            Some(new) => Ok(new),
+            None => link_unnamed(folder, &path, content),
+        })
         .or_else(|_| link_named(folder, &path, content))
         .map_err(|source| StoreError::Write { path, source })
 }
@@ -108,7 +112,10 @@ pub(super) fn read(folder: &Path, address: IpAddr) -> Result<Option<Vec<u8>>, St
 /// Removes a lease; one that is gone is no error.
 pub(super) fn remove(folder: &Path, address: IpAddr) -> Result<(), StoreError> {
     let path = path_of(folder, address);
-    gone(fs::remove_file(&path)).map_err(|source| StoreError::Remove { path, source })
+    match spare::keep(folder, &path) {
+        Ok(true) => Ok(()),
+        _ => gone(fs::remove_file(&path)).map_err(|source| StoreError::Remove { path, source }),
+    }
 }
 
 fn gone(outcome: io::Result<()>) -> io::Result<()> {

@@ -336,3 +336,60 @@ fn filesystems_without_unnamed_files() {
     assert_eq!(fs::read(&other).expect("read"), b"b\r\neth0");
     assert!(!place.folder().join(".pontoon-lease").exists());
 }
+
+/// Contents of the spare files.
+fn spares(place: &Place) -> Vec<String> {
+    let entries = fs::read_dir(place.folder()).expect("list");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("entry").path()).collect();
+    paths.retain(|path| path.to_string_lossy().contains(".pontoon-spare."));
+    let read = |path: &PathBuf| fs::read_to_string(path).expect("read");
+    paths.iter().map(read).collect()
+}
+
+#[test]
+fn a_released_lease_is_the_next_one() {
+    let place = Place::new();
+    let inode = |address: &str| fs::metadata(place.folder().join(address)).map(|seen| seen.ino());
+    let content = |address: &str| fs::read_to_string(place.folder().join(address)).expect("read");
+    assert!(take(&place, "10.0.0.2", "a-long-name"));
+    let first = inode("10.0.0.2").expect("lease");
+    assert_eq!(free(&place, "a-long-name"), 1);
+    place.has(&[]);
+    let [spare] = &spares(&place)[..] else {
+        panic!("one spare");
+    };
+    // What the reference compares: nobody's.
+    assert_eq!(spare.trim(), "");
+    assert!(take(&place, "10.0.0.3", "b"));
+    assert_eq!(inode("10.0.0.3").expect("lease"), first);
+    assert_eq!(content("10.0.0.3"), "b\r\neth0");
+    assert!(spares(&place).is_empty());
+    for number in 10..20 {
+        assert!(take(&place, &format!("10.0.0.{number}"), "c"));
+    }
+    assert_eq!(free(&place, "c"), 10);
+    assert_eq!(spares(&place).len(), 4, "no more are kept");
+    assert!(!take(&place, "10.0.0.3", "d"), "b has it");
+    assert_eq!(content("10.0.0.3"), "b\r\neth0");
+}
+
+#[test]
+fn a_spare_that_is_more_than_that_is_not_used() {
+    let place = Place::new();
+    assert!(take(&place, "10.0.0.2", "a"));
+    let spare = |number: u8| place.folder().join(format!(".pontoon-spare.{number}"));
+    // Killed before the lease lost its other name, or before it lost its owner.
+    fs::hard_link(place.folder().join("10.0.0.2"), spare(0)).expect("link");
+    place.put(".pontoon-spare.1", "somebody-with-a-long-name\r\neth0");
+    std::os::unix::fs::symlink("10.0.0.2", spare(2)).expect("link");
+    fs::create_dir(spare(3)).expect("folder");
+    for (address, owner) in [("10.0.0.3", "b"), ("10.0.0.4", "c"), ("10.0.0.5", "d")] {
+        assert!(take(&place, address, owner));
+        let content = fs::read_to_string(place.folder().join(address)).expect("read");
+        assert_eq!(content, format!("{owner}\r\neth0"));
+    }
+    let content = fs::read_to_string(place.folder().join("10.0.0.2")).expect("read");
+    assert_eq!(content, "a\r\neth0");
+    assert_eq!(free(&place, "a"), 1);
+    place.has(&["10.0.0.3", "10.0.0.4", "10.0.0.5"]);
+}

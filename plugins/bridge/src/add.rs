@@ -233,7 +233,7 @@ fn attach(
     fault::point("bridge.guarded")?;
     configure(ground, &veth, &result)?;
     fault::point("bridge.configured")?;
-    rules::linger(sockets);
+    rules::close(context, sockets);
     let netns = context.invocation.netns.clone();
     let interface = |name: &str, mac: Option<[u8; 6]>, sandbox: Option<String>| Interface {
         name: name.to_owned(),

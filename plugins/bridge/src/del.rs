@@ -53,6 +53,7 @@ pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error>
     let done = backend
         .withdraw(&ruleset)
         .map_err(|error| rules::error(&error));
+    rules::deleted(context);
     rules::linger(backend.into_sockets());
     done
 }

@@ -23,6 +23,8 @@ const LOCAL: u8 = 2;
 /// Up to so many filters are left to the kernel, which takes about 0.15 ms for each; listing all flows takes 9 (262,144
 /// buckets, a lock for each).
 const FEW: usize = 32;
+/// The first long-term kernel of which it is certain that it deletes by filter.
+const FILTERS_SINCE: (u32, u32) = (6, 12);
 /// The protocols with ports that can be published: TCP, UDP, SCTP.
 const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
@@ -91,11 +93,19 @@ impl Filter {
     }
 }
 
+/// Version of the running kernel.
+fn kernel() -> Option<(u32, u32)> {
+    let release = crate::sysctl::read("kernel/osrelease").ok()?;
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 /// Connection tracking of one network namespace.
 #[derive(Debug)]
 pub struct Conntrack {
     socket: NetfilterSocket,
-    route: RouteSocket,
+    /// Opened when it is needed, unless that is in another namespace.
+    route: Option<RouteSocket>,
 }
 
 impl Conntrack {
@@ -103,7 +113,7 @@ impl Conntrack {
     pub fn open() -> Result<Conntrack, Error> {
         Ok(Conntrack {
             socket: NetfilterSocket::open()?,
-            route: RouteSocket::open()?,
+            route: None,
         })
     }
 
@@ -111,7 +121,7 @@ impl Conntrack {
     pub fn open_in(netns: &Netns) -> Result<Conntrack, Error> {
         Ok(Conntrack {
             socket: NetfilterSocket::open_in(netns)?,
-            route: RouteSocket::open_in(netns)?,
+            route: Some(RouteSocket::open_in(netns)?),
         })
     }
 
@@ -235,18 +245,24 @@ impl Conntrack {
         self.delete(stale.iter()).map(drop)
     }
 
-    /// The messages of [`Conntrack::cut_stale`], for somebody else to send, who will not hear a refusal. So the first
-    /// is sent here: `None` when the kernel takes no filters, or when all flows would have to be listed for another
-    /// reason.
+    /// The messages of [`Conntrack::cut_stale`], for somebody else to send, who will not hear a refusal. So a kernel
+    /// that may take no filters is sent the first one here: `None` when it refuses, or when all flows would have to be
+    /// listed for another reason. No messages when there are no flows.
     pub fn stale_orders(
         &mut self,
         ports: &[(u8, u16, Option<IpAddr>)],
         v4: bool,
     ) -> Result<Option<Frames>, Error> {
+        if self.count()? == 0 {
+            return Ok(Some(Frames::new()));
+        }
         let filters = if v4 { self.few(ports)? } else { None };
         let Some((first, rest)) = filters.as_deref().and_then(<[Filter]>::split_first) else {
             return Ok(None);
         };
+        if kernel().is_some_and(|version| version >= FILTERS_SINCE) {
+            return Ok(filters.map(|filters| orders(&filters)));
+        }
         match self.socket.send(&mut orders(&[*first])).map_err(refusal) {
             Ok(()) => Ok(Some(orders(rest))),
             Err(Ok(failure)) if takes_no_filters(failure.errno) => Ok(None),
@@ -266,7 +282,7 @@ impl Conntrack {
             return Ok(None);
         }
         let own: Vec<IpAddr> = self
-            .route
+            .route()?
             .all_addresses(true)?
             .iter()
             .map(|address| address.cidr.ip())
@@ -289,9 +305,17 @@ impl Conntrack {
     }
 
     fn is_local(&mut self, address: IpAddr) -> bool {
-        self.route
-            .route_to(address)
+        self.route()
+            .and_then(|route| route.route_to(address))
             .is_ok_and(|route| route.is_some_and(|route| route.kind == LOCAL))
+    }
+
+    fn route(&mut self) -> Result<&mut RouteSocket, Error> {
+        let route = match self.route.take() {
+            Some(route) => route,
+            None => RouteSocket::open()?,
+        };
+        Ok(self.route.insert(route))
     }
 
     /// The flows that match, chosen by the kernel where it can: an older one returns them all.

@@ -49,7 +49,7 @@ pub use link::change::LinkChange;
 pub use link::veth::{Veth, VethSpec};
 pub use link::vlan::VlanRange;
 pub use link::{BridgeInfo, Link, PortFlags};
-pub use netfilter::{NetfilterError, NetfilterSocket, Reply};
+pub use netfilter::{NetfilterError, NetfilterSocket, Reply, receive};
 pub use netns::{Netns, NetnsError, NetnsId, NetnsMount, NotNetnsId};
 pub use nix::errno::Errno;
 pub use route::RouteSocket;

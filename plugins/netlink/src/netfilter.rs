@@ -1,9 +1,10 @@
 //! The NETLINK_NETFILTER socket, for whoever encodes nf_tables or conntrack messages.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use netlink_packet_core::NLM_F_DUMP;
+use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::frame::{Failure, Frames};
@@ -65,12 +66,26 @@ impl NetfilterError {
     }
 
     /// The first error number.
-    pub fn errno(&self) -> Option<nix::errno::Errno> {
+    pub fn errno(&self) -> Option<Errno> {
         match self {
             NetfilterError::Refused(failures) => failures.first().map(|failure| failure.errno),
             NetfilterError::Socket(error) => error.errno(),
         }
     }
+}
+
+/// Takes a datagram that is there already, for whoever holds the bare descriptor; what is longer than `room` is cut.
+/// The room is not filled with zeros first, since memory that nobody touches costs nothing.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, room: usize) -> Result<(), Errno> {
+    buffer.clear();
+    buffer.reserve_exact(room);
+    // SAFETY: the kernel writes at most `room` bytes, for which there is capacity, and says how many it has written.
+    unsafe {
+        let start = buffer.as_mut_ptr().cast();
+        let written = libc::recv(socket.as_raw_fd(), start, room, libc::MSG_DONTWAIT);
+        buffer.set_len(usize::try_from(Errno::result(written)?).unwrap_or_default());
+    }
+    Ok(())
 }
 
 impl NetfilterSocket {

@@ -21,7 +21,10 @@ const DUMP_ATTEMPTS: usize = 20;
 pub(crate) struct Socket {
     inner: netlink_sys::Socket,
     kernel: netlink_sys::SocketAddr,
+    /// The last datagram, cut to what there is room for. Most of the room is never touched, and memory that nobody
+    /// touches costs nothing: filling it with zeros first would take a page fault for every 4 KiB.
     buffer: Vec<u8>,
+    room: usize,
 }
 
 /// Why a conversation ended early.
@@ -53,6 +56,7 @@ impl Socket {
             inner,
             kernel: netlink_sys::SocketAddr::new(0, 0),
             buffer: Vec::new(),
+            room: BUFFER,
         })
     }
 
@@ -99,7 +103,8 @@ impl Socket {
                 Err(_) if !failures.is_empty() => return Ok(failures),
                 other => other?,
             };
-            for frame in Frame::walk(&self.buffer[..length.min(self.buffer.len())]) {
+            debug_assert!(length <= self.room, "answers to a batch are short");
+            for frame in Frame::walk(&self.buffer) {
                 let Some(position) = frames.position(frame.sequence) else {
                     continue;
                 };
@@ -151,12 +156,13 @@ impl Socket {
     ) -> Result<bool, Broken> {
         let mut consistent = true;
         loop {
-            let pending = self.receive(libc::MSG_PEEK)?;
-            if pending > self.buffer.len() {
-                self.buffer.resize(pending, 0);
-            }
             let length = self.receive(0)?;
-            for frame in Frame::walk(&self.buffer[..length]) {
+            if length > self.room {
+                // The rest is lost: asked for again, with room for it, once this answer is at its end.
+                self.room = length.next_power_of_two();
+                consistent = false;
+            }
+            for frame in Frame::walk(&self.buffer) {
                 if frames.position(frame.sequence).is_none() {
                     continue;
                 }
@@ -191,14 +197,12 @@ impl Socket {
         }
     }
 
-    /// The length of the next datagram, which can exceed the buffer; then it was cut.
-    pub(crate) fn receive(&mut self, flags: i32) -> io::Result<usize> {
-        if self.buffer.is_empty() {
-            self.buffer.resize(BUFFER, 0);
-        }
+    /// Takes the next datagram into the buffer. Its length can exceed the room; then it was cut.
+    fn receive(&mut self, flags: i32) -> io::Result<usize> {
         loop {
-            let mut window = &mut self.buffer[..];
-            match self.inner.recv(&mut window, flags | libc::MSG_TRUNC) {
+            self.buffer.clear();
+            self.buffer.reserve_exact(self.room);
+            match self.inner.recv(&mut self.buffer, flags | libc::MSG_TRUNC) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }

@@ -1,7 +1,7 @@
 //! The netfilter backend of a plugin, with errors as the runtime should see them.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
@@ -13,6 +13,9 @@ use crate::{Context, Lock};
 /// frees what a transaction deleted (4 to 15 ms) waits for that, and keeps every other transaction
 /// of the host waiting with it.
 const HOLD: Duration = Duration::from_millis(60);
+
+/// After so long the kernel has freed what a transaction deleted, in all but rare cases.
+const CLEARED: Duration = Duration::from_millis(20);
 
 /// The lock file of the iptables backend. No network name begins with a dot.
 const IPTABLES_LOCK: &str = "lock/.iptables";
@@ -74,6 +77,7 @@ pub fn retire(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result
             done
         }
     };
+    deleted(context);
     linger(backend.into_sockets());
     done.map_err(|error| self::error(&error))
 }
@@ -109,6 +113,26 @@ pub fn linger_after(sockets: Vec<OwnedFd>, work: impl Fn()) {
     });
     if detached.is_err() {
         work();
+    }
+}
+
+/// Notes that something has been deleted from the kernel's rules: whoever closes a nfnetlink socket now would
+/// wait. The note is the time stamp of a lock file that is there as long as the host has networks.
+pub fn deleted(context: &Context) {
+    if let Ok(file) = std::fs::File::open(context.state.host_lock()) {
+        let _ = file.set_modified(SystemTime::now());
+    }
+}
+
+/// Closes sockets by which nothing was deleted: here and now, unless somebody of ours has deleted something
+/// lately, else as [`linger`].
+pub fn close(context: &Context, sockets: Vec<OwnedFd>) {
+    let deleted = std::fs::metadata(context.state.host_lock()).and_then(|file| file.modified());
+    let rests = deleted.is_ok_and(|deleted| deleted.elapsed().is_ok_and(|age| age > CLEARED));
+    if rests {
+        drop(sockets);
+    } else {
+        linger(sockets);
     }
 }
 

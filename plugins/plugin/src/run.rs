@@ -69,7 +69,8 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
         }
         Err(error) => return fail(&error, None),
     };
-    let mut input = Vec::new();
+    // Room for a usual configuration, else it is read in pieces of 32, 64, 128 bytes.
+    let mut input = Vec::with_capacity(16 * 1024);
     if let Err(error) = std::io::stdin().lock().read_to_end(&mut input) {
         return fail(
             &Error::new(
@@ -144,21 +145,12 @@ fn search() -> Vec<PathBuf> {
 }
 
 fn print(text: &str) -> ExitCode {
+    // In one piece, so that whoever reads is woken once.
+    let text = format!("{}\n", text.strip_suffix('\n').unwrap_or(text));
     let mut out = std::io::stdout().lock();
-    let done = out
-        .write_all(text.as_bytes())
-        .and_then(|()| {
-            if text.ends_with('\n') {
-                Ok(())
-            } else {
-                out.write_all(b"\n")
-            }
-        })
-        .and_then(|()| out.flush());
-    if done.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

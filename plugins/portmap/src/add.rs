@@ -121,7 +121,7 @@ fn publish(
         open_loopback(&mut host, previous, &record.published, undo)?;
     }
     fault::point("portmap.hairpin")?;
-    cut_stale_flows(&record.published, sockets);
+    cut_stale_flows(context, &record.published, sockets);
     Ok(())
 }
 
@@ -262,7 +262,7 @@ type Flow = (u8, u16, Option<IpAddr>);
 /// Flows that began before the port was published go on to where they went then; a client that
 /// keeps sending would never reach the container. Nobody has to wait while they are cut: the
 /// container does not run before we return. So the child that closes the sockets does it.
-fn cut_stale_flows(published: &Published, sockets: Vec<OwnedFd>) {
+fn cut_stale_flows(context: &Context, published: &Published, sockets: Vec<OwnedFd>) {
     let families = [published.v4, published.v6].into_iter().flatten();
     let flows: Vec<(Vec<Flow>, IpAddr)> = families
         .map(|address| {
@@ -281,10 +281,15 @@ fn cut_stale_flows(published: &Published, sockets: Vec<OwnedFd>) {
             (ports, address.ip())
         })
         .collect();
-    // Without connection tracking there is nothing to cut.
+    // Without connection tracking, or without a flow, there is nothing to cut.
     let Ok(mut conntrack) = Conntrack::open() else {
-        return rules::linger(sockets);
+        return rules::close(context, sockets);
     };
+    if matches!(conntrack.count(), Ok(0)) {
+        let mut sockets = sockets;
+        sockets.push(conntrack.into_fd());
+        return rules::close(context, sockets);
+    }
     if let [(ports, address)] = &flows[..]
         && let Ok(Some(orders)) = conntrack.stale_orders(ports, address.is_ipv4())
     {

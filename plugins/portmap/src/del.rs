@@ -70,6 +70,7 @@ pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Re
     let done = backend
         .withdraw(&ruleset)
         .map_err(|error| rules::error(&error));
+    rules::deleted(context);
     let mut sockets = backend.into_sockets();
     let done = done
         .and_then(|()| fault::point("portmap.withdrawn"))

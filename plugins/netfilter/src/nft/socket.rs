@@ -3,11 +3,11 @@
 //! The kernel handles a message within the `send` itself, so that every answer is already queued
 //! when `recv` is called; nothing here waits.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
-use pontoon_netlink::NetfilterSocket;
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
+use pontoon_netlink::{NetfilterSocket, receive};
 
 use super::error::Error;
 use super::message::{Batch, DUMP, Family, HEADERS, Subject, Verb, message};
@@ -30,6 +30,7 @@ pub(super) struct Socket {
     fd: OwnedFd,
     sequence: u32,
     deleted: bool,
+    /// The last datagram. The room for it is not filled with zeros first: untouched memory costs nothing.
     buffer: Vec<u8>,
 }
 
@@ -65,7 +66,7 @@ impl Socket {
             fd,
             sequence: 0,
             deleted: false,
-            buffer: vec![0; ANSWER],
+            buffer: Vec::new(),
         })
     }
 
@@ -223,18 +224,14 @@ impl Socket {
     /// The messages of one datagram.
     fn receive(&mut self) -> Result<Vec<Reply>, Error> {
         // Not waiting: an answer that is not there yet will never come.
-        let length = loop {
-            match recv(
-                self.fd.as_raw_fd(),
-                &mut self.buffer,
-                MsgFlags::MSG_DONTWAIT,
-            ) {
-                Ok(length) => break length,
+        loop {
+            match receive(self.fd.as_fd(), &mut self.buffer, ANSWER) {
+                Ok(()) => break,
                 Err(Errno::EINTR) => {}
                 Err(source) => return Err(Error::Receive { source }),
             }
-        };
-        let mut rest = self.buffer.get(..length).unwrap_or_default();
+        }
+        let mut rest = &self.buffer[..];
         let mut replies = Vec::new();
         while let Some(header) = rest.get(..16) {
             let word = |at: usize| {
