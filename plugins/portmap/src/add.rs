@@ -105,11 +105,16 @@ fn publish(
         let _ports = context
             .state
             .lock(&del::ports_lock(context), Lock::exclusive)?;
-        reserve(context, key, &record.published)?;
+        clear(context, key, &record.published)?;
+        // The record before all that it tells DEL of.
         undo.push(Step::Record(Box::new(record.clone())));
-        fault::point("portmap.reserved")?;
         records.write(key, record)?;
         fault::point("portmap.recorded")?;
+        let ports = Reservations::at(context.state.dir());
+        ports
+            .take(&record.published)
+            .map_err(|refusal| refused(refusal, None))?;
+        fault::point("portmap.reserved")?;
         let mut backend = rules::open(context, record.backend)?;
         backend
             .apply(&ruleset)
@@ -125,61 +130,57 @@ fn publish(
     Ok(())
 }
 
-/// Reserves the ports. A port whose owner's namespace is gone is taken over: its DEL, should it
-/// still come, finds nothing that carries its tag.
-fn reserve(context: &Context, key: &Key, published: &Published) -> Result<(), Error> {
+/// Sees that the ports are free. A port whose owner's namespace is gone is taken over: its DEL,
+/// should it still come, finds nothing that carries its tag.
+fn clear(context: &Context, key: &Key, published: &Published) -> Result<(), Error> {
     let ports = Reservations::at(context.state.dir());
     let records = context.state.records("portmap");
     loop {
-        let refusal = match ports.take(published) {
+        let refusal = match ports.check(published) {
             Ok(()) => return Ok(()),
             Err(refusal) => refusal,
         };
-        let error = match refusal {
-            Refusal::Io(path, error) => Error::new(
-                code::IO,
-                format!("cannot reserve a port at {}", path.display()),
-            )
-            .with_details(error.to_string()),
-            Refusal::Taken(port, owner) => {
-                let record: Option<Record> = records.read(&owner);
-                match record {
-                    Some(record) if record.sandbox.is_gone() && owner != *key => {
-                        del::remove_locked(context, &owner, &record)?;
-                        continue;
-                    }
-                    // Killed between reservation and record: it never published anything.
-                    None => {
-                        let mut stale = published.clone();
-                        stale.owner = owner.owner();
-                        stale.ports = vec![port];
-                        ports.give_back(&stale).map_err(|error| {
-                            Error::new(code::IO, "cannot take over a port reservation")
-                                .with_details(error.to_string())
-                        })?;
-                        continue;
-                    }
-                    Some(record) => Error::new(
-                        code::PORT_TAKEN,
-                        format!(
-                            "host port {}/{} is already published by container {} ({} of network {})",
-                            port.host_port,
-                            port.protocol,
-                            owner.container,
-                            owner.interface,
-                            owner.network
-                        ),
-                    )
-                    .with_details(format!(
-                        "its namespace {} is alive; DEL that attachment first, or choose another host port",
-                        record.sandbox.path
-                    )),
-                }
-            }
+        let Refusal::Taken(port, owner) = &refusal else {
+            return Err(refused(refusal, None));
         };
-        // What this call has reserved so far goes back; others' reservations carry other names.
-        let _ = ports.give_back(published);
-        return Err(error);
+        let record: Option<Record> = records.read(owner);
+        match record {
+            Some(record) if record.sandbox.is_gone() && owner != key => {
+                del::remove_locked(context, owner, &record)?;
+            }
+            // Its record is lost: no DEL will ever come for it.
+            None => {
+                let mut stale = published.clone();
+                stale.owner = owner.owner();
+                stale.ports = vec![*port];
+                ports.give_back(&stale).map_err(|error| {
+                    Error::new(code::IO, "cannot take over a port reservation")
+                        .with_details(error.to_string())
+                })?;
+            }
+            Some(record) => return Err(refused(refusal, Some(&record))),
+        }
+    }
+}
+
+fn refused(refusal: Refusal, record: Option<&Record>) -> Error {
+    match refusal {
+        Refusal::Io(path, error) => Error::new(
+            code::IO,
+            format!("cannot reserve a port at {}", path.display()),
+        )
+        .with_details(error.to_string()),
+        Refusal::Taken(port, owner) => Error::new(
+            code::PORT_TAKEN,
+            format!(
+                "host port {}/{} is already published by container {} ({} of network {})",
+                port.host_port, port.protocol, owner.container, owner.interface, owner.network
+            ),
+        )
+        .with_details(format!(
+            "its namespace {} is alive; DEL that attachment first, or choose another host port",
+            record.map_or("", |record| record.sandbox.path.as_str())
+        )),
     }
 }
 

@@ -1,21 +1,41 @@
 //! Host ports belong to one attachment at a time.
 //!
-//! A reservation is a symbolic link in the state directory whose target names the owner: made,
-//! read and refused by one system call each, however many there are.
+//! A reservation is a slot of a sparse file in the state directory, which names the owner: fifty
+//! ports in a row are read by one system call and written by another.
 //!
 //! ```text
-//! ports/tcp4/8080            -> NETWORK/CONTAINER:IFNAME     every address of the host
-//! ports/tcp4/8443/10.0.0.1   -> NETWORK/CONTAINER:IFNAME     one address (8443 is a directory)
+//! ports/slots                 8 bytes for each protocol, family and port: nobody (0), an owner of
+//!                             the port at every address (his number), or owners at single ones (1)
+//! ports/owner/NUMBER          -> NETWORK/CONTAINER:IFNAME
+//! ports/tcp4/8443/10.0.0.1    -> NETWORK/CONTAINER:IFNAME     the port at one address
 //! ```
+//!
+//! A plugin may be killed between any two calls. An owner is named before his slots are written
+//! and after they are emptied: a number without a name is nobody's. The slot of port 0 counts those
+//! in use, never too few, so that the file goes with the last one.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use pontoon_netfilter::{Port, Published};
+use pontoon_netfilter::{Port, Protocol, Published};
 use pontoon_plugin::Key;
+use sha2::{Digest, Sha256};
+
+/// Bytes of a slot.
+const SLOT: u64 = 8;
+/// Slots of a protocol and family.
+const PORTS: u64 = 1 << 16;
+/// TCP, UDP and SCTP, each over IPv4 and IPv6.
+const TABLES: u64 = 6;
+/// Slot of TCP port 0, which nobody can publish: how many slots are in use, at most.
+const IN_USE: u64 = 0;
+const NOBODY: u64 = 0;
+/// The port is reserved at single addresses, each by a link.
+const AT_ADDRESSES: u64 = 1;
 
 /// The reservations of a host. All calls need the lock of the caller.
 pub(crate) struct Reservations {
@@ -30,6 +50,19 @@ pub(crate) enum Refusal {
     Io(PathBuf, io::Error),
 }
 
+/// What an attachment wants of the slots.
+struct Wish {
+    name: String,
+    number: u64,
+    /// Slots of ports at every address, with the port that each is of.
+    everywhere: Vec<(u64, Port)>,
+    /// Slots of ports at one address.
+    at: Vec<(u64, IpAddr, Port)>,
+}
+
+/// The file of slots.
+struct Slots(File);
+
 impl Reservations {
     pub(crate) fn at(state: &Path) -> Self {
         Self {
@@ -37,108 +70,333 @@ impl Reservations {
         }
     }
 
-    /// Reserves all ports of an attachment; those it has already are fine.
-    pub(crate) fn take(&self, published: &Published) -> Result<(), Refusal> {
-        let owner = name(published);
-        for port in &published.ports {
-            for v4 in families(published, port) {
-                self.take_one(port, v4, &owner)?;
-            }
+    /// Whether all ports of an attachment are free, or its own already. Changes nothing.
+    pub(crate) fn check(&self, published: &Published) -> Result<(), Refusal> {
+        match self.open(false) {
+            Ok(slots) => self.look(&slots, &Wish::of(published)).map(drop),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(self.failed(error)),
         }
-        Ok(())
+    }
+
+    /// Reserves all ports of an attachment, or none; those it has already are fine.
+    pub(crate) fn take(&self, published: &Published) -> Result<(), Refusal> {
+        let wish = Wish::of(published);
+        let failed = |error| self.failed(error);
+        let slots = self.open(true).map_err(failed)?;
+        let new = self.look(&slots, &wish)?;
+        self.name_owner(&wish).map_err(failed)?;
+        self.write(&slots, &wish, new).map_err(failed)
     }
 
     /// Gives back what of these ports belongs to this attachment.
     pub(crate) fn give_back(&self, published: &Published) -> io::Result<()> {
-        let owner = name(published);
-        for port in &published.ports {
-            for v4 in families(published, port) {
-                let path = self.path(port, v4);
-                if fs::read_link(&path).is_ok_and(|held| held.as_os_str() == owner.as_str()) {
-                    fs::remove_file(&path)?;
-                    if specific(port).is_some() {
-                        // Fails while other addresses have the port.
-                        let _ = path.parent().map(fs::remove_dir);
+        let wish = Wish::of(published);
+        let owner = self.owner_path(wish.number);
+        if !leads_to(&owner, &wish.name) {
+            return Ok(());
+        }
+        let slots = match self.open(false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Killed before it was made, or after it was removed.
+                fs::remove_file(owner)?;
+                return self.remove_if_empty(None);
+            }
+            other => other?,
+        };
+        let mut freed = 0;
+        for (first, values) in slots.runs(&wish.everywhere)? {
+            let own = values.iter().filter(|value| **value == wish.number).count();
+            if own > 0 {
+                let left = values.iter().map(|value| match *value {
+                    value if value == wish.number => NOBODY,
+                    other => other,
+                });
+                slots.write(first, left)?;
+                freed += own as u64;
+            }
+        }
+        for (slot, ip, port) in &wish.at {
+            let link = self.link(port, *ip);
+            if !leads_to(&link, &wish.name) {
+                continue;
+            }
+            fs::remove_file(&link)?;
+            // Fails while other addresses have the port.
+            let last = link.parent().is_some_and(|dir| fs::remove_dir(dir).is_ok());
+            if last && slots.read(*slot, 1)? == [AT_ADDRESSES] {
+                slots.write(*slot, [NOBODY].into_iter())?;
+                freed += 1;
+            }
+        }
+        fs::remove_file(owner)?;
+        self.remove_if_empty(Some((&slots, freed)))
+    }
+
+    /// Ports of these that do not belong to the attachment any more.
+    pub(crate) fn missing(&self, published: &Published) -> Vec<Port> {
+        let wish = Wish::of(published);
+        let Ok(slots) = self.open(false) else {
+            return published.ports.clone();
+        };
+        let named = leads_to(&self.owner_path(wish.number), &wish.name);
+        let holds = |slot| named && slots.read(slot, 1).is_ok_and(|held| held == [wish.number]);
+        let everywhere = wish
+            .everywhere
+            .iter()
+            .filter(|(slot, _)| !holds(*slot))
+            .map(|(_, port)| *port);
+        let at = wish
+            .at
+            .iter()
+            .filter(|(slot, ip, port)| {
+                !leads_to(&self.link(port, *ip), &wish.name) && !holds(*slot)
+            })
+            .map(|(_, _, port)| *port);
+        let mut missing: Vec<Port> = everywhere.chain(at).collect();
+        missing.dedup();
+        missing
+    }
+
+    /// Refuses what is another's; how many of the slots are nobody's.
+    fn look(&self, slots: &Slots, wish: &Wish) -> Result<u64, Refusal> {
+        let failed = |error| self.failed(error);
+        let mut free = BTreeSet::new();
+        let mut ports = wish.everywhere.iter();
+        for (first, values) in slots.runs(&wish.everywhere).map_err(failed)? {
+            for (slot, value) in (first..).zip(values) {
+                let port = ports.next().map_or(wish.everywhere[0].1, |(_, port)| *port);
+                let holder = match value {
+                    NOBODY => {
+                        free.insert(slot);
+                        None
                     }
+                    AT_ADDRESSES => self.other_at_an_address(&port, slot, wish),
+                    value if value == wish.number => None,
+                    value => self.owner(value),
+                };
+                if let Some(holder) = holder {
+                    return Err(Refusal::Taken(port, holder));
                 }
             }
         }
+        for (slot, ip, port) in &wish.at {
+            let value = slots.read(*slot, 1).map_err(failed)?;
+            let holder = match value.first().copied().unwrap_or(NOBODY) {
+                NOBODY => {
+                    free.insert(*slot);
+                    None
+                }
+                AT_ADDRESSES => read_key(&self.link(port, *ip)),
+                value => self.owner(value),
+            };
+            if let Some(holder) = holder.filter(|holder| file_name(holder) != wish.name) {
+                return Err(Refusal::Taken(*port, holder));
+            }
+        }
+        Ok(free.len() as u64)
+    }
+
+    fn name_owner(&self, wish: &Wish) -> io::Result<()> {
+        let path = self.owner_path(wish.number);
+        match symlink(&wish.name, &path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(self.dir.join("owner"))?;
+                symlink(&wish.name, &path)
+            }
+            // Of another name: two of 2^63 are alike. It is refused, not mixed up.
+            Err(_) if leads_to(&path, &wish.name) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn write(&self, slots: &Slots, wish: &Wish, new: u64) -> io::Result<()> {
+        if new > 0 {
+            slots.write(IN_USE, [slots.in_use()?.saturating_add(new)].into_iter())?;
+        }
+        for (first, length) in runs(&wish.everywhere) {
+            slots.write(first, std::iter::repeat_n(wish.number, length))?;
+        }
+        for (slot, ip, port) in &wish.at {
+            if slots.read(*slot, 1)? == [wish.number] {
+                // Covered by every address.
+                continue;
+            }
+            let link = self.link(port, *ip);
+            fs::create_dir_all(link.parent().unwrap_or(&self.dir))?;
+            match symlink(&wish.name, &link) {
+                Err(error) if !leads_to(&link, &wish.name) => return Err(error),
+                _ => {}
+            }
+            slots.write(*slot, [AT_ADDRESSES].into_iter())?;
+        }
+        Ok(())
+    }
+
+    fn remove_if_empty(&self, freed: Option<(&Slots, u64)>) -> io::Result<()> {
+        if let Some((slots, freed)) = freed {
+            let left = slots.in_use()?.saturating_sub(freed);
+            slots.write(IN_USE, [left].into_iter())?;
+            if left > 0 {
+                return Ok(());
+            }
+            fs::remove_file(self.dir.join("slots"))?;
+        }
         // Each fails while it is not empty.
-        for dir in ["tcp4", "udp4", "sctp4", "tcp6", "udp6", "sctp6", ""] {
+        for dir in [
+            "owner", "tcp4", "udp4", "sctp4", "tcp6", "udp6", "sctp6", "",
+        ] {
             let _ = fs::remove_dir(self.dir.join(dir));
         }
         Ok(())
     }
 
-    /// Ports of these that do not belong to the attachment any more.
-    pub(crate) fn missing(&self, published: &Published) -> Vec<Port> {
-        let owner = name(published);
-        let held = |port: &Port, v4| {
-            fs::read_link(self.path(port, v4)).is_ok_and(|held| held.as_os_str() == owner.as_str())
-        };
-        published
-            .ports
-            .iter()
-            .filter(|port| !families(published, port).all(|v4| held(port, v4)))
-            .copied()
-            .collect()
+    fn open(&self, create: bool) -> io::Result<Slots> {
+        let path = self.dir.join("slots");
+        let mut options = File::options();
+        options.read(true).write(true).mode(0o600);
+        match options.open(&path) {
+            Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(self.dir.join("owner"))?;
+                let file = options.create(true).truncate(false).open(&path)?;
+                file.set_len(TABLES * PORTS * SLOT)?;
+                Ok(Slots(file))
+            }
+            outcome => outcome.map(Slots),
+        }
     }
 
-    fn take_one(&self, port: &Port, v4: bool, owner: &str) -> Result<(), Refusal> {
-        let path = self.path(port, v4);
-        loop {
-            let error = match symlink(owner, &path) {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            match error.kind() {
-                io::ErrorKind::NotFound => {
-                    let dir = path.parent().unwrap_or(&self.dir);
-                    if let Err(error) = fs::create_dir_all(dir) {
-                        // Where the directory of a port should be, its reservation for every
-                        // address stands.
-                        return Err(self.holder(dir, port).unwrap_or(Refusal::Io(path, error)));
-                    }
+    /// Who has a port at some single address, beside the attachment itself.
+    fn other_at_an_address(&self, port: &Port, slot: u64, wish: &Wish) -> Option<Key> {
+        let dir = self.port_dir(port, (slot / PORTS).is_multiple_of(2));
+        let entries = fs::read_dir(dir).ok()?;
+        entries
+            .flatten()
+            .filter_map(|entry| read_key(&entry.path()))
+            .find(|holder| file_name(holder) != wish.name)
+    }
+
+    fn owner_path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("owner/{number:016x}"))
+    }
+
+    /// Who has this number; nobody, when an earlier owner was killed while he gave it up.
+    fn owner(&self, number: u64) -> Option<Key> {
+        read_key(&self.owner_path(number))
+    }
+
+    fn port_dir(&self, port: &Port, v4: bool) -> PathBuf {
+        let family = if v4 { 4 } else { 6 };
+        self.dir
+            .join(format!("{}{family}/{}", port.protocol, port.host_port))
+    }
+
+    fn link(&self, port: &Port, ip: IpAddr) -> PathBuf {
+        self.port_dir(port, ip.is_ipv4()).join(ip.to_string())
+    }
+
+    fn failed(&self, error: io::Error) -> Refusal {
+        Refusal::Io(self.dir.clone(), error)
+    }
+}
+
+impl Wish {
+    fn of(published: &Published) -> Self {
+        let name = file_name(&Key {
+            network: published.owner.network.clone(),
+            container: published.owner.container.clone(),
+            interface: published.owner.interface.clone(),
+        });
+        let digest = Sha256::digest(name.as_bytes());
+        let number = digest
+            .iter()
+            .take(8)
+            .fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        let (mut everywhere, mut at) = (Vec::new(), Vec::new());
+        for port in &published.ports {
+            for v4 in families(published, port) {
+                let slot = slot(port, v4);
+                match specific(port) {
+                    Some(ip) => at.push((slot, ip, *port)),
+                    None => everywhere.push((slot, *port)),
                 }
-                io::ErrorKind::NotADirectory => {
-                    let dir = path.parent().unwrap_or(&self.dir);
-                    return Err(self
-                        .holder(dir, port)
-                        .unwrap_or(Refusal::Io(path.clone(), error)));
-                }
-                io::ErrorKind::AlreadyExists => {
-                    return match self.holder(&path, port) {
-                        Some(Refusal::Taken(_, key)) if file_name(&key) == owner => Ok(()),
-                        Some(refusal) => Err(refusal),
-                        None => Err(Refusal::Io(path, error)),
-                    };
-                }
-                _ => return Err(Refusal::Io(path, error)),
             }
         }
-    }
-
-    /// Who holds a path: itself a reservation, or a directory of reservations for single addresses.
-    fn holder(&self, path: &Path, port: &Port) -> Option<Refusal> {
-        let link = fs::read_link(path).ok().or_else(|| {
-            let first = fs::read_dir(path).ok()?.flatten().next()?;
-            fs::read_link(first.path()).ok()
-        })?;
-        Some(Refusal::Taken(*port, parse(link.to_str()?)?))
-    }
-
-    fn protocol_dir(&self, port: &Port, v4: bool) -> PathBuf {
-        self.dir
-            .join(format!("{}{}", port.protocol, if v4 { 4 } else { 6 }))
-    }
-
-    fn path(&self, port: &Port, v4: bool) -> PathBuf {
-        let path = self.protocol_dir(port, v4).join(port.host_port.to_string());
-        match specific(port) {
-            Some(ip) => path.join(ip.to_string()),
-            None => path,
+        everywhere.sort_unstable_by_key(|(slot, _)| *slot);
+        everywhere.dedup_by_key(|(slot, _)| *slot);
+        Self {
+            name,
+            // The small numbers have a meaning.
+            number: number | 1 << 63,
+            everywhere,
+            at,
         }
     }
+}
+
+impl Slots {
+    /// So many slots from the first on; those beyond the end of the file are nobody's.
+    fn read(&self, first: u64, count: usize) -> io::Result<Vec<u64>> {
+        let mut bytes = vec![0; count * SLOT as usize];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self
+                .0
+                .read_at(&mut bytes[filled..], first * SLOT + filled as u64)?
+            {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        let slots = bytes.as_chunks::<{ SLOT as usize }>().0.iter();
+        Ok(slots.map(|slot| u64::from_le_bytes(*slot)).collect())
+    }
+
+    fn write(&self, first: u64, values: impl Iterator<Item = u64>) -> io::Result<()> {
+        let bytes: Vec<u8> = values.flat_map(u64::to_le_bytes).collect();
+        self.0.write_all_at(&bytes, first * SLOT)
+    }
+
+    fn in_use(&self) -> io::Result<u64> {
+        Ok(self.read(IN_USE, 1)?.first().copied().unwrap_or(NOBODY))
+    }
+
+    /// The slots of these ports, by runs.
+    fn runs(&self, ports: &[(u64, Port)]) -> io::Result<Vec<(u64, Vec<u64>)>> {
+        runs(ports)
+            .into_iter()
+            .map(|(first, length)| Ok((first, self.read(first, length)?)))
+            .collect()
+    }
+}
+
+/// First slot and number of slots of each run without a gap.
+fn runs(ports: &[(u64, Port)]) -> Vec<(u64, usize)> {
+    let mut runs: Vec<(u64, usize)> = Vec::new();
+    for (slot, _) in ports {
+        match runs.last_mut() {
+            Some((first, length)) if *first + *length as u64 == *slot => *length += 1,
+            _ => runs.push((*slot, 1)),
+        }
+    }
+    runs
+}
+
+fn slot(port: &Port, v4: bool) -> u64 {
+    let protocol = match port.protocol {
+        Protocol::Tcp => 0,
+        Protocol::Udp => 1,
+        Protocol::Sctp => 2,
+    };
+    (protocol * 2 + u64::from(!v4)) * PORTS + u64::from(port.host_port)
+}
+
+fn leads_to(link: &Path, name: &str) -> bool {
+    fs::read_link(link).is_ok_and(|target| target.as_os_str() == name)
+}
+
+fn read_key(link: &Path) -> Option<Key> {
+    parse(fs::read_link(link).ok()?.to_str()?)
 }
 
 /// The one address that a port is published at, if it is only one.
@@ -152,14 +410,6 @@ fn families(published: &Published, port: &Port) -> impl Iterator<Item = bool> + 
     let v4 = (published.v4.is_some() && wanted(true)).then_some(true);
     let v6 = (published.v6.is_some() && wanted(false)).then_some(false);
     v4.into_iter().chain(v6)
-}
-
-fn name(published: &Published) -> String {
-    file_name(&Key {
-        network: published.owner.network.clone(),
-        container: published.owner.container.clone(),
-        interface: published.owner.interface.clone(),
-    })
 }
 
 fn file_name(key: &Key) -> String {
@@ -177,87 +427,5 @@ fn parse(name: &str) -> Option<Key> {
 }
 
 #[cfg(test)]
-mod tests {
-    use pontoon_netfilter::{Mark, Owner, Protocol};
-
-    use super::*;
-
-    fn published(container: &str, host_ip: Option<&str>, host_port: u16) -> Published {
-        Published {
-            owner: Owner {
-                network: "net".into(),
-                container: container.into(),
-                interface: "eth0".into(),
-            },
-            v4: Some("10.1.0.2/24".parse().unwrap()),
-            v6: Some("fd00::2/64".parse().unwrap()),
-            ports: vec![Port {
-                protocol: Protocol::Tcp,
-                host_ip: host_ip.map(|ip| ip.parse().unwrap()),
-                host_port,
-                container_port: 80,
-            }],
-            snat: true,
-            masquerade_all: false,
-            mark: Mark::Bit(13),
-            conditions_v4: Vec::new(),
-            conditions_v6: Vec::new(),
-        }
-    }
-
-    #[track_caller]
-    fn taken_by(result: Result<(), Refusal>, container: &str) {
-        match result {
-            Err(Refusal::Taken(_, key)) => assert_eq!(key.container, container),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn one_owner_at_a_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let ports = Reservations::at(dir.path());
-        let (a, b) = (published("a", None, 8080), published("b", None, 8080));
-        ports.take(&a).unwrap();
-        ports.take(&a).unwrap();
-        assert!(ports.missing(&a).is_empty());
-        taken_by(ports.take(&b), "a");
-        ports.give_back(&b).unwrap();
-        assert!(
-            ports.missing(&a).is_empty(),
-            "only one's own ports are given back"
-        );
-        ports.give_back(&a).unwrap();
-        ports.take(&b).unwrap();
-        ports.give_back(&b).unwrap();
-        assert!(!dir.path().join("ports").exists());
-    }
-
-    #[test]
-    fn every_address_excludes_each_single_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let ports = Reservations::at(dir.path());
-        let all = published("all", None, 80);
-        let (one, two) = (
-            published("one", Some("10.0.0.1"), 80),
-            published("two", Some("10.0.0.2"), 80),
-        );
-        ports.take(&all).unwrap();
-        taken_by(ports.take(&one), "all");
-        ports.give_back(&all).unwrap();
-        ports.take(&one).unwrap();
-        ports.take(&two).unwrap();
-        assert!(matches!(ports.take(&all), Err(Refusal::Taken(..))));
-        taken_by(ports.take(&published("three", Some("10.0.0.1"), 80)), "one");
-        // 0.0.0.0 is every IPv4 address.
-        assert!(matches!(
-            ports.take(&published("four", Some("0.0.0.0"), 80)),
-            Err(Refusal::Taken(..))
-        ));
-        ports.take(&published("five", Some("::"), 80)).unwrap();
-        for owner in [&all, &one, &two, &published("five", Some("::"), 80)] {
-            ports.give_back(owner).unwrap();
-        }
-        assert!(!dir.path().join("ports").exists());
-    }
-}
+#[path = "reserve_tests.rs"]
+mod tests;
