@@ -20,6 +20,8 @@ use message::Flow;
 
 /// `RTN_LOCAL`: a route to this machine itself.
 const LOCAL: u8 = 2;
+/// `RT_TABLE_LOCAL`: the kernel's own.
+const LOCAL_TABLE: u32 = 255;
 /// Up to so many filters are left to the kernel, which takes about 0.15 ms for each; listing all flows takes 9 (262,144
 /// buckets, a lock for each).
 const FEW: usize = 32;
@@ -247,15 +249,12 @@ impl Conntrack {
 
     /// The messages of [`Conntrack::cut_stale`], for somebody else to send, who will not hear a refusal. So a kernel
     /// that may take no filters is sent the first one here: `None` when it refuses, or when all flows would have to be
-    /// listed for another reason. No messages when there are no flows.
+    /// listed for another reason.
     pub fn stale_orders(
         &mut self,
         ports: &[(u8, u16, Option<IpAddr>)],
         v4: bool,
     ) -> Result<Option<Frames>, Error> {
-        if self.count()? == 0 {
-            return Ok(Some(Frames::new()));
-        }
         let filters = if v4 { self.few(ports)? } else { None };
         let Some((first, rest)) = filters.as_deref().and_then(<[Filter]>::split_first) else {
             return Ok(None);
@@ -281,11 +280,13 @@ impl Conntrack {
         if ports.len() > FEW {
             return Ok(None);
         }
+        // What the machine delivers to itself: a listing of addresses would look at every link.
         let own: Vec<IpAddr> = self
             .route()?
-            .all_addresses(true)?
+            .routes_of_table(true, LOCAL_TABLE)?
             .iter()
-            .map(|address| address.cidr.ip())
+            .filter(|route| route.kind == LOCAL && route.destination.prefix() == 32)
+            .map(|route| route.destination.ip())
             .collect();
         let filters: Vec<Filter> = ports
             .iter()

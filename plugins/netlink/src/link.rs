@@ -31,6 +31,7 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_TXQLEN: u16 = 13;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
 const IFLA_GROUP: u16 = 27;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
@@ -39,6 +40,8 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ROUTE_LOCALNET: usize = 26;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
@@ -73,6 +76,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// Group number, 0 by default.
     pub group: u32,
+    /// `net.ipv4.conf.NAME.route_localnet`.
+    pub route_localnet: bool,
     /// What only bridges have.
     pub bridge: Option<BridgeInfo>,
     /// What only ports of a bridge have.
@@ -123,6 +128,7 @@ impl Link {
                 IFLA_IFALIAS => link.alias = Some(attr.text()),
                 IFLA_GROUP => link.group = attr.u32().unwrap_or_default(),
                 IFLA_LINK_NETNSID => link.link_netnsid = attr.u32().map(u32::cast_signed),
+                IFLA_AF_SPEC => link.route_localnet = routes_localnet(attr.nested()),
                 IFLA_LINKINFO => link.read_info(attr.nested()),
                 _ => {}
             }
@@ -147,6 +153,20 @@ impl Link {
             });
         }
     }
+}
+
+/// The settings are an array in the order of their numbers, which begin with 1.
+fn routes_localnet(families: AttrReader<'_>) -> bool {
+    let settings = families
+        .get(libc::AF_INET as u16)
+        .and_then(|inet| inet.nested().get(IFLA_INET_CONF));
+    settings.is_some_and(|settings| {
+        let value = settings
+            .value
+            .chunks_exact(4)
+            .nth(IPV4_DEVCONF_ROUTE_LOCALNET - 1);
+        value.is_some_and(|value| value.iter().any(|byte| *byte != 0))
+    })
 }
 
 fn is_on(attr: Option<Attr<'_>>) -> bool {

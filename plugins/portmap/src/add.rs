@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use pontoon_conf::{Attached, Error, code};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::Conntrack;
-use pontoon_netlink::{Link, LinkChange, RouteSocket, sysctl};
+use pontoon_netlink::{Link, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, rules};
 use serde::{Deserialize, Serialize};
 
@@ -226,7 +226,7 @@ fn open_loopback(
     let Some(gateway) = host.link_by_index(gateway).map_err(failed)? else {
         return Ok(());
     };
-    if published.v4.is_some() {
+    if published.v4.is_some() && !gateway.route_localnet {
         let path = format!("net/ipv4/conf/{}/route_localnet", gateway.name);
         let changed = sysctl::write_if_different(&path, "1").map_err(|error| {
             Error::new(
@@ -245,11 +245,7 @@ fn open_loopback(
         && !gateway.promisc
         && link.port.is_some_and(|flags| !flags.hairpin)
     {
-        let change = LinkChange {
-            hairpin: Some(true),
-            ..LinkChange::default()
-        };
-        host.set_link(link.index, &change).map_err(|error| {
+        host.set_hairpin(link.index, true).map_err(|error| {
             kernel_error(&format!("cannot set hairpin mode of {}", link.name), &error)
         })?;
         undo.push(Step::Hairpin(link.index));
@@ -312,11 +308,7 @@ fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
         Step::Hairpin(index) => {
             let mut host = RouteSocket::open()
                 .map_err(|error| kernel_error("cannot open a route socket", &error))?;
-            let change = LinkChange {
-                hairpin: Some(false),
-                ..LinkChange::default()
-            };
-            host.set_link(index, &change)
+            host.set_hairpin(index, false)
                 .map_err(|error| kernel_error("cannot restore hairpin mode", &error))
         }
         Step::RouteLocalnet(path) => {

@@ -6,14 +6,17 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
-use super::RTM_NEWLINK;
+use super::{IFLA_AF_SPEC, IFLA_BRPORT_MODE, IFLA_INET_CONF, RTM_NEWLINK, RTM_SETLINK};
 use crate::attr::Attrs;
 use crate::error::Error;
+use crate::frame::Frames;
 use crate::route::RouteSocket;
 
-const IFLA_AF_SPEC: u16 = 26;
-const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_EUI64: u8 = 0;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const IFLA_PROTINFO: u16 = 12;
 
 /// What to change; what is `None` stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct LinkChange {
     pub isolated: Option<bool>,
     /// Announce addresses by ARP when the link comes up: neighbours forget who had them before.
     pub arp_notify: Option<bool>,
+    /// Give the link an IPv6 link-local address when it comes up.
+    pub link_local: Option<bool>,
     /// Group number.
     pub group: Option<u32>,
 }
@@ -54,6 +59,28 @@ impl RouteSocket {
             Some(failure) => Err(Error::kernel(
                 "change interface",
                 format!("number {index}"),
+                failure,
+            )),
+        }
+    }
+}
+
+impl RouteSocket {
+    /// Sets hairpin mode of a bridge's port, as [`LinkChange::hairpin`] does, by the bridge's own message: the other
+    /// one tells the whole host that the link has changed, for which IPv6 walks through all of its routes.
+    pub fn set_hairpin(&mut self, index: u32, on: bool) -> Result<(), Error> {
+        let mut header = [0; 16];
+        header[0] = libc::AF_BRIDGE as u8;
+        header[4..8].copy_from_slice(&index.to_ne_bytes());
+        let mut frames = Frames::new();
+        frames.push(RTM_SETLINK, 0, &header, |attrs| {
+            attrs.nested(IFLA_PROTINFO, |port| port.u8(IFLA_BRPORT_MODE, on.into()));
+        });
+        match self.batch(&mut frames, |_| {})?.into_iter().next() {
+            None => Ok(()),
+            Some(failure) => Err(Error::kernel(
+                "set hairpin mode of",
+                format!("bridge port number {index}"),
                 failure,
             )),
         }
@@ -101,20 +128,32 @@ pub(crate) fn message(index: u32, change: &LinkChange) -> LinkMessage {
             .set_port_kind(InfoPortKind::Bridge)
             .set_port_data(InfoPortData::BridgePort(port));
     }
-    if let Some(on) = change.arp_notify {
-        builder = builder.append_extra_attribute(arp_notify(on));
+    if change.arp_notify.is_some() || change.link_local.is_some() {
+        builder = builder.append_extra_attribute(of_families(change));
     }
     builder.build()
 }
 
 /// As bytes, since netlink-packet-route's type for it leaves out whatever is zero: it could switch on, never off.
-fn arp_notify(on: bool) -> LinkAttribute {
+fn of_families(change: &LinkChange) -> LinkAttribute {
     let mut attrs = Attrs::default();
-    attrs.nested(libc::AF_INET as u16, |inet| {
-        inet.nested(IFLA_INET_CONF, |conf| {
-            conf.u32(IPV4_DEVCONF_ARP_NOTIFY, on.into())
+    if let Some(on) = change.arp_notify {
+        attrs.nested(libc::AF_INET as u16, |inet| {
+            inet.nested(IFLA_INET_CONF, |conf| {
+                conf.u32(IPV4_DEVCONF_ARP_NOTIFY, on.into());
+            });
         });
-    });
+    }
+    if let Some(on) = change.link_local {
+        let mode = if on {
+            IN6_ADDR_GEN_MODE_EUI64
+        } else {
+            IN6_ADDR_GEN_MODE_NONE
+        };
+        attrs.nested(libc::AF_INET6 as u16, |inet6| {
+            inet6.u8(IFLA_INET6_ADDR_GEN_MODE, mode)
+        });
+    }
     LinkAttribute::Other(DefaultNla::new(
         IFLA_AF_SPEC | NLA_F_NESTED,
         attrs.into_bytes(),

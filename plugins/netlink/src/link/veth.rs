@@ -113,17 +113,30 @@ impl RouteSocket {
     }
 
     fn finish(&mut self, index: u32, spec: &VethSpec<'_>) -> Result<(), Error> {
-        // A new port has all flags off.
+        // A new port has all flags off. It needs no IPv6 address of its own: it would cost every change of any link a
+        // walk over three more routes, and all ports the packets by which it is announced.
         let change = LinkChange {
+            link_local: spec.master.is_some().then_some(false),
             alias: spec.alias.map(str::to_owned),
             hairpin: spec.port.hairpin.then_some(true),
             isolated: spec.port.isolated.then_some(true),
             ..LinkChange::default()
         };
         if change == LinkChange::default() {
-            Ok(())
-        } else {
-            self.set_link(index, &change)
+            return Ok(());
+        }
+        match self.set_link(index, &change) {
+            // A kernel without IPv6, or a link with an MTU that is too small for it.
+            Err(error)
+                if error.errno() == Some(Errno::EAFNOSUPPORT) && change.link_local.is_some() =>
+            {
+                let change = LinkChange {
+                    link_local: None,
+                    ..change
+                };
+                self.set_link(index, &change)
+            }
+            outcome => outcome,
         }
     }
 

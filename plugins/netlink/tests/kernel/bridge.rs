@@ -153,6 +153,20 @@ fn a_link_changes_and_goes() {
         (Some((true, false)), Some("note"))
     );
 
+    for on in [false, true] {
+        scene
+            .outer
+            .set_hairpin(veth.index, on)
+            .expect("hairpin mode");
+        let link = scene.outer.link_by_index(veth.index).expect("an answer");
+        let port = link.expect("the link").port;
+        assert_eq!(port.map(|port| port.hairpin), Some(on));
+    }
+    scene
+        .outer
+        .set_hairpin(bridge, true)
+        .expect_err("a bridge is no port");
+
     let back = LinkChange {
         promisc: Some(false),
         master: Some(None),
