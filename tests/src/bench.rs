@@ -84,7 +84,23 @@ fn volatile_run() -> Outcome {
     .map_err(Failure::act("mount a tmpfs on /run/pontoon"))
 }
 
-pub(crate) fn run(quick: bool) -> Outcome {
+/// What can be measured alone, by the words of the command line.
+const SECTIONS: [&str; 4] = ["nftables", "iptables", "leases", "start"];
+
+pub(crate) fn run(arguments: &[&str]) -> Outcome {
+    let quick = arguments.contains(&"--quick");
+    let sections: Vec<&str> = arguments
+        .iter()
+        .copied()
+        .filter(|word| *word != "--quick")
+        .collect();
+    if let Some(unknown) = sections.iter().find(|word| !SECTIONS.contains(word)) {
+        return Err(Failure::new(format!(
+            "bench knows no section \"{unknown}\", only {}",
+            SECTIONS.join(", ")
+        )));
+    }
+    let wanted = |section| sections.is_empty() || sections.contains(&section);
     require_privileges()?;
     for tool in ["nft", "xtables-nft-multi"] {
         find(tool).ok_or_else(|| missing(tool))?;
@@ -100,7 +116,13 @@ pub(crate) fn run(quick: bool) -> Outcome {
         size.samples, built.linking
     ));
 
-    for backend in [Backend::Nftables, Backend::IptablesNft] {
+    for (section, backend) in [
+        ("nftables", Backend::Nftables),
+        ("iptables", Backend::IptablesNft),
+    ] {
+        if !wanted(section) {
+            continue;
+        }
         println!(
             "{backend}: filling two hosts with {} containers each ...",
             size.crowd
@@ -112,9 +134,13 @@ pub(crate) fn run(quick: bool) -> Outcome {
         );
         parallel(&mut table, backend, &ours, &reference, size)?;
     }
-    println!("host-local with {} leases ...", size.leases);
-    leases::measure(&mut table, &ours, &reference, size.samples, size.leases)?;
-    start(&mut table, &ours, &reference)?;
+    if wanted("leases") {
+        println!("host-local with {} leases ...", size.leases);
+        leases::measure(&mut table, &ours, &reference, size.samples, size.leases)?;
+    }
+    if wanted("start") {
+        start(&mut table, &ours, &reference)?;
+    }
 
     println!("\n{table}");
     let file = target_dir()?.join("bench.md");

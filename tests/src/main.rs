@@ -17,7 +17,9 @@ usage: cargo xtask COMMAND
 
   demo              two containers on a bridge, NAT, a published port; leaves nothing behind
   test [FILTER]     installs what tests need, then format, lints and all tests
-  bench [--quick]   our chain against the reference plugins 1.9.1
+  bench [--quick] [SECTION]...
+                    our chain against the reference plugins 1.9.1; sections: nftables, iptables,
+                    leases, start
   dist              static release binaries in target/dist";
 
 fn main() -> ExitCode {
@@ -27,8 +29,7 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["test"] => suite::run(None),
         ["test", filter] => suite::run(Some(filter)),
-        ["bench"] => bench::run(false),
-        ["bench", "--quick"] => bench::run(true),
+        ["bench", rest @ ..] => bench::run(rest),
         ["dist"] => build::dist().map(drop),
         _ => Err(Failure::new(USAGE)),
     };
