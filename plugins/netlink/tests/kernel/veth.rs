@@ -172,3 +172,33 @@ fn an_mtu_out_of_range_is_named() {
     let error = scene.outer.create_veth(&spec).expect_err("too small");
     assert!(error.to_string().contains("MTU 20"), "{error}");
 }
+
+#[test]
+fn a_port_has_no_address_of_its_own() {
+    let (mut scene, _, veth) = Scene::connected();
+    let addresses = scene.outer.addresses(veth.index).expect("an answer");
+    assert_eq!(addresses, [], "not even a link-local one");
+    let inside = scene.inner.addresses(veth.peer_index).expect("an answer");
+    assert!(
+        inside
+            .iter()
+            .any(|address| address.cidr.to_string().starts_with("fe80:")),
+        "the container's end does: {inside:?}"
+    );
+}
+
+#[test]
+fn a_port_too_small_for_ipv6_is_tagged_all_the_same() {
+    let mut scene = Scene::new();
+    let bridge = scene.bridge("br0");
+    let spec = VethSpec {
+        master: Some(bridge.index),
+        mtu: Some(600),
+        alias: Some("ours"),
+        ..VethSpec::new("veth0", "eth0", &scene.container)
+    };
+    let veth = scene.outer.create_veth(&spec).expect("a veth pair");
+    let link = scene.outer.link_by_index(veth.index).expect("an answer");
+    let link = link.expect("the host's end");
+    assert_eq!((link.alias.as_deref(), link.mtu), (Some("ours"), 600));
+}
