@@ -36,7 +36,7 @@ pub use restore::Programs;
 
 use egress::NetworkText;
 use hostport::PortsText;
-use policy::{LinkText, PolicyText};
+use policy::{LinkText, MemberText, PolicyText};
 use side::Side;
 use text::{Family, Rule, Table};
 
@@ -58,6 +58,7 @@ struct Texts {
     ports: Option<(PortsText, PortsText)>,
     policy: Option<PolicyText>,
     links: Vec<LinkText>,
+    member: Option<MemberText>,
 }
 
 impl Iptables {
@@ -101,6 +102,11 @@ impl Iptables {
             if let Some(policy) = &texts.policy {
                 side.apply_policy(policy)?;
             }
+            if let Some(member) = &texts.member
+                && texts.policy.is_none()
+            {
+                side.apply_member(member)?;
+            }
             if !texts.links.is_empty() {
                 side.apply_links(&texts.links)?;
             }
@@ -135,6 +141,9 @@ impl Iptables {
             }
             if !texts.links.is_empty() {
                 side.withdraw_links(&texts.links)?;
+            }
+            if let Some(member) = &texts.member {
+                side.withdraw_member(member)?;
             }
             if let Some(policy) = &texts.policy {
                 side.withdraw_policy(policy)?;
@@ -184,6 +193,10 @@ impl Iptables {
             if let Some(policy) = &texts.policy {
                 let all = policy.all(family).into_iter();
                 rules.extend(all.map(|rule| (Table::Filter, rule)));
+            }
+            if let Some(member) = texts.member.as_ref().filter(|_| texts.policy.is_none()) {
+                let own = member.rules.iter();
+                rules.extend(own.map(|rule| (Table::Filter, rule.clone())));
             }
             let links = texts.links.iter();
             rules.extend(links.map(|link| (Table::Filter, link.rule.clone())));
@@ -302,6 +315,11 @@ impl Texts {
                 .iter()
                 .filter_map(|link| LinkText::new(family, link).transpose())
                 .collect::<Result<_, _>>()?,
+            member: ruleset
+                .member
+                .as_ref()
+                .and_then(|member| MemberText::new(family, member).transpose())
+                .transpose()?,
         })
     }
 
@@ -311,8 +329,13 @@ impl Texts {
             ports,
             policy,
             links,
+            member,
         } = self;
-        network.is_none() && ports.is_none() && policy.is_none() && links.is_empty()
+        network.is_none()
+            && ports.is_none()
+            && policy.is_none()
+            && links.is_empty()
+            && member.is_none()
     }
 }
 

@@ -75,10 +75,11 @@ pub enum Ingress {
     Isolated,
 }
 
-/// The addresses of one attachment, for what a backend needs one rule each for (the iptables
-/// backend accepts what comes from them and replies to them, as the reference plugin does, so that
-/// a FORWARD chain with policy DROP lets them through). nftables needs none: an accept in one table
-/// does not override a drop in another.
+/// The addresses of one attachment, for where there is no bridge with a policy: the iptables backend
+/// accepts what comes from them and replies to them, as the reference plugin does, so that a FORWARD
+/// chain with policy DROP lets them through. What comes from a bridge with a policy it accepts by
+/// bridge, so that a container costs nothing; a member beside a policy makes no rule. nftables needs
+/// none at all: an accept in one table does not override a drop in another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Whose they are.

@@ -11,6 +11,7 @@
 use sha2::{Digest, Sha512};
 
 use super::error::TextError;
+use super::policy::KnownText;
 use super::text::{Family, Rule, comment, interface, name};
 use crate::rules::{Egress, NetworkRules, Owner};
 
@@ -33,6 +34,8 @@ pub(super) struct NetworkText {
     pub(super) jumps: Vec<Rule>,
     /// The subnets' chains, in the order of `jumps`.
     pub(super) chains: Vec<Subnet>,
+    /// What tells the policies of others that the bridge is ours.
+    pub(super) known: KnownText,
 }
 
 /// The chain of one subnet.
@@ -80,6 +83,7 @@ impl NetworkText {
             bridge,
             jumps,
             chains,
+            known: KnownText::new(network)?,
         }))
     }
 
@@ -115,6 +119,12 @@ pub(super) fn owns(tag: &str, comment: &str) -> bool {
         || comment
             .strip_prefix(tag)
             .is_some_and(|rest| rest.len() == 11 && rest.starts_with(" (") && rest.ends_with(')'))
+}
+
+/// The tag of a comment that has a digest behind it.
+pub(super) fn untagged(comment: &str) -> Option<&str> {
+    let tag = comment.get(..comment.len().checked_sub(11)?)?;
+    owns(tag, comment).then_some(tag)
 }
 
 /// The jump that every network shares. Appended: whoever translates more specifically goes first.

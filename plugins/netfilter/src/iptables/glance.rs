@@ -10,7 +10,7 @@ mod window;
 
 use super::egress::{NetworkText, SHARED};
 use super::hostport::{DNAT, LOOPBACK_GUARD, MASQ, PortsText, SETMARK};
-use super::policy::{LinkText, PolicyText, ROOT};
+use super::policy::{FORWARD, FROM, KnownText, LinkText, MemberText, PolicyText, ROOT};
 use super::standing::{self, Glimpse, View};
 use super::text::{Family, Table};
 use window::{Seen, Window};
@@ -40,6 +40,22 @@ pub(super) fn unlinked(family: Family, links: &[LinkText]) -> bool {
     Window::open(family)
         .and_then(|mut window| standing::linked(&mut window, links))
         .is_some_and(|linked| !linked)
+}
+
+/// Whether a bridge without a policy is not known to those of others, for sure.
+pub(super) fn unknown(family: Family, known: &KnownText) -> bool {
+    silent(family, FROM, &known.tag)
+}
+
+/// Whether an attachment has no rule of its own, for sure.
+pub(super) fn no_member(family: Family, member: &MemberText) -> bool {
+    silent(family, FORWARD, &member.tag)
+}
+
+fn silent(family: Family, chain: &str, comment: &str) -> bool {
+    Window::open(family)
+        .and_then(|mut window| window.chain(chain))
+        .is_some_and(|rules| rules.iter().all(|rule| !rule.says(comment)))
 }
 
 /// Whether there is nothing of any policy in the kernel, for sure.

@@ -131,7 +131,7 @@ impl Listed {
     }
 
     /// The word after `option`. What somebody wrote as a comment is no option.
-    fn after(&self, option: &str) -> Option<&str> {
+    pub(super) fn after(&self, option: &str) -> Option<&str> {
         let mut words = self.words.iter().map(String::as_str);
         while let Some(word) = words.next() {
             if word == option {

@@ -25,8 +25,8 @@ use sha2::{Digest, Sha512};
 use super::error::TextError;
 use super::hostport::BaseRule;
 use super::text::{Family, Rule, Table, chain, comment, interface, name};
-use crate::policy::{Ingress, Link, Policy};
-use crate::rules::Owner;
+use crate::policy::{Ingress, Link, Member, Policy};
+use crate::rules::{NetworkRules, Owner};
 
 /// The reference's chain, jumped to from FORWARD.
 pub(super) const FORWARD: &str = "CNI-FORWARD";
@@ -181,10 +181,7 @@ impl LinkText {
                 to: link.to,
             });
         }
-        let bits = match family {
-            Family::V4 => 32,
-            Family::V6 => 128,
-        };
+        let bits = bits(family);
         let tag = owner.tag();
         let chain = links_chain(bridge);
         let spec = format!(
@@ -200,6 +197,82 @@ impl LinkText {
             chain,
             tag,
         }))
+    }
+}
+
+/// What an attachment without a bridge has in one family, as the reference has it for each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MemberText {
+    /// The owner's comment.
+    pub(super) tag: String,
+    pub(super) rules: Vec<Rule>,
+}
+
+impl MemberText {
+    /// `None`: it has no address of this family.
+    pub(super) fn new(family: Family, member: &Member) -> Result<Option<Self>, TextError> {
+        let owner = &member.owner;
+        name("network name", &owner.network)?;
+        name("container id", &owner.container)?;
+        name("interface name", &owner.interface)?;
+        let tag = owner.tag();
+        let text = comment(&tag);
+        let bits = bits(family);
+        let mine = member
+            .addresses
+            .iter()
+            .filter(|a| Family::of(**a) == family);
+        let rules: Vec<Rule> = mine
+            .flat_map(|address| {
+                [
+                    format!("-d {address}/{bits} {REPLIES} {text} -j ACCEPT"),
+                    format!("-s {address}/{bits} {text} -j ACCEPT"),
+                ]
+            })
+            .map(|spec| Rule::new(FORWARD, spec))
+            .collect();
+        Ok((!rules.is_empty()).then_some(Self { tag, rules }))
+    }
+}
+
+/// What makes a bridge known as one of ours that has no policy: rules for the way out are enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KnownText {
+    /// The network's comment.
+    pub(super) tag: String,
+    pub(super) rules: Vec<BaseRule>,
+}
+
+impl KnownText {
+    pub(super) fn new(network: &NetworkRules) -> Result<Self, TextError> {
+        name("network name", &network.network)?;
+        let bridge = interface(&network.bridge)?;
+        let tag = Owner::network(&network.network).tag();
+        Ok(Self::of(bridge, &tag))
+    }
+
+    pub(super) fn of(bridge: &str, tag: &str) -> Self {
+        let text = comment(tag);
+        let put = |first, chain: &str, spec| BaseRule {
+            table: Table::Filter,
+            rule: Rule::new(chain, spec),
+            first,
+        };
+        Self {
+            tag: tag.to_owned(),
+            rules: vec![
+                put(false, FROM, format!("-i {bridge} {text} -j DROP")),
+                put(false, TO, format!("-o {bridge} {text} -j DROP")),
+                put(true, CLOSED, format!("-i {bridge} {text} -j RETURN")),
+            ],
+        }
+    }
+}
+
+fn bits(family: Family) -> u8 {
+    match family {
+        Family::V4 => 32,
+        Family::V6 => 128,
     }
 }
 

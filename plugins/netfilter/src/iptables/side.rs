@@ -105,13 +105,15 @@ impl<'a> Side<'a> {
             lines.extend(subnet.rules.iter().map(Rule::append));
             lines.push(jump.append());
         }
+        let known = self.known_lines(&text.known)?;
         self.run(
-            &[(Table::Nat, lines)],
+            &[(Table::Nat, lines), (Table::Filter, known)],
             &format!("write the {} rules of {}", self.family, text.tag),
         )
     }
 
     pub(super) fn withdraw_network(&self, text: &NetworkText) -> Result<(), Error> {
+        self.forget_known(&text.known)?;
         if self.attempt(&[(Table::Nat, text.withdraw())])? {
             return Ok(());
         }

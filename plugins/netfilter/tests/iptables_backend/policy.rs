@@ -1,8 +1,8 @@
 //! What may pass, by packets: each policy against everyone who may try.
 
-use pontoon_netfilter::{Ingress, Link, Policy, Port, Protocol, Ruleset};
+use pontoon_netfilter::{Ingress, Link, Member, Policy, Port, Protocol, Ruleset};
 
-use crate::bed::{Node, VARIANTS, owner, port, published, tcp};
+use crate::bed::{Node, VARIANTS, network, owner, port, published, tcp};
 use crate::ground::{
     Cell, FRIEND, GATEWAY, Ground, HOST, NEIGHBOUR, OTHER, Pair, SIBLING, THIRD, WEB, only, to,
 };
@@ -424,5 +424,98 @@ fn published_at_one_address_only() {
             }
             g.check(&format!("{variant:?} snat {snat}"), &cells);
         }
+    }
+}
+
+/// A bridge of ours is one with a policy or with rules for the way out, whichever came first.
+#[test]
+fn a_bridge_without_a_policy_is_ours_too() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        let isolated = only(Policy {
+            isolated: true,
+            ..Policy::open("web", "br0")
+        });
+        let closed = only(Policy {
+            closed: true,
+            ..Policy::open("db", "br1")
+        });
+        let plain = network("plain", "br2", 90);
+        g.host.apply(&plain);
+        let cells = [
+            to("isolated to plain", &g.web, THIRD, false),
+            to("plain to isolated", &g.third, WEB, false),
+            to("plain to closed", &g.third, OTHER, true),
+            to("closed to plain", &g.other, THIRD, true),
+            to("out", &g.third, NEIGHBOUR, true),
+            to("in", &g.neighbour, THIRD, true),
+            to("in to the closed", &g.neighbour, OTHER, false),
+        ];
+        g.host.apply(&isolated);
+        g.host.apply(&closed);
+        g.check(&format!("{variant:?} plain first"), &cells);
+        g.host.withdraw(&plain);
+        assert_eq!(g.host.count("br2"), 0, "{variant:?}: {}", g.host.rules());
+        g.host.apply(&plain);
+        g.host.apply(&plain);
+        g.check(&format!("{variant:?} plain last"), &cells);
+        g.host.iptables("-F");
+        g.host.apply(&isolated);
+        g.host.apply(&closed);
+        g.check(&format!("{variant:?} flushed and healed"), &cells);
+        // With a policy of its own it is known by that.
+        let own = only(Policy::docker("plain", "br2"));
+        g.host.apply(&own);
+        assert_eq!(g.host.count("-A CNI-PONTOON-FROM -i br2"), 2, "{variant:?}");
+        g.host.withdraw(&plain);
+        assert_eq!(g.host.verify(&own), Vec::<String>::new(), "{variant:?}");
+    }
+}
+
+/// An attachment without a bridge passes a FORWARD chain that drops, by its addresses.
+#[test]
+fn without_a_bridge_by_address() {
+    for variant in VARIANTS {
+        let g = Ground::new(variant);
+        let infix = g.host.infix();
+        g.host.node.sh(&format!(
+            "iptables-{infix} -P FORWARD DROP\nip6tables-{infix} -P FORWARD DROP"
+        ));
+        let member = |addresses: &[&str]| Ruleset {
+            member: Some(Member {
+                owner: owner("web", "c1"),
+                addresses: addresses
+                    .iter()
+                    .map(|a| a.parse().expect("address"))
+                    .collect(),
+            }),
+            ..Ruleset::default()
+        };
+        let web = member(&[WEB.0, WEB.1]);
+        g.host.apply(&web);
+        g.host.apply(&web);
+        assert_eq!(
+            g.host.count("c1 eth0"),
+            4,
+            "{variant:?}: {}",
+            g.host.rules()
+        );
+        assert_eq!(g.host.verify(&web), Vec::<String>::new(), "{variant:?}");
+        g.check(
+            &format!("{variant:?}"),
+            &[
+                to("out", &g.web, NEIGHBOUR, true),
+                to("in", &g.neighbour, WEB, false),
+                to("another", &g.sibling, NEIGHBOUR, false),
+            ],
+        );
+        g.host.withdraw(&web);
+        g.host.withdraw(&web);
+        assert_eq!(g.host.count("c1 eth0"), 0, "{variant:?}");
+        // Beside a policy it makes no rule.
+        let mut both = only(Policy::docker("web", "br0"));
+        both.member = web.member;
+        g.host.apply(&both);
+        assert_eq!(g.host.count("c1 eth0"), 0, "{variant:?}");
     }
 }

@@ -2,15 +2,15 @@
 
 use super::{Side, remove_chain};
 use crate::iptables::detect::Variant;
-use crate::iptables::egress::owns;
+use crate::iptables::egress::{SHARED as EGRESS, owns, untagged};
 use crate::iptables::error::Error;
 use crate::iptables::glance;
 use crate::iptables::listing::{Listed, Listing};
 use crate::iptables::lock::Lock;
 use crate::iptables::policy::{
-    ADMIN_COMMENT, BAR, DOCKER_USER, FORWARD, HOST, IN, LEAVE, LINKS_PREFIX, LinkText,
-    NETWORK_PREFIX, OURS, PolicyText, ROOT, SHARED, STAGE_1, STAGE_2, admin_jump, bar, docker_jump,
-    forward_jump, host_jumps, leave, root_jump, stages,
+    ADMIN_COMMENT, BAR, DOCKER_USER, FORWARD, HOST, IN, KnownText, LEAVE, LINKS_PREFIX, LinkText,
+    MemberText, NETWORK_PREFIX, OURS, PolicyText, ROOT, SHARED, STAGE_1, STAGE_2, admin_jump, bar,
+    docker_jump, forward_jump, host_jumps, leave, root_jump, stages,
 };
 use crate::iptables::standing::{self, docker_chains};
 use crate::iptables::text::{Family, Rule, Table};
@@ -32,7 +32,13 @@ impl Side<'_> {
         if stands(&mut listing) {
             return Ok(());
         }
-        let lines = policy_lines(family, &mut listing, text);
+        let mut lines = policy_lines(family, &mut listing, text);
+        let unknown = bridges(&self.read(Table::Nat)?, &listing, &text.tag);
+        lines.extend(
+            unknown
+                .iter()
+                .flat_map(|known| standing::lines(&known.rules)),
+        );
         let act = format!("write the {family} policy of {}", text.tag);
         self.run(&[(Table::Filter, lines)], &act)
     }
@@ -51,6 +57,62 @@ impl Side<'_> {
             remove_chain(&listing, links, &text.chain, &mut lines);
         }
         let act = format!("remove the {} policy of {}", self.family, text.tag);
+        self.run(&[(Table::Filter, lines)], &act)
+    }
+
+    /// Lines that make a network's bridge known to the policies of others, where there are any.
+    pub(super) fn known_lines(&self, known: &KnownText) -> Result<Vec<String>, Error> {
+        if self.bare() {
+            return Ok(Vec::new());
+        }
+        let listing = self.read(Table::Filter)?;
+        if !listing.has_chain(ROOT) || owned(&listing, &known.tag).next().is_some() {
+            return Ok(Vec::new());
+        }
+        Ok(standing::lines(&known.rules).collect())
+    }
+
+    /// Removes what [`Side::known_lines`] made, and nothing of the network's own policy.
+    pub(super) fn forget_known(&self, known: &KnownText) -> Result<(), Error> {
+        if self.bare() || (self.variant == Variant::Nft && glance::unknown(self.family, known)) {
+            return Ok(());
+        }
+        let _lock = Lock::take(self.lock)?;
+        let listing = self.read(Table::Filter)?;
+        let lines = owned(&listing, &known.tag)
+            .filter(|listed| listed.says(|comment| comment == known.tag))
+            .map(|listed| listed.rule.delete())
+            .collect();
+        let act = format!("forget the {} bridge of {}", self.family, known.tag);
+        self.run(&[(Table::Filter, lines)], &act)
+    }
+
+    pub(in crate::iptables) fn apply_member(&self, member: &MemberText) -> Result<(), Error> {
+        let _lock = Lock::take(self.lock)?;
+        let listing = self.read(Table::Filter)?;
+        let mut lines = Vec::new();
+        if !listing.has_chain(FORWARD) {
+            lines.push(format!("-N {FORWARD}"));
+        }
+        hooks(&listing, &mut lines);
+        let missing = member.rules.iter().filter(|rule| !listing.has_rule(rule));
+        lines.extend(missing.map(Rule::append));
+        let act = format!("let {} pass by {}", member.tag, self.family);
+        self.run(&[(Table::Filter, lines)], &act)
+    }
+
+    pub(in crate::iptables) fn withdraw_member(&self, member: &MemberText) -> Result<(), Error> {
+        if self.variant == Variant::Nft && glance::no_member(self.family, member) {
+            return Ok(());
+        }
+        let _lock = Lock::take(self.lock)?;
+        let listing = self.read(Table::Filter)?;
+        let lines = listing
+            .chain(FORWARD)
+            .filter(|listed| listed.says(|comment| comment == member.tag))
+            .map(|listed| listed.rule.delete())
+            .collect();
+        let act = format!("let {} pass by {} no more", member.tag, self.family);
         self.run(&[(Table::Filter, lines)], &act)
     }
 
@@ -114,7 +176,7 @@ impl Side<'_> {
         }
         let _lock = Lock::take(self.lock)?;
         let listing = self.read(Table::Filter)?;
-        if listing.len(IN) > 0 {
+        if listing.len(IN) > 0 || !listing.has_chain(ROOT) {
             return Ok(());
         }
         let lines = clearance(&listing);
@@ -251,6 +313,16 @@ fn rewrite(listing: &Listing, chain: &str, rules: &[Rule], lines: &mut Vec<Strin
 fn same_targets(listing: &Listing, rules: &[Rule]) -> bool {
     let wanted = rules.iter().map(|rule| rule.spec.rsplit(' ').next());
     listing.chain(LEAVE).map(Listed::target).eq(wanted)
+}
+
+/// The bridges of networks that have rules for the way out and nothing here yet.
+fn bridges(nat: &Listing, filter: &Listing, but: &str) -> Vec<KnownText> {
+    let networks = nat.chain(EGRESS).filter_map(|listed| {
+        let bridge = listed.after("-o")?;
+        let tag = untagged(listed.comment()?)?;
+        (tag != but && owned(filter, tag).next().is_none()).then(|| KnownText::of(bridge, tag))
+    });
+    networks.collect()
 }
 
 /// What removes everything that policies share.
