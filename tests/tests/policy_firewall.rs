@@ -488,3 +488,33 @@ fn a_chain_that_cannot_be_passed_is_named() -> Outcome {
     site.runtime().status(&lan)?;
     one.leave(&site, &lan)
 }
+
+#[test]
+fn one_command_makes_flushed_rules_again() -> Outcome {
+    Backend::ALL.into_iter().try_for_each(|backend| {
+        let site = Site::new(backend)?;
+        let keys = json!({ "profile": "docker", "icc": false });
+        let lan = network(&site, "lan", &LAN, keys);
+        let web = Guest::with(&site, &lan, "web", |attachment| {
+            attachment
+                .publish("", 8080, 80, "tcp")
+                .publish("", 8080, 80, "udp")
+        })?;
+        let client = Guest::linked(&site, &lan, "client", "web")?;
+        let other = Guest::join(&site, &lan, "other")?;
+        let whole = site.snapshot()?;
+        site.host
+            .command(std::process::Command::new("sh").args(["-c", FLUSH]))?;
+        check(&site, From::Outside, &host(8080), false);
+        check(&site, From::Guest(&other), &web.at(80)?, true);
+        site.pontoon_json(&["repair", "lan"])?;
+        check(&site, From::Outside, &host(8080), true);
+        check(&site, From::Guest(&other), &web.at(80)?, false);
+        check(&site, From::Guest(&client), &web.at(80)?, true);
+        site.runtime().check(&lan, &client.attachment)?;
+        whole.same_as(&site.snapshot()?, "repair")?;
+        [&web, &client, &other]
+            .into_iter()
+            .try_for_each(|guest| guest.leave(&site, &lan))
+    })
+}

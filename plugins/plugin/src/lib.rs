@@ -51,7 +51,7 @@ pub use inventory::Inventory;
 pub use lock::Lock;
 pub use modes::{About, Member, find};
 pub use rebind::Rebind;
-pub use run::{Plugin, main};
+pub use run::{Plugin, main, search};
 pub use sandbox::Sandbox;
 pub use state::{Key, Records, State};
 pub use undo::Undo;

@@ -1,13 +1,14 @@
 //! The netfilter backend of a plugin, with errors as the runtime should see them.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::{Frames, Linger};
 
-use crate::{Context, Lock};
+use crate::{Context, Lock, State};
 
 /// For how long a nfnetlink socket is kept after its last use. Closing one while the kernel still
 /// frees what a transaction deleted (4 to 15 ms) waits for that, and keeps every other transaction
@@ -34,7 +35,15 @@ pub fn select(context: &Context, asked: Option<&str>) -> Result<BackendKind, Err
 /// # Errors
 /// Code 105 when it is not usable here.
 pub fn open(context: &Context, kind: BackendKind) -> Result<Backend, Error> {
-    let lock = context.state.dir().join(IPTABLES_LOCK);
+    open_in(&context.state, &context.search, kind)
+}
+
+/// As [`open`], for who is no plugin.
+///
+/// # Errors
+/// Code 105 when it is not usable here.
+pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<Backend, Error> {
+    let lock = state.dir().join(IPTABLES_LOCK);
     if kind != BackendKind::Nftables
         && let Some(dir) = lock.parent()
     {
@@ -43,7 +52,7 @@ pub fn open(context: &Context, kind: BackendKind) -> Result<Backend, Error> {
                 .with_details(error.to_string())
         })?;
     }
-    Backend::open(kind, &context.search, &lock).map_err(|error| self::error(&error))
+    Backend::open(kind, search, &lock).map_err(|error| self::error(&error))
 }
 
 /// Removes rules of a network or an attachment that has gone, and what all networks share if nobody

@@ -137,7 +137,8 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// `PATH`, and where administration programs lie when a runtime was started without them in it.
-fn search() -> Vec<PathBuf> {
+#[must_use]
+pub fn search() -> Vec<PathBuf> {
     let path = variable("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
     dirs.extend(["/usr/sbin", "/sbin", "/usr/local/sbin"].map(PathBuf::from));

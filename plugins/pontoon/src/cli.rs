@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{gc, inspect, install, leases, manual};
+use crate::{gc, inspect, install, leases, manual, repair};
 
 #[derive(Parser)]
 #[command(
@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Networks(Shape),
     /// List the published ports
     Ports(Shape),
+    /// Make the rules again that somebody has flushed
+    Repair(repair::Options),
     /// Remove the plugins, and put back what was there before
     Uninstall(install::Folders),
 }

@@ -17,6 +17,7 @@ mod ls;
 mod manual;
 mod networks;
 mod ports;
+mod repair;
 mod report;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Man(options) => report::finish(manual::pages(&options)),
         Command::Networks(options) => report::finish(networks::run(&options)),
         Command::Ports(options) => report::finish(ports::run(&options)),
+        Command::Repair(options) => report::finish(repair::run(&options)),
         Command::Uninstall(folders) => report::finish(install::uninstall(&folders)),
     }
 }
