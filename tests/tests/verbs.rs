@@ -16,6 +16,7 @@ const PLUGINS: &[&str] = &[
     "loopback",
     "none",
     "portmap",
+    "ptp",
     "static",
     "tuning",
 ];

@@ -12,7 +12,8 @@ use pontoon_netlink::{
     vlan_filtering_supported,
 };
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, netns_error, rules, veth,
+    Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
+    rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -85,20 +86,7 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let open = |error| kernel_error("cannot open a route socket", &error);
     let mut host = RouteSocket::open().map_err(open)?;
     let mut inside = RouteSocket::open_in(netns).map_err(open)?;
-    if inside
-        .link_by_name(&key.interface)
-        .map_err(|error| kernel_error(&format!("cannot look up {}", key.interface), &error))?
-        .is_some()
-    {
-        return Err(Error::new(
-            code::EXISTS,
-            format!("container veth name (\"{}\") already exists", key.interface),
-        )
-        .with_details(format!(
-            "an interface of that name is in {}; DEL the attachment first, or set another CNI_IFNAME",
-            context.invocation.netns.as_deref().unwrap_or_default()
-        )));
-    }
+    interior::refuse_taken(context, &mut inside)?;
     if config.wants_vlans() && !vlan_filtering_supported() {
         return Err(Error::new(
             code::UNSUPPORTED_FIELD,
@@ -379,6 +367,7 @@ fn configure(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<
         routes: if later.is_empty() { &routes } else { &[] },
         // Only a MAC of somebody's choice can contradict what neighbours remember.
         arp_notify: ground.config.mac.is_some(),
+        ..Setup::default()
     };
     let failed = |error| kernel_error(&format!("cannot configure {name} in the container"), &error);
     ground.inside.configure(&setup).map_err(failed)?;
@@ -434,7 +423,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
     let failed = |error| kernel_error("cannot undo a change", &error);
     match step {
         Step::Lease => delegation::release(context),
-        Step::Record => network::forget(context),
+        Step::Record => masquerade::forget(context, "bridge"),
         Step::Veth(index) => veth::remove(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
         Step::AddressRemoved(index, address) => host

@@ -5,7 +5,7 @@ use pontoon_conf::Error;
 use pontoon_ipam::delegation;
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, fault, kernel_error, rules, veth};
+use pontoon_plugin::{Context, fault, kernel_error, masquerade, rules, veth};
 
 use crate::add::Record;
 use crate::config::Config;
@@ -26,7 +26,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
         failures.extend(unguard(context, guard).err());
     }
     if failures.is_empty() {
-        failures.extend(network::release(context).err());
+        failures.extend(masquerade::release(context, "bridge").err());
     }
     fault::point("bridge.retired")?;
     first(failures)
@@ -83,7 +83,7 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     records.remove_drafts(&network);
     failures.extend(collect_leases(context).err());
     if !records.has_network(&network) {
-        failures.extend(network::retire(context).err());
+        failures.extend(masquerade::retire(context, "bridge").err());
         let bridge = Config::from_context(context)?.bridge;
         failures.extend(network::remove_bridge(context, &mut host, bridge.as_ref()).err());
     }

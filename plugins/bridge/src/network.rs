@@ -6,21 +6,13 @@
 //! DEL of the host needs, and waits 15 to 35 ms there (`rcu_barrier` in `br_multicast_dev_del`).
 //! GC of a network without attachments removes it.
 
-use std::path::Path;
-use std::time::{Duration, SystemTime};
-
 use pontoon_conf::{Cidr, Error, code};
-use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner, Ruleset};
-use pontoon_netlink::{BridgeSpec, Linger, Link, LinkChange, RouteSocket, sysctl};
-use pontoon_plugin::policy::Stance;
-use pontoon_plugin::{Context, Lock, fault, kernel_error, policy, rules, veth};
-use serde::{Deserialize, Serialize};
+use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
+use pontoon_netlink::{BridgeSpec, Link, LinkChange, RouteSocket, sysctl};
+use pontoon_plugin::{Context, Lock, fault, kernel_error, masquerade, veth};
 
 use crate::add::Step;
 use crate::plan;
-
-/// For how long a network without containers keeps its rules.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// What an ADD wants the network to be.
 #[derive(Debug)]
@@ -35,15 +27,6 @@ pub(crate) struct Wanted {
     pub(crate) rules: Option<(BackendKind, NetworkRules)>,
 }
 
-/// What was made for a network and goes with its last attachment.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Made {
-    rules: Vec<(BackendKind, NetworkRules)>,
-    /// The network is internal: portmap reads it and publishes nothing.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    internal: bool,
-}
-
 /// Makes the network what it shall be, and touches nothing that already is. Runs under a shared
 /// lock of the network: ADDs do not wait for each other, each step being safe to do twice at once.
 pub(crate) fn ensure(
@@ -56,7 +39,7 @@ pub(crate) fn ensure(
     let existing = lookup(host, &wanted.bridge)?;
     let present = present(host, existing.as_ref(), wanted)?;
     refuse_clash(host, &present, wanted)?;
-    note(context, &network, wanted)?;
+    masquerade::note(context, wanted.rules.as_ref(), wanted.internal)?;
     let bridge = bridge(host, &network, existing, wanted, undo)?;
     fault::point("bridge.created")?;
     addresses(host, &bridge, &present, wanted, undo)?;
@@ -65,17 +48,7 @@ pub(crate) fn ensure(
     fault::point("bridge.forwarding")?;
     let backend = match &wanted.rules {
         None => None,
-        Some((kind, wanted)) => {
-            let mut backend = rules::open(context, *kind)?;
-            let ruleset = Ruleset {
-                network: Some(wanted.clone()),
-                ..Ruleset::default()
-            };
-            backend
-                .apply(&ruleset)
-                .map_err(|error| rules::error(&error))?;
-            Some(backend)
-        }
+        Some(rules) => Some(masquerade::apply(context, rules)?),
     };
     fault::point("bridge.masqueraded")?;
     Ok((bridge, backend))
@@ -84,24 +57,6 @@ pub(crate) fn ensure(
 fn lookup(host: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
     host.link_by_name(name)
         .map_err(|error| kernel_error(&format!("cannot look up bridge {name}"), &error))
-}
-
-/// Notes which rules are about to be made before they are, so that the last DEL knows.
-fn note(context: &Context, network: &str, wanted: &Wanted) -> Result<(), Error> {
-    let known: Option<Made> = context.state.read_network(network);
-    let mut made = known.clone().unwrap_or_default();
-    if let Some(rules) = wanted
-        .rules
-        .as_ref()
-        .filter(|rules| !made.rules.contains(rules))
-    {
-        made.rules.push(rules.clone());
-    }
-    made.internal = wanted.internal;
-    if known.unwrap_or_default() == made {
-        return Ok(());
-    }
-    context.state.write_network(network, &made)
 }
 
 fn bridge(
@@ -339,90 +294,6 @@ fn forwarding(wanted: &Wanted, undo: &mut dyn FnMut(Step)) -> Result<(), Error> 
             undo(Step::Sysctl(path.to_owned(), "0".to_owned()));
         }
     }
-    Ok(())
-}
-
-/// Removes the record of an attachment and, if it was the last one, the rules of its network.
-pub(crate) fn forget(context: &Context) -> Result<(), Error> {
-    let last = context.state.records("bridge").remove(&context.key()?)?;
-    if last { retire(context) } else { Ok(()) }
-}
-
-/// As [`forget`], but a network's rules go a little later: containers that come and go one at a time
-/// do not pay for them each time.
-pub(crate) fn release(context: &Context) -> Result<(), Error> {
-    if !context.state.records("bridge").remove(&context.key()?)? {
-        return Ok(());
-    }
-    let name = context.config.name.as_ref();
-    if context.state.read_network::<Made>(name).is_none() && Stance::of(context).is_none() {
-        return retire(context);
-    }
-    let path = context.state.network_lock(&format!(":{name}"));
-    let waits = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(&path);
-    match waits {
-        // Another child of ours holds it and waits; it hears that there was life.
-        Ok(file) if file.try_lock().is_err() => {
-            let _ = file.set_modified(SystemTime::now());
-            Ok(())
-        }
-        Ok(file) => {
-            let _ = file.set_modified(SystemTime::now());
-            let child = Linger::detach(vec![file.into()], || {
-                while let Some(rest) = rest(&path) {
-                    std::thread::sleep(rest);
-                }
-                let _ = std::fs::remove_file(&path);
-                // What cannot be removed now is there for the next DEL or GC of the network.
-                let _ = retire(context);
-            });
-            if child.is_ok() {
-                Ok(())
-            } else {
-                retire(context)
-            }
-        }
-        Err(_) => retire(context),
-    }
-}
-
-/// How much of the grace is left since the file was touched.
-fn rest(path: &Path) -> Option<Duration> {
-    let age = std::fs::metadata(path)
-        .ok()?
-        .modified()
-        .ok()?
-        .elapsed()
-        .ok()?;
-    GRACE.checked_sub(age).filter(|rest| !rest.is_zero())
-}
-
-/// Removes the rules of a network without attachments.
-pub(crate) fn retire(context: &Context) -> Result<(), Error> {
-    let state = &context.state;
-    let network = context.config.name.to_string();
-    let records = state.records("bridge");
-    let lock = state.lock(&state.network_lock(&network), Lock::exclusive)?;
-    if records.has_network(&network) {
-        // An ADD came in between: the network is in use again.
-        return Ok(());
-    }
-    policy::retire(context)?;
-    if let Some(made) = state.read_network::<Made>(&network) {
-        for (kind, network) in &made.rules {
-            let ruleset = Ruleset {
-                network: Some(network.clone()),
-                ..Ruleset::default()
-            };
-            rules::retire(context, *kind, &ruleset)?;
-        }
-        state.remove_network(&network)?;
-    }
-    lock.remove();
-    state.prune();
     Ok(())
 }
 

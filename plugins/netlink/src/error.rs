@@ -113,7 +113,7 @@ pub enum Error {
     #[error("cannot {step} in the container: {why}")]
     Setup {
         /// The step.
-        step: Step,
+        step: Box<Step>,
         /// The kernel's answer.
         why: Refusal,
     },

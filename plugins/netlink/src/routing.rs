@@ -50,6 +50,8 @@ pub struct RouteSpec {
     pub gateway: Option<IpAddr>,
     /// Out of which link.
     pub interface: Option<u32>,
+    /// The source address for packets of this machine; one that it has.
+    pub prefsrc: Option<IpAddr>,
     /// Path MTU.
     pub mtu: Option<u32>,
     /// MSS to announce.
@@ -70,6 +72,7 @@ impl RouteSpec {
             dst,
             gateway: None,
             interface: None,
+            prefsrc: None,
             mtu: None,
             advmss: None,
             priority: None,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags};
 use nix::errno::Errno;
 
 use crate::address;
@@ -28,6 +29,8 @@ pub struct Setup<'a> {
     pub arp_notify: bool,
     /// Its addresses, IPv6 ones without the second that the search for duplicates takes.
     pub addresses: &'a [IpNetwork],
+    /// The addresses bring no route to their subnets: all of it lies behind a gateway.
+    pub no_prefix_route: bool,
     /// Bring it up.
     pub up: bool,
     /// Its routes; without an interface of their own they go out by this link. Several gateways for one destination
@@ -89,7 +92,7 @@ fn explain(step: Step, failure: Failure) -> Error {
         }
         (Step::Address(address), Errno::EEXIST) => Error::AddressTaken { address },
         (step, _) => Error::Setup {
-            step,
+            step: Box::new(step),
             why: failure.into(),
         },
     }
@@ -115,11 +118,13 @@ fn batch(setup: &Setup<'_>) -> (Frames, Vec<Step>) {
     }
     // Addresses come before the link is up: what the kernel announces as it comes up then includes them.
     for cidr in setup.addresses {
-        frames.emit(
-            address::RTM_NEWADDR,
-            NLM_F_CREATE | NLM_F_EXCL,
-            &address::message(setup.index, *cidr, true),
-        );
+        let mut message = address::message(setup.index, *cidr, true);
+        if setup.no_prefix_route {
+            // This attribute replaces the flags of the header.
+            let flags = AddressFlags::Noprefixroute | AddressFlags::Nodad;
+            message.attributes.push(AddressAttribute::Flags(flags));
+        }
+        frames.emit(address::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message);
         steps.push(Step::Address(*cidr));
     }
     if setup.up {

@@ -6,7 +6,29 @@ use std::net::IpAddr;
 use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, code};
 use pontoon_netlink::{Link, RouteSocket, RouteSpec, sysctl};
 
-use crate::kernel_error;
+use crate::{Context, kernel_error};
+
+/// Refuses an attachment whose interface name is in use in the container.
+///
+/// # Errors
+/// Code 103 when it is; code 100 when the kernel does not answer.
+pub fn refuse_taken(context: &Context, inside: &mut RouteSocket) -> Result<(), Error> {
+    let (_, name) = context.attachment()?;
+    let found = inside
+        .link_by_name(name.as_ref())
+        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
+    if found.is_none() {
+        return Ok(());
+    }
+    Err(Error::new(
+        code::EXISTS,
+        format!("container veth name (\"{name}\") already exists"),
+    )
+    .with_details(format!(
+        "an interface of that name is in {}; DEL the attachment first, or set another CNI_IFNAME",
+        context.invocation.netns.as_deref().unwrap_or_default()
+    )))
+}
 
 /// The first gateway of a family, which routes without one of their own go through.
 #[must_use]
@@ -28,6 +50,7 @@ pub fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
                 .gw
                 .or_else(|| first_gateway(&result.ips, route.dst.is_ipv4())),
             interface: Some(interface),
+            prefsrc: None,
             mtu: route.mtu,
             advmss: route.advmss,
             priority: route.priority,

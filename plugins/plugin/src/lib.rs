@@ -19,6 +19,7 @@
 //!   [`find`] knows who is attached, and by which mode.
 //! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
+//! - [`masquerade`]: the rules that a network has once, and when they go.
 //! - [`veth`] and [`interior`]: what plugins share that make an interface for a container.
 //!
 //! This crate decides nothing about a network: what an interface, a rule or an address shall be is the
@@ -36,6 +37,7 @@ pub mod fault;
 pub mod interior;
 mod inventory;
 mod lock;
+pub mod masquerade;
 mod modes;
 pub mod policy;
 mod rebind;

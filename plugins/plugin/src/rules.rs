@@ -63,7 +63,7 @@ pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<B
 pub fn retire(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
     let state = &context.state;
     let in_use = || {
-        ["bridge", "portmap", "firewall", "dns/records"]
+        ["bridge", "ptp", "portmap", "firewall", "dns/records"]
             .iter()
             .any(|plugin| state.records(plugin).any())
     };

@@ -74,6 +74,10 @@ pub(super) fn message(group: &Group) -> RouteMessage {
             .collect();
         message.attributes.push(RouteAttribute::MultiPath(hops));
     }
+    message.attributes.extend(
+        spec.prefsrc
+            .map(|own| RouteAttribute::PrefSource(own.into())),
+    );
     let metrics: Vec<_> = spec
         .mtu
         .map(RouteMetric::Mtu)

@@ -64,6 +64,7 @@ fn routes_have_all_their_attributes() {
         up: true,
         routes: &routes,
         arp_notify: true,
+        ..Setup::default()
     };
     scene.inner.configure(&setup).expect("the container's side");
 
@@ -192,7 +193,7 @@ fn failures_name_their_step() {
         .configure(&setup)
         .expect_err("a gateway that is nowhere");
     assert!(
-        matches!(error, Error::Setup { step: Step::Route(route), .. } if route.gateway == lost[0].gateway),
+        matches!(&error, Error::Setup { step, .. } if matches!(**step, Step::Route(route) if route.gateway == lost[0].gateway)),
         "{error:?}"
     );
     assert!(error.to_string().contains("192.0.2.1"), "{error}");

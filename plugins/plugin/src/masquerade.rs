@@ -1,0 +1,160 @@
+//! The rules that a network has once, however many containers it has: made by the first ADD, gone a
+//! second after the last DEL. What `bridge` and `ptp` share; each has its attachments in records of
+//! its own.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use pontoon_conf::Error;
+use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Ruleset};
+use pontoon_netlink::Linger;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{self, Stance};
+use crate::{Context, Lock, rules};
+
+/// For how long a network without containers keeps its rules.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Rules, and the backend that makes them.
+pub type Rules = (BackendKind, NetworkRules);
+
+/// What was made for a network and goes with its last attachment.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Made {
+    rules: Vec<Rules>,
+    /// The network is internal: portmap reads it and publishes nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    internal: bool,
+}
+
+/// Notes which rules are about to be made before they are, so that the last DEL knows.
+///
+/// # Errors
+/// Code 5 when it cannot be written.
+pub fn note(context: &Context, rules: Option<&Rules>, internal: bool) -> Result<(), Error> {
+    let network = context.config.name.as_ref();
+    let known: Option<Made> = context.state.read_network(network);
+    let mut made = known.clone().unwrap_or_default();
+    if let Some(rules) = rules.filter(|rules| !made.rules.contains(rules)) {
+        made.rules.push(rules.clone());
+    }
+    made.internal = internal;
+    if known.unwrap_or_default() == made {
+        return Ok(());
+    }
+    context.state.write_network(network, &made)
+}
+
+/// Makes the rules, unless they are there.
+///
+/// # Errors
+/// Whatever the backend refused.
+pub fn apply(context: &Context, (kind, wanted): &Rules) -> Result<Backend, Error> {
+    let mut backend = rules::open(context, *kind)?;
+    let ruleset = Ruleset {
+        network: Some(wanted.clone()),
+        ..Ruleset::default()
+    };
+    backend
+        .apply(&ruleset)
+        .map_err(|error| rules::error(&error))?;
+    Ok(backend)
+}
+
+/// Removes the record of an attachment and, if it was the last one, the rules of its network.
+///
+/// # Errors
+/// Code 5 for the record; whatever the backend refused.
+pub fn forget(context: &Context, plugin: &str) -> Result<(), Error> {
+    let last = context.state.records(plugin).remove(&context.key()?)?;
+    if last {
+        retire(context, plugin)
+    } else {
+        Ok(())
+    }
+}
+
+/// As [`forget`], but a network's rules go a little later: containers that come and go one at a time
+/// do not pay for them each time.
+///
+/// # Errors
+/// As [`forget`].
+pub fn release(context: &Context, plugin: &str) -> Result<(), Error> {
+    if !context.state.records(plugin).remove(&context.key()?)? {
+        return Ok(());
+    }
+    let name = context.config.name.as_ref();
+    if context.state.read_network::<Made>(name).is_none() && Stance::of(context).is_none() {
+        return retire(context, plugin);
+    }
+    let path = context.state.network_lock(&format!(":{name}"));
+    let waits = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&path);
+    match waits {
+        // Another child of ours holds it and waits; it hears that there was life.
+        Ok(file) if file.try_lock().is_err() => {
+            let _ = file.set_modified(SystemTime::now());
+            Ok(())
+        }
+        Ok(file) => {
+            let _ = file.set_modified(SystemTime::now());
+            let child = Linger::detach(vec![file.into()], || {
+                while let Some(rest) = rest(&path) {
+                    std::thread::sleep(rest);
+                }
+                let _ = std::fs::remove_file(&path);
+                // What cannot be removed now is there for the next DEL or GC of the network.
+                let _ = retire(context, plugin);
+            });
+            if child.is_ok() {
+                Ok(())
+            } else {
+                retire(context, plugin)
+            }
+        }
+        Err(_) => retire(context, plugin),
+    }
+}
+
+/// How much of the grace is left since the file was touched.
+fn rest(path: &Path) -> Option<Duration> {
+    let age = std::fs::metadata(path)
+        .ok()?
+        .modified()
+        .ok()?
+        .elapsed()
+        .ok()?;
+    GRACE.checked_sub(age).filter(|rest| !rest.is_zero())
+}
+
+/// Removes the rules of a network without attachments.
+///
+/// # Errors
+/// Whatever the backend refused.
+pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
+    let state = &context.state;
+    let network = context.config.name.to_string();
+    let records = state.records(plugin);
+    let lock = state.lock(&state.network_lock(&network), Lock::exclusive)?;
+    if records.has_network(&network) {
+        // An ADD came in between: the network is in use again.
+        return Ok(());
+    }
+    policy::retire(context)?;
+    if let Some(made) = state.read_network::<Made>(&network) {
+        for (kind, network) in &made.rules {
+            let ruleset = Ruleset {
+                network: Some(network.clone()),
+                ..Ruleset::default()
+            };
+            rules::retire(context, *kind, &ruleset)?;
+        }
+        state.remove_network(&network)?;
+    }
+    lock.remove();
+    state.prune();
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! ADD: addresses, the pair in one message, both ends configured, the host routes. What fails is
+//! undone in reverse order.
+
+use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_ipam::delegation;
+use pontoon_netfilter::BackendKind;
+use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
+use pontoon_plugin::{
+    Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
+    rules, veth,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::plan;
+
+/// What GC needs to know of an attachment beside its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) sandbox: Sandbox,
+}
+
+/// A step that has been done, or may be half done.
+#[derive(Debug)]
+enum Step {
+    Lease,
+    Record,
+    Veth(u32),
+}
+
+struct Ground<'a> {
+    config: Config,
+    key: Key,
+    netns: &'a Netns,
+    host: RouteSocket,
+    inside: RouteSocket,
+    backend: Option<BackendKind>,
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let mut ground = survey(context)?;
+    let mut undo = Undo::default();
+    match attach(context, &mut ground, &mut undo) {
+        Ok(result) => {
+            undo.commit();
+            Ok(result)
+        }
+        Err(error) => Err(undo.unwind(error, |step| match step {
+            Step::Lease => delegation::release(context),
+            Step::Record => masquerade::forget(context, "ptp"),
+            Step::Veth(index) => veth::remove(&mut ground.host, &[index]),
+        })),
+    }
+}
+
+/// Reads facts and refuses what cannot work. Changes nothing.
+fn survey(context: &Context) -> Result<Ground<'_>, Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    let netns = context.netns()?;
+    let open = |error| kernel_error("cannot open a route socket", &error);
+    let host = RouteSocket::open().map_err(open)?;
+    let mut inside = RouteSocket::open_in(netns).map_err(open)?;
+    interior::refuse_taken(context, &mut inside)?;
+    let backend = if config.ip_masq {
+        Some(rules::select(context, config.ip_masq_backend.as_deref())?)
+    } else {
+        None
+    };
+    Ok(Ground {
+        config,
+        key,
+        netns,
+        host,
+        inside,
+        backend,
+    })
+}
+
+fn attach(
+    context: &Context,
+    ground: &mut Ground<'_>,
+    undo: &mut Undo<Step>,
+) -> Result<Attached, Error> {
+    undo.push(Step::Lease);
+    let mut result = delegation::add(context, &ground.config.ipam)?;
+    fault::point("ptp.leased")?;
+    plan::complete(&mut result);
+    let wanted = ground
+        .backend
+        .map(|kind| (kind, plan::rules(&ground.key.network, &result.ips)));
+    let backend = {
+        // From the record on, the network's rules cannot be removed by the DEL of another
+        // attachment; the locks keep such a DEL from being half way through when it appears.
+        let state = &context.state;
+        let _network = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
+        let _host = state.lock(&state.host_lock(), Lock::shared)?;
+        undo.push(Step::Record);
+        let record = Record {
+            sandbox: Sandbox::of(context),
+        };
+        state.records("ptp").write(&ground.key, &record)?;
+        fault::point("ptp.recorded")?;
+        match &wanted {
+            None => None,
+            Some(rules) => {
+                masquerade::note(context, Some(rules), false)?;
+                Some(masquerade::apply(context, rules)?)
+            }
+        }
+    };
+    fault::point("ptp.masqueraded")?;
+    let name = veth::host_name(&ground.key);
+    let mac = veth::random_mac();
+    let veth = plug(ground, &name, mac)?;
+    undo.push(Step::Veth(veth.index));
+    fault::point("ptp.plugged")?;
+    host_end(ground, &name, &veth, &result)?;
+    fault::point("ptp.routed")?;
+    container_end(ground, &veth, &result)?;
+    fault::point("ptp.configured")?;
+    forwarding(&result)?;
+    fault::point("ptp.forwarding")?;
+    if let Some(backend) = backend {
+        rules::linger(backend.into_sockets());
+    }
+    let mtu = ground.config.mtu;
+    let interface = |name: &str, mac: [u8; 6], sandbox: Option<String>| Interface {
+        name: name.to_owned(),
+        mac: Some(Mac(mac).to_string()),
+        mtu,
+        sandbox,
+        ..Interface::default()
+    };
+    result.interfaces = vec![
+        interface(&name, veth.mac, None),
+        interface(&ground.key.interface, mac, context.invocation.netns.clone()),
+    ];
+    if let Some(dns) = &ground.config.dns {
+        result.dns = dns.clone();
+    }
+    Ok(result)
+}
+
+fn plug(ground: &mut Ground<'_>, name: &str, mac: [u8; 6]) -> Result<Veth, Error> {
+    let tag = ground.key.owner().tag();
+    let spec = VethSpec {
+        mtu: ground.config.mtu,
+        mac: Some(veth::random_mac()),
+        peer_mac: Some(mac),
+        alias: Some(&tag),
+        ..VethSpec::new(name, &ground.key.interface, ground.netns)
+    };
+    let mut created = ground.host.create_veth(&spec);
+    if created
+        .as_ref()
+        .is_err_and(pontoon_netlink::Error::is_exists)
+        && let Some(stale) = veth::find(&mut ground.host, &ground.key)?
+    {
+        // An earlier ADD of this very attachment was killed, and its DEL never came.
+        veth::remove(&mut ground.host, &[stale])?;
+        created = ground.host.create_veth(&spec);
+    }
+    created.map_err(|error| {
+        let pair = format!("cannot create veth pair {name} - {}", ground.key.interface);
+        kernel_error(&pair, &error)
+    })
+}
+
+/// The host's end has the gateway's address, and the way to the container.
+fn host_end(
+    ground: &mut Ground<'_>,
+    name: &str,
+    veth: &Veth,
+    result: &Attached,
+) -> Result<(), Error> {
+    let v6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
+    // An advertisement from a container must never give the host a route, and no address may stay
+    // tentative. Kernels without IPv6 have none of these.
+    for (key, value, wanted) in [
+        ("accept_ra", "0", true),
+        ("accept_dad", "0", true),
+        ("disable_ipv6", "0", v6),
+    ] {
+        if wanted {
+            let _ = sysctl::write_if_different(&format!("net/ipv6/conf/{name}/{key}"), value);
+        }
+    }
+    let addresses: Vec<_> = plan::gateways(&result.ips)
+        .into_iter()
+        .map(Into::into)
+        .collect();
+    let setup = Setup {
+        index: veth.index,
+        addresses: &addresses,
+        routes: &plan::host_routes(&result.ips, veth.index),
+        ..Setup::default()
+    };
+    ground
+        .host
+        .configure(&setup)
+        .map_err(|error| kernel_error(&format!("cannot configure {name} on the host"), &error))
+}
+
+fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<(), Error> {
+    let name = ground.key.interface.clone();
+    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) {
+        let name = name.clone();
+        ground
+            .netns
+            .run(move || interior::ipv6_settings(&name, true, false))
+            .map_err(|error| netns_error(&error))??;
+    }
+    let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.into()).collect();
+    let setup = Setup {
+        lo_up: true,
+        index: veth.peer_index,
+        addresses: &addresses,
+        no_prefix_route: true,
+        up: true,
+        routes: &plan::container_routes(result, veth.peer_index),
+        ..Setup::default()
+    };
+    ground
+        .inside
+        .configure(&setup)
+        .map_err(|error| kernel_error(&format!("cannot configure {name} in the container"), &error))
+}
+
+/// The host routes for its containers. Stays on, as README says.
+fn forwarding(result: &Attached) -> Result<(), Error> {
+    for (path, v4) in [
+        ("net/ipv4/ip_forward", true),
+        ("net/ipv6/conf/all/forwarding", false),
+    ] {
+        if result.ips.iter().any(|ip| ip.address.is_ipv4() == v4) {
+            sysctl::write_if_different(path, "1").map_err(|error| {
+                Error::new(
+                    code::KERNEL,
+                    format!("Could not enable IP forwarding: /proc/sys/{path}"),
+                )
+                .with_details(format!("{error}; set it to 1 by hand, then try again"))
+            })?;
+        }
+    }
+    Ok(())
+}

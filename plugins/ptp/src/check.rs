@@ -1,0 +1,140 @@
+//! CHECK: everything that ADD made is still there. STATUS: an ADD could succeed.
+
+use pontoon_conf::{Attached, Cidr, Error, code};
+use pontoon_ipam::delegation;
+use pontoon_netfilter::Ruleset;
+use pontoon_netlink::{RouteSocket, sysctl};
+use pontoon_plugin::interior::{self, differs, listed, same_mac};
+use pontoon_plugin::{Context, Key, kernel_error, rules, veth};
+
+use crate::config::Config;
+use crate::plan;
+
+pub(crate) fn check(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    delegation::check(context, &config.ipam)?;
+    let previous = context
+        .config
+        .prev_result
+        .as_ref()
+        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "ptp: Required prevResult missing"))?;
+    let port = check_container(context, &key, previous)?;
+    check_host(&key, port, previous)?;
+    if !config.ip_masq {
+        return Ok(());
+    }
+    let kind = rules::select(context, config.ip_masq_backend.as_deref())?;
+    let mut backend = rules::open(context, kind)?;
+    let ruleset = Ruleset {
+        network: Some(plan::rules(&key.network, &own(previous, &key).ips)),
+        ..Ruleset::default()
+    };
+    let differences = backend
+        .verify(&ruleset)
+        .map_err(|error| rules::error(&error));
+    rules::linger(backend.into_sockets());
+    match differences?.into_iter().next() {
+        None => Ok(()),
+        Some(difference) => Err(differs(format!("network {}: {difference}", key.network))
+            .with_details("the next ADD of the network makes its rules again")),
+    }
+}
+
+/// The part of the result that is this attachment's: later plugins add to it.
+fn own(previous: &Attached, key: &Key) -> Attached {
+    let mine = |interface: Option<usize>| {
+        interface
+            .and_then(|index| previous.interfaces.get(index))
+            .is_none_or(|interface| interface.name == key.interface)
+    };
+    let mut result = previous.clone();
+    result.ips.retain(|ip| mine(ip.interface));
+    result
+}
+
+/// Returns the number of the other end.
+fn check_container(
+    context: &Context,
+    key: &Key,
+    previous: &Attached,
+) -> Result<Option<u32>, Error> {
+    let name = &key.interface;
+    let failed = |error| kernel_error(&format!("cannot look up {name}"), &error);
+    let mut inside = RouteSocket::open_in(context.netns()?).map_err(failed)?;
+    let link = inside
+        .link_by_name(name)
+        .map_err(failed)?
+        .ok_or_else(|| differs(format!("{name} is gone from the container")))?;
+    if link.kind.as_deref() != Some("veth") {
+        return Err(differs(format!("{name} in the container is not a veth")));
+    }
+    same_mac(&link, listed(previous, name, true))?;
+    interior::compare(&mut inside, &link, previous)?;
+    Ok(link.peer)
+}
+
+fn check_host(key: &Key, peer: Option<u32>, previous: &Attached) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot look at the host's end of the veth pair", &error);
+    let mut host = RouteSocket::open().map_err(failed)?;
+    let mut link = host.link_by_name(&veth::host_name(key)).map_err(failed)?;
+    if let (None, Some(peer)) = (&link, peer) {
+        // The reference plugin gives it a name by chance.
+        link = host.link_by_index(peer).map_err(failed)?;
+    }
+    let link = link
+        .filter(|link| link.kind.as_deref() == Some("veth"))
+        .ok_or_else(|| differs("the host's end of the veth pair is gone"))?;
+    let name = &link.name;
+    if !link.up {
+        return Err(differs(format!("{name} is down")));
+    }
+    same_mac(&link, listed(previous, name, false))?;
+    let mine = own(previous, key);
+    let present: Vec<Cidr> = host
+        .addresses(link.index)
+        .map_err(failed)?
+        .into_iter()
+        .map(|address| Cidr::from(address.cidr))
+        .collect();
+    for gateway in plan::gateways(&mine.ips) {
+        if !present.contains(&gateway) {
+            return Err(differs(format!(
+                "{name} lacks the gateway address {gateway}"
+            )));
+        }
+    }
+    for ip in &mine.ips {
+        let address = ip.address.addr();
+        let way = host.route_to(address).map_err(failed)?;
+        if way.and_then(|way| way.interface) != Some(link.index) {
+            return Err(differs(format!(
+                "the host lacks the route to {address} by {name}"
+            )));
+        }
+        let path = if address.is_ipv4() {
+            "net/ipv4/ip_forward"
+        } else {
+            "net/ipv6/conf/all/forwarding"
+        };
+        if sysctl::read(path).is_ok_and(|value| value.trim() == "0") {
+            return Err(differs(format!("forwarding is off: /proc/sys/{path} is 0"))
+                .with_details("pontoon ip-forward --fix switches it on"));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn status(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    if config.ip_masq {
+        let kind = rules::select(context, config.ip_masq_backend.as_deref());
+        kind.and_then(|kind| rules::open(context, kind))
+            .map(|backend| rules::linger(backend.into_sockets()))
+            .map_err(|error| {
+                Error::new(code::NOT_AVAILABLE, format!("no masquerade: {}", error.msg))
+                    .with_details(error.details)
+            })?;
+    }
+    delegation::status(context, &config.ipam)
+}

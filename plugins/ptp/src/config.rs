@@ -1,0 +1,67 @@
+//! The keys of the plugin, all of them the reference's.
+
+use pontoon_conf::{Dns, Error, PluginType, code};
+use pontoon_ipam::delegation;
+use pontoon_plugin::Context;
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keys {
+    ip_masq: bool,
+    ip_masq_backend: Option<String>,
+    mtu: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) ip_masq: bool,
+    pub(crate) ip_masq_backend: Option<String>,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) dns: Option<Dns>,
+    pub(crate) ipam: PluginType,
+}
+
+impl Config {
+    /// Reads and validates everything that can be judged without the kernel.
+    pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
+        let keys: Keys = context.config.keys()?;
+        let backend = keys.ip_masq_backend.filter(|backend| !backend.is_empty());
+        if let Some(backend) = backend.as_deref()
+            && !matches!(backend, "iptables" | "nftables")
+        {
+            return Err(Error::new(
+                code::UNSUPPORTED_FIELD,
+                format!("key \"ipMasqBackend\" cannot be \"{backend}\""),
+            )
+            .with_details("it takes iptables or nftables"));
+        }
+        // Bounds of a veth device: drivers/net/veth.c, ETH_MIN_MTU and ETH_MAX_MTU.
+        let mtu = match keys.mtu {
+            0 => None,
+            mtu => Some(
+                u32::try_from(mtu)
+                    .ok()
+                    .filter(|mtu| (68..=65535).contains(mtu))
+                    .ok_or_else(|| {
+                        Error::new(code::INVALID_CONFIG, format!("key \"mtu\" cannot be {mtu}"))
+                            .with_details(
+                                "it takes a number from 68 to 65535, or 0 for the kernel's default",
+                            )
+                    })?,
+            ),
+        };
+        let ipam = delegation::configured(&context.config)?.ok_or_else(|| {
+            Error::new(code::INVALID_CONFIG, "key \"ipam\" is missing").with_details(
+                "a point-to-point network needs addresses; name an IPAM plugin such as host-local",
+            )
+        })?;
+        Ok(Self {
+            ip_masq: keys.ip_masq,
+            ip_masq_backend: backend,
+            mtu,
+            dns: context.config.dns.clone(),
+            ipam,
+        })
+    }
+}
