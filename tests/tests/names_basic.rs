@@ -264,12 +264,10 @@ fn nothing_stays(backend: Backend) -> Outcome {
 }
 
 fn each(test: fn(Backend) -> Outcome) -> Outcome {
-    BACKENDS.into_iter().try_for_each(|backend| {
+    Backend::ALL.into_iter().try_for_each(|backend| {
         test(backend).map_err(|error| Failure::new(format!("{backend}: {error}")))
     })
 }
-
-const BACKENDS: [Backend; 1] = [Backend::Nftables];
 
 #[test]
 fn every_form_of_a_name_from_every_place() -> Outcome {

@@ -25,6 +25,7 @@ mod hostport;
 mod listing;
 mod lock;
 mod policy;
+mod resolver;
 mod restore;
 mod side;
 mod standing;
@@ -37,6 +38,7 @@ pub use restore::Programs;
 use egress::NetworkText;
 use hostport::PortsText;
 use policy::{LinkText, MemberText, PolicyText};
+use resolver::ResolverText;
 use side::Side;
 use text::{Family, Rule, Table};
 
@@ -59,6 +61,7 @@ struct Texts {
     policy: Option<PolicyText>,
     links: Vec<LinkText>,
     member: Option<MemberText>,
+    resolver: Option<ResolverText>,
 }
 
 impl Iptables {
@@ -110,6 +113,9 @@ impl Iptables {
             if !texts.links.is_empty() {
                 side.apply_links(&texts.links)?;
             }
+            if let Some(resolver) = &texts.resolver {
+                side.apply_resolver(resolver)?;
+            }
             texts
                 .ports
                 .as_ref()
@@ -144,6 +150,9 @@ impl Iptables {
             }
             if let Some(member) = &texts.member {
                 side.withdraw_member(member)?;
+            }
+            if let Some(resolver) = &texts.resolver {
+                side.withdraw_resolver(resolver)?;
             }
             if let Some(policy) = &texts.policy {
                 side.withdraw_policy(policy)?;
@@ -197,6 +206,10 @@ impl Iptables {
             if let Some(member) = texts.member.as_ref().filter(|_| texts.policy.is_none()) {
                 let own = member.rules.iter();
                 rules.extend(own.map(|rule| (Table::Filter, rule.clone())));
+            }
+            if let Some(resolver) = &texts.resolver {
+                let all = resolver.all().into_iter();
+                rules.extend(all.map(|rule| (Table::Nat, rule)));
             }
             let links = texts.links.iter();
             rules.extend(links.map(|link| (Table::Filter, link.rule.clone())));
@@ -285,6 +298,7 @@ impl Iptables {
         self.detected.programs(family).is_some()
             || ruleset.published.is_some()
             || ruleset.policy.is_some()
+            || ruleset.resolver.is_some()
             || ruleset
                 .network
                 .as_ref()
@@ -320,6 +334,11 @@ impl Texts {
                 .as_ref()
                 .and_then(|member| MemberText::new(family, member).transpose())
                 .transpose()?,
+            resolver: ruleset
+                .resolver
+                .as_ref()
+                .and_then(|resolver| ResolverText::new(family, resolver).transpose())
+                .transpose()?,
         })
     }
 
@@ -330,12 +349,14 @@ impl Texts {
             policy,
             links,
             member,
+            resolver,
         } = self;
         network.is_none()
             && ports.is_none()
             && policy.is_none()
             && links.is_empty()
             && member.is_none()
+            && resolver.is_none()
     }
 }
 

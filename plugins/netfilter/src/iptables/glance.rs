@@ -11,6 +11,7 @@ mod window;
 use super::egress::{NetworkText, SHARED};
 use super::hostport::{DNAT, LOOPBACK_GUARD, MASQ, PortsText, SETMARK};
 use super::policy::{FORWARD, FROM, KnownText, LinkText, MemberText, PolicyText, ROOT};
+use super::resolver::{self, ResolverText};
 use super::standing::{self, Glimpse, View};
 use super::text::{Family, Table};
 use window::{Seen, Window};
@@ -63,6 +64,24 @@ pub(super) fn no_policy(family: Family) -> bool {
     Window::open(family)
         .and_then(|mut window| window.has_chain(Table::Filter.name(), ROOT))
         .is_some_and(|there| !there)
+}
+
+/// Whether the way to the resolver is there, and first.
+pub(super) fn resolver(family: Family, text: &ResolverText) -> bool {
+    let look = || -> Option<bool> {
+        let mut window = Window::open(family)?;
+        for hook in resolver::HOOKS {
+            let rules = window.rules(NAT, hook)?;
+            let leads = |seen: &Seen| seen.jump.as_deref() == Some(resolver::SHARED);
+            if !rules.iter().any(leads) {
+                return Some(false);
+            }
+        }
+        let rules = window.rules(NAT, resolver::SHARED)?;
+        let ours = rules.iter().filter(|rule| rule.says(&text.mark)).count();
+        Some(ours == text.rules.len())
+    };
+    look().unwrap_or(false)
 }
 
 /// Whether all of `text` is in the kernel.

@@ -10,10 +10,12 @@ use super::glance;
 use super::hostport::{Base, DNAT, LOOPBACK_GUARD, MASQ, PortsText, SETMARK};
 use super::listing::{Listed, Listing};
 use super::lock::Lock;
+use super::resolver::SHARED as RESOLVER;
 use super::restore::Programs;
 use super::text::{Family, Rule, Table, script};
 
 mod filter;
+mod resolver;
 
 /// The programs of one family and what they share with the other.
 #[derive(Debug)]
@@ -285,8 +287,10 @@ impl<'a> Side<'a> {
         for look in 1.. {
             let listing = self.read(Table::Nat)?;
             let mut lines = Vec::new();
-            if listing.chain(SHARED).next().is_none() {
-                unhook(&listing, SHARED, &mut lines);
+            for chain in [SHARED, RESOLVER] {
+                if listing.chain(chain).next().is_none() {
+                    unhook(&listing, chain, &mut lines);
+                }
             }
             let closed = listing.chain(DNAT).next().is_none();
             if closed {
