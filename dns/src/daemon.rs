@@ -186,10 +186,13 @@ impl Daemon {
             let failed = self
                 .listeners
                 .keep(&self.poll, port, gateways.iter().copied());
-            if failed.is_empty() || !self.listeners.addresses().is_empty() {
+            // An address that cannot be had at all is told to whoever asks for it.
+            let taken = |(_, error): &(IpAddr, io::Error)| error.kind() == io::ErrorKind::AddrInUse;
+            if !failed.iter().any(taken) {
                 self.port = port;
                 return self.files.write_port(port);
             }
+            self.listeners.keep(&self.poll, port, std::iter::empty());
         }
         Err(birth::StartError::NoPort { first: self.port })
     }

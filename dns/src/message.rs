@@ -73,8 +73,10 @@ pub struct Edns {
     pub version: u8,
     /// The client wants signatures.
     pub dnssec: bool,
-    /// There are options, so that the reply may be for this client only.
+    /// There are options beside a cookie, so that the reply may be for this client only.
     pub options: bool,
+    /// Where a cookie stands that is all the options there are, at the end of the packet.
+    pub cookie: Option<usize>,
 }
 
 /// A query with one question.
@@ -177,6 +179,21 @@ fn entry(packet: &[u8], at: usize, section: u8) -> Option<Entry> {
     })
 }
 
+/// Whether there is nothing but a cookie in the data of an OPT record.
+fn only_cookie(mut data: &[u8]) -> bool {
+    const COOKIE: u16 = 10;
+    while let Some(code) = word(data, 0) {
+        let Some(length) = word(data, 2) else {
+            return false;
+        };
+        data = data.get(4 + usize::from(length)..).unwrap_or(&[0]);
+        if code != COOKIE {
+            return false;
+        }
+    }
+    data.is_empty()
+}
+
 /// The question of a message: name without the root's zero, type, class, end.
 fn question(packet: &[u8]) -> Option<(&[u8], u16, u16, usize)> {
     let mut at = HEADER;
@@ -229,7 +246,11 @@ impl<'a> Query<'a> {
                 size: entry.class,
                 version: (entry.ttl >> 16) as u8,
                 dnssec: entry.ttl & 0x8000 != 0,
-                options: entry.data.0 != entry.data.1,
+                options: !packet
+                    .get(entry.data.0..entry.data.1)
+                    .is_some_and(only_cookie),
+                cookie: (entry.data.0 < entry.data.1 && entry.data.1 == packet.len())
+                    .then_some(entry.data.0),
             });
             // RFC 6891 section 6.1.1.
             if options.next().is_some() {
@@ -246,6 +267,21 @@ impl<'a> Query<'a> {
             end,
             edns,
         })
+    }
+
+    /// The packet to be asked of another server. EDNS is a matter between neighbours (RFC 6891 section
+    /// 7), and a cookie one between a client and its server (RFC 7873): the client's is left out.
+    #[must_use]
+    pub fn onward(&self) -> Vec<u8> {
+        let cookie = self.edns.filter(|edns| !edns.options);
+        let mut packet = self.packet.to_vec();
+        if let Some(at) = cookie.and_then(|edns| edns.cookie) {
+            packet.truncate(at);
+            if let Some(length) = packet.get_mut(at - 2..) {
+                length.fill(0);
+            }
+        }
+        packet
     }
 
     /// Bytes that a reply by UDP may have.

@@ -25,6 +25,33 @@ fn a_query_is_read() {
     assert_eq!(query.udp_limit(), UDP_MOST);
 }
 
+#[test]
+fn a_cookie_is_for_us_and_other_options_are_not() {
+    let with = |options: &[u8]| {
+        let mut opt = OPT_4096_DO.to_vec();
+        opt[10] = options.len() as u8;
+        opt.extend_from_slice(options);
+        query(b"\x02db", kind::A, &opt)
+    };
+    let cookie = with(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+    let read = Query::parse(&cookie).unwrap();
+    assert!(!read.edns.unwrap().options);
+    assert_eq!(read.onward(), query(b"\x02db", kind::A, OPT_4096_DO));
+    let plain = query(b"\x02db", kind::A, OPT_4096_DO);
+    assert_eq!(Query::parse(&plain).unwrap().onward(), plain);
+    for other in [
+        &[0, 8, 0, 0][..],
+        &[0, 10, 0, 0, 0, 8, 0, 0],
+        &[0, 10, 0, 9, 1],
+        &[0],
+    ] {
+        let packet = with(other);
+        let read = Query::parse(&packet).unwrap();
+        assert!(read.edns.unwrap().options, "{other:?}");
+        assert_eq!(read.onward(), packet, "{other:?}");
+    }
+}
+
 #[track_caller]
 fn check_unfit(change: impl FnOnce(&mut Vec<u8>), expected: Unfit) {
     let mut packet = query(b"\x02db", kind::A, OPT_4096_DO);

@@ -6,6 +6,8 @@ pub(crate) mod container;
 pub(crate) mod failure;
 pub(crate) mod firewall;
 pub(crate) mod host;
+pub(crate) mod names;
+pub(crate) mod nameserver;
 pub(crate) mod network;
 pub(crate) mod outcome;
 pub(crate) mod probe;

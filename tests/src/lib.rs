@@ -21,6 +21,8 @@ pub use lab::container::Container;
 pub use lab::failure::{Failure, Outcome};
 pub use lab::firewall::Backend;
 pub use lab::host::{HOST_V4, HOST_V6, Host, OUTSIDE_V4, OUTSIDE_V6, cable};
+pub use lab::names::same;
+pub use lab::nameserver::{NameServer, WRONG};
 pub use lab::network::{Attachment, Network};
 pub use lab::outcome::{CniError, Finished};
 pub use lab::probe::{Ask, BOTH, Echo, Reply, Silence, tcp, udp};

@@ -1,10 +1,8 @@
 //! Names of containers, asked by real clients: every form from every place, and never one of a
 //! network that the asker is not on.
 
-use std::process::Command;
-
 use serde_json::json;
-use xtask::{Attachment, Backend, Container, Failure, Network, Outcome, Site, find, missing};
+use xtask::{Attachment, Backend, Container, Failure, Network, Outcome, Site, same};
 
 /// Two networks and three containers: `web` on front, `db` on back, `app` on both.
 struct Scene {
@@ -16,41 +14,16 @@ struct Scene {
     app: (Container, Vec<Attachment>),
 }
 
-fn network(site: &Site, name: &str, number: u8) -> Network {
-    let mut list = site
-        .network(
-            name,
-            &format!("{name}0"),
-            &[
-                &format!("10.{number}.0.0/24"),
-                &format!("fd00:{number}::/64"),
-            ],
-        )
-        .list()
-        .clone();
-    let resolv_conf = site.leases.path().join("resolv.conf");
-    if let Some(plugins) = list["plugins"].as_array_mut() {
-        plugins.push(json!({
-            "type": "dns", "backend": site.backend.key(), "etcNetns": true,
-            "resolvConf": resolv_conf,
-            "capabilities": { "aliases": true, "dns": true, "links": true },
-        }));
-    }
-    Network::from_list(list)
-}
-
-fn named(mut attachment: Attachment, name: &str) -> Attachment {
-    attachment.args = format!("IgnoreUnknown=1;K8S_POD_NAME={name}");
-    attachment
-}
-
 impl Scene {
     fn new(backend: Backend) -> Outcome<Self> {
         let site = Site::new(backend)?;
-        let (front, back) = (network(&site, "front", 81), network(&site, "back", 82));
+        let (front, back) = (
+            site.named_network("front", 81, json!({})),
+            site.named_network("back", 82, json!({})),
+        );
         let join = |name: &str, network: &Network| -> Outcome<(Container, Attachment)> {
             let container = Container::new(name)?;
-            let mut attachment = named(Attachment::new(&container), name);
+            let mut attachment = Attachment::new(&container).named(name);
             attachment
                 .capabilities
                 .insert("aliases".into(), json!([format!("{name}-alias")]));
@@ -62,7 +35,7 @@ impl Scene {
         let app = Container::new("app")?;
         let mut attachments = Vec::new();
         for (network, interface) in [(&front, "eth0"), (&back, "eth1")] {
-            let mut attachment = named(Attachment::new(&app), "app");
+            let mut attachment = Attachment::new(&app).named("app");
             attachment.ifname = interface.to_owned();
             attachment.capabilities.insert(
                 "links".into(),
@@ -94,52 +67,6 @@ impl Scene {
     }
 }
 
-/// Runs a program in a container, with the files that `ip netns exec` shows it.
-fn inside(container: &Container, program: &str, arguments: &[&str]) -> Outcome<String> {
-    find(program).ok_or_else(|| missing(program))?;
-    let name = container
-        .path()
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let output = Command::new("ip")
-        .args(["netns", "exec", name, program])
-        .args(arguments)
-        .output()
-        .map_err(Failure::act(format!("run {program}")))?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// The code and the data of the answers, sorted.
-fn dig(container: &Container, arguments: &[&str]) -> Outcome<String> {
-    let mut all = vec!["+tries=2", "+time=3", "+noall", "+comments", "+answer"];
-    all.extend_from_slice(arguments);
-    let text = inside(container, "dig", &all)?;
-    let status = text
-        .split("status: ")
-        .nth(1)
-        .and_then(|rest| rest.split(',').next())
-        .unwrap_or("no reply");
-    let mut answers: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.starts_with(';'))
-        .filter_map(|line| line.split_whitespace().nth(4))
-        .collect();
-    answers.sort_unstable();
-    Ok(format!("{status} {}", answers.join(" ")).trim().to_owned())
-}
-
-#[track_caller]
-fn same(what: &str, found: &str, expected: &str) -> Outcome {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(Failure::new(format!(
-            "{what}: {found:?} instead of {expected:?}"
-        )))
-    }
-}
-
 fn address(attachment: &Attachment, v6: bool) -> Outcome<String> {
     attachment
         .address(v6)
@@ -161,7 +88,7 @@ fn every_form(backend: Backend) -> Outcome {
             .ok_or_else(|| Failure::new("no gateway"))?;
         for tcp in ["+notcp", "+tcp"] {
             let ask = |who: &Container, server: &str, name: &str| {
-                dig(who, &[tcp, &format!("@{server}"), name, kind])
+                who.dig(&[tcp, &format!("@{server}"), name, kind])
             };
             let forms = |name: &str, network: &str| {
                 [
@@ -198,22 +125,22 @@ fn every_form(backend: Backend) -> Outcome {
             }
             same(
                 "ANY",
-                &dig(web, &[tcp, &format!("@{front}"), "web", "ANY"])?,
+                &web.dig(&[tcp, &format!("@{front}"), "web", "ANY"])?,
                 "REFUSED",
             )?;
             same(
                 "MX",
-                &dig(web, &[tcp, &format!("@{front}"), "web", "MX"])?,
+                &web.dig(&[tcp, &format!("@{front}"), "web", "MX"])?,
                 "NOERROR",
             )?;
             same(
                 "PTR",
-                &dig(web, &[tcp, &format!("@{front}"), "-x", &web_address])?,
+                &web.dig(&[tcp, &format!("@{front}"), "-x", &web_address])?,
                 "NOERROR web.front.dns.pontoon.",
             )?;
             same(
                 "PTR of elsewhere",
-                &dig(web, &[tcp, &format!("@{front}"), "-x", &db_address])?,
+                &web.dig(&[tcp, &format!("@{front}"), "-x", &db_address])?,
                 "SERVFAIL",
             )?;
         }
@@ -228,18 +155,21 @@ fn real_clients(backend: Backend) -> Outcome {
     let scene = Scene::new(backend)?;
     let (v4, v6) = (address(&scene.web.1, false)?, address(&scene.web.1, true)?);
     for name in ["web", "web-alias", "web.front"] {
-        let found = inside(&scene.app.0, "getent", &["ahostsv4", name])?;
+        let found = scene.app.0.output("getent", &["ahostsv4", name])?;
         let first = found.split_whitespace().next().unwrap_or_default();
         same(&format!("getent ahostsv4 {name}"), first, &v4)?;
-        let found = inside(&scene.app.0, "getent", &["ahostsv6", name])?;
+        let found = scene.app.0.output("getent", &["ahostsv6", name])?;
         let first = found.split_whitespace().next().unwrap_or_default();
         same(&format!("getent ahostsv6 {name}"), first, &v6)?;
     }
-    let found = inside(&scene.app.0, "busybox", &["nslookup", "web.dns.pontoon"])?;
+    let found = scene
+        .app
+        .0
+        .output("busybox", &["nslookup", "web.dns.pontoon"])?;
     if !found.contains(&v4) || !found.contains(&v6) {
         return Err(Failure::new(format!("busybox nslookup says {found:?}")));
     }
-    let found = inside(&scene.db.0, "getent", &["hosts", "web"])?;
+    let found = scene.db.0.output("getent", &["hosts", "web"])?;
     same("getent hosts of another network's name", &found, "")?;
     scene.all_gone()
 }
@@ -247,11 +177,11 @@ fn real_clients(backend: Backend) -> Outcome {
 fn nothing_stays(backend: Backend) -> Outcome {
     let site = Site::new(backend)?;
     let before = site.snapshot()?;
-    let network = network(&site, "front", 81);
+    let network = site.named_network("front", 81, json!({}));
     let mut kept = Vec::new();
     for name in ["one", "two"] {
         let container = Container::new(name)?;
-        let mut attachment = named(Attachment::new(&container), name);
+        let mut attachment = Attachment::new(&container).named(name);
         site.runtime().add(&network, &mut attachment)?;
         kept.push((container, attachment));
     }

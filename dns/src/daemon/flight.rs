@@ -58,12 +58,22 @@ pub(crate) struct Flight {
     /// How many attempts were made.
     pub(crate) attempts: usize,
     pub(crate) transport: Option<Transport>,
+    /// Attempts that have been silent so far: a reply may still come late.
+    pub(crate) earlier: Vec<Earlier>,
     /// When the attempt began.
     pub(crate) since: Instant,
     pub(crate) attempt_ends: Instant,
+    pub(crate) begun: Instant,
     pub(crate) ends: Instant,
     /// What a server said that did not want to answer.
     pub(crate) refusal: Option<Vec<u8>>,
+}
+
+/// An attempt that was given up, and is still listened to.
+pub(crate) struct Earlier {
+    socket: UdpSocket,
+    id: u16,
+    server: SocketAddr,
 }
 
 /// What became of reading.
@@ -72,6 +82,8 @@ pub(crate) enum Arrival {
     Nothing,
     /// A message; whether it is a reply to our question is not known yet.
     Message(Vec<u8>),
+    /// The same from a server that was given up, and the identifier that the reply must have.
+    Late(Vec<u8>, u16, SocketAddr),
     /// This attempt will bring nothing more.
     Failed,
 }
@@ -148,8 +160,42 @@ impl Flight {
             if *written < output.len())
     }
 
+    /// Gives the current attempt up, but for a reply that comes late.
+    pub(crate) fn set_aside(&mut self) {
+        let server = self.server();
+        if let (Some(Transport::Udp(socket)), Some(server)) = (self.transport.take(), server) {
+            self.earlier.push(Earlier {
+                socket,
+                id: self.id,
+                server,
+            });
+        }
+    }
+
+    /// What has come for attempts that were given up.
+    fn late(&mut self, buffer: &mut [u8]) -> Option<Arrival> {
+        let mut found = None;
+        self.earlier.retain(|earlier| {
+            if found.is_some() {
+                return true;
+            }
+            match earlier.socket.recv(buffer) {
+                Ok(length) => {
+                    let message = buffer[..length].to_vec();
+                    found = Some(Arrival::Late(message, earlier.id, earlier.server));
+                    true
+                }
+                Err(error) => waits(&error),
+            }
+        });
+        found
+    }
+
     /// Goes on with whatever is ready.
     pub(crate) fn advance(&mut self, buffer: &mut [u8]) -> Arrival {
+        if let Some(late) = self.late(buffer) {
+            return late;
+        }
         match &mut self.transport {
             None => Arrival::Failed,
             Some(Transport::Udp(socket)) => match socket.recv(buffer) {

@@ -111,7 +111,7 @@ impl Daemon {
             return self.servfail(query, limit);
         }
         let id = self.forwarder.chance.word();
-        let mut packet = query.packet.to_vec();
+        let mut packet = query.onward();
         packet[..2].copy_from_slice(&id.to_be_bytes());
         let flight = Flight {
             question: question.clone(),
@@ -122,8 +122,10 @@ impl Daemon {
             netns: way.netns,
             attempts: 0,
             transport: None,
+            earlier: Vec::new(),
             since: now,
             attempt_ends: now,
+            begun: now,
             ends: now + WHOLE,
             refusal: None,
         };
@@ -152,6 +154,9 @@ impl Daemon {
             };
             if now >= flight.ends || flight.all_tried() && !silence {
                 return self.give_up(id, now);
+            }
+            if silence {
+                flight.set_aside();
             }
             flight.transport = None;
             flight.attempts += 1;
@@ -213,8 +218,21 @@ impl Daemon {
                     self.arrived(id, message, now);
                     break;
                 }
+                Arrival::Late(message, number, server)
+                    if answers(&flight.packet, number, &message) =>
+                {
+                    let truncated = flags(&message) & flag::TC != 0;
+                    let code = flags(&message) & flag::RCODE;
+                    // Nothing but a whole answer is worth more than the attempt under way.
+                    if !truncated && (code == 0 || code == Rcode::NxDomain as u16) {
+                        let took = now.saturating_duration_since(flight.begun);
+                        self.forwarder.upstreams.answered(server, took);
+                        self.deliver(id, Some(message), now);
+                        break;
+                    }
+                }
                 // Somebody guesses, or an old reply comes late: the right one may still come.
-                Arrival::Message(_) => self.stats.upstream_strange += 1,
+                Arrival::Message(_) | Arrival::Late(..) => self.stats.upstream_strange += 1,
             }
         }
         self.buffer = buffer;

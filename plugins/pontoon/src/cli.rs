@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{gc, inspect, install, leases, manual, repair};
+use crate::{dns, gc, inspect, install, leases, manual, repair};
 
 #[derive(Parser)]
 #[command(
@@ -19,6 +19,9 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Print a completion script for a shell
     Completions(manual::Shells),
+    /// Look at the names of containers, and ask for them
+    #[command(subcommand)]
+    Dns(dns::Dns),
     /// Remove what belongs to nobody alive
     Gc(gc::Options),
     /// Show all that is known of a container

@@ -6,6 +6,7 @@
 
 mod cli;
 mod conflist;
+mod dns;
 mod facts;
 mod findings;
 mod gc;
@@ -28,6 +29,7 @@ use cli::Command;
 fn main() -> ExitCode {
     match cli::Cli::parse().command {
         Command::Completions(options) => manual::completions(&options),
+        Command::Dns(command) => report::finish(dns::run(&command)),
         Command::Gc(options) => report::finish(gc::run(&options)),
         Command::Inspect(options) => report::finish(inspect::run(&options)),
         Command::Install(options) => report::finish(install::install(&options)),

@@ -1,0 +1,223 @@
+//! `pontoon dns`: what the embedded resolver knows, what it would answer to whom, and how it does.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Subcommand;
+use pontoon_plugin::State;
+use serde_json::Value;
+
+use crate::report::{Failure, Outcome, write};
+
+/// For how long an answer is waited for: a question to other servers may take four seconds.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+#[derive(Subcommand)]
+pub(crate) enum Dns {
+    /// List names, addresses, networks and their containers
+    Ls {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask as a container would be answered, and say why
+    Query {
+        /// The name
+        name: String,
+        /// The record type
+        #[arg(default_value = "A")]
+        kind: String,
+        /// A container by id, beginning of its id, name or address; without it the host asks
+        #[arg(long = "as")]
+        asker: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say how the resolver does: queries, cache, servers
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Print Prometheus's text format
+        #[arg(long, conflicts_with = "json")]
+        metrics: bool,
+    },
+}
+
+pub(crate) fn run(command: &Dns) -> Outcome {
+    let state = State::locate()?;
+    let socket = state.dir().join("dns/control");
+    let (text, good) = match command {
+        Dns::Ls { json } => {
+            let value = object(&ask(&socket, "ls")?)?;
+            (if *json { pretty(&value) } else { list(&value) }, true)
+        }
+        Dns::Query {
+            name,
+            kind,
+            asker,
+            json,
+        } => {
+            let words = [Some(name), Some(kind), asker.as_ref()];
+            if words
+                .iter()
+                .flatten()
+                .any(|word| word.is_empty() || word.contains(char::is_whitespace))
+            {
+                return Err(Failure::Failed("a name has no white space".to_owned()));
+            }
+            let asker = asker.as_deref().unwrap_or_default();
+            let value = object(&ask(&socket, &format!("query {name} {kind} {asker}"))?)?;
+            if let Some(error) = value["error"].as_str() {
+                return Err(match error.starts_with("there is no container") {
+                    true => Failure::NotFound(error.to_owned()),
+                    false => Failure::Failed(error.to_owned()),
+                });
+            }
+            let good = value["reply"]["code"] == "NOERROR";
+            (if *json { pretty(&value) } else { reply(&value) }, good)
+        }
+        Dns::Status { metrics: true, .. } => (ask(&socket, "metrics")?, true),
+        Dns::Status { json, .. } => {
+            let value = object(&ask(&socket, "status")?)?;
+            (
+                if *json {
+                    pretty(&value)
+                } else {
+                    status(&value)
+                },
+                true,
+            )
+        }
+    };
+    write(&format!("{}\n", text.trim_end()))?;
+    Ok(good)
+}
+
+fn ask(socket: &Path, question: &str) -> Result<String, Failure> {
+    let talk = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{question}\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    talk().map_err(|error| {
+        Failure::Failed(format!(
+            "no resolver answers at {}: {error}\nhint: it runs while a container has names",
+            socket.display()
+        ))
+    })
+}
+
+fn object(text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text)
+        .map_err(|_| Failure::Failed(format!("the resolver says {:?}", text.trim())))
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+fn words(value: &Value) -> String {
+    let list = value.as_array().into_iter().flatten();
+    let texts: Vec<&str> = list.filter_map(Value::as_str).collect();
+    texts.join(" ")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(all: &Value) -> String {
+    let mut rows: Vec<[String; 4]> = all
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|one| {
+            let container: String = text(&one["container"]).chars().take(12).collect();
+            let links = one["links"].as_array().into_iter().flatten();
+            let links: Vec<String> = links
+                .map(|link| format!("{}->{}", text(&link["alias"]), text(&link["target"])))
+                .collect();
+            [
+                format!("{}.{}", text(&one["network"]), text(&one["domain"])),
+                format!("{container}:{}", text(&one["interface"])),
+                words(&one["addresses"]),
+                format!("{} {}", words(&one["names"]), links.join(" "))
+                    .trim()
+                    .to_owned(),
+            ]
+        })
+        .collect();
+    rows.sort();
+    rows.insert(
+        0,
+        ["NETWORK", "CONTAINER", "ADDRESSES", "NAMES"].map(str::to_owned),
+    );
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2)];
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|[network, container, addresses, names]| {
+            format!(
+                "{network:a$}  {container:b$}  {addresses:c$}  {names}",
+                a = widths[0],
+                b = widths[1],
+                c = widths[2]
+            )
+        })
+        .collect();
+    lines.join("\n")
+}
+
+fn reply(value: &Value) -> String {
+    let mut lines = vec![
+        format!(
+            "asked as {} ({})",
+            text(&value["as"]),
+            text(&value["source"])
+        ),
+        format!("{}: {}", text(&value["reply"]["code"]), text(&value["why"])),
+    ];
+    for (key, what) in [("networks", "networks"), ("servers", "servers")] {
+        let list = words(&value[key]);
+        if !list.is_empty() {
+            lines.push(format!("{what}: {list}"));
+        }
+    }
+    let answers = value["reply"]["answers"].as_array().into_iter().flatten();
+    lines.extend(answers.map(|answer| format!("  {}", text(answer))));
+    lines.join("\n")
+}
+
+fn status(value: &Value) -> String {
+    let mut lines = vec![
+        format!("process {}, port {}", value["pid"], value["port"]),
+        format!("listening at {}", words(&value["listening"])),
+    ];
+    for (name, number) in value["numbers"].as_object().into_iter().flatten() {
+        lines.push(format!("{:22} {number}", name.replace('_', " ")));
+    }
+    for server in value["servers"].as_array().into_iter().flatten() {
+        let late = if server["triedLast"] == true {
+            ", silent a moment ago: tried last"
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "server {}: asked {}, failed {}, last reply {} µs{late}",
+            text(&server["server"]),
+            server["asked"],
+            server["failed"],
+            server["lastMicroseconds"]
+        ));
+    }
+    let warnings = value["warnings"].as_array().into_iter().flatten();
+    lines.extend(warnings.map(|warning| format!("warning: {}", text(warning))));
+    lines.join("\n")
+}
