@@ -118,7 +118,7 @@ fn no_question_is_lost_while_others_come_and_go() -> Outcome {
         done
     })?;
     let [asked, lost, wrong] = [asked, lost, wrong].map(AtomicUsize::into_inner);
-    println!("{COMING} containers came and went: {asked} questions, {lost} lost, {wrong} wrong");
+    eprintln!("{COMING} containers came and went: {asked} questions, {lost} lost, {wrong} wrong");
     if asked < 100 || lost + wrong > 0 {
         return Err(Failure::new(format!(
             "of {asked} questions {lost} were lost and {wrong} answered wrongly"
