@@ -9,12 +9,14 @@ use crate::build::{cargo, must, root};
 use crate::require_privileges;
 
 /// What the tests call, and the Debian package that has it.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 9] = [
     ("xtables-nft-multi", "iptables"),
     ("xtables-legacy-multi", "iptables"),
     ("nft", "nftables"),
     ("xz", "xz-utils"),
     ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("sysctl", "procps"),
     ("dig", "bind9-dnsutils"),
     ("busybox", "busybox"),
 ];

@@ -106,6 +106,38 @@ fn ls_lists_every_mode() -> Outcome {
     before.same_as(&site.snapshot()?, "looking")
 }
 
+/// A network without bridge: listed, and none of its leases is anybody's but its containers'.
+#[test]
+fn a_routed_network_is_known() -> Outcome {
+    let site = Site::new(Backend::Nftables)?;
+    let network = Network::from_list(json!({
+        "cniVersion": "1.1.0", "name": "routed",
+        "plugins": [{
+            "type": "ptp", "ipMasq": true, "ipMasqBackend": "nftables",
+            "ipam": { "type": "host-local", "dataDir": site.leases.path(),
+                "ranges": [[{ "subnet": "10.84.0.0/24" }]] },
+        }],
+    }));
+    let (container, mut attachment) = site.join("routed", &network)?;
+    let list = site.pontoon_json(&["ls"])?;
+    let one = row(&list, "id", &container.id)?;
+    if one["mode"] != "ptp" || !one["addresses"].to_string().contains("10.84.0.2") {
+        return wrong(format!("not the container: {one}"));
+    }
+    let networks = site.pontoon_json(&["networks"])?;
+    if networks.as_array().map(Vec::len) != Some(1) || networks[0]["mode"] != "ptp" {
+        return wrong(format!("not the network: {networks}"));
+    }
+    let leases = site.pontoon_json(&["leases", "routed"])?;
+    if leases["leases"][0]["attached"] != true {
+        return wrong(format!("not attached: {leases}"));
+    }
+    site.pontoon_ends(&["doctor"], 0)?;
+    site.runtime().del(&network, &attachment)?;
+    attachment.result = None;
+    Ok(())
+}
+
 #[test]
 fn networks_and_ports() -> Outcome {
     let scene = Scene::new()?;

@@ -116,6 +116,15 @@ fn gc_keeps_what_it_is_told() -> Outcome {
     let conf = scene.conf.path().display().to_string();
     let unknown = ["gc", "nothing", "--all-dead", "--conf-dir", &conf];
     scene.site.pontoon_ends(&unknown, 3)?;
+    // Of what leaves no record nobody can be called dead.
+    let foreign = json!({ "name": "foreign", "type": "macvlan", "ipam": { "type": "host-local" } });
+    fs::write(
+        scene.conf.path().join("20-foreign.conf"),
+        foreign.to_string(),
+    )
+    .map_err(Failure::act("write a configuration"))?;
+    let foreign = ["gc", "foreign", "--all-dead", "--conf-dir", &conf];
+    scene.site.pontoon_ends(&foreign, 1)?;
     let keep = ["gc", "yard", "--keep", "nobody", "--conf-dir", &conf];
     scene.site.pontoon_ends(&keep, 3).map(drop)
 }

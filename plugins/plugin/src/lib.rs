@@ -51,7 +51,7 @@ pub mod veth;
 pub use context::{Context, kernel_error, netns_error};
 pub use inventory::Inventory;
 pub use lock::Lock;
-pub use modes::{About, Member, find};
+pub use modes::{About, MODES, Member, find};
 pub use rebind::Rebind;
 pub use run::{Plugin, main, search};
 pub use sandbox::Sandbox;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::{Key, Sandbox, State};
 
 /// The plugins that give a container its network.
-const MODES: [&str; 4] = ["bridge", "container", "host", "none"];
+pub const MODES: [&str; 5] = ["bridge", "container", "host", "none", "ptp"];
 
 /// An attachment with the plugin that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]

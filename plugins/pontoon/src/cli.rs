@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{dns, gc, inspect, install, leases, manual, repair};
+use crate::{dns, doctor, gc, graph, inspect, install, leases, manual, repair};
 
 #[derive(Parser)]
 #[command(
@@ -22,8 +22,12 @@ pub(crate) enum Command {
     /// Look at the names of containers, and ask for them
     #[command(subcommand)]
     Dns(dns::Dns),
+    /// Find what keeps containers from working, and the command that mends it
+    Doctor(doctor::Options),
     /// Remove what belongs to nobody alive
     Gc(gc::Options),
+    /// Draw the host: uplinks, networks, containers
+    Graph(graph::Options),
     /// Show all that is known of a container
     Inspect(inspect::Options),
     /// Put the plugins and a sample configuration in place

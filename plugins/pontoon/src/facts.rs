@@ -201,20 +201,18 @@ impl Host {
         let mut names: BTreeSet<_> = members
             .map(|member| (member.key.network.clone(), member.mode))
             .collect();
-        names.extend(
-            self.state
-                .networks()
-                .into_iter()
-                .map(|name| (name, "bridge")),
-        );
+        // Of these the mode is not told: that of the containers, if there are any.
+        let mut others: BTreeSet<String> = self.state.networks().into_iter().collect();
         let bridges = self
             .links
             .iter()
             .filter(|link| link.kind.as_deref() == Some("bridge"));
-        names.extend(bridges.filter_map(|link| {
+        others.extend(bridges.filter_map(|link| {
             let name = link.alias.as_deref()?.strip_prefix("pontoon ")?;
-            (!name.contains(' ')).then(|| (name.to_owned(), "bridge"))
+            (!name.contains(' ')).then(|| name.to_owned())
         }));
+        others.retain(|other| !names.iter().any(|(name, _)| name == other));
+        names.extend(others.into_iter().map(|name| (name, "bridge")));
         names
     }
 
@@ -228,7 +226,7 @@ impl Host {
                 .filter(|attachment| attachment.network == name && attachment.mode == mode)
                 .collect();
             let record: NetworkRecord = match mode {
-                "bridge" => self.state.read_network(&name).unwrap_or_default(),
+                "bridge" | "ptp" => self.state.read_network(&name).unwrap_or_default(),
                 _ => NetworkRecord::default(),
             };
             let bridge = (mode == "bridge").then(|| {
@@ -304,7 +302,7 @@ fn addresses(netns: &Netns, interface: &str, mode: &str) -> Result<Vec<String>, 
     let mut found = Vec::new();
     for link in links {
         let wanted = match mode {
-            "bridge" => link.name == interface,
+            "bridge" | "ptp" => link.name == interface,
             _ => link.name != "lo",
         };
         if wanted {

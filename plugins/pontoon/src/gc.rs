@@ -1,11 +1,12 @@
 //! `pontoon gc NET`: removes what belongs to nobody alive.
 
 use clap::{ArgGroup, Args};
+use pontoon_plugin::MODES;
 use serde::Serialize;
 
 use crate::conflist::Places;
 use crate::facts::{Attachment, Host};
-use crate::report::{Outcome, print};
+use crate::report::{Failure, Outcome, print};
 use crate::{inspect, leases};
 
 #[derive(Args)]
@@ -46,6 +47,12 @@ struct Report {
 pub(crate) fn run(options: &Options) -> Outcome {
     let host = Host::look()?;
     let network = options.places.network(&options.network)?;
+    let kind = network["plugins"][0]["type"].as_str().unwrap_or_default();
+    if options.all_dead && !MODES.contains(&kind) {
+        return Err(Failure::Failed(format!(
+            "containers of type {kind} leave no record here: nobody can tell which of them are dead\nhint: name those that live by --keep"
+        )));
+    }
     let mut kept = Vec::new();
     for wanted in &options.keep {
         kept.extend(

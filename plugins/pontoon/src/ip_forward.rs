@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use pontoon_netlink::{RouteSocket, sysctl};
 use serde::Serialize;
 
+use crate::doctor::{self, Finding};
 use crate::findings::{Bridge, Facts, Setting, Verdict, judge};
+use crate::report::Failure;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -15,9 +17,12 @@ struct Report<'a> {
     #[serde(flatten)]
     verdict: &'a Verdict,
     fixed: &'a [String],
+    /// What else decides: reverse-path filter, FORWARD, bridged packets.
+    findings: &'a [Finding],
 }
 
-/// Exit code 0: containers can reach the outside as far as forwarding goes; 1: they cannot.
+/// Exit code 0: containers can reach the outside as far as forwarding goes; 1: they cannot, or
+/// something stands in the way of some.
 pub(crate) fn run(fix: bool, json: bool) -> ExitCode {
     match report(fix, json) {
         Ok(true) => ExitCode::SUCCESS,
@@ -43,19 +48,33 @@ fn report(fix: bool, json: bool) -> Result<bool, String> {
         facts = gather()?;
         verdict = judge(&facts);
     }
+    let findings = doctor::of_forwarding().map_err(|failure| match failure {
+        Failure::NotFound(text) | Failure::Failed(text) => text,
+    })?;
     let text = if json {
         let report = Report {
             facts: &facts,
             verdict: &verdict,
             fixed: &fixed,
+            findings: &findings,
         };
         serde_json::to_string_pretty(&report).map_err(|error| error.to_string())? + "\n"
     } else {
-        table(&facts, &verdict, &fixed)
+        table(&facts, &verdict, &fixed) + &others(&findings)
     };
     let written = std::io::stdout().lock().write_all(text.as_bytes());
     written.map_err(|error| format!("cannot write to standard output: {error}"))?;
-    Ok(verdict.ok)
+    Ok(verdict.ok && findings.is_empty())
+}
+
+fn others(findings: &[Finding]) -> String {
+    let lines = findings.iter().map(|finding| {
+        format!(
+            "{}: {}\nhint: {}\n",
+            finding.object, finding.meaning, finding.mend
+        )
+    });
+    lines.collect()
 }
 
 fn gather() -> Result<Facts, String> {

@@ -7,9 +7,11 @@
 mod cli;
 mod conflist;
 mod dns;
+mod doctor;
 mod facts;
 mod findings;
 mod gc;
+mod graph;
 mod inspect;
 mod install;
 mod ip_forward;
@@ -30,7 +32,9 @@ fn main() -> ExitCode {
     match cli::Cli::parse().command {
         Command::Completions(options) => manual::completions(&options),
         Command::Dns(command) => report::finish(dns::run(&command)),
+        Command::Doctor(options) => report::finish(doctor::run(&options)),
         Command::Gc(options) => report::finish(gc::run(&options)),
+        Command::Graph(options) => report::finish(graph::run(&options)),
         Command::Inspect(options) => report::finish(inspect::run(&options)),
         Command::Install(options) => report::finish(install::install(&options)),
         Command::IpForward(options) => ip_forward::run(options.fix, options.json),

@@ -101,7 +101,7 @@ fn repair(state: &State, network: String) -> Result<Repaired, Failure> {
 }
 
 /// What the records of a network ask for: what the network has as a whole first.
-fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
+pub(crate) fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
     let mut wanted = Vec::new();
     let mut want = |kind: BackendKind, fill: &dyn Fn(&mut Ruleset)| {
         let mut ruleset = Ruleset::default();

@@ -1,7 +1,9 @@
 //! ADD: addresses, the pair in one message, both ends configured, the host routes. What fails is
 //! undone in reverse order.
 
-use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use std::path::PathBuf;
+
+use pontoon_conf::{Attached, Error, Interface, KnownAs, Mac, code};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
@@ -18,6 +20,12 @@ use crate::plan;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) sandbox: Sandbox,
+    /// For who looks for it by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<KnownAs>,
+    /// Where its address is noted, for who looks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leases: Option<PathBuf>,
 }
 
 /// A step that has been done, or may be half done.
@@ -98,6 +106,8 @@ fn attach(
         undo.push(Step::Record);
         let record = Record {
             sandbox: Sandbox::of(context),
+            names: context.names(),
+            leases: delegation::leases(context)?,
         };
         state.records("ptp").write(&ground.key, &record)?;
         fault::point("ptp.recorded")?;

@@ -1,5 +1,6 @@
 //! The admin's command on a host.
 
+use std::ffi::{OsStr, OsString};
 use std::process::Command;
 
 use serde_json::Value;
@@ -9,11 +10,24 @@ use super::outcome::Finished;
 use super::site::Site;
 
 impl Site {
+    /// The PATH of an administrator: this command, the programs of the site's backend first, and all
+    /// of the machine's.
+    #[must_use]
+    pub fn admins_path(&self) -> OsString {
+        let runtime = self.runtime();
+        let mut path = runtime.programs().dir().as_os_str().to_owned();
+        for part in [runtime.path(), OsStr::new("/usr/sbin:/usr/bin:/sbin:/bin")] {
+            path.push(":");
+            path.push(part);
+        }
+        path
+    }
+
     /// Runs `pontoon` on the host, with standard output to no terminal.
     pub fn pontoon(&self, arguments: &[&str]) -> Outcome<Finished> {
         let runtime = self.runtime();
         let mut command = Command::new(runtime.programs().program("pontoon"));
-        command.args(arguments).env("PATH", runtime.path());
+        command.args(arguments).env("PATH", self.admins_path());
         let output = self.host.run(|| command.output())?;
         let output = output.map_err(Failure::act("run pontoon"))?;
         Ok(Finished {

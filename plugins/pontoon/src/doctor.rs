@@ -1,0 +1,244 @@
+//! `pontoon doctor`: looks for what keeps containers from working, says what it means and on what
+//! evidence, and names the command that mends it. `--fix` runs the safe ones.
+
+mod bridges;
+mod filters;
+mod finding;
+mod forwarding;
+mod leftovers;
+mod programs;
+mod rules;
+mod sockets;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use clap::Args;
+use pontoon_netlink::{Netns, RouteSocket};
+use serde::Serialize;
+
+use crate::conflist::Places;
+use crate::facts::{Attachment, Host, Network};
+use crate::inspect;
+use crate::report::{Failure, Outcome, Style, print};
+pub(crate) use finding::Finding;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Look at one container, and at what it needs of the host
+    #[arg(long, value_name = "ID")]
+    container: Option<String>,
+    /// Run the commands that are safe
+    #[arg(long)]
+    fix: bool,
+    #[command(flatten)]
+    places: Places,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the checks look at.
+pub(crate) struct Ground {
+    pub(crate) host: Host,
+    pub(crate) attachments: Vec<Attachment>,
+    pub(crate) networks: Vec<Network>,
+    /// By container id: what is in a container that is alive and has an interface of its own.
+    pub(crate) insides: BTreeMap<String, Inside>,
+    /// Where programs are looked for.
+    pub(crate) search: Vec<PathBuf>,
+    pub(crate) places: Places,
+}
+
+/// The inside of a container.
+#[derive(Debug, Default)]
+pub(crate) struct Inside {
+    /// Gateways of its default routes.
+    pub(crate) gateways: Vec<std::net::IpAddr>,
+    /// MTU of its interface.
+    pub(crate) mtu: u32,
+}
+
+#[derive(Serialize)]
+struct Report {
+    findings: Vec<Finding>,
+    mended: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> Outcome {
+    let mut mended = Vec::new();
+    let mut findings = examine(options)?;
+    if options.fix {
+        for finding in findings.iter().filter(|finding| finding.safe) {
+            // Several findings may have one command.
+            if !mended.contains(&finding.mend) {
+                shell(&finding.mend)?;
+                mended.push(finding.mend.clone());
+            }
+        }
+        if !mended.is_empty() {
+            findings = examine(options)?;
+        }
+    }
+    let report = Report { findings, mended };
+    print(options.json, &report, || text(&report))?;
+    Ok(report.findings.is_empty())
+}
+
+fn examine(options: &Options) -> Result<Vec<Finding>, Failure> {
+    let host = Host::look()?;
+    let only = match &options.container {
+        Some(wanted) => {
+            let found = inspect::attachments_of(&host, wanted)?;
+            found.first().map(|one| one.id.clone())
+        }
+        None => None,
+    };
+    let mut ground = Ground::survey(host, &options.places)?;
+    let mut findings = Vec::new();
+    forwarding::check(&mut ground, &mut findings)?;
+    bridges::check(&mut ground, &mut findings)?;
+    filters::check(&ground, &mut findings);
+    rules::check(&ground, &mut findings);
+    leftovers::check(&ground, &mut findings);
+    sockets::check(&ground, &mut findings);
+    programs::check(&ground, &mut findings);
+    if let Some(id) = only {
+        let network = |finding: &Finding| {
+            let own = ground.attachments.iter().filter(|one| one.id == id);
+            let mut bridges = own.filter_map(|one| one.bridge.as_deref());
+            finding
+                .bridge
+                .as_deref()
+                .is_none_or(|bridge| bridges.any(|own| own == bridge))
+        };
+        findings.retain(|finding| match &finding.container {
+            Some(container) => *container == id,
+            None => network(finding),
+        });
+    }
+    Ok(findings)
+}
+
+/// What else decides whether packets are forwarded, beside the switches: for `ip-forward`.
+pub(crate) fn of_forwarding() -> Result<Vec<Finding>, Failure> {
+    let places = Places {
+        conf_dir: None,
+        bin_dir: None,
+    };
+    let mut ground = Ground::survey(Host::look()?, &places)?;
+    let mut findings = Vec::new();
+    forwarding::reverse_path(&mut ground, &mut findings)?;
+    filters::check(&ground, &mut findings);
+    findings.retain(|finding| finding.bridge.is_some() || finding.id == "rp-filter-strict");
+    Ok(findings)
+}
+
+impl Ground {
+    fn survey(mut host: Host, places: &Places) -> Result<Self, Failure> {
+        let networks = host.networks()?;
+        let attachments = host.attachments();
+        let mut insides = BTreeMap::new();
+        for one in attachments.iter().filter(|one| one.mode == "bridge") {
+            if let Some(inside) = look_inside(one) {
+                insides.insert(one.id.clone(), inside);
+            }
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut search: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        search.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+        Ok(Self {
+            host,
+            attachments,
+            networks,
+            insides,
+            search,
+            places: places.clone(),
+        })
+    }
+}
+
+fn look_inside(one: &Attachment) -> Option<Inside> {
+    let netns: Netns = one.about.as_ref()?.sandbox.open()?;
+    let mut socket = RouteSocket::open_in(&netns).ok()?;
+    let mut inside = Inside {
+        mtu: socket.link_by_name(&one.interface).ok()??.mtu,
+        ..Inside::default()
+    };
+    for v4 in [true, false] {
+        let routes = socket.routes(v4).ok()?;
+        let defaults = routes
+            .iter()
+            .filter(|route| route.destination.prefix() == 0);
+        inside
+            .gateways
+            .extend(defaults.filter_map(|route| route.gateway));
+    }
+    Some(inside)
+}
+
+/// Runs a printed command, finding this program under its name.
+fn shell(command: &str) -> Result<(), Failure> {
+    let own = std::env::current_exe().ok();
+    let mut path: Vec<PathBuf> = own
+        .and_then(|own| Some(own.parent()?.to_owned()))
+        .into_iter()
+        .collect();
+    path.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    let path = std::env::join_paths(path).unwrap_or_default();
+    let status = Command::new("/bin/sh")
+        .args(["-c", command])
+        .env("PATH", path)
+        .stdout(Stdio::null())
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::Failed(format!("{command}: {status}"))),
+        Err(error) => Err(Failure::Failed(format!("cannot run {command}: {error}"))),
+    }
+}
+
+/// A program of the host.
+pub(crate) fn program(ground: &Ground, name: &str) -> Option<PathBuf> {
+    let found = ground.search.iter().map(|dir| dir.join(name));
+    found.into_iter().find(|path| path.is_file())
+}
+
+/// What a program prints, if it succeeds.
+pub(crate) fn output(ground: &Ground, name: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program(ground, name)?)
+        .args(arguments)
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then_some(text)
+}
+
+fn text(report: &Report) -> String {
+    let style = Style::of_stdout();
+    let mut text = String::new();
+    for command in &report.mended {
+        text += &format!("ran: {command}\n");
+    }
+    for finding in &report.findings {
+        let safe = if finding.safe { " (safe: --fix)" } else { "" };
+        text += &format!(
+            "{} {}\n  {}\n  evidence: {}\n  mend: {}{safe}\n",
+            style.bad(finding.id),
+            style.bold(&finding.object),
+            finding.meaning,
+            finding.evidence,
+            finding.mend
+        );
+    }
+    text += &match report.findings.len() {
+        0 => format!("{}\n", style.good("no findings")),
+        1 => "1 finding\n".to_owned(),
+        count => format!("{count} findings\n"),
+    };
+    text
+}

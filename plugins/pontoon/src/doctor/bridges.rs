@@ -1,0 +1,175 @@
+//! Whether the bridges are what the containers expect.
+
+use std::collections::BTreeSet;
+
+use pontoon_netlink::IpNetwork;
+
+use super::{Finding, Ground};
+use crate::report::{Failure, short};
+
+/// Routes shorter than this lead nowhere in particular.
+const PARTICULAR: u8 = 8;
+
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let uplink = ground.host.socket.uplink()?;
+    let mut routes = ground.host.socket.routes(true)?;
+    routes.extend(ground.host.socket.routes(false)?);
+    for network in &ground.networks {
+        let Some(bridge) = &network.bridge else {
+            continue;
+        };
+        let of_bridge = |finding: Finding| finding.of_bridge(bridge);
+        if !network.up {
+            findings.push(of_bridge(
+                Finding::new("bridge-down", bridge)
+                    .means(format!(
+                        "containers of network {} reach nobody",
+                        network.name
+                    ))
+                    .seen(format!("{bridge} is administratively down"))
+                    .mend(format!("ip link set dev {bridge} up"))
+                    .safe(),
+            ));
+        }
+        addresses(ground, network, bridge, findings);
+        let Some(link) = ground.host.links.iter().find(|link| link.name == *bridge) else {
+            continue;
+        };
+        for gateway in &network.gateways {
+            let Ok(subnet) = gateway.parse::<IpNetwork>() else {
+                continue;
+            };
+            let foreign = routes.iter().filter(|route| {
+                route.interface != Some(link.index)
+                    && route.destination.prefix() >= PARTICULAR.max(subnet.prefix())
+                    && subnet.contains(route.destination.ip())
+            });
+            for route in foreign {
+                let by = route.interface.and_then(|index| ground.host.link(index));
+                let by = by.map_or("another interface", |link| &link.name);
+                findings.push(of_bridge(
+                    Finding::new("subnet-overlaps-route", &network.name)
+                        .means(format!(
+                            "the host sends packets for addresses of network {} elsewhere",
+                            network.name
+                        ))
+                        .seen(format!(
+                            "route {} by {by} lies in {subnet} of {bridge}",
+                            route.destination
+                        ))
+                        .mend(format!("ip route del {} dev {by}", route.destination)),
+                ));
+            }
+        }
+        if let Some(uplink) = &uplink {
+            let larger: Vec<_> = ground
+                .attachments
+                .iter()
+                .filter(|one| one.bridge.as_ref() == Some(bridge))
+                .filter(|one| {
+                    ground
+                        .insides
+                        .get(&one.id)
+                        .is_some_and(|inside| inside.mtu > uplink.mtu)
+                })
+                .collect();
+            for one in larger {
+                let inside = ground.insides.get(&one.id).map_or(0, |inside| inside.mtu);
+                let mtu = uplink.mtu;
+                let host_end = one.host_interface.clone().unwrap_or_default();
+                findings.push(
+                    Finding::new("mtu-too-large", one.id.clone())
+                        .means("large packets to the outside are dropped or fragmented on the way: connections open, and stall")
+                        .seen(format!("MTU of {} in the container is {inside}, that of {} is {mtu}", one.interface, uplink.name))
+                        .mend(format!(
+                            "nsenter --net={} ip link set dev {} mtu {mtu} && ip link set dev {host_end} mtu {mtu}",
+                            one.netns, one.interface
+                        ))
+                        .of_container(&one.id),
+                );
+            }
+        }
+    }
+    unplugged(ground, findings);
+    Ok(())
+}
+
+/// The gateways of the containers, against the addresses of their bridge.
+fn addresses(
+    ground: &Ground,
+    network: &crate::facts::Network,
+    bridge: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let own: Vec<IpNetwork> = network
+        .gateways
+        .iter()
+        .filter_map(|gateway| gateway.parse().ok())
+        .collect();
+    let mut missing = BTreeSet::new();
+    for one in &ground.attachments {
+        if one.bridge.as_deref() != Some(bridge) {
+            continue;
+        }
+        let gateways = ground
+            .insides
+            .get(&one.id)
+            .map(|inside| inside.gateways.clone());
+        for gateway in gateways.unwrap_or_default() {
+            if own.iter().any(|own| own.ip() == gateway) {
+                continue;
+            }
+            let subnets = one
+                .addresses
+                .iter()
+                .filter_map(|address| address.parse::<IpNetwork>().ok());
+            let subnet = subnets.into_iter().find(|subnet| subnet.contains(gateway));
+            missing.extend(subnet.map(|subnet| (gateway, subnet.prefix())));
+        }
+    }
+    for (gateway, prefix) in missing {
+        let (id, seen) = if own.is_empty() {
+            ("bridge-without-address", format!("{bridge} has no address"))
+        } else {
+            (
+                "bridge-with-wrong-address",
+                format!("{bridge} has {}", network.gateways.join(" ")),
+            )
+        };
+        findings.push(
+            Finding::new(id, bridge)
+                .means(format!(
+                    "containers of network {} have {gateway} for a gateway, and nobody answers there",
+                    network.name
+                ))
+                .seen(seen)
+                .mend(format!("ip address add {gateway}/{prefix} dev {bridge}"))
+                .of_bridge(bridge)
+                .safe(),
+        );
+    }
+}
+
+/// Containers whose veth pair hangs on no bridge.
+fn unplugged(ground: &Ground, findings: &mut Vec<Finding>) {
+    for one in &ground.attachments {
+        let (Some(veth), None) = (&one.host_interface, &one.bridge) else {
+            continue;
+        };
+        let network = ground
+            .networks
+            .iter()
+            .find(|network| network.name == one.network && network.mode == "bridge");
+        let Some(bridge) = network.and_then(|network| network.bridge.as_ref()) else {
+            continue;
+        };
+        findings.push(
+            Finding::new("container-unplugged", &one.id)
+                .means(format!("container {} reaches nobody", short(&one.id)))
+                .seen(format!("{veth} is no port of a bridge"))
+                .mend(format!("ip link set dev {veth} master {bridge}"))
+                .of_container(&one.id)
+                .safe(),
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! Whether our own rules are there, and whether their backend can be used.
+
+use pontoon_conf::Error;
+use pontoon_netfilter::{BackendKind, Ruleset};
+use pontoon_plugin::rules;
+
+use super::{Finding, Ground};
+use crate::facts::backend_name;
+use crate::repair;
+
+pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
+    let used = ground
+        .networks
+        .iter()
+        .filter(|network| network.containers > 0);
+    for network in used {
+        let mut differences = Vec::new();
+        for (kind, ruleset) in repair::wanted(&ground.host.state, &network.name) {
+            match verify(ground, kind, &ruleset) {
+                Ok(found) => differences.extend(found),
+                Err(error) => unusable(kind, &error, findings),
+            }
+        }
+        differences.dedup();
+        if differences.is_empty() {
+            continue;
+        }
+        let finding = Finding::new("rules-missing", format!("network {}", network.name))
+            .means("containers do not reach the outside, their published ports do not lead to them, or they reach what they should not")
+            .seen(differences.join("; "))
+            .mend(format!("pontoon repair {}", network.name))
+            .safe();
+        findings.push(match &network.bridge {
+            Some(bridge) => finding.of_bridge(bridge),
+            None => finding,
+        });
+    }
+}
+
+fn verify(ground: &Ground, kind: BackendKind, ruleset: &Ruleset) -> Result<Vec<String>, Error> {
+    let mut backend = rules::open_in(&ground.host.state, &ground.search, kind)?;
+    let differences = backend.verify(ruleset);
+    differences.map_err(|error| rules::error(&error))
+}
+
+fn unusable(kind: BackendKind, error: &Error, findings: &mut Vec<Finding>) {
+    let name = backend_name(kind);
+    let told = |found: &Finding| found.id == "backend-unusable" && found.object == name;
+    if findings.iter().any(told) {
+        return;
+    }
+    let package = match kind {
+        BackendKind::Nftables => "nftables",
+        _ => "iptables",
+    };
+    findings.push(
+        Finding::new("backend-unusable", name)
+            .means("rules of this backend can be neither made nor removed")
+            .seen(error.to_string())
+            .mend(format!("apt-get install {package}")),
+    );
+}

@@ -1,0 +1,433 @@
+//! `pontoon doctor`: a healthy host yields no finding; each thing that can be wrong is planted, found
+//! by name, and mended by the command that is printed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use xtask::{
+    Attachment, Backend, Container, Failure, Network, OUTSIDE_V4, Outcome, Scratch, Site, find,
+    missing, tcp,
+};
+
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A host with a network, and two containers on it.
+struct Ward {
+    site: Site,
+    conf: Scratch,
+    network: Network,
+    containers: Vec<(Container, Attachment)>,
+    plugins: String,
+    processes: Vec<Child>,
+}
+
+impl Ward {
+    fn new(backend: Backend) -> Outcome<Self> {
+        Self::with(backend, &["10.82.0.0/24", "fd00:82::/64"], 2)
+    }
+
+    fn with(backend: Backend, subnets: &[&str], count: u16) -> Outcome<Self> {
+        let site = Site::new(backend)?;
+        let network = site.network("ward", "ward0", subnets);
+        let conf = Scratch::new("conf")?;
+        let file = conf.path().join("10-ward.conflist");
+        fs::write(file, network.list().to_string()).map_err(Failure::act("write the conflist"))?;
+        let mut containers = Vec::new();
+        for number in 0..count {
+            let container = Container::new("patient")?;
+            let mut attachment = Attachment::new(&container).publish("", 8080 + number, 80, "tcp");
+            site.runtime().add(&network, &mut attachment)?;
+            containers.push((container, attachment));
+        }
+        let plugins = site.runtime().programs().dir().display().to_string();
+        Ok(Self {
+            site,
+            conf,
+            network,
+            containers,
+            plugins,
+            processes: Vec::new(),
+        })
+    }
+
+    /// Runs a command line on the host as an administrator would.
+    fn shell(&self, line: &str) -> Outcome {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", line])
+            .env("PATH", self.site.admins_path());
+        self.site.host.command(&mut command).map(drop)
+    }
+
+    /// The findings: kinds and commands.
+    fn examine(&self, arguments: &[&str]) -> Outcome<Vec<(String, String, bool)>> {
+        let conf = self.conf.path().display().to_string();
+        let places = ["--conf-dir", &conf, "--bin-dir", &self.plugins];
+        let report = self
+            .site
+            .pontoon_json(&[&["doctor"], arguments, &places].concat())?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let findings = report["findings"].as_array().into_iter().flatten();
+        let mut found = Vec::new();
+        for finding in findings {
+            let said = ["object", "meaning", "evidence", "mend"];
+            if said.iter().any(|key| text(&finding[key]).is_empty()) {
+                return Err(Failure::new(format!("says too little: {finding}")));
+            }
+            found.push((
+                text(&finding["id"]),
+                text(&finding["mend"]),
+                finding["safe"] == true,
+            ));
+        }
+        Ok(found)
+    }
+
+    /// Wants these kinds of findings, runs what is printed, and wants none.
+    fn cure(&self, expected: &[&str]) -> Outcome {
+        let found = self.examine(&[])?;
+        let kinds: BTreeSet<&str> = found.iter().map(|(id, ..)| id.as_str()).collect();
+        if kinds != expected.iter().copied().collect() {
+            return Err(Failure::new(format!("found {found:?}, not {expected:?}")));
+        }
+        // Mending one may show another: a bridge that was down has lost its IPv6 addresses.
+        for _ in 0..3 {
+            let mut commands: Vec<String> = self
+                .examine(&[])?
+                .into_iter()
+                .map(|(_, mend, _)| mend)
+                .collect();
+            commands.dedup();
+            for command in commands {
+                self.shell(&command)?;
+            }
+            if self.examine(&[])?.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Failure::new(format!(
+            "still ill after the cure: {:?}",
+            self.examine(&[])?
+        )))
+    }
+
+    /// Whether the first container reaches the outside.
+    fn reaches_outside(&self) -> Outcome<bool> {
+        let _server = self.site.host.serve_outside(7777)?;
+        let target = SocketAddr::new(OUTSIDE_V4, 7777);
+        let reply = self.containers[0].0.run(|| tcp(target, PATIENCE))?;
+        Ok(reply.is_ok())
+    }
+}
+
+impl Drop for Ward {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// One thing that can be wrong: its name, the findings it gives, and how it comes about.
+type Illness = (
+    &'static str,
+    &'static [&'static str],
+    fn(&mut Ward) -> Outcome,
+);
+
+const ILLNESSES: [Illness; 18] = [
+    ("IPv4 forwarding off", &["forwarding-off"], |ward| {
+        ward.site.host.set("net/ipv4/ip_forward", "0")
+    }),
+    ("IPv6 forwarding off", &["forwarding-off"], |ward| {
+        ward.site.host.set("net/ipv6/conf/all/forwarding", "0")
+    }),
+    ("forwarding of a bridge off", &["forwarding-off"], |ward| {
+        ward.site.host.set("net/ipv4/conf/ward0/forwarding", "0")
+    }),
+    (
+        "strict reverse-path filter",
+        &["rp-filter-strict"],
+        |ward| {
+            ward.shell("ip link add up1 type veth peer name up2 && ip link set up1 up && ip link set up2 up && ip address add 203.0.113.1/24 dev up1 && ip route add default via 203.0.113.2 metric 500 && sysctl -q -w net.ipv4.conf.all.rp_filter=1")
+        },
+    ),
+    ("FORWARD dropped by Docker", &["forward-dropped"], |ward| {
+        ward.shell("iptables-nft -N DOCKER-USER && iptables-nft -A FORWARD -j DOCKER-USER && iptables-nft -P FORWARD DROP && sysctl -q -w net.bridge.bridge-nf-call-iptables=0")
+    }),
+    ("FORWARD dropped by ufw", &["forward-dropped"], |ward| {
+        ward.shell("iptables-legacy -N ufw-before-forward && iptables-legacy -A FORWARD -j ufw-before-forward && iptables-legacy -P FORWARD DROP && sysctl -q -w net.bridge.bridge-nf-call-iptables=0")
+    }),
+    (
+        "forward dropped by firewalld",
+        &["forward-dropped-by-nftables"],
+        |ward| {
+            ward.shell("nft 'add table inet firewalld' && nft 'add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; }' && nft 'add rule inet firewalld filter_FORWARD reject with icmpx admin-prohibited'")
+        },
+    ),
+    (
+        "bridged packets filtered",
+        &["forward-dropped", "bridged-packets-filtered"],
+        |ward| {
+            ward.shell(
+                "iptables-nft -P FORWARD DROP && sysctl -q -w net.bridge.bridge-nf-call-iptables=1",
+            )
+        },
+    ),
+    (
+        "bridge down",
+        &["bridge-down", "bridge-with-wrong-address"],
+        |ward| ward.shell("ip link set dev ward0 down"),
+    ),
+    (
+        "bridge without address",
+        &["bridge-without-address"],
+        |ward| ward.shell("ip address flush dev ward0"),
+    ),
+    (
+        "bridge with a wrong address",
+        &["bridge-with-wrong-address"],
+        |ward| {
+            ward.shell(
+                "ip address del 10.82.0.1/24 dev ward0 && ip address add 10.82.0.254/24 dev ward0",
+            )
+        },
+    ),
+    (
+        "subnet overlapping a route",
+        &["subnet-overlaps-route"],
+        |ward| ward.shell("ip route add 10.82.0.128/25 dev eth0"),
+    ),
+    ("MTU larger than the uplink's", &["mtu-too-large"], |ward| {
+        ward.shell("ip link set dev eth0 mtu 1400")
+    }),
+    ("veth off its bridge", &["container-unplugged"], |ward| {
+        let list = ward.site.pontoon_json(&["ls"])?;
+        let veth = list[0]["host_interface"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        ward.shell(&format!("ip link set dev {veth} nomaster"))
+    }),
+    ("rules flushed", &["rules-missing"], |ward| {
+        ward.shell("nft delete table inet pontoon")
+    }),
+    (
+        "iptables variants mixed",
+        &["iptables-variants-mixed"],
+        |ward| {
+            ward.shell("iptables-nft -A INPUT -s 192.0.2.1 -j ACCEPT && iptables-legacy -A INPUT -s 192.0.2.2 -j ACCEPT")
+        },
+    ),
+    ("veth of nobody", &["veth-of-nobody"], |ward| {
+        ward.shell("ip link add ghost type veth peer name ghost2 && ip link set dev ghost alias 'pontoon ward nobody eth0'")
+    }),
+    ("lease of nobody", &["lease-of-nobody"], |ward| {
+        let lease = ward.site.leases.path().join("ward/10.82.0.99");
+        fs::write(lease, "nobody\r\neth0").map_err(Failure::act("plant a lease"))
+    }),
+];
+
+#[test]
+fn a_healthy_host_has_no_findings() -> Outcome {
+    for backend in Backend::ALL {
+        let ward = Ward::new(backend)?;
+        let before = ward.site.snapshot()?;
+        let found = ward.examine(&[])?;
+        if !found.is_empty() {
+            return Err(Failure::new(format!("{backend}: {found:?}")));
+        }
+        before.same_as(&ward.site.snapshot()?, "an examination")?;
+        let text = ward.site.pontoon_ends(&["doctor"], 0)?;
+        if text != "no findings\n" {
+            return Err(Failure::new(text));
+        }
+    }
+    // Nor has one without any network.
+    let site = Site::new(Backend::Nftables)?;
+    site.pontoon_ends(&["doctor"], 0).map(drop)
+}
+
+#[test]
+fn what_is_planted_is_found_and_mended_by_the_printed_command() -> Outcome {
+    let mut wrong = Vec::new();
+    for (name, expected, plant) in ILLNESSES {
+        let mut ward = Ward::new(Backend::Nftables)?;
+        let done = plant(&mut ward).and_then(|()| ward.cure(expected));
+        wrong.extend(done.err().map(|error| format!("{name}: {error}")));
+    }
+    eprintln!(
+        "{} of {} cured",
+        ILLNESSES.len() - wrong.len(),
+        ILLNESSES.len()
+    );
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(wrong.join("\n")))
+    }
+}
+
+/// The same for what `--fix` may do by itself.
+#[test]
+fn fix_mends_what_is_safe_and_nothing_else() -> Outcome {
+    let mut wrong = Vec::new();
+    let mut safe = 0;
+    for (name, _, plant) in ILLNESSES {
+        let mut ward = Ward::new(Backend::Nftables)?;
+        plant(&mut ward)?;
+        let found = ward.examine(&[])?;
+        let unsafe_before = found.iter().filter(|(.., safe)| !safe).count();
+        safe += usize::from(unsafe_before == 0);
+        let mut left = Vec::new();
+        for _ in 0..2 {
+            left = ward.examine(&["--fix"])?;
+        }
+        if left.len() != unsafe_before || left.iter().any(|(.., safe)| *safe) {
+            wrong.push(format!("{name}: {found:?} became {left:?}"));
+        }
+    }
+    eprintln!("{safe} of {} are safe to mend", ILLNESSES.len());
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(wrong.join("\n")))
+    }
+}
+
+#[test]
+fn a_cure_by_packets() -> Outcome {
+    for illness in [4, 5, 6, 0] {
+        let (name, expected, plant) = ILLNESSES[illness];
+        let mut ward = Ward::new(Backend::Nftables)?;
+        if !ward.reaches_outside()? {
+            return Err(Failure::new(format!("{name}: no way out when healthy")));
+        }
+        plant(&mut ward)?;
+        if ward.reaches_outside()? {
+            return Err(Failure::new(format!("{name}: does no harm")));
+        }
+        ward.cure(expected)?;
+        if !ward.reaches_outside()? {
+            return Err(Failure::new(format!("{name}: no way out after the cure")));
+        }
+    }
+    Ok(())
+}
+
+/// `ip-forward` tells the same of what it is about.
+#[test]
+fn ip_forward_names_who_drops() -> Outcome {
+    let mut ward = Ward::new(Backend::Nftables)?;
+    ward.site.pontoon_ends(&["ip-forward"], 0)?;
+    for illness in [3, 4] {
+        ILLNESSES[illness].2(&mut ward)?;
+    }
+    let report = ward.site.pontoon_json(&["ip-forward"])?;
+    let findings = report["findings"].to_string();
+    for part in ["rp-filter-strict", "forward-dropped", "Docker drops"] {
+        if !findings.contains(part) {
+            return Err(Failure::new(format!("no {part} in {report}")));
+        }
+    }
+    ward.site.pontoon_ends(&["ip-forward"], 1).map(drop)
+}
+
+#[test]
+fn rules_flushed_under_iptables() -> Outcome {
+    for (backend, program) in [
+        (Backend::IptablesNft, "iptables-nft"),
+        (Backend::IptablesLegacy, "iptables-legacy"),
+    ] {
+        let ward = Ward::new(backend)?;
+        ward.shell(&format!("{program} -t nat -F"))?;
+        ward.cure(&["rules-missing"])
+            .map_err(|error| Failure::new(format!("{backend}: {error}")))?;
+        let text = ward.containers[0].1.clone();
+        ward.site.runtime().check(&ward.network, &text)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_dead_and_a_full_pool() -> Outcome {
+    let mut ward = Ward::with(Backend::Nftables, &["10.82.0.0/29"], 5)?;
+    let kept = ward.containers.pop();
+    let one = ward
+        .containers
+        .first()
+        .map(|(_, one)| one.container_id.clone());
+    for (container, _) in ward.containers.drain(..) {
+        container.kill()?;
+    }
+    let id = one.unwrap_or_default();
+    let found = ward.examine(&["--container", &id])?;
+    if found
+        .iter()
+        .filter(|(kind, ..)| kind == "container-gone")
+        .count()
+        != 1
+    {
+        return Err(Failure::new(format!("of one container: {found:?}")));
+    }
+    ward.cure(&["container-gone", "pool-nearly-full"])?;
+    // Held alive until here.
+    let (_container, kept) = kept.ok_or_else(|| Failure::new("nobody was kept"))?;
+    Ok(ward.site.runtime().check(&ward.network, &kept)?)
+}
+
+#[test]
+fn a_port_that_a_process_listens_on() -> Outcome {
+    let mut ward = Ward::new(Backend::Nftables)?;
+    let busybox = find("busybox").ok_or_else(|| missing("busybox"))?;
+    let child = ward.site.host.run(|| {
+        Command::new(&busybox)
+            .args(["nc", "-l", "-p", "8080"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+    })?;
+    let child = child.map_err(Failure::act("start a listener"))?;
+    let pid = child.id().to_string();
+    ward.processes.push(child);
+    // Until it listens.
+    let mut found = Vec::new();
+    for _ in 0..100 {
+        found = ward.examine(&[])?;
+        if !found.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    match &found[..] {
+        [(kind, mend, _)] if kind == "port-taken-by-process" && *mend == format!("kill {pid}") => {}
+        _ => return Err(Failure::new(format!("not named: {found:?}"))),
+    }
+    ward.shell(&found[0].1)?;
+    for process in &mut ward.processes {
+        let _ = process.wait();
+    }
+    if ward.examine(&[])?.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new("still there"))
+    }
+}
+
+#[test]
+fn a_plugin_that_another_vendors_hides() -> Outcome {
+    let mut ward = Ward::new(Backend::Nftables)?;
+    let theirs = Scratch::new("theirs")?;
+    let file = theirs.path().join("bridge");
+    fs::write(&file, "#!/bin/sh\n").map_err(Failure::act("write a plugin"))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
+        .map_err(Failure::act("make it a program"))?;
+    ward.plugins = format!("{}:{}", theirs.path().display(), ward.plugins);
+    ward.cure(&["plugin-shadowed"])
+}
