@@ -46,6 +46,7 @@ pub use ipnetwork::IpNetwork;
 pub use linger::Linger;
 pub use link::bridge::{BridgeSpec, vlan_filtering_supported};
 pub use link::change::LinkChange;
+pub use link::macvlan::MacvlanSpec;
 pub use link::veth::{Veth, VethSpec};
 pub use link::vlan::VlanRange;
 pub use link::{BridgeInfo, Link, PortFlags};

@@ -4,6 +4,8 @@
 pub(crate) mod bridge;
 pub(crate) mod change;
 pub(crate) mod ifb;
+pub(crate) mod macvlan;
+mod relocate;
 pub(crate) mod veth;
 pub(crate) mod vlan;
 
@@ -38,6 +40,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_MACVLAN_MODE: u16 = 1;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
 const IFLA_INET_CONF: u16 = 1;
@@ -80,6 +83,8 @@ pub struct Link {
     pub route_localnet: bool,
     /// What only bridges have.
     pub bridge: Option<BridgeInfo>,
+    /// `MACVLAN_MODE_*`, of a macvlan link.
+    pub macvlan_mode: Option<u32>,
     /// What only ports of a bridge have.
     pub port: Option<PortFlags>,
 }
@@ -145,6 +150,10 @@ impl Link {
                 vlan_filtering: is_on(data.clone().get(IFLA_BR_VLAN_FILTERING)),
                 vlan_supported: data.get(IFLA_BR_VLAN_DEFAULT_PVID).is_some(),
             });
+        }
+        if self.kind.as_deref() == Some("macvlan") {
+            let mode = data(IFLA_INFO_DATA).and_then(|data| data.get(IFLA_MACVLAN_MODE));
+            self.macvlan_mode = mode.and_then(|mode| mode.u32());
         }
         if kind(IFLA_INFO_SLAVE_KIND).as_deref() == Some("bridge") {
             self.port = data(IFLA_INFO_SLAVE_DATA).map(|data| PortFlags {

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, code};
-use pontoon_netlink::{Link, RouteSocket, RouteSpec, sysctl};
+use pontoon_netlink::{Link, Netns, RouteSocket, RouteSpec, Setup, sysctl};
 
-use crate::{Context, kernel_error};
+use crate::{Context, kernel_error, netns_error};
 
 /// Refuses an attachment whose interface name is in use in the container.
 ///
@@ -92,6 +92,69 @@ pub fn ipv6_settings(name: &str, v6: bool, dad: bool) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Gives an interface that is down in the container its addresses, brings it up and makes its
+/// routes; announces who has the addresses now.
+///
+/// # Errors
+/// Code 100 with the first that the kernel refuses.
+pub fn configure(
+    netns: &Netns,
+    inside: &mut RouteSocket,
+    index: u32,
+    name: &str,
+    result: &Attached,
+) -> Result<(), Error> {
+    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) {
+        let work = || {
+            let path = format!("net/ipv6/conf/{name}/ndisc_notify");
+            let _ = sysctl::write_if_different(&path, "1");
+            ipv6_settings(name, true, false)
+        };
+        netns.run(work).map_err(|error| netns_error(&error))??;
+    }
+    let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.into()).collect();
+    let setup = Setup {
+        lo_up: true,
+        index,
+        arp_notify: !addresses.is_empty(),
+        addresses: &addresses,
+        up: true,
+        routes: &routes(result, index),
+        ..Setup::default()
+    };
+    inside
+        .configure(&setup)
+        .map_err(|error| kernel_error(&format!("cannot configure {name} in the container"), &error))
+}
+
+/// The MAC address that the runtime asks for: `runtimeConfig.mac`, else `MAC` in `CNI_ARGS`, else
+/// that of the configuration.
+///
+/// # Errors
+/// Code 7 when it is none.
+pub fn requested_mac(context: &Context, written: &str) -> Result<Option<Mac>, Error> {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Runtime {
+        mac: String,
+    }
+    let runtime: Runtime = context.config.runtime()?;
+    let args = context.invocation.args.get("MAC").unwrap_or_default();
+    let asked = [runtime.mac.as_str(), args, written];
+    let Some(text) = asked.into_iter().find(|mac| !mac.is_empty()) else {
+        return Ok(None);
+    };
+    text.parse()
+        .map(Some)
+        .map_err(|error: pontoon_conf::MacError| {
+            let shown: String = text.chars().take(80).collect();
+            Error::new(
+                code::INVALID_CONFIG,
+                format!("invalid args {shown} for MAC addr: {error}"),
+            )
+        })
 }
 
 /// What CHECK says when something is not as ADD left it.

@@ -23,6 +23,8 @@ const IFLA_PROTINFO: u16 = 12;
 pub struct LinkChange {
     /// Up or down.
     pub up: Option<bool>,
+    /// Another name; most links must be down for it.
+    pub name: Option<String>,
     /// MTU.
     pub mtu: Option<u32>,
     /// Hardware address.
@@ -108,6 +110,9 @@ pub(crate) fn message(index: u32, change: &LinkChange) -> LinkMessage {
     }
     if let Some(mac) = change.mac {
         builder = builder.address(mac.to_vec());
+    }
+    if let Some(name) = &change.name {
+        builder = builder.name(name.as_str());
     }
     if let Some(alias) = &change.alias {
         builder = builder.alias(alias.as_str());

@@ -1,0 +1,167 @@
+//! ADD: addresses, then the device moves into the container, then it is configured there.
+
+use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_ipam::delegation;
+use pontoon_netlink::{Link, Netns, RouteSocket};
+use pontoon_plugin::{Context, Key, Sandbox, Undo, fault, interior, kernel_error};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::{del, device};
+
+/// What the device was on the host. Its name is in its note as well, where the reference plugin
+/// has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) sandbox: Sandbox,
+    /// None when the device belongs to a userspace driver.
+    pub(crate) device: Option<Before>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Before {
+    pub(crate) name: String,
+    pub(crate) alias: String,
+    pub(crate) up: bool,
+    pub(crate) mtu: u32,
+    pub(crate) mac: Option<[u8; 6]>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Lease,
+    Device(Box<Record>),
+}
+
+pub(crate) fn open(netns: &Netns) -> Result<RouteSocket, Error> {
+    RouteSocket::open_in(netns)
+        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))
+}
+
+pub(crate) fn open_host() -> Result<RouteSocket, Error> {
+    RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    let netns = context.netns()?;
+    let (mut host, mut inside) = (open_host()?, open(netns)?);
+    interior::refuse_taken(context, &mut inside)?;
+    let link = if device::is_userspace(&config.device) {
+        None
+    } else {
+        let link = device::find(&mut host, &config.device)?;
+        refuse_unmovable(&mut inside, &link)?;
+        Some(link)
+    };
+    let record = Record {
+        sandbox: Sandbox::of(context),
+        device: link.as_ref().map(|link| Before {
+            name: link.name.clone(),
+            alias: link.alias.clone().unwrap_or_default(),
+            up: link.up,
+            mtu: link.mtu,
+            mac: link.mac,
+        }),
+    };
+    let mut undo = Undo::default();
+    let sockets = (&mut host, &mut inside);
+    match attach(
+        context,
+        &config,
+        &key,
+        link.as_ref(),
+        &record,
+        sockets,
+        &mut undo,
+    ) {
+        Ok(result) => {
+            undo.commit();
+            Ok(result)
+        }
+        Err(error) => Err(undo.unwind(error, |step| match step {
+            Step::Lease => delegation::release(context),
+            Step::Device(record) => del::give_back(context, &key, Some(&record)),
+        })),
+    }
+}
+
+/// The device comes into the container under the name that it has on the host.
+fn refuse_unmovable(inside: &mut RouteSocket, link: &Link) -> Result<(), Error> {
+    let name = &link.name;
+    let refused = |why: &str| {
+        Err(Error::new(
+            code::INVALID_CONFIG,
+            format!("failed to move link {name}: {why}"),
+        )
+        .with_details("name another device, or remove what is in the way"))
+    };
+    if name == "lo" {
+        return refused("loopback stays where it is");
+    }
+    let taken = inside
+        .link_by_name(name)
+        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
+    if taken.is_some() {
+        return refused("the container has an interface of that name");
+    }
+    Ok(())
+}
+
+fn attach(
+    context: &Context,
+    config: &Config,
+    key: &Key,
+    link: Option<&Link>,
+    record: &Record,
+    (host, inside): (&mut RouteSocket, &mut RouteSocket),
+    undo: &mut Undo<Step>,
+) -> Result<Attached, Error> {
+    let mut result = Attached::default();
+    if let Some(ipam) = &config.ipam {
+        undo.push(Step::Lease);
+        result = delegation::add(context, ipam)?;
+    }
+    fault::point("host-device.leased")?;
+    undo.push(Step::Device(Box::new(record.clone())));
+    context.state.records("host-device").write(key, record)?;
+    fault::point("host-device.recorded")?;
+    if let Some(link) = link {
+        let name = &key.interface;
+        let netns = context.netns()?;
+        host.move_link(link.index, netns, name, &link.name)
+            .map_err(|error| {
+                kernel_error(
+                    &format!("failed to move link {} to {name}", link.name),
+                    &error,
+                )
+            })?;
+        fault::point("host-device.moved")?;
+        let moved = inside
+            .link_by_name(name)
+            .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
+            .ok_or_else(|| {
+                Error::new(
+                    code::KERNEL,
+                    format!("failed to find \"{name}\" in the container"),
+                )
+            })?;
+        interior::configure(netns, inside, moved.index, name, &result)?;
+        fault::point("host-device.configured")?;
+        for ip in &mut result.ips {
+            ip.interface = Some(0);
+        }
+        result.interfaces = vec![Interface {
+            name: name.clone(),
+            mac: moved.mac.map(|mac| Mac(mac).to_string()),
+            mtu: Some(moved.mtu),
+            sandbox: context.invocation.netns.clone(),
+            ..Interface::default()
+        }];
+    }
+    if let Some(dns) = &config.dns {
+        result.dns = dns.clone();
+    }
+    Ok(result)
+}

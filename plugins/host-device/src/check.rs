@@ -1,0 +1,45 @@
+//! CHECK: the device is in the container, with its addresses and routes. STATUS: an ADD could
+//! succeed.
+
+use pontoon_conf::{Error, code};
+use pontoon_ipam::delegation;
+use pontoon_plugin::interior::{self, differs, listed, same_mac};
+use pontoon_plugin::{Context, kernel_error};
+
+use crate::config::Config;
+use crate::{add, device};
+
+pub(crate) fn check(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    let (_, name) = context.attachment()?;
+    if let Some(ipam) = &config.ipam {
+        delegation::check(context, ipam)?;
+    }
+    let previous = context
+        .config
+        .prev_result
+        .as_ref()
+        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))?;
+    if device::is_userspace(&config.device) {
+        return Ok(());
+    }
+    let mut inside = add::open(context.netns()?)?;
+    let link = inside
+        .link_by_name(name.as_ref())
+        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
+        .ok_or_else(|| {
+            differs(format!(
+                "Container Interface name in prevResult: {name} not found"
+            ))
+        })?;
+    same_mac(&link, listed(previous, name.as_ref(), true))?;
+    interior::compare(&mut inside, &link, previous)
+}
+
+pub(crate) fn status(context: &Context) -> Result<(), Error> {
+    // The device may be in a container now: that it is away is no fault of the network.
+    match &Config::from_context(context)?.ipam {
+        None => Ok(()),
+        Some(ipam) => delegation::status(context, ipam),
+    }
+}

@@ -1,0 +1,155 @@
+//! DEL and GC: the device goes back under its old name, and the lease in any case: whether there is
+//! still a namespace says nothing about the address.
+
+use std::path::Path;
+
+use pontoon_conf::Error;
+use pontoon_ipam::delegation;
+use pontoon_netlink::{Link, LinkChange, Netns, RouteSocket};
+use pontoon_plugin::{Context, Key, fault, kernel_error, veth};
+
+use crate::add::{self, Before, Record};
+
+pub(crate) fn del(context: &Context) -> Result<(), Error> {
+    let key = context.key()?;
+    let record: Option<Record> = context.state.records("host-device").read(&key);
+    let returned = give_back(context, &key, record.as_ref());
+    fault::point("host-device.returned")?;
+    returned.and(delegation::release(context))
+}
+
+/// Gives the device back and forgets it.
+pub(crate) fn give_back(
+    context: &Context,
+    key: &Key,
+    record: Option<&Record>,
+) -> Result<(), Error> {
+    give_back_from(context.netns_if_alive(), key, record)?;
+    context.state.records("host-device").remove(key)?;
+    context.state.prune();
+    Ok(())
+}
+
+fn give_back_from(netns: Option<&Netns>, key: &Key, record: Option<&Record>) -> Result<(), Error> {
+    let before = match record {
+        // Nothing was moved.
+        Some(Record { device: None, .. }) => return Ok(()),
+        Some(record) => record.device.as_ref(),
+        None => None,
+    };
+    let mut host = add::open_host()?;
+    if let Some(netns) = netns {
+        let mut inside = add::open(netns)?;
+        for name in [key.interface.clone(), passing_name(key)] {
+            let failed = |error| kernel_error(&format!("cannot look up {name}"), &error);
+            let Some(link) = inside.link_by_name(&name).map_err(failed)? else {
+                continue;
+            };
+            if let Some(name) = old_name(&link, before) {
+                move_out(&mut inside, &link, key, &name)?;
+            }
+        }
+    }
+    match before {
+        Some(before) => restore(&mut host, before),
+        None => Ok(()),
+    }
+}
+
+/// A name that is free in both namespaces, for the passage.
+fn passing_name(key: &Key) -> String {
+    veth::host_name(key).replacen("veth", "hdev", 1)
+}
+
+/// What the device was called on the host; none when it is not the one that was moved: the note on
+/// it is the old name, which the reference plugin writes too.
+fn old_name(link: &Link, before: Option<&Before>) -> Option<String> {
+    let note = link.alias.as_deref().unwrap_or_default();
+    match before {
+        Some(before) => (note == before.name).then(|| before.name.clone()),
+        None => {
+            let named = link.kind.as_deref() != Some("loopback") && !note.is_empty();
+            // Ours with a record are known; of what others have made only a name can be a note.
+            let name = pontoon_conf::IfName::try_from(note).ok()?;
+            named.then(|| name.to_string())
+        }
+    }
+}
+
+fn move_out(inside: &mut RouteSocket, link: &Link, key: &Key, name: &str) -> Result<(), Error> {
+    let failed = |error| {
+        kernel_error(
+            &format!("failed to move {:?} to host netns as {name:?}", link.name),
+            &error,
+        )
+    };
+    // Older kernels rename only what is down, and look at the name first.
+    let down = LinkChange {
+        up: Some(false),
+        ..LinkChange::default()
+    };
+    inside.set_link(link.index, &down).map_err(failed)?;
+    let passing = LinkChange {
+        name: Some(passing_name(key)),
+        ..LinkChange::default()
+    };
+    inside.set_link(link.index, &passing).map_err(failed)?;
+    let home = Netns::current().map_err(|error| pontoon_plugin::netns_error(&error))?;
+    // Still with its old name as note: a host that has another device of that name by now keeps
+    // this one under the other, findable.
+    inside
+        .move_link(link.index, &home, name, name)
+        .map_err(failed)
+}
+
+/// What else the device was on the host. One that the kernel brought home, because its namespace
+/// went away, comes as it was in the container.
+fn restore(host: &mut RouteSocket, before: &Before) -> Result<(), Error> {
+    let failed = |error| kernel_error(&format!("cannot restore {}", before.name), &error);
+    let mut found = host.link_by_name(&before.name).map_err(failed)?;
+    if found.is_none() {
+        let links = host.links().map_err(failed)?;
+        found = links
+            .into_iter()
+            .find(|link| link.alias.as_deref() == Some(before.name.as_str()));
+    }
+    // One without our note was never away, or is another.
+    let Some(link) = found.filter(|link| link.alias.as_deref() == Some(before.name.as_str()))
+    else {
+        return Ok(());
+    };
+    let change = LinkChange {
+        up: Some(before.up),
+        name: (link.name != before.name).then(|| before.name.clone()),
+        alias: Some(before.alias.clone()),
+        mtu: (link.mtu != before.mtu).then_some(before.mtu),
+        mac: before.mac.filter(|mac| link.mac != Some(*mac)),
+        ..LinkChange::default()
+    };
+    host.set_link(link.index, &change).map_err(failed)
+}
+
+/// Takes back the devices of attachments that are not valid any more. Without a list, only of those
+/// whose namespace is gone.
+pub(crate) fn gc(context: &Context) -> Result<(), Error> {
+    let network = context.config.name.to_string();
+    let records = context.state.records("host-device");
+    let mut result = Ok(());
+    for key in records.attachments(&network) {
+        let record: Option<Record> = records.read(&key);
+        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
+            continue;
+        }
+        let alive = record.as_ref().filter(|record| !record.sandbox.is_gone());
+        let netns = alive.and_then(|record| Netns::open(Path::new(&record.sandbox.path)).ok());
+        let done = give_back_from(netns.as_ref(), &key, record.as_ref())
+            .and_then(|()| records.remove(&key).map(drop));
+        result = result.and(done);
+    }
+    records.remove_drafts(&network);
+    context.state.prune();
+    match delegation::configured(&context.config)? {
+        Some(ipam) => result.and(delegation::gc(context, &ipam)),
+        None => result,
+    }
+}

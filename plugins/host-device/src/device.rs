@@ -1,0 +1,108 @@
+//! Finding the device on the host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pontoon_conf::{Error, code};
+use pontoon_netlink::{Link, RouteSocket};
+use pontoon_plugin::kernel_error;
+
+use crate::config::Selector;
+
+const PCI: &str = "/sys/bus/pci/devices";
+/// Drivers that hand a device to a program: there is no interface to move.
+const USERSPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
+
+/// Whether the device belongs to a userspace driver, such as DPDK's.
+pub(crate) fn is_userspace(selector: &Selector) -> bool {
+    let Selector::Pci(address) = selector else {
+        return false;
+    };
+    driver(Path::new(PCI), address).is_some_and(|name| USERSPACE.contains(&name.as_str()))
+}
+
+fn driver(root: &Path, address: &str) -> Option<String> {
+    let target = fs::read_link(root.join(address).join("driver")).ok()?;
+    Some(target.file_name()?.to_str()?.to_owned())
+}
+
+/// The interface that the selector means.
+pub(crate) fn find(host: &mut RouteSocket, selector: &Selector) -> Result<Link, Error> {
+    let failed = |error| kernel_error("failed to find host device", &error);
+    let found = match selector {
+        Selector::Name(name) => host.link_by_name(name.as_ref()).map_err(failed)?,
+        Selector::Mac(mac) => host
+            .links()
+            .map_err(failed)?
+            .into_iter()
+            .find(|link| link.mac == Some(mac.0)),
+        Selector::KernelPath(path) => first_of(host, &path.join("net"))?,
+        Selector::Pci(address) => first_of(host, &pci_net(Path::new(PCI), address))?,
+    };
+    found.ok_or_else(|| {
+        Error::new(
+            code::INVALID_CONFIG,
+            "failed to find host device: failed to find physical interface",
+        )
+        .with_details(format!("the host has no {selector:?}"))
+    })
+}
+
+/// Where sysfs lists the interfaces of a PCI device; those of virtio are one deeper.
+fn pci_net(root: &Path, address: &str) -> PathBuf {
+    let device = root.join(address);
+    let direct = device.join("net");
+    if direct.exists() {
+        return direct;
+    }
+    let entries = fs::read_dir(&device).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("virtio"))
+        .map(|entry| entry.path().join("net"))
+        .find(|path| path.exists())
+        .unwrap_or(direct)
+}
+
+fn first_of(host: &mut RouteSocket, dir: &Path) -> Result<Option<Link>, Error> {
+    let entries = fs::read_dir(dir).map_err(|error| {
+        Error::new(
+            code::INVALID_CONFIG,
+            format!(
+                "failed to find host device: failed to find network devices at {:?}",
+                dir.display()
+            ),
+        )
+        .with_details(error.to_string())
+    })?;
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let found = host
+            .link_by_name(&name)
+            .map_err(|error| kernel_error("failed to find host device", &error))?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn sysfs_of_pci_devices() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("a/net/eth7")).unwrap();
+        fs::create_dir_all(root.join("b/virtio3/net/eth8")).unwrap();
+        symlink("../../drivers/vfio-pci", root.join("a/driver")).unwrap();
+        assert_eq!(pci_net(root, "a"), root.join("a/net"));
+        assert_eq!(pci_net(root, "b"), root.join("b/virtio3/net"));
+        assert_eq!(pci_net(root, "c"), root.join("c/net"));
+        assert_eq!(driver(root, "a").as_deref(), Some("vfio-pci"));
+        assert_eq!(driver(root, "b"), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! ADD: addresses, a link born in the container, configured there.
+
+use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_ipam::delegation;
+use pontoon_netlink::{Link, LinkChange, MacvlanSpec, Netns, RouteSocket};
+use pontoon_plugin::{Context, Key, Sandbox, Undo, fault, interior, kernel_error, veth};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, Config};
+use crate::del;
+
+/// What GC needs to know of an attachment beside its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) sandbox: Sandbox,
+}
+
+#[derive(Debug)]
+enum Step {
+    Lease,
+    Record,
+    Link,
+}
+
+/// What the link is called until it has its final name: free in every namespace.
+pub(crate) fn birth_name(key: &Key) -> String {
+    veth::host_name(key).replacen("veth", "macv", 1)
+}
+
+pub(crate) fn open(netns: &Netns) -> Result<RouteSocket, Error> {
+    RouteSocket::open_in(netns)
+        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))
+}
+
+/// The socket of the namespace that has the master, and the master.
+pub(crate) fn master(context: &Context, config: &Config) -> Result<(RouteSocket, Link), Error> {
+    let mut socket = if config.link_in_container {
+        open(context.netns()?)?
+    } else {
+        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?
+    };
+    let (found, what) = match &config.master {
+        Some(name) => (
+            socket.link_by_name(name.as_ref()),
+            format!("failed to lookup master \"{name}\""),
+        ),
+        None => (
+            socket.uplink(),
+            "no default route interface found".to_owned(),
+        ),
+    };
+    let found = found.map_err(|error| kernel_error(&what, &error))?;
+    let master = found.ok_or_else(|| {
+        Error::new(code::INVALID_CONFIG, what)
+            .with_details("name a device that exists in the key \"master\"")
+    })?;
+    Ok((socket, master))
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let config = Config::from_context(context)?;
+    let key = context.key()?;
+    let netns = context.netns()?;
+    let mut inside = open(netns)?;
+    interior::refuse_taken(context, &mut inside)?;
+    let (mut outer, master) = master(context, &config)?;
+    let mtu = config::mtu(config.mtu, master.mtu)?;
+    let birth = birth_name(&key);
+    let spec = MacvlanSpec {
+        name: &birth,
+        netns,
+        master: master.index,
+        mode: config.mode as u32,
+        mtu,
+        mac: config.mac.map(|mac| mac.0),
+        broadcast_queue: config.broadcast_queue,
+    };
+    let mut undo = Undo::default();
+    let done = attach(
+        context,
+        &config,
+        &key,
+        (&mut outer, &mut inside),
+        &spec,
+        &mut undo,
+    );
+    match done {
+        Ok(result) => {
+            undo.commit();
+            Ok(result)
+        }
+        Err(error) => Err(undo.unwind(error, |step| match step {
+            Step::Lease => delegation::release(context),
+            Step::Record => del::forget(context, &key),
+            Step::Link => del::remove(&mut inside, &key),
+        })),
+    }
+}
+
+fn attach(
+    context: &Context,
+    config: &Config,
+    key: &Key,
+    (outer, inside): (&mut RouteSocket, &mut RouteSocket),
+    spec: &MacvlanSpec<'_>,
+    undo: &mut Undo<Step>,
+) -> Result<Attached, Error> {
+    let mut result = Attached::default();
+    if let Some(ipam) = &config.ipam {
+        undo.push(Step::Lease);
+        result = delegation::add(context, ipam)?;
+    }
+    fault::point("macvlan.leased")?;
+    undo.push(Step::Record);
+    let record = Record {
+        sandbox: Sandbox::of(context),
+    };
+    context.state.records("macvlan").write(key, &record)?;
+    fault::point("macvlan.recorded")?;
+    // An earlier ADD of this very attachment was killed, and its DEL never came.
+    del::remove(inside, key)?;
+    outer
+        .create_macvlan(spec)
+        .map_err(|error| kernel_error("failed to create macvlan", &error))?;
+    undo.push(Step::Link);
+    fault::point("macvlan.created")?;
+    let name = &key.interface;
+    let failed = |error| kernel_error(&format!("cannot set up {name} in the container"), &error);
+    let missing = || {
+        Error::new(
+            code::TRY_AGAIN,
+            format!("{name} vanished from the container"),
+        )
+    };
+    let born = inside.link_by_name(spec.name).map_err(failed)?;
+    let index = born.ok_or_else(missing)?.index;
+    let change = LinkChange {
+        name: Some(name.clone()),
+        alias: Some(key.owner().tag()),
+        ..LinkChange::default()
+    };
+    inside.set_link(index, &change).map_err(failed)?;
+    fault::point("macvlan.named")?;
+    interior::configure(spec.netns, inside, index, name, &result)?;
+    fault::point("macvlan.configured")?;
+    let link = inside.link_by_index(index).map_err(failed)?;
+    let link = link.ok_or_else(missing)?;
+    for ip in &mut result.ips {
+        ip.interface = Some(0);
+    }
+    result.interfaces = vec![Interface {
+        name: name.clone(),
+        mac: link.mac.map(|mac| Mac(mac).to_string()),
+        mtu: Some(link.mtu),
+        sandbox: context.invocation.netns.clone(),
+        ..Interface::default()
+    }];
+    if let Some(dns) = &config.dns {
+        result.dns = dns.clone();
+    }
+    Ok(result)
+}

@@ -1,0 +1,70 @@
+//! CHECK: the link is there, of the right mode, with its addresses and routes. STATUS: an ADD could
+//! succeed.
+
+use pontoon_conf::{Error, code};
+use pontoon_ipam::delegation;
+use pontoon_plugin::interior::{self, differs, listed, same_mac};
+use pontoon_plugin::{Context, kernel_error};
+
+use crate::add;
+use crate::config::{self, Config, Mode};
+
+pub(crate) fn check(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    let (_, name) = context.attachment()?;
+    if let Some(ipam) = &config.ipam {
+        delegation::check(context, ipam)?;
+    }
+    let previous = context
+        .config
+        .prev_result
+        .as_ref()
+        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "required prevResult missing"))?;
+    let (_, master) = add::master(context, &config).map_err(|error| Error {
+        code: code::CHECK_FAILED,
+        ..error
+    })?;
+    let mut inside = add::open(context.netns()?)?;
+    let link = inside
+        .link_by_name(name.as_ref())
+        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
+        .ok_or_else(|| differs(format!("{name} is gone from the container")))?;
+    if link.kind.as_deref() != Some("macvlan") {
+        return Err(differs(format!(
+            "error: Container interface {name} not of type macvlan"
+        )));
+    }
+    if link.peer != Some(master.index) {
+        return Err(differs(format!("{name} is not on {}", master.name)));
+    }
+    let mode = link.macvlan_mode.unwrap_or_default();
+    if mode != config.mode as u32 {
+        return Err(differs(format!(
+            "container macvlan mode {} does not match expected value: {}",
+            Mode::name(mode),
+            Mode::name(config.mode as u32)
+        )));
+    }
+    if let Some(mtu) = config::mtu(config.mtu, master.mtu)?.filter(|mtu| *mtu != link.mtu) {
+        return Err(differs(format!("{name} has MTU {}, not {mtu}", link.mtu)));
+    }
+    same_mac(&link, listed(previous, name.as_ref(), true))?;
+    interior::compare(&mut inside, &link, previous)
+}
+
+pub(crate) fn status(context: &Context) -> Result<(), Error> {
+    let config = Config::from_context(context)?;
+    // A master in the container comes with the container.
+    if !config.link_in_container {
+        let unavailable = |error: Error| Error {
+            code: code::NOT_AVAILABLE,
+            ..error
+        };
+        let (_, master) = add::master(context, &config).map_err(unavailable)?;
+        config::mtu(config.mtu, master.mtu)?;
+    }
+    match &config.ipam {
+        None => Ok(()),
+        Some(ipam) => delegation::status(context, ipam),
+    }
+}

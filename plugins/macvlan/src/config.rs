@@ -1,0 +1,148 @@
+//! The keys of the plugin, all of them the reference's.
+
+use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code};
+use pontoon_ipam::delegation;
+use pontoon_plugin::{Context, interior};
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keys {
+    master: String,
+    mode: String,
+    mtu: i64,
+    mac: String,
+    link_in_container: bool,
+    #[serde(rename = "bcqueuelen")]
+    broadcast_queue: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// The device to share; without one, that of the default route.
+    pub(crate) master: Option<IfName>,
+    pub(crate) mode: Mode,
+    pub(crate) mtu: i64,
+    pub(crate) mac: Option<Mac>,
+    /// The master is in the container's namespace.
+    pub(crate) link_in_container: bool,
+    pub(crate) broadcast_queue: Option<u32>,
+    pub(crate) dns: Option<Dns>,
+    pub(crate) ipam: Option<PluginType>,
+}
+
+/// Who may talk to whom (`MACVLAN_MODE_*`, linux/if_link.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Private = 1,
+    Vepa = 2,
+    Bridge = 4,
+    Passthru = 8,
+}
+
+impl Mode {
+    const ALL: [(&'static str, Mode); 4] = [
+        ("bridge", Mode::Bridge),
+        ("private", Mode::Private),
+        ("vepa", Mode::Vepa),
+        ("passthru", Mode::Passthru),
+    ];
+
+    fn parse(text: &str) -> Result<Mode, Error> {
+        let wanted = if text.is_empty() { "bridge" } else { text };
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == wanted);
+        found.map(|(_, mode)| mode).ok_or_else(|| {
+            let shown: String = text.chars().take(80).collect();
+            Error::new(
+                code::INVALID_CONFIG,
+                format!("unknown macvlan mode: {shown:?}"),
+            )
+            .with_details("key \"mode\" takes bridge, private, vepa or passthru")
+        })
+    }
+
+    /// The name of a mode as the kernel numbers it.
+    pub(crate) fn name(number: u32) -> &'static str {
+        Self::ALL
+            .into_iter()
+            .find(|(_, mode)| *mode as u32 == number)
+            .map_or("unknown", |(name, _)| name)
+    }
+}
+
+impl Config {
+    /// Reads and validates everything that can be judged without the kernel.
+    pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
+        context
+            .invocation
+            .args
+            .check_known(&["MAC", "IP", "GATEWAY"])?;
+        let keys: Keys = context.config.keys()?;
+        let master = Some(keys.master.as_str()).filter(|name| !name.is_empty());
+        let master = master.map(|name| {
+            IfName::try_from(name).map_err(|error| {
+                Error::new(code::INVALID_CONFIG, "key \"master\" is no interface name")
+                    .with_details(error.to_string())
+            })
+        });
+        Ok(Self {
+            master: master.transpose()?,
+            mode: Mode::parse(&keys.mode)?,
+            mtu: keys.mtu,
+            mac: interior::requested_mac(context, &keys.mac)?,
+            link_in_container: keys.link_in_container,
+            broadcast_queue: Some(keys.broadcast_queue).filter(|packets| *packets != 0),
+            dns: context.config.dns.clone(),
+            ipam: delegation::configured(&context.config)?,
+        })
+    }
+}
+
+/// The MTU to set: none is the master's, of which a macvlan can have less and never more.
+pub(crate) fn mtu(asked: i64, master: u32) -> Result<Option<u32>, Error> {
+    match u32::try_from(asked) {
+        Ok(0) => Ok(None),
+        Ok(mtu) if mtu <= master => Ok(Some(mtu)),
+        _ => Err(Error::new(
+            code::INVALID_CONFIG,
+            format!("invalid MTU {asked}, must be [0, master MTU({master})]"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_by_name() {
+        for (text, expected) in [
+            ("", 4),
+            ("bridge", 4),
+            ("private", 1),
+            ("vepa", 2),
+            ("passthru", 8),
+        ] {
+            let mode = Mode::parse(text).unwrap() as u32;
+            assert_eq!(mode, expected);
+            assert!(text.is_empty() || Mode::name(mode) == text);
+        }
+        assert_eq!(
+            Mode::parse("tree").unwrap_err().msg,
+            "unknown macvlan mode: \"tree\""
+        );
+    }
+
+    #[test]
+    fn no_more_than_the_master_has() {
+        assert_eq!(mtu(0, 1500).unwrap(), None);
+        assert_eq!(mtu(1500, 1500).unwrap(), Some(1500));
+        for wrong in [-1, 1501] {
+            let error = mtu(wrong, 1500).unwrap_err();
+            assert_eq!(
+                error.msg,
+                format!("invalid MTU {wrong}, must be [0, master MTU(1500)]")
+            );
+        }
+    }
+}

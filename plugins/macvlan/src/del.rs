@@ -1,0 +1,73 @@
+//! DEL and GC: the link goes, if the container is still there, and the lease in any case.
+
+use std::path::Path;
+
+use pontoon_conf::Error;
+use pontoon_ipam::delegation;
+use pontoon_netlink::{Netns, RouteSocket};
+use pontoon_plugin::{Context, Key, fault, kernel_error};
+
+use crate::add::{self, Record};
+
+pub(crate) fn del(context: &Context) -> Result<(), Error> {
+    let key = context.key()?;
+    let removed = match context.netns_if_alive() {
+        Some(netns) => add::open(netns).and_then(|mut inside| remove(&mut inside, &key)),
+        None => Ok(()),
+    };
+    fault::point("macvlan.removed")?;
+    let released = delegation::release(context);
+    removed.and(released)?;
+    forget(context, &key)
+}
+
+/// Removes the attachment's link, under its final name or that of its birth. One with the note of
+/// another attachment stays; the reference plugin writes none.
+pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
+    let tag = key.owner().tag();
+    for name in [key.interface.clone(), add::birth_name(key)] {
+        let failed =
+            |error| kernel_error(&format!("cannot remove {name} from the container"), &error);
+        let found = inside.link_by_name(&name).map_err(failed)?;
+        let Some(link) = found.filter(|link| link.kind.as_deref() == Some("macvlan")) else {
+            continue;
+        };
+        let note = link.alias.as_deref().unwrap_or_default();
+        if note.is_empty() || note == tag {
+            inside.delete_link(link.index).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn forget(context: &Context, key: &Key) -> Result<(), Error> {
+    context.state.records("macvlan").remove(key)?;
+    context.state.prune();
+    Ok(())
+}
+
+/// Removes the attachments of the network that are not valid any more. Without a list, only those
+/// whose namespace is gone.
+pub(crate) fn gc(context: &Context) -> Result<(), Error> {
+    let network = context.config.name.to_string();
+    let records = context.state.records("macvlan");
+    let mut result = Ok(());
+    for key in records.attachments(&network) {
+        let record: Option<Record> = records.read(&key);
+        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
+            continue;
+        }
+        let alive = record.filter(|record| !record.sandbox.is_gone());
+        let netns = alive.and_then(|record| Netns::open(Path::new(&record.sandbox.path)).ok());
+        let done = match netns {
+            Some(netns) => add::open(&netns).and_then(|mut inside| remove(&mut inside, &key)),
+            None => Ok(()),
+        };
+        result = result.and(done.and_then(|()| forget(context, &key)));
+    }
+    records.remove_drafts(&network);
+    match delegation::configured(&context.config)? {
+        Some(ipam) => result.and(delegation::gc(context, &ipam)),
+        None => result,
+    }
+}
