@@ -5,18 +5,25 @@
 //! its flow is deleted, by address and port, and nobody else's.
 
 mod message;
+mod sweep;
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 
 use crate::error::Error;
 use crate::frame::Frames;
-use crate::netfilter::{NetfilterError, NetfilterSocket};
+use crate::netfilter::{NetfilterError, NetfilterSocket, Reply};
 use crate::netns::Netns;
 use crate::route::RouteSocket;
 
 use message::Flow;
+pub use sweep::Sweep;
+use sweep::{Pass, Room};
+
+/// Protocol number, port, and host address if it is only one.
+pub type Port = (u8, u16, Option<IpAddr>);
 
 /// `RTN_LOCAL`: a route to this machine itself.
 const LOCAL: u8 = 2;
@@ -74,7 +81,7 @@ impl Filter {
         }
     }
 
-    fn matches(&self, flow: &Flow) -> bool {
+    fn matches(&self, flow: &Flow<'_>) -> bool {
         self.protocol
             .is_none_or(|protocol| flow.protocol == protocol)
             && self
@@ -168,7 +175,7 @@ impl Conntrack {
 
     fn cut_filtered(&mut self, filter: &Filter) -> Result<(), Error> {
         if filter.has_ipv6_address() {
-            return self.cut_one_by_one(filter).map(drop);
+            return self.cut_one_by_one(filter);
         }
         match self
             .socket
@@ -177,17 +184,18 @@ impl Conntrack {
         {
             Ok(()) => Ok(()),
             // Without filters the kernel takes the tuple for a whole one, and it lacks half its parts.
-            Err(Ok(failure)) if takes_no_filters(failure.errno) => {
-                self.cut_one_by_one(filter).map(drop)
-            }
+            Err(Ok(failure)) if takes_no_filters(failure.errno) => self.cut_one_by_one(filter),
             Err(Ok(failure)) => Err(Error::kernel("cut", "flows", failure)),
             Err(Err(error)) => Err(error),
         }
     }
 
-    fn cut_one_by_one(&mut self, filter: &Filter) -> Result<usize, Error> {
-        let flows = self.flows(filter)?;
-        self.delete(flows.iter().filter(|flow| filter.matches(flow)))
+    fn cut_one_by_one(&mut self, filter: &Filter) -> Result<(), Error> {
+        let listed = self.listed(filter)?;
+        let flows = listed
+            .iter()
+            .filter_map(|reply| Flow::parse(&reply.payload));
+        self.delete(flows.filter(|flow| filter.matches(flow)))
     }
 
     /// Cuts flows to ports that now lead to `keep`, and are answered by anybody else: `(protocol, port, host address)`.
@@ -198,7 +206,7 @@ impl Conntrack {
     /// rule has redirected: one to `keep` always was, and one to somebody who has gone was cut with him.
     pub fn cut_stale(
         &mut self,
-        ports: &[(u8, u16, Option<IpAddr>)],
+        ports: &[Port],
         v4: bool,
         keep: Option<IpAddr>,
     ) -> Result<(), Error> {
@@ -210,51 +218,19 @@ impl Conntrack {
                 .iter()
                 .try_for_each(|filter| self.cut_filtered(filter));
         }
-        let mut protocols: Vec<u8> = ports.iter().map(|port| port.0).collect();
-        protocols.sort_unstable();
-        protocols.dedup();
-        let mut stale = Vec::new();
-        for protocol in protocols {
-            let mut own = ports.iter().filter(|port| port.0 == protocol);
-            // A single port is for the kernel to choose; several are cheaper in one pass over the table.
-            let original_port = own
-                .next()
-                .filter(|_| own.next().is_none())
-                .map(|port| port.1);
-            let filter = Filter {
-                v4,
-                protocol: Some(protocol),
-                original_port,
-                ..Filter::default()
-            };
-            for flow in self.flows(&filter)? {
-                let published = ports
-                    .iter()
-                    .filter(|port| (port.0, Some(port.1)) == (flow.protocol, flow.port));
-                let mut addresses = published.map(|port| port.2).peekable();
-                if addresses.peek().is_none() || keep == Some(flow.reply_source) {
-                    continue;
-                }
-                let own = addresses.any(|address| match address {
-                    Some(address) => address == flow.destination,
-                    None => self.is_local(flow.destination),
-                });
-                if own {
-                    stale.push(flow);
-                }
-            }
-        }
-        self.delete(stale.iter()).map(drop)
+        let pass = Pass::new(ports, v4, keep);
+        self.route()?;
+        let Some(route) = &self.route else {
+            return Ok(());
+        };
+        pass.carry_out(self.socket.as_fd(), route.as_fd(), &mut Room::default())
+            .map_err(|errno| Error::io("cut flows")(errno.into()))
     }
 
     /// The messages of [`Conntrack::cut_stale`], for somebody else to send, who will not hear a refusal. So a kernel
     /// that may take no filters is sent the first one here: `None` when it refuses, or when all flows would have to be
     /// listed for another reason.
-    pub fn stale_orders(
-        &mut self,
-        ports: &[(u8, u16, Option<IpAddr>)],
-        v4: bool,
-    ) -> Result<Option<Frames>, Error> {
+    pub fn stale_orders(&mut self, ports: &[Port], v4: bool) -> Result<Option<Frames>, Error> {
         let filters = if v4 { self.few(ports)? } else { None };
         let Some((first, rest)) = filters.as_deref().and_then(<[Filter]>::split_first) else {
             return Ok(None);
@@ -276,7 +252,7 @@ impl Conntrack {
     }
 
     /// A filter for each port at each IPv4 address of this machine, unless they are many.
-    fn few(&mut self, ports: &[(u8, u16, Option<IpAddr>)]) -> Result<Option<Vec<Filter>>, Error> {
+    fn few(&mut self, ports: &[Port]) -> Result<Option<Vec<Filter>>, Error> {
         if ports.len() > FEW {
             return Ok(None);
         }
@@ -305,12 +281,6 @@ impl Conntrack {
         Ok((filters.len() <= FEW).then_some(filters))
     }
 
-    fn is_local(&mut self, address: IpAddr) -> bool {
-        self.route()
-            .and_then(|route| route.route_to(address))
-            .is_ok_and(|route| route.is_some_and(|route| route.kind == LOCAL))
-    }
-
     fn route(&mut self) -> Result<&mut RouteSocket, Error> {
         let route = match self.route.take() {
             Some(route) => route,
@@ -320,21 +290,20 @@ impl Conntrack {
     }
 
     /// The flows that match, chosen by the kernel where it can: an older one returns them all.
-    fn flows(&mut self, filter: &Filter) -> Result<Vec<Flow>, Error> {
+    fn listed(&mut self, filter: &Filter) -> Result<Vec<Reply>, Error> {
         let filter = filter.for_the_kernel();
         let dump = self
             .socket
             .dump(message::GET, &message::header(filter.v4), |attrs| {
                 message::filter(attrs, &filter)
             });
-        let replies = dump.map_err(|error| match refusal(error) {
+        dump.map_err(|error| match refusal(error) {
             Ok(failure) => Error::kernel("list", "flows", failure),
             Err(error) => error,
-        })?;
-        Ok(replies.iter().filter_map(Flow::parse).collect())
+        })
     }
 
-    fn delete<'a>(&mut self, flows: impl Iterator<Item = &'a Flow>) -> Result<usize, Error> {
+    fn delete<'a>(&mut self, flows: impl Iterator<Item = Flow<'a>>) -> Result<(), Error> {
         let mut frames = Frames::new();
         for flow in flows {
             frames.push(
@@ -345,25 +314,18 @@ impl Conntrack {
             );
         }
         if frames.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         match self.socket.send(&mut frames) {
-            Ok(()) => Ok(frames.len()),
+            Ok(()) => Ok(()),
             Err(NetfilterError::Socket(error)) => Err(error),
             // A flow that ended meanwhile is what was wanted.
-            Err(NetfilterError::Refused(failures)) => {
-                let gone = failures
-                    .iter()
-                    .filter(|failure| failure.errno == Errno::ENOENT)
-                    .count();
-                match failures
-                    .into_iter()
-                    .find(|failure| failure.errno != Errno::ENOENT)
-                {
-                    None => Ok(frames.len() - gone),
-                    Some(failure) => Err(Error::kernel("cut", "a flow", failure)),
-                }
-            }
+            Err(NetfilterError::Refused(failures)) => failures
+                .into_iter()
+                .find(|failure| failure.errno != Errno::ENOENT)
+                .map_or(Ok(()), |failure| {
+                    Err(Error::kernel("cut", "a flow", failure))
+                }),
         }
     }
 }

@@ -30,6 +30,20 @@ impl Frames {
         Frames::default()
     }
 
+    /// An empty batch that holds one message of so many bytes without asking for memory.
+    pub(crate) fn with_room(bytes: usize) -> Frames {
+        Frames {
+            bytes: Vec::with_capacity(bytes),
+            messages: Vec::with_capacity(1),
+        }
+    }
+
+    /// Empties the batch and keeps its room.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.messages.clear();
+    }
+
     /// Appends a message: `NLM_F_REQUEST` and `flags`, the fixed header of its family, then attributes. Returns the
     /// sequence number by which [`Failure`] names it.
     pub fn push(

@@ -43,7 +43,7 @@ pub use conntrack::{Conntrack, Filter};
 pub use error::{Error, Refusal};
 pub use frame::{Failure, Frames};
 pub use ipnetwork::IpNetwork;
-pub use linger::Linger;
+pub use linger::{Linger, end};
 pub use link::bridge::{BridgeSpec, vlan_filtering_supported};
 pub use link::change::LinkChange;
 pub use link::macvlan::MacvlanSpec;

@@ -1,7 +1,7 @@
 //! The NETLINK_NETFILTER socket, for whoever encodes nf_tables or conntrack messages.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use netlink_packet_core::NLM_F_DUMP;
 use nix::errno::Errno;
@@ -86,6 +86,12 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, room: usize) -> Res
         buffer.set_len(usize::try_from(Errno::result(written)?).unwrap_or_default());
     }
     Ok(())
+}
+
+impl AsFd for NetfilterSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl NetfilterSocket {

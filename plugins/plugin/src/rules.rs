@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
+use pontoon_netlink::conntrack::Sweep;
 use pontoon_netlink::{Frames, Linger};
 
 use crate::{Context, Lock, State};
@@ -111,6 +112,11 @@ pub fn error(error: &pontoon_netfilter::Error) -> Error {
 /// As [`linger`], with messages that the child sends first, by a socket that it keeps too.
 pub fn linger_sending(sockets: Vec<OwnedFd>, socket: OwnedFd, messages: Frames) {
     let _ = Linger::send(sockets, socket, messages, HOLD);
+}
+
+/// As [`linger`], with flows that the child cuts first.
+pub fn linger_sweeping(sockets: Vec<OwnedFd>, sweep: Sweep) {
+    let _ = Linger::sweep(sockets, sweep, HOLD);
 }
 
 /// As [`linger`], with something that the child does first. It is done here and now when there can

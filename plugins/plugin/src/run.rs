@@ -58,14 +58,18 @@ pub trait Plugin {
     }
 }
 
-/// Runs a plugin as a process: the whole of a plugin's `main`.
+/// Runs a plugin as a process: the whole of a plugin's `main`. It does not come back.
 pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
+    pontoon_netlink::end(serve(plugin))
+}
+
+fn serve<P: Plugin>(plugin: &P) -> bool {
     let invocation = match Invocation::from_environment(variable) {
         Ok(Some(invocation)) => invocation,
         Ok(None) => {
             let text = banner(P::NAME, env!("CARGO_PKG_VERSION"));
             let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
-            return ExitCode::SUCCESS;
+            return true;
         }
         Err(error) => return fail(&error, None),
     };
@@ -97,7 +101,7 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
     }
     let version = config.version;
     match run(plugin, invocation, config) {
-        Ok(None) => ExitCode::SUCCESS,
+        Ok(None) => true,
         Ok(Some(text)) => print(&text),
         Err(error) => fail(&error, Some(version)),
     }
@@ -145,18 +149,17 @@ pub fn search() -> Vec<PathBuf> {
     dirs
 }
 
-fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> bool {
     // In one piece, so that whoever reads is woken once.
     let text = format!("{}\n", text.strip_suffix('\n').unwrap_or(text));
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .is_ok()
 }
 
-/// Specification section "Error": the object goes to standard output, exit code 1.
-fn fail(error: &Error, version: Option<Version>) -> ExitCode {
+/// Whether all went well: it did not. Specification section "Error": the object goes to standard output, exit code 1.
+fn fail(error: &Error, version: Option<Version>) -> bool {
     print(&error.to_json(version));
-    ExitCode::FAILURE
+    false
 }

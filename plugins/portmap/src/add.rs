@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use pontoon_conf::{Attached, Error, code};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
-use pontoon_netlink::conntrack::Conntrack;
+use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
 use pontoon_netlink::{Link, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, rules};
 use serde::{Deserialize, Serialize};
@@ -253,15 +253,12 @@ fn open_loopback(
     Ok(())
 }
 
-/// Protocol, port, and host address if it is only one.
-type Flow = (u8, u16, Option<IpAddr>);
-
 /// Flows that began before the port was published go on to where they went then; a client that
 /// keeps sending would never reach the container. Nobody has to wait while they are cut: the
 /// container does not run before we return. So the child that closes the sockets does it.
 fn cut_stale_flows(context: &Context, published: &Published, sockets: Vec<OwnedFd>) {
     let families = [published.v4, published.v6].into_iter().flatten();
-    let flows: Vec<(Vec<Flow>, IpAddr)> = families
+    let flows: Vec<(Vec<Port>, IpAddr)> = families
         .map(|address| {
             let ports = published
                 .ports
@@ -292,14 +289,9 @@ fn cut_stale_flows(context: &Context, published: &Published, sockets: Vec<OwnedF
     {
         return rules::linger_sending(sockets, conntrack.into_fd(), orders);
     }
-    rules::linger_after(sockets, || {
-        let Ok(mut conntrack) = Conntrack::open() else {
-            return;
-        };
-        for (ports, address) in &flows {
-            let _ = conntrack.cut_stale(ports, address.is_ipv4(), Some(*address));
-        }
-    });
+    if let Ok(sweep) = Sweep::new(conntrack, &flows) {
+        rules::linger_sweeping(sockets, sweep);
+    }
 }
 
 fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 
 use super::Filter;
-use crate::attr::{Attr, Attrs};
-use crate::netfilter::Reply;
+use crate::attr::{self, Attr, Attrs};
 
 /// NFNL_SUBSYS_CTNETLINK in the high byte.
 pub(super) const GET: u16 = 0x101;
@@ -104,22 +103,25 @@ pub(super) fn filter(attrs: &mut Attrs, filter: &Filter) {
 
 /// What matters of a flow, and what identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Flow {
+pub(super) struct Flow<'a> {
     pub(super) protocol: u8,
     pub(super) source: IpAddr,
     pub(super) destination: IpAddr,
     pub(super) port: Option<u16>,
     pub(super) reply_source: IpAddr,
     pub(super) translated: bool,
-    tuple: Vec<u8>,
-    zone: Option<u16>,
-    id: Option<u32>,
+    pub(super) tuple: &'a [u8],
+    pub(super) zone: Option<u16>,
+    pub(super) id: Option<u32>,
 }
 
-impl Flow {
-    pub(super) fn parse(reply: &Reply) -> Option<Flow> {
-        let original = reply.attrs().get(CTA_TUPLE_ORIG)?;
-        let answer = reply.attrs().get(CTA_TUPLE_REPLY)?;
+impl<'a> Flow<'a> {
+    /// Reads the payload of a message: `struct nfgenmsg`, then attributes.
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Flow<'a>> {
+        let attributes = payload.get(4..)?;
+        let attrs = || attr::read(attributes);
+        let original = attrs().get(CTA_TUPLE_ORIG)?;
+        let answer = attrs().get(CTA_TUPLE_REPLY)?;
         let proto = original.nested().get(CTA_TUPLE_PROTO)?;
         let address = |tuple: &Attr<'_>, kinds: [u16; 2]| {
             let addresses = tuple.nested().get(CTA_TUPLE_IP)?;
@@ -135,20 +137,19 @@ impl Flow {
                 .get(CTA_PROTO_DST_PORT)
                 .and_then(|port| port.u16be()),
             reply_source: address(&answer, [1, 3])?,
-            translated: reply
-                .attrs()
+            translated: attrs()
                 .get(CTA_STATUS)
                 .and_then(|status| status.u32be())
                 .is_some_and(|status| status & IPS_DST_NAT != 0),
-            tuple: original.value.to_vec(),
-            zone: reply.attrs().get(CTA_ZONE).and_then(|zone| zone.u16be()),
-            id: reply.attrs().get(CTA_ID).and_then(|id| id.u32be()),
+            tuple: original.value,
+            zone: attrs().get(CTA_ZONE).and_then(|zone| zone.u16be()),
+            id: attrs().get(CTA_ID).and_then(|id| id.u32be()),
         })
     }
 
     /// The whole tuple, and the id, so that a successor of the same tuple is not meant.
     pub(super) fn identify(&self, attrs: &mut Attrs) {
-        attrs.nested(CTA_TUPLE_ORIG, |tuple| tuple.append(&self.tuple));
+        attrs.nested(CTA_TUPLE_ORIG, |tuple| tuple.append(self.tuple));
         if let Some(zone) = self.zone {
             attrs.u16be(CTA_ZONE, zone);
         }
@@ -215,11 +216,7 @@ mod tests {
             attrs.u32be(CTA_ID, 5);
         });
         let payload = [&header(true)[..], &listed].concat();
-        let flow = Flow::parse(&Reply {
-            kind: 0x100,
-            payload,
-        })
-        .expect("a flow");
+        let flow = Flow::parse(&payload).expect("a flow");
         let seen = (
             flow.protocol,
             flow.port,
