@@ -203,7 +203,22 @@ fn attach(
             undo.push(step)
         })?
     };
-    let veth = plug(ground, &veth_name, bridge.index, mac, undo)?;
+    let (interface, tag) = (ground.key.interface.clone(), ground.key.owner().tag());
+    let spec = VethSpec {
+        name: &veth_name,
+        peer_name: &interface,
+        peer_netns: ground.netns,
+        master: Some(bridge.index),
+        mtu: ground.mtu,
+        mac: Some(veth::random_mac()),
+        peer_mac: Some(mac),
+        alias: Some(&tag),
+        port: PortFlags {
+            hairpin: ground.config.hairpin,
+            isolated: ground.config.port_isolation,
+        },
+    };
+    let veth = plug(ground, &spec, undo)?;
     fault::point("bridge.plugged")?;
     let mut sockets = backend.map(Backend::into_sockets).unwrap_or_default();
     if let Some(guard) = spoof_guard {
@@ -219,11 +234,11 @@ fn attach(
         sockets.extend(backend.into_sockets());
     }
     fault::point("bridge.guarded")?;
-    configure(ground, &veth, &result)?;
+    configure(ground, &spec, &veth, &result)?;
     fault::point("bridge.configured")?;
     rules::close(context, sockets);
     let netns = context.invocation.netns.clone();
-    let interface = |name: &str, mac: Option<[u8; 6]>, sandbox: Option<String>| Interface {
+    let linked = |name: &str, mac: Option<[u8; 6]>, sandbox: Option<String>| Interface {
         name: name.to_owned(),
         mac: mac.map(|mac| Mac(mac).to_string()),
         mtu: ground.mtu,
@@ -231,9 +246,9 @@ fn attach(
         ..Interface::default()
     };
     result.interfaces = vec![
-        interface(&wanted.bridge, bridge.mac, None),
-        interface(&veth_name, Some(veth.mac), None),
-        interface(&ground.key.interface, Some(mac), netns),
+        linked(&wanted.bridge, bridge.mac, None),
+        linked(&veth_name, Some(veth.mac), None),
+        linked(&interface, Some(mac), netns),
     ];
     if let Some(dns) = &ground.config.dns {
         result.dns = dns.clone();
@@ -250,30 +265,15 @@ fn allocate(context: &Context, config: &Config, undo: &mut Undo<Step>) -> Result
     delegation::add(context, ipam)
 }
 
-/// The veth pair: one message, both ends in place.
+/// The veth pair: one message, both ends in place, both down.
 fn plug(
     ground: &mut Ground<'_>,
-    name: &str,
-    bridge: u32,
-    mac: [u8; 6],
+    spec: &VethSpec<'_>,
     undo: &mut Undo<Step>,
 ) -> Result<Veth, Error> {
     let config = &ground.config;
-    let spec = VethSpec {
-        name,
-        peer_name: &ground.key.interface,
-        peer_netns: ground.netns,
-        master: Some(bridge),
-        mtu: ground.mtu,
-        mac: Some(veth::random_mac()),
-        peer_mac: Some(mac),
-        alias: Some(&ground.key.owner().tag()),
-        port: PortFlags {
-            hairpin: config.hairpin,
-            isolated: config.port_isolation,
-        },
-    };
-    let mut created = ground.host.create_veth(&spec);
+    let name = spec.name;
+    let mut created = ground.host.bear_veth(spec);
     if created
         .as_ref()
         .is_err_and(pontoon_netlink::Error::is_exists)
@@ -281,7 +281,7 @@ fn plug(
     {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
         veth::remove(&mut ground.host, &[stale])?;
-        created = ground.host.create_veth(&spec);
+        created = ground.host.bear_veth(spec);
     }
     let veth = created.map_err(|error| {
         if error.is_bridge_full() {
@@ -334,16 +334,21 @@ fn vlans(config: &Config) -> (Vec<VlanRange>, Vec<VlanRange>) {
     (add, remove)
 }
 
-/// Addresses, routes and link state inside the container.
-fn configure(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<(), Error> {
+/// Addresses, routes and link state inside the container; then the host's end goes up.
+fn configure(
+    ground: &mut Ground<'_>,
+    spec: &VethSpec<'_>,
+    veth: &Veth,
+    result: &Attached,
+) -> Result<(), Error> {
     if ground.config.disable_container_interface {
-        return Ok(());
+        return connect(ground, spec, veth);
     }
-    let name = &ground.key.interface;
+    let name = spec.peer_name;
     let v6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
     let dad = ground.config.enable_dad;
     if v6 || dad {
-        let name = name.clone();
+        let name = name.to_owned();
         ground
             .netns
             .run(move || interior::ipv6_settings(&name, v6, dad))
@@ -371,6 +376,7 @@ fn configure(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<
     };
     let failed = |error| kernel_error(&format!("cannot configure {name} in the container"), &error);
     ground.inside.configure(&setup).map_err(failed)?;
+    connect(ground, spec, veth)?;
     if later.is_empty() {
         return Ok(());
     }
@@ -385,6 +391,14 @@ fn configure(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<
         ground.inside.add_route(route).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The host's end gets its owner's name and goes up: from now on there is a carrier.
+fn connect(ground: &mut Ground<'_>, spec: &VethSpec<'_>, veth: &Veth) -> Result<(), Error> {
+    ground
+        .host
+        .finish_veth(veth.index, spec)
+        .map_err(|error| kernel_error(&format!("cannot take {} up", spec.name), &error))
 }
 
 /// Waits until no address is tentative, at most five seconds as the reference plugin does.

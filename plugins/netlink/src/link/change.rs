@@ -55,8 +55,22 @@ impl RouteSocket {
     /// Changes a link in one message. The kernel works through it piece by piece: what came before the failing piece is
     /// done.
     pub fn set_link(&mut self, index: u32, change: &LinkChange) -> Result<(), Error> {
-        // RTM_NEWLINK without NLM_F_CREATE: RTM_SETLINK knows nothing of port flags.
-        match self.act(RTM_NEWLINK, 0, &message(index, change))? {
+        self.set_link_in_steps(index, &[change])
+    }
+
+    /// Changes a link in several messages that are sent at once; a later one is carried out even when an earlier one
+    /// fails.
+    pub(crate) fn set_link_in_steps(
+        &mut self,
+        index: u32,
+        changes: &[&LinkChange],
+    ) -> Result<(), Error> {
+        let mut frames = Frames::new();
+        for change in changes {
+            // RTM_NEWLINK without NLM_F_CREATE: RTM_SETLINK knows nothing of port flags.
+            frames.emit(RTM_NEWLINK, 0, &message(index, change));
+        }
+        match self.batch(&mut frames, |_| {})?.into_iter().next() {
             None => Ok(()),
             Some(failure) => Err(Error::kernel(
                 "change interface",
