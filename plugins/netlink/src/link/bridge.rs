@@ -1,6 +1,7 @@
 //! Making a bridge.
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_route::link::InfoBridge;
 use nix::errno::Errno;
 use rtnetlink::LinkBridge;
 
@@ -29,8 +30,14 @@ pub struct BridgeSpec<'a> {
 
 impl RouteSocket {
     /// Makes a bridge, up.
+    ///
+    /// It does not snoop on multicast. Without a querier, and a container host has none, snooping changes nothing about
+    /// who gets what; but each port that comes or goes restarts the query timers of all others
+    /// (`br_port_state_selection` in the kernel), 0.3 ms at 300 ports.
     pub fn create_bridge(&mut self, spec: &BridgeSpec<'_>) -> Result<Link, Error> {
-        let mut builder = LinkBridge::new(spec.name).address(spec.mac.to_vec());
+        let mut builder = LinkBridge::new(spec.name)
+            .address(spec.mac.to_vec())
+            .append_info_data(InfoBridge::MulticastSnooping(false));
         if let Some(mtu) = spec.mtu {
             builder = builder.mtu(mtu);
         }
