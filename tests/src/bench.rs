@@ -37,7 +37,7 @@ struct Size {
 }
 
 const FULL: Size = Size {
-    samples: 30,
+    samples: 60,
     crowd: 300,
     parallel: 96,
     leases: 60_000,

@@ -16,3 +16,5 @@ pub(crate) mod runtime;
 pub(crate) mod scratch;
 pub(crate) mod site;
 pub(crate) mod snapshot;
+pub(crate) mod station;
+pub(crate) mod volley;

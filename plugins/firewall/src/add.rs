@@ -189,7 +189,7 @@ fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<(
             .iter()
             .find(same_backend)
             .map(|(_, policy)| policy.clone()),
-        member: Some(member(&ground.key, &ground.record)),
+        member: member(&ground.key, &ground.record),
         ..Ruleset::default()
     };
     backend
@@ -348,11 +348,12 @@ fn regroup(context: &Context, ground: &mut Ground, policy: &Policy) -> Result<()
     Ok(())
 }
 
-pub(crate) fn member(key: &Key, record: &Record) -> Member {
-    Member {
+/// What passes by its own addresses: only who is on no bridge, since a bridge has the policy.
+pub(crate) fn member(key: &Key, record: &Record) -> Option<Member> {
+    record.bridge.is_none().then(|| Member {
         owner: key.owner(),
         addresses: record.addresses.clone(),
-    }
+    })
 }
 
 /// Makes the links that the attachment has a part in.

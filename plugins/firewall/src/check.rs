@@ -55,7 +55,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     }
     let ruleset = Ruleset {
         policy,
-        member: Some(member(&key, &record)),
+        member: member(&key, &record),
         links,
         ..Ruleset::default()
     };

@@ -40,7 +40,7 @@ pub(crate) fn undo(context: &Context, key: &Key, record: &Record) -> Result<(), 
     let mut backend = rules::open(context, record.backend)?;
     let withdrawn = backend
         .withdraw(&Ruleset {
-            member: Some(member(key, record)),
+            member: member(key, record),
             ..Ruleset::default()
         })
         .map_err(|error| rules::error(&error));

@@ -23,8 +23,10 @@
 //! Everything else is left to whoever comes after us: no chain's own policy is ever changed.
 //!
 //! What the host itself *receives from* a bridge, and what it *sends to* one, is dropped without
-//! `host_access`, except established and related flows, redirected ones (published ports) and
-//! neighbour discovery (ICMPv6 133 to 136), without which a gateway is none.
+//! `host_access`, except established and related flows, what it sends to a published port, and
+//! neighbour discovery (ICMPv6 133 to 136), without which a gateway is none. The embedded resolver is
+//! a part of the host: port 53, which leads to it, is closed then as well. It is open whatever else a
+//! policy says, `internal` included.
 //!
 //! Without `icc` frames do not pass from container to container; they are routed by the host, which
 //! must therefore not tell a container of a shorter way: redirects (ICMP type 5, ICMPv6 type 137)

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use lab::{in_fresh_netns, listing, network, only_network, only_published, owner, published, run};
 use pontoon_netfilter::nft::Nft;
-use pontoon_netfilter::{Ingress, Link, Policy, Port, Protocol, Ruleset, Separation};
+use pontoon_netfilter::{Ingress, Link, Policy, Port, Protocol, Resolver, Ruleset, Separation};
 use pontoon_netlink::Netns;
 use wire::{Wires, inside, serve, tcp, udp};
 
@@ -277,10 +277,27 @@ fn internal_networks_have_no_way_out_and_none_in() {
 fn without_host_access_only_published_ports_are_reached() {
     in_fresh_netns(|| {
         let wires = lay(false);
+        let resolver = Resolver {
+            network: "lan".to_owned(),
+            gateways: GATEWAY.map(|ip| ip.parse().unwrap()).to_vec(),
+            port: 80,
+        };
+        apply(&Ruleset {
+            resolver: Some(resolver),
+            ..Ruleset::default()
+        });
+        for internal in [false, true] {
+            apply(&policy(Policy {
+                internal,
+                ..Policy::docker("lan", "br-lan")
+            }));
+            check(&wires.server, GATEWAY, 53, true);
+        }
         apply(&policy(Policy {
             host_access: false,
             ..Policy::docker("lan", "br-lan")
         }));
+        check(&wires.server, GATEWAY, 53, false);
         check(&wires.host, SERVER, 80, false);
         check(&wires.server, HOST, 80, false);
         check(&wires.server, GATEWAY, 80, false);

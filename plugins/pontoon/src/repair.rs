@@ -6,7 +6,9 @@ use std::net::IpAddr;
 
 use clap::Args;
 use pontoon_conf::KnownAs;
-use pontoon_netfilter::{BackendKind, Link, Protocol, Resolver, Ruleset, Separation, SpoofGuard};
+use pontoon_netfilter::{
+    BackendKind, Link, Member, Protocol, Resolver, Ruleset, Separation, SpoofGuard,
+};
 use pontoon_plugin::policy::Stance;
 use pontoon_plugin::{Key, Lock, State, rules};
 use serde::{Deserialize, Serialize};
@@ -127,6 +129,13 @@ pub(crate) fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)
     }
     let held = records::<Held>(state, "firewall", network);
     for (key, one) in &held {
+        if one.bridge.is_none() {
+            let member = Member {
+                owner: key.owner(),
+                addresses: one.addresses.clone(),
+            };
+            want(one.backend, &|all| all.member = Some(member.clone()));
+        }
         if let Some(separation) = &one.separation {
             want(BackendKind::Nftables, &|all| {
                 all.separation = Some(separation.clone());

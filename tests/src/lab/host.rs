@@ -21,6 +21,13 @@ pub const OUTSIDE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 7, 2));
 /// The outside client's IPv6 address.
 pub const OUTSIDE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xfe, 0, 0, 0, 0, 2));
 
+/// The host's address on the second uplink, where there is one.
+pub const SECOND_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 8, 1));
+/// The host's IPv6 address on the second uplink.
+pub const SECOND_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xfd, 0, 0, 0, 0, 1));
+const NEIGHBOUR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 8, 2));
+const NEIGHBOUR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xfd, 0, 0, 0, 0, 2));
+
 /// A host: a namespace with a loopback, an uplink `eth0`, and default routes to the outside, where
 /// one client lives. The kernel takes both away when they are dropped.
 pub struct Host {
@@ -140,7 +147,7 @@ impl Host {
             veth.index,
             true,
             [HOST_V4, HOST_V6],
-            [OUTSIDE_V4, OUTSIDE_V6],
+            &[OUTSIDE_V4, OUTSIDE_V6],
         )?;
         let mut beyond = self
             .run_outside(RouteSocket::open)?
@@ -150,8 +157,28 @@ impl Host {
             veth.peer_index,
             false,
             [OUTSIDE_V4, OUTSIDE_V6],
-            [HOST_V4, HOST_V6],
+            &[HOST_V4, HOST_V6],
         )
+    }
+
+    /// Lays a second uplink, `eth1`, to a neighbour whose default routes lead to this host.
+    pub fn neighbour(&self) -> Outcome<Netns> {
+        let act = "lay the cable between host and neighbour";
+        let neighbour = Netns::create_unnamed().map_err(Failure::act("make a namespace"))?;
+        let mut socket = self.run(RouteSocket::open)?.map_err(Failure::act(act))?;
+        let veth = socket
+            .create_veth(&cable("eth1", &neighbour, [2, 0, 0, 0, 8, 2]))
+            .map_err(Failure::act(act))?;
+        equip(&mut socket, veth.index, true, [SECOND_V4, SECOND_V6], &[])?;
+        let mut beyond = RouteSocket::open_in(&neighbour).map_err(Failure::act(act))?;
+        equip(
+            &mut beyond,
+            veth.peer_index,
+            false,
+            [NEIGHBOUR_V4, NEIGHBOUR_V6],
+            &[SECOND_V4, SECOND_V6],
+        )?;
+        Ok(neighbour)
     }
 }
 
@@ -171,29 +198,33 @@ pub fn cable<'a>(name: &'a str, other: &'a Netns, other_mac: [u8; 6]) -> VethSpe
     }
 }
 
-/// Gives an end of the cable its addresses and a default route to the other end.
+/// Gives an end of the cable its addresses, and default routes to these gateways.
 fn equip(
     socket: &mut RouteSocket,
     index: u32,
     lo_up: bool,
     own: [IpAddr; 2],
-    other: [IpAddr; 2],
+    gateways: &[IpAddr],
 ) -> Outcome {
+    let network = |address: IpAddr, v4, v6| {
+        IpNetwork::new(address, if address.is_ipv4() { v4 } else { v6 })
+            .map_err(Failure::act("form an address"))
+    };
     let mut addresses = Vec::new();
+    for own in own {
+        addresses.push(network(own, 24, 64)?);
+    }
     let mut routes = Vec::new();
-    for (own, other) in own.into_iter().zip(other) {
-        let network =
-            |address, v4, v6| IpNetwork::new(address, if own.is_ipv4() { v4 } else { v6 });
-        addresses.push(network(own, 24, 64).map_err(Failure::act("form an address"))?);
-        let everything = if own.is_ipv4() {
+    for gateway in gateways {
+        let everything = if gateway.is_ipv4() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED)
         } else {
             IpAddr::V6(Ipv6Addr::UNSPECIFIED)
         };
         routes.push(RouteSpec {
-            gateway: Some(other),
+            gateway: Some(*gateway),
             interface: Some(index),
-            ..RouteSpec::to(network(everything, 0, 0).map_err(Failure::act("form a route"))?)
+            ..RouteSpec::to(network(everything, 0, 0)?)
         });
     }
     socket

@@ -3,7 +3,7 @@
 //!
 //! Three differences, where the reference is wrong: any loopback source is masqueraded, not
 //! 127.0.0.1 alone; each DNAT rule names its owner, interface included; and a rule in `raw` keeps
-//! packets to 127.0.0.0/8 from entering by any interface but `lo`: they get their new destination
+//! packets to 127.0.0.0/8 or ::1 from entering by any interface but `lo`: they get their new destination
 //! before the kernel could find the old one strange, with `route_localnet` or without.
 
 use std::net::IpAddr;
@@ -183,15 +183,18 @@ impl Base {
                 }
             }
         }
-        if family == Family::V4 {
-            let spec = format!("-d 127.0.0.0/8 ! -i lo {} -j DROP", comment(LOOPBACK_GUARD));
-            let rule = Rule::new("PREROUTING", spec);
-            rules.push(BaseRule {
-                table: Table::Raw,
-                rule,
-                first: true,
-            });
-        }
+        let loopback = match family {
+            Family::V4 => "127.0.0.0/8",
+            // The kernel drops what comes from elsewhere by itself, but not before a bridge has
+            // shown it to these chains.
+            Family::V6 => "::1/128",
+        };
+        let spec = format!("-d {loopback} ! -i lo {} -j DROP", comment(LOOPBACK_GUARD));
+        rules.push(BaseRule {
+            table: Table::Raw,
+            rule: Rule::new("PREROUTING", spec),
+            first: true,
+        });
         Ok(Self {
             chains,
             rules,

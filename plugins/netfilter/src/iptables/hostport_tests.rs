@@ -75,6 +75,7 @@ fn without_masquerade() {
         r#"
 -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
 -A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-I PREROUTING -d ::1/128 ! -i lo -m comment --comment "pontoon loopback guard" -j DROP
 -N CNI-DN-78be48db7a08b98cf0bb5
 -A CNI-HOSTPORT-DNAT -p udp -m comment --comment "dnat name: \"lan\" id: \"c1\"" -m multiport --dports 53 -j CNI-DN-78be48db7a08b98cf0bb5
 -A CNI-DN-78be48db7a08b98cf0bb5 -p udp -m udp --dport 53 -m comment --comment "pontoon lan c1 eth0" -j DNAT --to-destination [fd00:88::2]:53

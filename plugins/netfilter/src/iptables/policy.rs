@@ -389,6 +389,11 @@ fn shared(family: Family, policy: &Policy, own: &str, mark: &str) -> Vec<BaseRul
     }
     if !policy.host_access {
         put(false, HOST, format!("-i {bridge} {mark} -j {BAR}"));
+        // Redirected on the way out of the host: to a published port. What was redirected on the way
+        // into it, port 53, is for the resolver.
+        let published = "-m conntrack --ctstate DNAT";
+        let spec = format!("-o {bridge} {published} {mark} -j RETURN");
+        put(false, HOST, spec);
         put(false, HOST, format!("-o {bridge} {mark} -j {BAR}"));
     }
     rules
@@ -449,7 +454,7 @@ pub(super) fn host_jumps() -> Vec<Rule> {
 pub(super) fn bar(family: Family) -> Vec<Rule> {
     let text = comment(SHARED_COMMENT);
     let mut specs = vec![format!(
-        "-m conntrack --ctstate RELATED,ESTABLISHED,DNAT {text} -j RETURN"
+        "-m conntrack --ctstate RELATED,ESTABLISHED {text} -j RETURN"
     )];
     if family == Family::V6 {
         for kind in 133..=136 {

@@ -39,19 +39,20 @@ fn docker_with_trust_and_without_icc() {
         Family::V6,
         &policy,
         r#"
--I CNI-ISOLATION-STAGE-1 -i br0 ! -o br0 "CNI firewall plugin rules (ingressPolicy: isolated)" "pontoon web (294a00a1)" -j CNI-ISOLATION-STAGE-2
--I CNI-ISOLATION-STAGE-1 -i br0 -o br0 "CNI firewall plugin rules (ingressPolicy: isolated)" "pontoon web (294a00a1)" -j DROP
--I CNI-ISOLATION-STAGE-2 -o br0 "CNI firewall plugin rules (ingressPolicy: same-bridge|isolated)" "pontoon web (294a00a1)" -j DROP
--A CNI-PONTOON-IN -o br0 "pontoon web (294a00a1)" -j CNI-PN-cbead8fe640f4d4a9a343
--A CNI-PONTOON-OUT -i br0 "pontoon web (294a00a1)" -j CNI-PONTOON-TO
--A CNI-PONTOON-OUT -i br0 "pontoon web (294a00a1)" -j CNI-PONTOON-LEAVE
--A CNI-PONTOON-FROM -i br0 "pontoon web (294a00a1)" -j DROP
--A CNI-PONTOON-TO -o br0 "pontoon web (294a00a1)" -j DROP
--A CNI-PONTOON-CLOSED -i wg0 -o br0 "pontoon web (294a00a1)" -j ACCEPT
--A CNI-PONTOON-CLOSED -o br0 "pontoon web (294a00a1)" -j DROP
--I CNI-PONTOON-HOST -o br0 -p ipv6-icmp -m icmp6 --icmpv6-type 137 "pontoon web (294a00a1)" -j DROP
--A CNI-PONTOON-HOST -i br0 "pontoon web (294a00a1)" -j CNI-PONTOON-BAR
--A CNI-PONTOON-HOST -o br0 "pontoon web (294a00a1)" -j CNI-PONTOON-BAR
+-I CNI-ISOLATION-STAGE-1 -i br0 ! -o br0 "CNI firewall plugin rules (ingressPolicy: isolated)" "pontoon web (4e0d7dc6)" -j CNI-ISOLATION-STAGE-2
+-I CNI-ISOLATION-STAGE-1 -i br0 -o br0 "CNI firewall plugin rules (ingressPolicy: isolated)" "pontoon web (4e0d7dc6)" -j DROP
+-I CNI-ISOLATION-STAGE-2 -o br0 "CNI firewall plugin rules (ingressPolicy: same-bridge|isolated)" "pontoon web (4e0d7dc6)" -j DROP
+-A CNI-PONTOON-IN -o br0 "pontoon web (4e0d7dc6)" -j CNI-PN-cbead8fe640f4d4a9a343
+-A CNI-PONTOON-OUT -i br0 "pontoon web (4e0d7dc6)" -j CNI-PONTOON-TO
+-A CNI-PONTOON-OUT -i br0 "pontoon web (4e0d7dc6)" -j CNI-PONTOON-LEAVE
+-A CNI-PONTOON-FROM -i br0 "pontoon web (4e0d7dc6)" -j DROP
+-A CNI-PONTOON-TO -o br0 "pontoon web (4e0d7dc6)" -j DROP
+-A CNI-PONTOON-CLOSED -i wg0 -o br0 "pontoon web (4e0d7dc6)" -j ACCEPT
+-A CNI-PONTOON-CLOSED -o br0 "pontoon web (4e0d7dc6)" -j DROP
+-I CNI-PONTOON-HOST -o br0 -p ipv6-icmp -m icmp6 --icmpv6-type 137 "pontoon web (4e0d7dc6)" -j DROP
+-A CNI-PONTOON-HOST -i br0 "pontoon web (4e0d7dc6)" -j CNI-PONTOON-BAR
+-A CNI-PONTOON-HOST -o br0 -m conntrack --ctstate DNAT "pontoon web (4e0d7dc6)" -j RETURN
+-A CNI-PONTOON-HOST -o br0 "pontoon web (4e0d7dc6)" -j CNI-PONTOON-BAR
 -A CNI-PN-cbead8fe640f4d4a9a343 -m conntrack --ctstate RELATED,ESTABLISHED "pontoon web" -j ACCEPT
 -A CNI-PN-cbead8fe640f4d4a9a343 -m conntrack --ctstate DNAT "pontoon web" -j ACCEPT
 -A CNI-PN-cbead8fe640f4d4a9a343 -i br0 -p ipv6-icmp -m icmp6 --icmpv6-type 135 "pontoon web" -j ACCEPT

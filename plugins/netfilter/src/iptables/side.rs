@@ -314,9 +314,6 @@ impl<'a> Side<'a> {
 
     /// Nobody publishes any more, so nothing needs the guard in `raw`.
     fn remove_guard(&self) -> Result<(), Error> {
-        if self.family == Family::V6 {
-            return Ok(());
-        }
         let listing = self.read(Table::Raw)?;
         let guards = listing
             .chain("PREROUTING")

@@ -22,6 +22,7 @@ const ISOLATED: &str = "isolated";
 const CLOSED: &str = "closed";
 const ISOLATED_CLOSED: &str = "isolated-closed";
 const NO_HOST_ACCESS: &str = "no-host-access";
+const PUBLISHED_ONLY: &str = "published-only";
 const NO_REDIRECTS: &str = "no-redirects";
 
 const fn inner(name: &'static str, references: u32, rules: fn() -> Vec<Rule>, count: u32) -> Chain {
@@ -68,7 +69,8 @@ pub(super) const POLICY_CHAINS: &[Chain] = &[
     inner(ISOLATED, 0, isolated, 1),
     inner(CLOSED, 0, closed, 3),
     inner(ISOLATED_CLOSED, 0, isolated_closed, 3),
-    inner(NO_HOST_ACCESS, 0, no_host_access, 6),
+    inner(NO_HOST_ACCESS, 0, no_host_access, 5),
+    inner(PUBLISHED_ONLY, 0, published_only, 6),
     inner(NO_REDIRECTS, 0, no_redirects, 2),
     base("forward", FORWARD, 0, forward, 9),
     base("to-host", INPUT, 0, to_host, 1),
@@ -177,19 +179,29 @@ fn from_host() -> Vec<Rule> {
     vec![Rule::default().name_verdict(Meta::OutputName, FROM_HOST)]
 }
 
-/// Redirects first: they count as related to the flow that they are about.
+/// What comes from a bridge to the host. What was redirected here, port 53, is for the resolver.
 fn no_host_access() -> Vec<Rule> {
+    barred(&[])
+}
+
+/// What the host sends to a bridge. What was redirected here is for a published port.
+fn published_only() -> Vec<Rule> {
+    barred(&[Rule::default().was_redirected().verdict(Verdict::Accept)])
+}
+
+/// Redirects first: they count as related to the flow that they are about.
+fn barred(exceptions: &[Rule]) -> Vec<Rule> {
     // Router solicitation to neighbour advertisement (RFC 4861).
     const DISCOVERY: (u8, u8) = (133, 136);
     let mut rules = no_redirects();
-    rules.extend([
-        Rule::default().established().verdict(Verdict::Accept),
-        Rule::default().was_redirected().verdict(Verdict::Accept),
+    rules.push(Rule::default().established().verdict(Verdict::Accept));
+    rules.extend_from_slice(exceptions);
+    rules.push(
         Rule::default()
             .icmp_type(true, DISCOVERY.0, DISCOVERY.1)
             .verdict(Verdict::Accept),
-        Rule::default().verdict(Verdict::Drop),
-    ]);
+    );
+    rules.push(Rule::default().verdict(Verdict::Drop));
     rules
 }
 
@@ -259,7 +271,7 @@ impl Plan {
         };
         let to_host = (!policy.host_access).then(|| jump(NO_HOST_ACCESS));
         let from_host = match (policy.host_access, policy.icc) {
-            (false, _) => Some(jump(NO_HOST_ACCESS)),
+            (false, _) => Some(jump(PUBLISHED_ONLY)),
             (true, false) => Some(jump(NO_REDIRECTS)),
             (true, true) => None,
         };

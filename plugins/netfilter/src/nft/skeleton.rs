@@ -12,7 +12,7 @@ use super::sets::{
     ALLOWED, BRIDGES, GUARD_SETS, GUARDED, MARKING_SETS, POLICY_SETS, SEPARATION_SETS, Set,
     TRANSLATION_SETS, V4, V6, write_set,
 };
-use super::subnets::{LOOPBACK, MULTICAST4, MULTICAST6};
+use super::subnets::{LOOPBACK, LOOPBACK6, MULTICAST4, MULTICAST6};
 
 /// What is made and looked at together: the sets and chains of one purpose. Who publishes ports pays
 /// nothing for policies, and the other way round.
@@ -96,7 +96,7 @@ pub(super) const TRANSLATION_CHAINS: &[Chain] = &[
         }),
         references: 0,
         rules: Some(guard),
-        count: 1,
+        count: 2,
     },
     Chain {
         name: "published",
@@ -153,14 +153,18 @@ pub(super) const GUARD_CHAINS: &[Chain] = &[Chain {
 }];
 
 /// `127.0.0.1:port` works on the host because route_localnet is on for our bridges, which would
-/// also let a neighbour send to the host's loopback address: only the host itself may.
+/// also let a neighbour send to the host's loopback address: only the host itself may. The kernel
+/// drops what comes from elsewhere for `::1` by itself, but not before a bridge has shown it to our
+/// chains, which would lead it to a container.
 fn guard() -> Vec<Rule> {
-    vec![
-        Rule::default()
-            .named(Meta::InputName, Compare::Differs, "lo")
-            .address(false, Compare::Equal, LOOPBACK)
-            .verdict(Verdict::Drop),
-    ]
+    [LOOPBACK, LOOPBACK6]
+        .map(|loopback| {
+            Rule::default()
+                .named(Meta::InputName, Compare::Differs, "lo")
+                .address(false, Compare::Equal, loopback)
+                .verdict(Verdict::Drop)
+        })
+        .to_vec()
 }
 
 /// The narrower key first: a port at one address of the host wins over the same port everywhere.

@@ -44,7 +44,7 @@ fn eight_networks_and_containers_on_an_empty_host() {
             let expected = if text == "-A POSTROUTING" { 4 } else { 2 };
             assert_eq!(host.count(text), expected, "{variant:?} {text}: {rules}");
         }
-        assert_eq!(host.count("loopback guard"), 1, "{variant:?}");
+        assert_eq!(host.count("loopback guard"), 2, "{variant:?}");
         assert_eq!(host.count("-A CNI-PONTOON"), 4, "{variant:?}: {rules}");
         assert_eq!(
             host.count("-A CNI-HOSTPORT-DNAT"),

@@ -1,10 +1,11 @@
 //! What may pass, by packets: each policy against everyone who may try.
 
-use pontoon_netfilter::{Ingress, Link, Member, Policy, Port, Protocol, Ruleset};
+use pontoon_netfilter::{Ingress, Link, Member, Policy, Port, Protocol, Resolver, Ruleset};
 
 use crate::bed::{Node, VARIANTS, network, owner, port, published, tcp};
 use crate::ground::{
-    Cell, FRIEND, GATEWAY, Ground, HOST, NEIGHBOUR, OTHER, Pair, SIBLING, THIRD, WEB, only, to,
+    Cell, FRIEND, GATEWAY, Ground, HOST, NEIGHBOUR, OTHER, Pair, SERVICE, SIBLING, THIRD, WEB,
+    only, to,
 };
 
 const PUBLISHED: u16 = 8080;
@@ -252,10 +253,32 @@ fn internal_and_without_the_host() {
 fn through_the_host_but_not_to_it() {
     for variant in VARIANTS {
         let g = Ground::new(variant);
+        g.host.apply(&Ruleset {
+            resolver: Some(Resolver {
+                network: "web".to_owned(),
+                gateways: [GATEWAY.0, GATEWAY.1]
+                    .map(|ip| ip.parse().expect("address"))
+                    .to_vec(),
+                port: SERVICE,
+            }),
+            ..Ruleset::default()
+        });
+        let resolver = |arrives| Cell {
+            port: 53,
+            ..to("container to resolver", &g.web, GATEWAY, arrives)
+        };
+        for internal in [false, true] {
+            g.host.apply(&only(Policy {
+                internal,
+                ..Policy::docker("web", "br0")
+            }));
+            g.check(&format!("{variant:?} {internal}"), &[resolver(true)]);
+        }
         g.host.apply(&only(Policy {
             host_access: false,
             ..Policy::docker("web", "br0")
         }));
+        g.check(&format!("{variant:?}"), &[resolver(false)]);
         publish(&g);
         for node in [&g.host.node, &g.web, &g.neighbour] {
             node.sh("ip neigh flush all");

@@ -140,7 +140,7 @@ fn a_flushed_base_is_rebuilt_without_duplicates() {
                 ("-A OUTPUT -m addrtype", 2),
                 ("-j CNI-HOSTPORT-MASQ", 2),
                 ("-j MARK", 2),
-                ("loopback guard", 1),
+                ("loopback guard", 2),
                 ("--dports 8081", 2),
                 ("--dports 8082", 2),
             ] {
