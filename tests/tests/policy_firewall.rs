@@ -340,11 +340,6 @@ fn bad_input_is_told() -> Outcome {
             "own bridge",
         ),
         (
-            json!({ "links": [{ "container": "me", "ports": [{ "port": 80 }] }] }),
-            7,
-            "itself",
-        ),
-        (
             json!({ "links": [{ "container": "..", "ports": [] }] }),
             7,
             "no name",

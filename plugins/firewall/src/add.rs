@@ -83,7 +83,12 @@ fn survey(
     for error in refused {
         eprintln!("firewall: passed over: {error}");
     }
-    plan::refuse_own(&config.links, &names)?;
+    for name in plan::own(&config.links, &names) {
+        eprintln!(
+            "firewall: container {}: the link to \"{name}\" means the container itself, which reaches itself without; it waits for another one of this name",
+            key.container
+        );
+    }
     refuse_published(context, &key, policy.as_ref())?;
     for name in policy.iter().flat_map(|policy| &policy.trusted) {
         if look_up(&mut host, name)?.is_none() {

@@ -75,18 +75,19 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Every link that the attachment has a part in, and the names that nobody bears yet.
+    /// Every link that the attachment has a part in, and the names of others that nobody bears yet.
     pub(crate) fn links(&self, key: &Key, record: &Record) -> (Vec<Link>, Vec<KnownAs>) {
         let Some(bridge) = record.bridge.as_deref() else {
             return (Vec::new(), Vec::new());
         };
         let (mut links, mut waiting) = (Vec::new(), Vec::new());
         for wish in &record.links {
-            let bearers = self.entries("named", &wish.container);
-            if bearers.is_empty() {
+            let mut bearers = self.entries("named", &wish.container);
+            bearers.retain(|(bearer, _)| bearer != key);
+            if bearers.is_empty() && !record.names.contains(&wish.container) {
                 waiting.push(wish.container.clone());
             }
-            for (_, other) in bearers.iter().filter(|(bearer, _)| bearer != key) {
+            for (_, other) in &bearers {
                 let from = (key, &record.addresses[..]);
                 links.extend(plan::links(bridge, from, wish, &other.addresses));
             }

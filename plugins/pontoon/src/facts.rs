@@ -9,6 +9,7 @@ use pontoon_netlink::{Link, Netns, RouteSocket};
 use pontoon_plugin::{About, Member, State};
 use serde::{Deserialize, Serialize};
 
+use crate::linked::{self, Linked};
 use crate::report::Failure;
 
 /// One attachment.
@@ -32,6 +33,7 @@ pub(crate) struct Attachment {
     pub(crate) host_interface: Option<String>,
     /// Id of the container whose network it shares.
     pub(crate) shares: Option<String>,
+    pub(crate) links: Vec<Linked>,
     pub(crate) age_seconds: u64,
     #[serde(skip)]
     pub(crate) about: Option<About>,
@@ -166,6 +168,7 @@ impl Host {
             bridge: bridge.map(|link| link.name.clone()),
             host_interface: veth.map(|link| link.name.clone()),
             shares: about.as_ref().and_then(|about| about.container.clone()),
+            links: linked::of(&self.state, &member.key),
             age_seconds: age.map_or(0, |age| age.as_secs()),
             about,
         }

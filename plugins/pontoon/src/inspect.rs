@@ -73,6 +73,9 @@ fn text(found: &[Attachment]) -> String {
         line("bridge", one.bridge.clone().unwrap_or_default());
         line("host end", one.host_interface.clone().unwrap_or_default());
         line("shares", one.shares.clone().unwrap_or_default());
+        for link in &one.links {
+            line("link", link.text());
+        }
         if let Some(dns) = one.about.as_ref().and_then(|about| about.dns.as_ref()) {
             line("dns", dns.nameservers.join(" "));
         }

@@ -16,6 +16,7 @@ mod inspect;
 mod install;
 mod ip_forward;
 mod leases;
+mod linked;
 mod ls;
 mod manual;
 mod networks;
