@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use xtask::{
     Attachment, BOTH, Backend, Container, Echo, Failure, HOST_V4, HOST_V6, Network, OUTSIDE_V4,
     OUTSIDE_V6, Outcome, Site,
@@ -17,24 +17,6 @@ const FLUSH: &str = "nft flush ruleset; for tool in iptables-legacy ip6tables-le
                      $tool -F; $tool -X; $tool -t nat -F; $tool -t nat -X; done";
 const LAN: [&str; 2] = ["10.81.0.0/24", "fd00:81::/64"];
 const TWO: [&str; 2] = ["10.82.0.0/24", "fd00:82::/64"];
-
-/// A network with the firewall plugin at the end of its chain.
-fn network(site: &Site, name: &str, subnets: &[&str], keys: Value) -> Network {
-    let mut list = site
-        .network(name, &format!("br-{name}"), subnets)
-        .list()
-        .clone();
-    let mut firewall = json!({
-        "type": "firewall", "backend": site.backend.key(), "capabilities": { "links": true },
-    });
-    for (key, value) in keys.as_object().into_iter().flatten() {
-        firewall[key] = value.clone();
-    }
-    if let Some(plugins) = list["plugins"].as_array_mut() {
-        plugins.push(firewall);
-    }
-    Network::from_list(list)
-}
 
 /// A container with a server on port 80, called by a name.
 struct Guest {
@@ -163,8 +145,8 @@ fn docker(backend: Backend) -> Outcome {
     let site = Site::new(backend)?;
     teach_routes(&site)?;
     let before = site.snapshot()?;
-    let lan = network(&site, "lan", &LAN, json!({ "profile": "docker" }));
-    let two = network(&site, "two", &TWO, json!({}));
+    let lan = site.firewalled("lan", &LAN, json!({ "profile": "docker" }));
+    let two = site.firewalled("two", &TWO, json!({}));
     let _beyond = site.host.serve_outside(80)?;
     let web = Guest::with(&site, &lan, "web", |attachment| {
         attachment
@@ -210,7 +192,7 @@ fn icc_off(backend: Backend, bridge_nf_call: bool) -> Outcome {
     let site = Site::new(backend)?;
     let before = site.snapshot()?;
     let keys = json!({ "profile": "docker", "icc": false });
-    let lan = network(&site, "lan", &LAN, keys);
+    let lan = site.firewalled("lan", &LAN, keys);
     let client = Guest::linked(&site, &lan, "client", "DB")?;
     site.host.bridge_nf_call(bridge_nf_call)?;
     let other = Guest::join(&site, &lan, "other")?;
@@ -278,14 +260,14 @@ fn internal_networks_keep_to_themselves() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     teach_routes(&site)?;
     let before = site.snapshot()?;
-    let lan = network(
-        &site,
-        "lan",
-        &LAN,
-        json!({ "profile": "docker", "internal": true }),
-    )
-    .with("bridge", "internal", json!(true));
-    let two = network(&site, "two", &TWO, json!({}));
+    let lan = site
+        .firewalled(
+            "lan",
+            &LAN,
+            json!({ "profile": "docker", "internal": true }),
+        )
+        .with("bridge", "internal", json!(true));
+    let two = site.firewalled("two", &TWO, json!({}));
     let _beyond = site.host.serve_outside(80)?;
     let one = Guest::join(&site, &lan, "one")?;
     let other = Guest::join(&site, &lan, "other")?;
@@ -318,7 +300,7 @@ fn internal_networks_keep_to_themselves() -> Outcome {
 fn bad_input_is_told() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let before = site.snapshot()?;
-    let lan = network(&site, "lan", &LAN[..1], json!({}));
+    let lan = site.firewalled("lan", &LAN[..1], json!({}));
     for (keys, code, part) in [
         (json!({ "profile": "dokcer" }), 2, "dokcer"),
         (json!({ "backend": "pf" }), 2, "pf"),
@@ -375,12 +357,7 @@ fn bad_input_is_told() -> Outcome {
 fn every_fault_leaves_the_machine_as_it_was() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let before = site.snapshot()?;
-    let lan = network(
-        &site,
-        "lan",
-        &LAN,
-        json!({ "profile": "docker", "icc": false }),
-    );
+    let lan = site.firewalled("lan", &LAN, json!({ "profile": "docker", "icc": false }));
     for point in [
         "firewall.recorded",
         "firewall.noted",
@@ -419,7 +396,7 @@ fn beside_a_drop(tool: &str) -> Outcome {
         ))?;
     }
     let before = site.snapshot()?;
-    let lan = network(&site, "lan", &LAN, json!({ "profile": "docker" }));
+    let lan = site.firewalled("lan", &LAN, json!({ "profile": "docker" }));
     let _beyond = site.host.serve_outside(80)?;
     let web = Guest::with(&site, &lan, "web", |attachment| {
         attachment
@@ -466,7 +443,7 @@ fn a_chain_that_cannot_be_passed_is_named() -> Outcome {
         "nft add table inet theirs; \
          nft 'add chain inet theirs gate { type filter hook forward priority 10; policy drop; }'",
     )?;
-    let lan = network(&site, "lan", &LAN, json!({ "profile": "docker" }));
+    let lan = site.firewalled("lan", &LAN, json!({ "profile": "docker" }));
     site.runtime().status(&lan)?;
     let one = Guest::join(&site, &lan, "one")?;
     check(&site, From::Guest(&one), &outside(80), false);
@@ -489,7 +466,7 @@ fn one_command_makes_flushed_rules_again() -> Outcome {
     Backend::ALL.into_iter().try_for_each(|backend| {
         let site = Site::new(backend)?;
         let keys = json!({ "profile": "docker", "icc": false });
-        let lan = network(&site, "lan", &LAN, keys);
+        let lan = site.firewalled("lan", &LAN, keys);
         let web = Guest::with(&site, &lan, "web", |attachment| {
             attachment
                 .publish("", 8080, 80, "tcp")

@@ -1,24 +1,9 @@
 //! What a person is told of a policy that names something which is not there: accepted, and said.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use xtask::{Attachment, Backend, Container, Network, Outcome, Site};
 
-fn network(site: &Site, keys: Value) -> Network {
-    let mut list = site
-        .network("lan", "br-lan", &["10.91.0.0/24"])
-        .list()
-        .clone();
-    let mut firewall = json!({
-        "type": "firewall", "backend": site.backend.key(), "capabilities": { "links": true },
-    });
-    for (key, value) in keys.as_object().into_iter().flatten() {
-        firewall[key] = value.clone();
-    }
-    if let Some(plugins) = list["plugins"].as_array_mut() {
-        plugins.push(firewall);
-    }
-    Network::from_list(list)
-}
+const LAN: [&str; 1] = ["10.91.0.0/24"];
 
 /// Attaches a container, and keeps what the firewall plugin says on standard error.
 fn attach(site: &Site, network: &Network, attachment: &mut Attachment) -> Outcome<String> {
@@ -43,7 +28,7 @@ fn attach(site: &Site, network: &Network, attachment: &mut Attachment) -> Outcom
 fn links_that_wait_are_said_and_seen() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let before = site.snapshot()?;
-    let lan = network(&site, json!({ "profile": "docker", "icc": false }));
+    let lan = site.firewalled("lan", &LAN, json!({ "profile": "docker", "icc": false }));
     let container = Container::new("me")?;
     let mut attachment = Attachment::new(&container);
     attachment.args = "IgnoreUnknown=1;K8S_POD_NAME=me".to_owned();
@@ -83,8 +68,9 @@ fn links_that_wait_are_said_and_seen() -> Outcome {
 #[test]
 fn a_trusted_interface_that_is_not_there_is_said() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
-    let lan = network(
-        &site,
+    let lan = site.firewalled(
+        "lan",
+        &LAN,
         json!({ "profile": "docker", "trustedInterfaces": ["wg7"] }),
     );
     let container = Container::new("one")?;

@@ -10,17 +10,12 @@ use xtask::{Attachment, Backend, Container, Failure, Network, Outcome, Site, fin
 
 /// The example: `web` publishes a port, `app` may reach it, and nothing else passes between them.
 fn example(site: &Site) -> Outcome<(Network, Vec<(Container, Attachment)>)> {
-    let mut list = site
-        .network("shop", "docker0", &["172.17.0.0/16"])
-        .list()
-        .clone();
-    if let Some(plugins) = list["plugins"].as_array_mut() {
-        plugins.push(json!({
-            "type": "firewall", "backend": site.backend.key(), "profile": "docker", "icc": false,
-            "capabilities": { "links": true },
-        }));
-    }
-    let network = Network::from_list(list);
+    let keys = json!({ "profile": "docker", "icc": false });
+    let network = site.firewalled("shop", &["172.17.0.0/16"], keys).with(
+        "bridge",
+        "bridge",
+        json!("docker0"),
+    );
     let mut guests = Vec::new();
     for name in ["web", "app"] {
         let container = Container::new(name)?;

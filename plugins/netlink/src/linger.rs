@@ -30,7 +30,7 @@ pub struct Linger {
     pid: Pid,
 }
 
-/// Everything the child needs, made before it is: it only makes system calls.
+/// Everything the child needs, made before it is: it makes system calls, and asks for no memory.
 struct Orders {
     null: RawFd,
     /// What to send, and by which socket.

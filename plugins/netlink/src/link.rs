@@ -239,6 +239,17 @@ impl RouteSocket {
         )
     }
 
+    /// Deletes a link that could not be finished, for the reason that comes back.
+    fn unmake(&mut self, index: u32, source: Error) -> Error {
+        match self.delete_link(index) {
+            Ok(_) => source,
+            Err(undo) => Error::Remains {
+                source: Box::new(source),
+                undo: Box::new(undo),
+            },
+        }
+    }
+
     /// Deletes a link; false when it was gone already.
     ///
     /// The link is out of sight after a millisecond, yet the call returns only after a grace period of RCU, 8 to 33 ms

@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use pontoon_conf::{
     Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner, code,
@@ -58,11 +57,12 @@ pub trait Plugin {
     }
 }
 
-/// Runs a plugin as a process: the whole of a plugin's `main`. It does not come back.
-pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
+/// Runs a plugin as a process: the whole of a plugin's `main`.
+pub fn main<P: Plugin>(plugin: &P) -> ! {
     pontoon_netlink::end(serve(plugin))
 }
 
+/// Whether all went well.
 fn serve<P: Plugin>(plugin: &P) -> bool {
     let invocation = match Invocation::from_environment(variable) {
         Ok(Some(invocation)) => invocation,
@@ -158,7 +158,7 @@ fn print(text: &str) -> bool {
         .is_ok()
 }
 
-/// Whether all went well: it did not. Specification section "Error": the object goes to standard output, exit code 1.
+/// Specification section "Error": the object goes to standard output, exit code 1.
 fn fail(error: &Error, version: Option<Version>) -> bool {
     print(&error.to_json(version));
     false

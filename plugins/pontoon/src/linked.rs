@@ -27,10 +27,11 @@ struct Record {
     separation: Option<serde::de::IgnoredAny>,
 }
 
+/// A link as it was asked for.
 #[derive(Deserialize)]
-struct Wish {
-    container: KnownAs,
-    ports: Vec<(Protocol, u16)>,
+pub(crate) struct Wish {
+    pub(crate) container: KnownAs,
+    pub(crate) ports: Vec<(Protocol, u16)>,
 }
 
 impl Linked {

@@ -6,14 +6,13 @@ use std::net::IpAddr;
 
 use clap::Args;
 use pontoon_conf::KnownAs;
-use pontoon_netfilter::{
-    BackendKind, Link, Member, Protocol, Resolver, Ruleset, Separation, SpoofGuard,
-};
+use pontoon_netfilter::{BackendKind, Link, Member, Resolver, Ruleset, Separation, SpoofGuard};
 use pontoon_plugin::policy::Stance;
 use pontoon_plugin::{Key, Lock, State, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Host, NetworkRecord, PortRecord};
+use crate::linked::Wish;
 use crate::report::{Failure, Outcome, print};
 
 #[derive(Args)]
@@ -34,12 +33,6 @@ struct Held {
     names: Vec<KnownAs>,
     links: Vec<Wish>,
     separation: Option<Separation>,
-}
-
-#[derive(Deserialize)]
-struct Wish {
-    container: KnownAs,
-    ports: Vec<(Protocol, u16)>,
 }
 
 /// What of the record of `bridge` rules are made from.

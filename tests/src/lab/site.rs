@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use super::container::Container;
 use super::failure::Outcome;
 use super::firewall::Backend;
@@ -56,6 +58,23 @@ impl Site {
     #[must_use]
     pub fn network(&self, name: &str, bridge: &str, subnets: &[&str]) -> Network {
         Network::docker(name, bridge, subnets, self.backend, self.leases.path())
+    }
+
+    /// The same on bridge `br-NAME`, with the firewall plugin at the end of its chain.
+    #[must_use]
+    pub fn firewalled(&self, name: &str, subnets: &[&str], keys: Value) -> Network {
+        let network = self.network(name, &format!("br-{name}"), subnets);
+        let mut list = network.list().clone();
+        let mut firewall = json!({
+            "type": "firewall", "backend": self.backend.key(), "capabilities": { "links": true },
+        });
+        if let (Value::Object(own), Value::Object(keys)) = (&mut firewall, keys) {
+            own.extend(keys);
+        }
+        if let Some(plugins) = list["plugins"].as_array_mut() {
+            plugins.push(firewall);
+        }
+        Network::from_list(list)
     }
 
     /// A new container and its attachment to `network`, made.

@@ -41,35 +41,17 @@ fn keys(stance: Stance) -> Value {
     }
 }
 
-/// A network with the firewall plugin at the end of its chain.
-fn network(site: &Site, name: &str, subnets: &[&str], keys: Value) -> Network {
-    let mut list = site
-        .network(name, &format!("br-{name}"), subnets)
-        .list()
-        .clone();
-    let mut firewall = json!({
-        "type": "firewall", "backend": site.backend.key(), "capabilities": { "links": true },
-    });
-    for (key, value) in keys.as_object().into_iter().flatten() {
-        firewall[key] = value.clone();
-    }
-    if let Some(plugins) = list["plugins"].as_array_mut() {
-        plugins.push(firewall);
-    }
-    Network::from_list(list)
-}
-
 impl Scene {
     pub(crate) fn new(backend: Backend, bridge_nf_call: bool, stance: Stance) -> Outcome<Self> {
         let site = Site::new(backend)?;
         site.host.bridge_nf_call(bridge_nf_call)?;
         let neighbour = site.host.neighbour()?;
-        let lan = network(&site, "lan", &LAN, keys(stance)).with(
+        let lan = site.firewalled("lan", &LAN, keys(stance)).with(
             "bridge",
             "internal",
             json!(stance == Stance::Internal),
         );
-        let other = network(&site, "other", &OTHER, json!({}));
+        let other = site.firewalled("other", &OTHER, json!({}));
         let mut scene = Self {
             site,
             stance,

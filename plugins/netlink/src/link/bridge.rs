@@ -73,13 +73,7 @@ impl RouteSocket {
         })?;
         match self.finish_bridge(&mut link, spec) {
             Ok(()) => Ok(link),
-            Err(source) => match self.delete_link(link.index) {
-                Ok(_) => Err(source),
-                Err(undo) => Err(Error::Remains {
-                    source: Box::new(source),
-                    undo: Box::new(undo),
-                }),
-            },
+            Err(source) => Err(self.unmake(link.index, source)),
         }
     }
 

@@ -57,13 +57,7 @@ impl RouteSocket {
                 link.alias = Some(alias.to_owned());
                 Ok(link)
             }
-            Err(source) => Err(match self.delete_link(link.index) {
-                Ok(_) => source,
-                Err(undo) => Error::Remains {
-                    source: Box::new(source),
-                    undo: Box::new(undo),
-                },
-            }),
+            Err(source) => Err(self.unmake(link.index, source)),
         }
     }
 }

@@ -115,16 +115,6 @@ impl RouteSocket {
         found().map_err(|source| self.unmake(host.index, source))
     }
 
-    fn unmake(&mut self, index: u32, source: Error) -> Error {
-        match self.delete_link(index) {
-            Ok(_) => source,
-            Err(undo) => Error::Remains {
-                source: Box::new(source),
-                undo: Box::new(undo),
-            },
-        }
-    }
-
     /// Gives the host's end its alias and port flags, then takes it up.
     ///
     /// The kernel ignores an alias at birth. It cannot share the birth's batch: there it would have to name the link, a
