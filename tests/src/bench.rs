@@ -6,6 +6,7 @@
 
 mod contestant;
 mod leases;
+mod ports;
 mod table;
 
 use std::fs;
@@ -34,6 +35,7 @@ struct Size {
     crowd: usize,
     parallel: usize,
     leases: u32,
+    ports: u16,
 }
 
 const FULL: Size = Size {
@@ -41,12 +43,14 @@ const FULL: Size = Size {
     crowd: 300,
     parallel: 96,
     leases: 60_000,
+    ports: 10_000,
 };
 const QUICK: Size = Size {
     samples: 10,
     crowd: 300,
     parallel: 32,
     leases: 60_000,
+    ports: 10_000,
 };
 const AT_ONCE: usize = 8;
 /// So many containers come and go on one side before it is the other side's turn, as on a host that
@@ -85,7 +89,7 @@ fn volatile_run() -> Outcome {
 }
 
 /// What can be measured alone, by the words of the command line.
-const SECTIONS: [&str; 4] = ["nftables", "iptables", "leases", "start"];
+const SECTIONS: [&str; 5] = ["nftables", "iptables", "ports", "leases", "start"];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let quick = arguments.contains(&"--quick");
@@ -133,6 +137,22 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
             size.parallel
         );
         parallel(&mut table, backend, &ours, &reference, size)?;
+    }
+    if wanted("ports") {
+        for backend in [Backend::Nftables, Backend::IptablesNft] {
+            println!(
+                "{backend}: publishing {} ports on two hosts ...",
+                size.ports
+            );
+            ports::measure(
+                &mut table,
+                backend,
+                &ours,
+                &reference,
+                size.samples,
+                size.ports,
+            )?;
+        }
     }
     if wanted("leases") {
         println!("host-local with {} leases ...", size.leases);

@@ -19,7 +19,7 @@ usage: cargo xtask COMMAND
   test [FILTER]     installs what tests need, then format, lints and all tests
   bench [--quick] [SECTION]...
                     our chain against the reference plugins 1.9.1; sections: nftables, iptables,
-                    leases, start
+                    ports, leases, start
   dist              static release binaries in target/dist";
 
 fn main() -> ExitCode {

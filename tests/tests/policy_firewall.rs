@@ -12,9 +12,6 @@ use xtask::{
 
 const LONG: Duration = Duration::from_secs(3);
 const SHORT: Duration = Duration::from_millis(300);
-/// Somebody who clears the table.
-const FLUSH: &str = "nft flush ruleset; for tool in iptables-legacy ip6tables-legacy; do \
-                     $tool -F; $tool -X; $tool -t nat -F; $tool -t nat -X; done";
 const LAN: [&str; 2] = ["10.81.0.0/24", "fd00:81::/64"];
 const TWO: [&str; 2] = ["10.82.0.0/24", "fd00:82::/64"];
 
@@ -114,28 +111,6 @@ fn check(site: &Site, from: From<'_>, to: &[SocketAddr], arrives: bool) {
     }
 }
 
-/// The outside knows the way to the containers, as a neighbour on the host's link may.
-fn teach_routes(site: &Site) -> Outcome {
-    use pontoon_netlink::{RouteSocket, RouteSpec};
-    site.host.run_outside(|| -> Outcome {
-        let act = "route to containers from outside";
-        let mut socket = RouteSocket::open().map_err(Failure::act(act))?;
-        for (subnet, via) in [
-            (LAN[0], HOST_V4),
-            (LAN[1], HOST_V6),
-            (TWO[0], HOST_V4),
-            (TWO[1], HOST_V6),
-        ] {
-            let route = RouteSpec {
-                gateway: Some(via),
-                ..RouteSpec::to(subnet.parse().map_err(Failure::act(act))?)
-            };
-            socket.add_route(&route).map_err(Failure::act(act))?;
-        }
-        Ok(())
-    })?
-}
-
 #[test]
 fn the_docker_profile_isolates_and_closes() -> Outcome {
     Backend::ALL.into_iter().try_for_each(docker)
@@ -143,7 +118,7 @@ fn the_docker_profile_isolates_and_closes() -> Outcome {
 
 fn docker(backend: Backend) -> Outcome {
     let site = Site::new(backend)?;
-    teach_routes(&site)?;
+    site.host.teach_outside(&[LAN[0], LAN[1], TWO[0], TWO[1]])?;
     let before = site.snapshot()?;
     let lan = site.firewalled("lan", &LAN, json!({ "profile": "docker" }));
     let two = site.firewalled("two", &TWO, json!({}));
@@ -174,8 +149,7 @@ fn docker(backend: Backend) -> Outcome {
     check(&site, From::Outside, &web.at(80)?, true);
     check(&site, From::Guest(&stranger), &web.at(80)?, false);
     // And repairs what somebody else has flushed.
-    site.host
-        .command(std::process::Command::new("sh").args(["-c", FLUSH]))?;
+    site.flush()?;
     check(&site, From::Guest(&stranger), &web.at(80)?, true);
     let later = Guest::join(&site, &lan, "later")?;
     check(&site, From::Guest(&stranger), &web.at(80)?, false);
@@ -258,7 +232,7 @@ fn without_icc_only_links_pass_bridged() -> Outcome {
 #[test]
 fn internal_networks_keep_to_themselves() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
-    teach_routes(&site)?;
+    site.host.teach_outside(&[LAN[0], LAN[1], TWO[0], TWO[1]])?;
     let before = site.snapshot()?;
     let lan = site
         .firewalled(
@@ -475,8 +449,7 @@ fn one_command_makes_flushed_rules_again() -> Outcome {
         let client = Guest::linked(&site, &lan, "client", "web")?;
         let other = Guest::join(&site, &lan, "other")?;
         let whole = site.snapshot()?;
-        site.host
-            .command(std::process::Command::new("sh").args(["-c", FLUSH]))?;
+        site.flush()?;
         check(&site, From::Outside, &host(8080), false);
         check(&site, From::Guest(&other), &web.at(80)?, true);
         site.pontoon_json(&["repair", "lan"])?;

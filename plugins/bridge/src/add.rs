@@ -13,7 +13,7 @@ use pontoon_netlink::{
 };
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
-    rules, veth,
+    repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -220,6 +220,7 @@ fn attach(
     };
     let veth = plug(ground, &spec, undo)?;
     fault::point("bridge.plugged")?;
+    let (backend, made) = backend.unzip();
     let mut sockets = backend.map(Backend::into_sockets).unwrap_or_default();
     if let Some(guard) = spoof_guard {
         undo.push(Step::SpoofGuard(guard.clone()));
@@ -237,6 +238,9 @@ fn attach(
     configure(ground, &spec, &veth, &result)?;
     fault::point("bridge.configured")?;
     rules::close(context, sockets);
+    if made == Some(true) {
+        repair::others(context, "bridge", &ground.key);
+    }
     let netns = context.invocation.netns.clone();
     let linked = |name: &str, mac: Option<[u8; 6]>, sandbox: Option<String>| Interface {
         name: name.to_owned(),

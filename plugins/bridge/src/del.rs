@@ -22,11 +22,12 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     fault::point("bridge.unplugged")?;
     failures.extend(delegation::release(context).err());
     fault::point("bridge.released")?;
-    if let Some(guard) = record.and_then(|record| record.spoof_guard) {
-        failures.extend(unguard(context, guard).err());
-    }
+    let guard = record.and_then(|record| record.spoof_guard);
+    let withdraw = || guard.map_or(Ok(()), |guard| unguard(context, guard));
     if failures.is_empty() {
-        failures.extend(masquerade::release(context, "bridge").err());
+        failures.extend(masquerade::release(context, "bridge", withdraw).err());
+    } else {
+        failures.extend(withdraw().err());
     }
     fault::point("bridge.retired")?;
     first(failures)

@@ -29,12 +29,13 @@ pub(crate) struct Wanted {
 
 /// Makes the network what it shall be, and touches nothing that already is. Runs under a shared
 /// lock of the network: ADDs do not wait for each other, each step being safe to do twice at once.
+/// With the backend goes whether it had to make rules.
 pub(crate) fn ensure(
     context: &Context,
     host: &mut RouteSocket,
     wanted: &Wanted,
     undo: &mut dyn FnMut(Step),
-) -> Result<(Link, Option<Backend>), Error> {
+) -> Result<(Link, Option<(Backend, bool)>), Error> {
     let network = context.config.name.to_string();
     let existing = lookup(host, &wanted.bridge)?;
     let present = present(host, existing.as_ref(), wanted)?;

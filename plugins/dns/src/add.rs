@@ -6,7 +6,7 @@ use pontoon_conf::{Attached, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
 use pontoon_netfilter::{BackendKind, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, rules};
+use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, repair, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -132,9 +132,10 @@ fn register(
     {
         // From the record on, the network's rules stay; the lock keeps a DEL of its last container
         // from being half way through when the record appears.
-        let _lock = context
-            .state
-            .lock(&del::lock_path(context, &key.network), Lock::shared)?;
+        let _lock = context.state.lock(
+            &repair::resolver_lock(&context.state, &key.network),
+            Lock::shared,
+        )?;
         undo.push(Step::Record(Box::new(entry.clone())));
         del::records(context).write(key, entry)?;
     }
@@ -164,7 +165,7 @@ fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) ->
         .apply(&ruleset)
         .map_err(|error| rules::error(&error));
     rules::linger(backend.into_sockets());
-    done
+    done.map(drop)
 }
 
 fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {

@@ -1,10 +1,8 @@
 //! DEL and GC: the names go first, then what led to them.
 
-use std::path::PathBuf;
-
 use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Resolver, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Records, State, fault, rules};
+use pontoon_plugin::{Context, Key, Lock, Records, State, fault, repair, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::add::Entry;
@@ -22,11 +20,6 @@ pub(crate) struct Made(Vec<(BackendKind, Resolver)>);
 /// Notes about networks, beside those of other plugins.
 fn notes(context: &Context) -> State {
     State::at(&context.state.dir().join("dns"))
-}
-
-/// The lock of a network's rules for the resolver. No network name begins with a colon.
-pub(crate) fn lock_path(context: &Context, network: &str) -> PathBuf {
-    context.state.network_lock(&format!(":dns:{network}"))
 }
 
 /// Notes a rule that is about to be made.
@@ -77,9 +70,10 @@ fn retire(context: &Context, network: &str) -> Result<(), Error> {
     if records(context).has_network(network) || notes.read_network::<Made>(network).is_none() {
         return Ok(());
     }
-    let lock = context
-        .state
-        .lock(&lock_path(context, network), Lock::exclusive)?;
+    let lock = context.state.lock(
+        &repair::resolver_lock(&context.state, network),
+        Lock::exclusive,
+    )?;
     if records(context).has_network(network) {
         // An ADD came in between.
         return Ok(());

@@ -7,7 +7,7 @@ use pontoon_conf::{Attached, Error, KnownAs, code};
 use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset, Separation};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::policy::Stance;
-use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, rules};
+use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, repair, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Choice, Config, Wish, invalid};
@@ -56,8 +56,11 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let mut ground = survey(context, config, previous, backend)?;
     let mut undo = Undo::default();
     match hold(context, &mut ground, &mut undo) {
-        Ok(()) => {
+        Ok(made) => {
             undo.commit();
+            if made {
+                repair::others(context, "firewall", &ground.key);
+            }
             Ok(previous.clone())
         }
         Err(error) => Err(undo.unwind(error, |()| {
@@ -169,7 +172,8 @@ fn refuse_published(context: &Context, key: &Key, policy: Option<&Policy>) -> Re
     Ok(())
 }
 
-fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<(), Error> {
+/// Tells whether the policy was missing.
+fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<bool, Error> {
     let Ground { key, record, .. } = ground;
     let records = context.state.records("firewall");
     if let Some(stale) = records.read::<Record>(key) {
@@ -197,7 +201,7 @@ fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<(
         member: member(&ground.key, &ground.record),
         ..Ruleset::default()
     };
-    backend
+    let made = backend
         .apply(&ruleset)
         .map_err(|error| rules::error(&error))?;
     fault::point("firewall.held")?;
@@ -211,7 +215,8 @@ fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<(
     }
     fault::point("firewall.linked")?;
     rules::linger(backend.into_sockets());
-    settle(context, ground, &former)
+    settle(context, ground, &former)?;
+    Ok(made)
 }
 
 /// Notes the policy before it is made. Returns what was held before, if that was something else.
@@ -382,6 +387,7 @@ fn link(context: &Context, backend: &mut Backend, key: &Key, record: &Record) ->
             links,
             ..Ruleset::default()
         })
+        .map(drop)
         .map_err(|error| rules::error(&error))
 }
 

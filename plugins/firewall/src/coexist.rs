@@ -71,6 +71,7 @@ pub(crate) fn stand_beside(
             policy: Some(open(policy)),
             ..Ruleset::default()
         })
+        .map(drop)
         .map_err(|error| rules::error(&error))
 }
 

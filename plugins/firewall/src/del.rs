@@ -21,9 +21,15 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 
 /// Removes an attachment and, if it was the last one, the network's policy.
 pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
-    undo(context, key, record)?;
-    fault::point("firewall.withdrawn")?;
-    if context.state.records("firewall").remove(key)? {
+    let last = {
+        // Nobody makes again meanwhile what goes here.
+        let state = &context.state;
+        let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
+        undo(context, key, record)?;
+        fault::point("firewall.withdrawn")?;
+        state.records("firewall").remove(key)?
+    };
+    if last {
         retire(context)?;
     }
     fault::point("firewall.retired")

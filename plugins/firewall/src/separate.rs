@@ -42,7 +42,7 @@ pub(crate) fn separate(
     };
     rules::linger(apart.map(Backend::into_sockets).unwrap_or_default());
     match done {
-        Ok(()) => {}
+        Ok(_) => {}
         Err((false, error)) => return Err(error),
         Err((true, error)) => {
             // The bridge's own way: as tight, but a published port of a sibling cannot be reached

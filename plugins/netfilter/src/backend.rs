@@ -145,11 +145,13 @@ impl Backend {
         Ok(Self::Iptables(Iptables::new(detected, lock.to_owned())))
     }
 
-    /// Brings rules into the kernel; what is there already stays.
+    /// Brings rules into the kernel; what is there already stays. Tells whether anything was missing
+    /// that the containers of a network share: where there are others already, somebody has flushed
+    /// it.
     ///
     /// # Errors
     /// Whatever the kernel or a program refused; withdraw the same ruleset then.
-    pub fn apply(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
+    pub fn apply(&mut self, ruleset: &Ruleset) -> Result<bool, Error> {
         match self {
             Self::Nftables(nft) => Ok(nft.apply(ruleset)?),
             Self::Iptables(iptables) => Ok(iptables.apply(ruleset)?),

@@ -12,6 +12,7 @@
 //! is a rule of the bridge family, which the nftables backend writes on every host.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha512};
 
@@ -92,18 +93,20 @@ impl Iptables {
     }
 
     /// Brings the rules into the kernel. What is there already stays; what the same owner published
-    /// before is replaced. After an error one family may be written: withdraw the same ruleset.
+    /// before is replaced. Tells whether anything was missing that the containers of a network share.
+    /// After an error one family may be written: withdraw the same ruleset.
     ///
     /// # Errors
     /// A value that cannot be a rule (nothing was changed then), or a program that failed.
-    pub fn apply(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
+    pub fn apply(&mut self, ruleset: &Ruleset) -> Result<bool, Error> {
+        let made = AtomicBool::new(false);
         self.both(ruleset, |side, texts| {
             if let Some(network) = &texts.network {
-                side.apply_network(network)?;
+                made.fetch_or(side.apply_network(network)?, Ordering::Relaxed);
             }
             // Closed before anything opens.
             if let Some(policy) = &texts.policy {
-                side.apply_policy(policy)?;
+                made.fetch_or(side.apply_policy(policy)?, Ordering::Relaxed);
             }
             if let Some(member) = &texts.member
                 && texts.policy.is_none()
@@ -120,7 +123,8 @@ impl Iptables {
                 .ports
                 .as_ref()
                 .map_or(Ok(()), |(ports, aside)| side.apply_ports(ports, aside))
-        })
+        })?;
+        Ok(made.into_inner())
     }
 
     /// Removes the rules that belong to the ruleset's owners. What is missing counts as removed.

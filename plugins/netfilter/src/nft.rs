@@ -112,16 +112,18 @@ impl Nft {
     }
 
     /// Makes the kernel hold what the ruleset says. Repeating it changes nothing; what was flushed
-    /// or removed by somebody in between is made again.
+    /// or removed by somebody in between is made again. Tells whether anything was missing that the
+    /// containers of a network share.
     ///
     /// # Errors
     /// Validation fails before anything is changed. Egress and published ports are one transaction,
     /// a policy with links another one, what is in the table `bridge` a third.
-    pub fn apply(&mut self, rules: &Ruleset) -> Result<(), Error> {
+    pub fn apply(&mut self, rules: &Ruleset) -> Result<bool, Error> {
+        let mut made = false;
         for plan in plans(rules)? {
-            apply::apply(&mut self.socket, &plan)?;
+            made |= apply::apply(&mut self.socket, &plan)?;
         }
-        Ok(())
+        Ok(made)
     }
 
     /// Removes what the ruleset says, as far as it is its owner's. What is gone already, the table

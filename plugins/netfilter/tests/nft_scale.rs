@@ -123,7 +123,7 @@ fn one_of_eight_gets_the_port() {
                         let rules =
                             only_published(published(container, &[&address], &[tcp(80, 80)]));
                         match Nft::open().unwrap().apply(&rules) {
-                            Ok(()) => 1,
+                            Ok(_) => 1,
                             Err(Error::PortTaken { .. }) => 0,
                             Err(other) => panic!("{other}"),
                         }

@@ -20,6 +20,7 @@
 //! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
 //! - [`masquerade`]: the rules that a network has once, and when they go.
+//! - [`repair`]: making again what somebody has flushed.
 //! - [`veth`] and [`interior`]: what plugins share that make an interface for a container.
 //!
 //! This crate decides nothing about a network: what an interface, a rule or an address shall be is the
@@ -41,6 +42,7 @@ pub mod masquerade;
 mod modes;
 pub mod policy;
 mod rebind;
+pub mod repair;
 pub mod rules;
 mod run;
 mod sandbox;

@@ -46,20 +46,20 @@ pub fn note(context: &Context, rules: Option<&Rules>, internal: bool) -> Result<
     context.state.write_network(network, &made)
 }
 
-/// Makes the rules, unless they are there.
+/// Makes the rules, unless they are there. Tells whether they were missing, too.
 ///
 /// # Errors
 /// Whatever the backend refused.
-pub fn apply(context: &Context, (kind, wanted): &Rules) -> Result<Backend, Error> {
+pub fn apply(context: &Context, (kind, wanted): &Rules) -> Result<(Backend, bool), Error> {
     let mut backend = rules::open(context, *kind)?;
     let ruleset = Ruleset {
         network: Some(wanted.clone()),
         ..Ruleset::default()
     };
-    backend
+    let made = backend
         .apply(&ruleset)
         .map_err(|error| rules::error(&error))?;
-    Ok(backend)
+    Ok((backend, made))
 }
 
 /// Removes the record of an attachment and, if it was the last one, the rules of its network.
@@ -76,12 +76,24 @@ pub fn forget(context: &Context, plugin: &str) -> Result<(), Error> {
 }
 
 /// As [`forget`], but a network's rules go a little later: containers that come and go one at a time
-/// do not pay for them each time.
+/// do not pay for them each time. `withdraw` first takes away rules that the attachment itself has;
+/// nobody repairs them meanwhile.
 ///
 /// # Errors
-/// As [`forget`].
-pub fn release(context: &Context, plugin: &str) -> Result<(), Error> {
-    if !context.state.records(plugin).remove(&context.key()?)? {
+/// As [`forget`], and those of `withdraw`: the record stays then.
+pub fn release(
+    context: &Context,
+    plugin: &str,
+    withdraw: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let key = context.key()?;
+    let last = {
+        let state = &context.state;
+        let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
+        withdraw()?;
+        state.records(plugin).remove(&key)?
+    };
+    if !last {
         return Ok(());
     }
     let name = context.config.name.as_ref();

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use pontoon_netfilter::{BackendKind, NetworkRules, Owner, Published};
+use pontoon_netfilter::{BackendKind, Owner};
 use pontoon_netlink::{Link, Netns, RouteSocket};
+use pontoon_plugin::repair::{NetworkRecord, PortRecord};
 use pontoon_plugin::{About, Member, State};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::linked::{self, Linked};
 use crate::report::Failure;
@@ -71,19 +72,6 @@ pub(crate) struct Host {
     pub(crate) members: Vec<Member>,
     pub(crate) links: Vec<Link>,
     pub(crate) socket: RouteSocket,
-}
-
-/// portmap's record of an attachment.
-#[derive(Debug, Deserialize)]
-pub(crate) struct PortRecord {
-    pub(crate) backend: BackendKind,
-    pub(crate) published: Published,
-}
-
-/// bridge's record of a network.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct NetworkRecord {
-    pub(crate) rules: Vec<(BackendKind, NetworkRules)>,
 }
 
 pub(crate) fn backend_name(kind: BackendKind) -> String {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use pontoon_conf::KnownAs;
-use pontoon_netfilter::Protocol;
+use pontoon_plugin::repair::Wish;
 use pontoon_plugin::{Key, State};
 use serde::{Deserialize, Serialize};
 
@@ -25,13 +25,6 @@ struct Record {
     #[serde(default)]
     links: Vec<Wish>,
     separation: Option<serde::de::IgnoredAny>,
-}
-
-/// A link as it was asked for.
-#[derive(Deserialize)]
-pub(crate) struct Wish {
-    pub(crate) container: KnownAs,
-    pub(crate) ports: Vec<(Protocol, u16)>,
 }
 
 impl Linked {

@@ -7,7 +7,7 @@ use pontoon_conf::{Attached, Error, code};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
 use pontoon_netlink::{Link, RouteSocket, sysctl};
-use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, rules};
+use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, repair, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -104,7 +104,7 @@ fn publish(
             .lock(&context.state.host_lock(), Lock::shared)?;
         let _ports = context
             .state
-            .lock(&del::ports_lock(context), Lock::exclusive)?;
+            .lock(&repair::ports_lock(&context.state), Lock::exclusive)?;
         clear(context, key, &record.published)?;
         // The record before all that it tells DEL of.
         undo.push(Step::Record(Box::new(record.clone())));

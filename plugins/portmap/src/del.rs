@@ -1,23 +1,18 @@
 //! DEL and GC: rules, reservations and flows go, found by owner.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
+use pontoon_plugin::repair::ports_lock;
 use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, rules};
 
 use crate::add::Record;
 use crate::config::Config;
 use crate::plan;
 use crate::reserve::Reservations;
-
-/// The lock of the port reservations. No network name begins with a dot.
-pub(crate) fn ports_lock(context: &Context) -> PathBuf {
-    context.state.dir().join("lock/.ports")
-}
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
@@ -51,7 +46,9 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 /// Removes an attachment's ports.
 pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
     {
-        let _ports = context.state.lock(&ports_lock(context), Lock::exclusive)?;
+        let _ports = context
+            .state
+            .lock(&ports_lock(&context.state), Lock::exclusive)?;
         remove_locked(context, key, record)?;
     }
     fault::point("portmap.removed")?;
@@ -129,7 +126,7 @@ fn retire(context: &Context, kind: BackendKind) -> Result<(), Error> {
     if state.records("portmap").any() {
         return Ok(());
     }
-    if let Ok(ports) = Lock::exclusive(&ports_lock(context)) {
+    if let Ok(ports) = Lock::exclusive(&ports_lock(&context.state)) {
         ports.remove();
     }
     if state.records("bridge").any() {

@@ -9,7 +9,7 @@ use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
-    rules, veth,
+    repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -131,8 +131,11 @@ fn attach(
     fault::point("ptp.configured")?;
     forwarding(&result)?;
     fault::point("ptp.forwarding")?;
-    if let Some(backend) = backend {
+    if let Some((backend, made)) = backend {
         rules::linger(backend.into_sockets());
+        if made {
+            repair::others(context, "ptp", &ground.key);
+        }
     }
     let mtu = ground.config.mtu;
     let interface = |name: &str, mac: [u8; 6], sandbox: Option<String>| Interface {

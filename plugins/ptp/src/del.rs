@@ -20,7 +20,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let released = delegation::release(context);
     fault::point("ptp.released")?;
     unplugged.and(released)?;
-    masquerade::release(context, "ptp")
+    masquerade::release(context, "ptp", || Ok(()))
 }
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those

@@ -69,6 +69,25 @@ impl Contestant {
         Ok(())
     }
 
+    /// Publishes so many ports, `each` by a container of its own.
+    pub(crate) fn publish(&mut self, count: u16, each: u16) -> Outcome {
+        for first in (0..count).step_by(usize::from(each)) {
+            let container = Container::new("crowd")?;
+            let ports = (first..count).take(usize::from(each));
+            let mut attachment = ports.fold(Attachment::new(&container), |attachment, port| {
+                attachment.publish("", 10_000 + port, 80, "tcp")
+            });
+            self.runtime().add(&self.network, &mut attachment)?;
+            self.crowd.push(container);
+        }
+        Ok(())
+    }
+
+    /// Its host.
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Its plugins.
     pub(crate) fn programs(&self) -> &Programs {
         &self.programs

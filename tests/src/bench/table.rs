@@ -41,6 +41,14 @@ impl Bar {
         )
     }
 
+    /// At least this ratio.
+    pub(crate) fn at_least(limit: f64, measured: f64, to: &str) -> Self {
+        Self::Asked(
+            format!("{measured:.2} {to}, at least {limit}"),
+            measured >= limit,
+        )
+    }
+
     /// None of ours failed.
     pub(crate) fn none_failed(failed: usize) -> Self {
         Self::Asked("none of ours fails".to_owned(), failed == 0)

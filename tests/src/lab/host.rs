@@ -161,6 +161,29 @@ impl Host {
         )
     }
 
+    /// Tells the outside that the way to these subnets is by this host, as a neighbour on its link
+    /// may know.
+    pub fn teach_outside(&self, subnets: &[&str]) -> Outcome {
+        let act = "route to containers from outside";
+        let mut socket = self
+            .run_outside(RouteSocket::open)?
+            .map_err(Failure::act(act))?;
+        for subnet in subnets {
+            let destination: IpNetwork = subnet.parse().map_err(Failure::act(act))?;
+            let via = if destination.is_ipv4() {
+                HOST_V4
+            } else {
+                HOST_V6
+            };
+            let route = RouteSpec {
+                gateway: Some(via),
+                ..RouteSpec::to(destination)
+            };
+            socket.add_route(&route).map_err(Failure::act(act))?;
+        }
+        Ok(())
+    }
+
     /// Lays a second uplink, `eth1`, to a neighbour whose default routes lead to this host.
     pub fn neighbour(&self) -> Outcome<Netns> {
         let act = "lay the cable between host and neighbour";

@@ -1,6 +1,7 @@
 //! A host with everything a test of one backend needs.
 
 use std::ffi::OsString;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,14 @@ impl Site {
             &self.snapshot()?.without("sysctls"),
             &format!("{after}, then GC,"),
         )
+    }
+
+    /// Clears every table of every backend, as somebody does who wants a fresh start.
+    pub fn flush(&self) -> Outcome {
+        const FLUSH: &str = "nft flush ruleset; for tool in iptables-legacy ip6tables-legacy; do \
+                             $tool -F; $tool -X; $tool -t nat -F; $tool -t nat -X; done";
+        let mut shell = Command::new("sh");
+        self.host.command(shell.args(["-c", FLUSH])).map(drop)
     }
 
     /// Everything on this host.

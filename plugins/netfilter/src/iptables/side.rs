@@ -76,14 +76,15 @@ impl<'a> Side<'a> {
         self.attempt(&[(Table::Nat, lines)])
     }
 
-    pub(super) fn apply_network(&self, text: &NetworkText) -> Result<(), Error> {
+    /// `false`: they were there.
+    pub(super) fn apply_network(&self, text: &NetworkText) -> Result<bool, Error> {
         if self.present(text)? {
-            return Ok(());
+            return Ok(false);
         }
         let _lock = Lock::take(self.lock)?;
         // Whoever held the lock may have written them.
         if self.present(text)? {
-            return Ok(());
+            return Ok(false);
         }
         let listing = self.read(Table::Nat)?;
         let mut lines = Vec::new();
@@ -111,7 +112,8 @@ impl<'a> Side<'a> {
         self.run(
             &[(Table::Nat, lines), (Table::Filter, known)],
             &format!("write the {} rules of {}", self.family, text.tag),
-        )
+        )?;
+        Ok(true)
     }
 
     pub(super) fn withdraw_network(&self, text: &NetworkText) -> Result<(), Error> {

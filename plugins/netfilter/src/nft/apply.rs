@@ -98,8 +98,8 @@ fn lacks_rules(
     }
 }
 
-/// Makes the kernel hold the plan.
-pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
+/// Makes the kernel hold the plan. Tells whether anything was missing that containers share.
+pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<bool, Error> {
     let mut look_at_all = false;
     let mut missing = 0;
     for _ in 0..TRIES {
@@ -108,6 +108,7 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
         })?;
         let mut batch = Batch::default();
         let whole = missing < 4 && chains.whole(plan.part);
+        let mut made = !whole;
         if !whole {
             let something = chains.fixed.iter().any(Option::is_some);
             skeleton::build(&mut batch, plan.part, something);
@@ -115,9 +116,11 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
         for (chain, uses) in plan.chains.iter().zip(&chains.own) {
             if !whole || lacks_rules(socket, plan.family, chain, *uses)? {
                 fill(&mut batch, plan.family, chain, uses.is_some());
+                made |= chain.users == Users::Network;
             }
         }
         let change = Change::between(socket, plan, &found)?;
+        made |= !change.add_shared.is_empty();
         element::remove(&mut batch, plan.family, &change.remove);
         element::add(&mut batch, plan.family, &change.add_shared, true);
         element::add(&mut batch, plan.family, &change.add, true);
@@ -125,7 +128,7 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
             remove_chain(&mut batch, plan.family, chain);
         }
         let refusal = match socket.commit(batch)? {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(made),
             Err(refusal) => refusal,
         };
         let about_elements = refusal

@@ -2,11 +2,10 @@
 
 use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Ruleset};
-use pontoon_plugin::rules;
+use pontoon_plugin::{repair, rules};
 
 use super::{Finding, Ground};
 use crate::facts::backend_name;
-use crate::repair;
 
 pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
     let used = ground

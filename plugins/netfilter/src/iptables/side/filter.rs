@@ -16,7 +16,8 @@ use crate::iptables::standing::{self, docker_chains};
 use crate::iptables::text::{Family, Rule, Table};
 
 impl Side<'_> {
-    pub(in crate::iptables) fn apply_policy(&self, text: &PolicyText) -> Result<(), Error> {
+    /// `false`: it was there.
+    pub(in crate::iptables) fn apply_policy(&self, text: &PolicyText) -> Result<bool, Error> {
         let family = self.family;
         let stands = |listing: &mut Listing| standing::policy(family, listing, text) == Some(true);
         let there = match self.variant {
@@ -24,13 +25,13 @@ impl Side<'_> {
             Variant::Legacy => stands(&mut self.read(Table::Filter)?),
         };
         if there {
-            return Ok(());
+            return Ok(false);
         }
         let _lock = Lock::take(self.lock)?;
         let mut listing = self.read(Table::Filter)?;
         // Whoever held the lock may have written it.
         if stands(&mut listing) {
-            return Ok(());
+            return Ok(false);
         }
         let mut lines = policy_lines(family, &mut listing, text);
         let unknown = bridges(&self.read(Table::Nat)?, &listing, &text.tag);
@@ -40,7 +41,8 @@ impl Side<'_> {
                 .flat_map(|known| standing::lines(&known.rules)),
         );
         let act = format!("write the {family} policy of {}", text.tag);
-        self.run(&[(Table::Filter, lines)], &act)
+        self.run(&[(Table::Filter, lines)], &act)?;
+        Ok(true)
     }
 
     pub(in crate::iptables) fn withdraw_policy(&self, text: &PolicyText) -> Result<(), Error> {

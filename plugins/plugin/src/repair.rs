@@ -1,0 +1,249 @@
+//! Making the rules of a network again that somebody has flushed, from the records of those who are
+//! attached. What is there already stays.
+//!
+//! `pontoon repair` does it when asked. An ADD does it when it finds missing what the containers
+//! before it had made: then theirs is missing too, and nobody else would come for it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use pontoon_conf::{Error, KnownAs};
+use pontoon_netfilter::{
+    Backend, BackendKind, Link, Member, NetworkRules, Protocol, Published, Resolver, Ruleset,
+    Separation, SpoofGuard,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::policy::Stance;
+use crate::{Context, Key, Lock, State, rules};
+
+/// What of the record of `firewall` rules are made from.
+#[derive(Deserialize)]
+struct Held {
+    backend: BackendKind,
+    bridge: Option<String>,
+    addresses: Vec<IpAddr>,
+    names: Vec<KnownAs>,
+    links: Vec<Wish>,
+    separation: Option<Separation>,
+}
+
+/// What of the record of `bridge` rules are made from.
+#[derive(Deserialize)]
+struct Guarded {
+    spoof_guard: Option<SpoofGuard>,
+}
+
+/// A link as it was asked for.
+#[derive(Debug, Deserialize)]
+pub struct Wish {
+    /// Whom the container wishes to reach.
+    pub container: KnownAs,
+    /// Where.
+    pub ports: Vec<(Protocol, u16)>,
+}
+
+/// portmap's record of an attachment.
+#[derive(Debug, Deserialize)]
+pub struct PortRecord {
+    /// Who makes its rules.
+    pub backend: BackendKind,
+    /// What is published.
+    pub published: Published,
+}
+
+/// What a network has once, as `bridge` and `ptp` note it.
+#[derive(Debug, Default, Deserialize)]
+pub struct NetworkRecord {
+    /// The rules for the way out, by backend.
+    pub rules: Vec<(BackendKind, NetworkRules)>,
+}
+
+/// What was done for a network.
+#[derive(Debug)]
+pub struct Repaired {
+    /// How many sets of rules are there now or were refused.
+    pub rules: usize,
+    /// What was refused.
+    pub failures: Vec<Error>,
+}
+
+/// The lock of the port reservations. No network name begins with a dot.
+#[must_use]
+pub fn ports_lock(state: &State) -> PathBuf {
+    state.dir().join("lock/.ports")
+}
+
+/// The lock of a network's way to the resolver.
+#[must_use]
+pub fn resolver_lock(state: &State, network: &str) -> PathBuf {
+    state.network_lock(&format!(":dns:{network}"))
+}
+
+/// Makes a network's rules again. Nobody attaches or detaches meanwhile: a rule that came back after
+/// its owner's DEL would stay for ever.
+///
+/// # Errors
+/// Code 5 when a lock cannot be taken.
+pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repaired, Error> {
+    let _network = state.lock(&state.network_lock(network), Lock::exclusive)?;
+    let _host = state.lock(&state.host_lock(), Lock::shared)?;
+    // These plugins do their work under locks of their own, which go away with whoever needed them.
+    let _own = [
+        (ports_lock(state), state.records("portmap").any()),
+        (
+            resolver_lock(state, network),
+            resolvers(state, network).is_some(),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, used)| *used)
+    .map(|(path, _)| state.lock(&path, Lock::exclusive))
+    .collect::<Result<Vec<_>, _>>()?;
+    let wanted = wanted(state, network);
+    let mut repaired = Repaired {
+        rules: wanted.len(),
+        failures: Vec::new(),
+    };
+    let mut backends: Vec<(BackendKind, Backend)> = Vec::new();
+    for (kind, ruleset) in wanted {
+        let known = backends.iter().position(|(known, _)| *known == kind);
+        let done = match known {
+            Some(known) => Ok(known),
+            None => rules::open_in(state, search, kind).map(|backend| {
+                backends.push((kind, backend));
+                backends.len() - 1
+            }),
+        };
+        let done = done.and_then(|known| {
+            let done = backends[known].1.apply(&ruleset);
+            done.map_err(|error| rules::error(&error))
+        });
+        repaired.failures.extend(done.err());
+    }
+    let sockets = backends.into_iter();
+    rules::linger(
+        sockets
+            .flat_map(|(_, backend)| backend.into_sockets())
+            .collect(),
+    );
+    Ok(repaired)
+}
+
+/// For an ADD that has found missing what its network shares: when others are attached, makes again
+/// what they have lost. What cannot be made is said; the ADD itself is complete.
+pub fn others(context: &Context, plugin: &str, key: &Key) {
+    if context.state.records(plugin).is_only(key) {
+        return;
+    }
+    let network = &key.network;
+    let failures = match repair(&context.state, &context.search, network) {
+        Ok(repaired) => repaired.failures,
+        Err(error) => vec![error],
+    };
+    for error in failures {
+        eprintln!(
+            "{plugin}: rules of network {network} were flushed, and not all of them could be made again: {error}; try: pontoon repair {network}"
+        );
+    }
+}
+
+fn resolvers(state: &State, network: &str) -> Option<Vec<(BackendKind, Resolver)>> {
+    State::at(&state.dir().join("dns")).read_network(network)
+}
+
+/// What the records of a network ask for: what the network has as a whole first.
+#[must_use]
+pub fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
+    let mut wanted = Vec::new();
+    let mut want = |kind: BackendKind, fill: &dyn Fn(&mut Ruleset)| {
+        let mut ruleset = Ruleset::default();
+        fill(&mut ruleset);
+        wanted.push((kind, ruleset));
+    };
+    if let Some(stance) = state.read_policy::<Stance>(network) {
+        want(stance.backend, &|all| {
+            all.policy = Some(stance.policy.clone())
+        });
+        if let Some((kind, policy)) = &stance.companion {
+            want(*kind, &|all| all.policy = Some(policy.clone()));
+        }
+    }
+    let made: NetworkRecord = state.read_network(network).unwrap_or_default();
+    for (kind, network) in &made.rules {
+        want(*kind, &|all| all.network = Some(network.clone()));
+    }
+    for (kind, resolver) in resolvers(state, network).iter().flatten() {
+        want(*kind, &|all| all.resolver = Some(resolver.clone()));
+    }
+    let held = records::<Held>(state, "firewall", network);
+    for (key, one) in &held {
+        if one.bridge.is_none() {
+            let member = Member {
+                owner: key.owner(),
+                addresses: one.addresses.clone(),
+            };
+            want(one.backend, &|all| all.member = Some(member.clone()));
+        }
+        if let Some(separation) = &one.separation {
+            want(BackendKind::Nftables, &|all| {
+                all.separation = Some(separation.clone());
+            });
+        }
+        let links = links(key, one, &held);
+        if !links.is_empty() {
+            want(one.backend, &|all| all.links.clone_from(&links));
+        }
+    }
+    for (_, one) in records::<PortRecord>(state, "portmap", network) {
+        want(one.backend, &|all| {
+            all.published = Some(one.published.clone())
+        });
+    }
+    for (_, one) in records::<Guarded>(state, "bridge", network) {
+        if let Some(guard) = &one.spoof_guard {
+            want(BackendKind::Nftables, &|all| {
+                all.spoof_guard = Some(guard.clone());
+            });
+        }
+    }
+    wanted
+}
+
+fn records<T: DeserializeOwned>(state: &State, plugin: &str, network: &str) -> Vec<(Key, T)> {
+    let records = state.records(plugin);
+    let keys = records.attachments(network).into_iter();
+    keys.filter_map(|key| Some((key.clone(), records.read(&key)?)))
+        .collect()
+}
+
+/// The links of one container to whoever bears the names that it wishes to reach.
+fn links(key: &Key, one: &Held, all: &[(Key, Held)]) -> Vec<Link> {
+    let Some(bridge) = one.bridge.as_ref().filter(|_| one.separation.is_some()) else {
+        return Vec::new();
+    };
+    let mut links = Vec::new();
+    for wish in &one.links {
+        let bearers = all
+            .iter()
+            .filter(|(other, held)| other != key && held.names.contains(&wish.container));
+        for to in bearers.flat_map(|(_, held)| &held.addresses) {
+            for from in one
+                .addresses
+                .iter()
+                .filter(|from| from.is_ipv4() == to.is_ipv4())
+            {
+                links.extend(wish.ports.iter().map(|&(protocol, port)| Link {
+                    owner: key.owner(),
+                    bridge: bridge.clone(),
+                    from: *from,
+                    to: *to,
+                    protocol,
+                    port,
+                }));
+            }
+        }
+    }
+    links
+}
