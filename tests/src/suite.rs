@@ -41,6 +41,13 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
                 .stdout(std::process::Stdio::null()),
         )?;
     }
+    step(
+        "dockerd 20.10",
+        Command::new("bash")
+            .arg(root().join("tests/scripts/dockerd.sh"))
+            .arg(&tools)
+            .stdout(std::process::Stdio::null()),
+    )?;
     if filter.is_none() {
         step(
             "cargo fmt --check",

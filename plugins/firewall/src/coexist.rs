@@ -1,7 +1,8 @@
-//! Living beside others. A packet that nftables' `inet pontoon` lets pass can still be dropped by a
-//! chain of somebody else: Docker and ufw set the policy of iptables' FORWARD chain to DROP. There
-//! the iptables backend makes an open policy for our bridge beside the one that holds: it accepts in
-//! the right places, and everything goes with the network.
+//! Living beside others. A packet that our backend lets pass can still be dropped by a chain of
+//! somebody else: Docker and ufw set the policy of iptables' FORWARD chain to DROP, of whichever
+//! variant of iptables they use. There the iptables backend of that variant makes an open policy for
+//! our bridge beside the one that holds: it accepts in the right places, and everything goes with
+//! the network.
 
 use std::fs;
 
@@ -24,22 +25,23 @@ pub(crate) fn companion(
     backend: &mut Backend,
     thorough: bool,
 ) -> Option<BackendKind> {
-    let Backend::Nftables(nft) = backend else {
-        // It stands there already.
-        return None;
-    };
     let installed = |variant| {
         Iptables::detect(&context.search, Some(variant))
             .ok()
             .flatten()
     };
-    if nft.forward_drops().unwrap_or(false) && installed(Variant::Nft).is_some() {
+    // Where ours stands already, nothing has to stand beside it.
+    let own = match backend {
+        Backend::Nftables(_) => None,
+        Backend::Iptables(iptables) => Some(iptables.variant()),
+    };
+    if own != Some(Variant::Nft) && nft_drops(backend) && installed(Variant::Nft).is_some() {
         return Some(BackendKind::IptablesNft);
     }
     let used = |file: &&str| {
         fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
     };
-    if thorough && LEGACY.iter().any(used) {
+    if own != Some(Variant::Legacy) && thorough && LEGACY.iter().any(used) {
         let legacy = Iptables::new(
             installed(Variant::Legacy)?,
             context.state.dir().join("lock/.x"),
@@ -49,6 +51,19 @@ pub(crate) fn companion(
         }
     }
     None
+}
+
+/// Whether the FORWARD chain of iptables-nft drops.
+fn nft_drops(backend: &mut Backend) -> bool {
+    if let Backend::Nftables(nft) = backend {
+        return nft.forward_drops().unwrap_or(false);
+    }
+    let Ok(mut nft) = Nft::open() else {
+        return false;
+    };
+    let drops = nft.forward_drops().unwrap_or(false);
+    rules::linger(nft.into_sockets());
+    drops
 }
 
 /// The policy that lets everything pass, where another backend decides.
