@@ -162,6 +162,30 @@ fn docker(backend: Backend) -> Outcome {
     site.nothing_left(&before, &[&lan, &two], "DEL")
 }
 
+/// A bridge with neither masquerade nor a policy is one of ours, and kept apart from who isolates.
+#[test]
+fn an_isolated_network_is_isolated_from_bare_bridges() -> Outcome {
+    for backend in Backend::ALL {
+        let site = Site::new(backend)?;
+        let before = site.snapshot()?;
+        let isolated = json!({ "isolation": true, "directAccess": "open" });
+        let lan = site.firewalled("lan", &LAN, isolated);
+        let bare = site
+            .network("bare", "br-bare", &TWO)
+            .with("bridge", "ipMasq", json!(false));
+        let one = Guest::join(&site, &lan, "one")?;
+        let stranger = Guest::join(&site, &bare, "stranger")?;
+        check(&site, From::Guest(&one), &stranger.at(80)?, false);
+        check(&site, From::Guest(&stranger), &one.at(80)?, false);
+        check(&site, From::Host, &stranger.at(80)?, true);
+        site.runtime().check(&bare, &stranger.attachment)?;
+        one.leave(&site, &lan)?;
+        stranger.leave(&site, &bare)?;
+        site.nothing_left(&before, &[&lan, &bare], "DEL")?;
+    }
+    Ok(())
+}
+
 fn icc_off(backend: Backend, bridge_nf_call: bool) -> Outcome {
     let site = Site::new(backend)?;
     let before = site.snapshot()?;

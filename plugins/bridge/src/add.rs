@@ -13,7 +13,7 @@ use pontoon_netlink::{
 };
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
-    repair, rules, veth,
+    policy, repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,8 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let mtu = mtu(&config, &mut host)?;
     let backend = if config.ip_masq {
         Some(rules::select(context, config.ip_masq_backend.as_deref())?)
+    } else if config.is_gateway {
+        policy::somebodys(&context.state)
     } else {
         None
     };
@@ -188,7 +190,7 @@ fn attach(
         force_address: ground.config.force_address,
         gateways,
         internal: ground.config.internal,
-        rules: ground.backend.zip(rules),
+        rules: ground.backend.map(|backend| (backend, rules)),
     };
     let (bridge, backend) = {
         // From the record on, the network cannot be removed by the DEL of another attachment; the

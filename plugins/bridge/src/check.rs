@@ -176,7 +176,8 @@ fn check_rules(
     previous: &Attached,
 ) -> Result<(), Error> {
     let mut wanted: Vec<(BackendKind, Ruleset)> = Vec::new();
-    if let Some(network) = plan::rules(&key.network, config, &previous.ips)? {
+    if config.ip_masq {
+        let network = plan::rules(&key.network, config, &previous.ips)?;
         let kind = rules::select(context, config.ip_masq_backend.as_deref())?;
         wanted.push((
             kind,

@@ -78,16 +78,14 @@ fn default_route(v4: bool) -> Result<Cidr, pontoon_conf::CidrError> {
     Cidr::new(any, 0)
 }
 
-/// The rules that the network needs, when it hides its containers behind an address of the host.
+/// The rules that the network needs when it hides its containers behind an address of the host. When
+/// it does not, they only say whose the bridge is: networks that keep to themselves ask that.
 pub(crate) fn rules(
     network: &str,
     config: &Config,
     ips: &[IpConfig],
-) -> Result<Option<NetworkRules>, Error> {
-    if !config.ip_masq {
-        return Ok(None);
-    }
-    for entry in &config.snat {
+) -> Result<NetworkRules, Error> {
+    for entry in config.snat.iter().filter(|_| config.ip_masq) {
         let family = |v4: bool| if v4 { "IPv4" } else { "IPv6" };
         if !ips
             .iter()
@@ -105,7 +103,7 @@ pub(crate) fn rules(
         }
     }
     let mut egress: Vec<Egress> = Vec::new();
-    for ip in ips {
+    for ip in ips.iter().filter(|_| config.ip_masq) {
         let subnet = ip.address.network().into();
         if egress.iter().any(|known| known.subnet == subnet) {
             continue;
@@ -123,11 +121,11 @@ pub(crate) fn rules(
                 .collect(),
         });
     }
-    Ok(Some(NetworkRules {
+    Ok(NetworkRules {
         network: network.to_owned(),
         bridge: config.bridge.to_string(),
         egress,
-    }))
+    })
 }
 
 /// Why an address of another prefix keeps the bridge from getting `wanted`. IPv4: any other address

@@ -5,7 +5,7 @@ use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Policy, Ruleset};
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, rules};
+use crate::{Context, State, rules};
 
 /// The policy of a network. Written before the rules are made, so that they are found whatever
 /// happens in between.
@@ -29,6 +29,15 @@ impl Stance {
     pub fn of(context: &Context) -> Option<Self> {
         context.state.read_policy(context.config.name.as_ref())
     }
+}
+
+/// The backend of a network of this host that has a policy, if there is one: it keeps to itself
+/// towards every bridge that it knows to be ours.
+#[must_use]
+pub fn somebodys(state: &State) -> Option<BackendKind> {
+    let network = state.any_policy()?;
+    let stance: Stance = state.read_policy(&network)?;
+    Some(stance.backend)
 }
 
 /// Removes the policy of a network that no attachment's `firewall` needs any more. The caller holds

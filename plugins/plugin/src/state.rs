@@ -140,6 +140,14 @@ impl State {
         serde_json::from_slice(&fs::read(self.dir.join("policy").join(network)).ok()?).ok()
     }
 
+    /// A network of which it is noted what it lets pass.
+    #[must_use]
+    pub fn any_policy(&self) -> Option<String> {
+        let entries = fs::read_dir(self.dir.join("policy")).ok()?;
+        let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.find(|name| !name.starts_with(':'))
+    }
+
     /// Forgets what a network lets pass.
     ///
     /// # Errors
