@@ -18,6 +18,7 @@ mod lab;
 
 pub use lab::chained::{Chained, chained_faults};
 pub use lab::container::Container;
+pub use lab::daemon::Daemon;
 pub use lab::failure::{Failure, Outcome};
 pub use lab::firewall::Backend;
 pub use lab::host::{HOST_V4, HOST_V6, Host, OUTSIDE_V4, OUTSIDE_V6, SECOND_V4, SECOND_V6, cable};
@@ -26,7 +27,7 @@ pub use lab::nameserver::{NameServer, WRONG};
 pub use lab::network::{Attachment, Network};
 pub use lab::outcome::{CniError, Finished};
 pub use lab::probe::{Ask, BOTH, Echo, Reply, Silence, tcp, udp};
-pub use lab::programs::{Programs, find, missing, target_dir};
+pub use lab::programs::{Programs, find, libraries, missing, target_dir};
 pub use lab::runtime::{Call, Runtime};
 pub use lab::scratch::Scratch;
 pub use lab::site::Site;

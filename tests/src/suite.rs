@@ -9,7 +9,7 @@ use crate::build::{cargo, must, root};
 use crate::require_privileges;
 
 /// What the tests call, and the Debian package that has it.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 10] = [
     ("xtables-nft-multi", "iptables"),
     ("xtables-legacy-multi", "iptables"),
     ("nft", "nftables"),
@@ -19,6 +19,8 @@ const TOOLS: [(&str, &str); 9] = [
     ("sysctl", "procps"),
     ("dig", "bind9-dnsutils"),
     ("busybox", "busybox"),
+    // For firewalld, which is only unpacked.
+    ("python3", "python3"),
 ];
 
 pub(crate) fn run(filter: Option<&str>) -> Outcome {
@@ -41,13 +43,18 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
                 .stdout(std::process::Stdio::null()),
         )?;
     }
-    step(
-        "dockerd 20.10",
-        Command::new("bash")
-            .arg(root().join("tests/scripts/dockerd.sh"))
-            .arg(&tools)
-            .stdout(std::process::Stdio::null()),
-    )?;
+    for (name, script) in [
+        ("dockerd 20.10", "tests/scripts/dockerd.sh"),
+        ("firewalld 1.3", "tests/scripts/firewalld.sh"),
+    ] {
+        step(
+            name,
+            Command::new("bash")
+                .arg(root().join(script))
+                .arg(&tools)
+                .stdout(std::process::Stdio::null()),
+        )?;
+    }
     if filter.is_none() {
         step(
             "cargo fmt --check",

@@ -3,67 +3,51 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::json;
 use xtask::{
-    Attachment, BOTH, Backend, Container, Echo, Failure, HOST_V4, HOST_V6, Network, OUTSIDE_V4,
-    OUTSIDE_V6, Outcome, Scratch, Site, find, missing, target_dir,
+    Attachment, BOTH, Backend, Container, Daemon, Echo, Failure, HOST_V4, HOST_V6, Network,
+    OUTSIDE_V4, OUTSIDE_V6, Outcome, Scratch, Site, find, libraries, missing, target_dir,
 };
 
 const PLAIN: [&str; 2] = ["10.83.0.0/24", "fd00:83::/64"];
 const LAN: [&str; 2] = ["10.84.0.0/24", "fd00:84::/64"];
 const WAIT: Duration = Duration::from_secs(3);
-/// For how long dockerd may start or end.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// dockerd with everything of it in a directory of its own.
 struct Docker {
-    child: Child,
+    // Before its directory.
+    _daemon: Daemon,
     socket: PathBuf,
-    log: PathBuf,
-    // Only held.
     _dir: Scratch,
 }
 
 impl Docker {
     fn start(site: &Site) -> Outcome<Self> {
         let root = target_dir()?.join("tools/dockerd-20.10");
-        let daemon = root.join("usr/sbin/dockerd");
-        if !daemon.exists() {
-            return Err(missing(
-                "dockerd 20.10 (tests/scripts/dockerd.sh unpacks it)",
-            ));
+        let program = root.join("usr/sbin/dockerd");
+        if !program.exists() {
+            return Err(missing("dockerd 20.10"));
         }
         let iptables = find("xtables-nft-multi").ok_or_else(|| missing("xtables-nft-multi"))?;
         let dir = Scratch::new("dockerd")?;
         let at = |name: &str| dir.path().join(name);
         for name in ["iptables", "ip6tables"] {
-            std::os::unix::fs::symlink(&iptables, at(name))
-                .map_err(Failure::act("link iptables"))?;
+            symlink(&iptables, at(name)).map_err(Failure::act("link iptables"))?;
         }
         let path = [at(""), root.join("usr/sbin"), root.join("usr/bin")]
             .map(|dir| dir.display().to_string())
             .join(":");
-        let libraries = ["lib", "usr/lib"].map(|lib| {
-            let arch = format!("{}-linux-gnu", std::env::consts::ARCH);
-            root.join(lib).join(arch).display().to_string()
-        });
-        let (socket, log) = (at("socket"), at("log"));
-        let file = std::fs::File::create(&log).map_err(Failure::act("make dockerd's log"))?;
-        let errors = file
-            .try_clone()
-            .map_err(Failure::act("share dockerd's log"))?;
-        let mut command = Command::new(daemon);
+        let socket = at("socket");
+        let mut command = Command::new(program);
         command
             .env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"))
-            .env("LD_LIBRARY_PATH", libraries.join(":"))
+            .env("LD_LIBRARY_PATH", libraries(&root))
             .arg("--data-root")
             .arg(at("data"))
             .arg("--exec-root")
@@ -72,80 +56,43 @@ impl Docker {
             .arg(at("pid"))
             .arg("--host")
             .arg(format!("unix://{}", socket.display()))
-            .args(["--storage-driver", "vfs"])
-            .stdin(Stdio::null())
-            .stdout(file)
-            .stderr(errors);
-        let child = site
-            .host
-            .run(|| command.spawn())?
-            .map_err(Failure::act("run dockerd"))?;
-        let mut docker = Self {
-            child,
+            .args(["--storage-driver", "vfs"]);
+        let daemon = Daemon::start(&site.host, &mut command, &at("log"), || {
+            ask(&socket, "GET /_ping", "").is_ok()
+        })?;
+        Ok(Self {
+            _daemon: daemon,
             socket,
-            log,
             _dir: dir,
-        };
-        let started = Instant::now();
-        while docker.ask("GET /_ping", "").is_err() {
-            let ended = docker.child.try_wait().map_err(Failure::act("dockerd"))?;
-            if ended.is_some() || started.elapsed() > PATIENCE {
-                let words = std::fs::read_to_string(&docker.log).unwrap_or_default();
-                return Err(Failure::new(format!("dockerd does not start:\n{words}")));
-            }
-            sleep(Duration::from_millis(100));
-        }
-        Ok(docker)
-    }
-
-    /// One question to its API; the answer with its head.
-    fn ask(&self, what: &str, body: &str) -> Outcome<String> {
-        let act = "ask dockerd";
-        let mut stream = UnixStream::connect(&self.socket).map_err(Failure::act(act))?;
-        write!(
-            stream,
-            "{what} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .map_err(Failure::act(act))?;
-        let mut answer = String::new();
-        stream
-            .read_to_string(&mut answer)
-            .map_err(Failure::act(act))?;
-        if answer
-            .split(' ')
-            .nth(1)
-            .is_some_and(|code| code.starts_with('2'))
-        {
-            Ok(answer)
-        } else {
-            Err(Failure::new(format!("{what}: {answer}")))
-        }
+        })
     }
 
     /// A network of Docker's own: it puts its rules to the head again.
     fn network(&self, name: &str) -> Outcome {
         let body = json!({ "Name": name, "Driver": "bridge" }).to_string();
-        self.ask("POST /networks/create", &body).map(drop)
+        ask(&self.socket, "POST /networks/create", &body).map(drop)
     }
 }
 
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let Ok(id) = i32::try_from(self.child.id()) else {
-            return;
-        };
-        let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
-        let started = Instant::now();
-        while started.elapsed() < PATIENCE {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            sleep(Duration::from_millis(50));
-        }
-        eprintln!("dockerd does not end: see {}", self.log.display());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// One question to Docker's API; the answer with its head.
+fn ask(socket: &Path, what: &str, body: &str) -> Outcome<String> {
+    let act = "ask dockerd";
+    let mut stream = UnixStream::connect(socket).map_err(Failure::act(act))?;
+    write!(
+        stream,
+        "{what} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .map_err(Failure::act(act))?;
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .map_err(Failure::act(act))?;
+    let code = answer.split(' ').nth(1).unwrap_or_default();
+    if code.starts_with('2') {
+        Ok(answer)
+    } else {
+        Err(Failure::new(format!("{what}: {answer}")))
     }
 }
 

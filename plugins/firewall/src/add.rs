@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Choice, Config, Wish, invalid};
 use crate::links::{self, Index};
 use crate::plan::{self, Place};
-use crate::{coexist, del, separate};
+use crate::{coexist, del, separate, zones};
 
 /// What DEL, CHECK and GC need to know of an attachment beside its key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,15 +27,20 @@ pub(crate) struct Record {
     pub(crate) links: Vec<Wish>,
     /// The network has no `icc`.
     pub(crate) separation: Option<Separation>,
+    /// The zone of firewalld that the addresses are in, as sources: of who is on no bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) zone: Option<String>,
 }
 
 /// What an ADD wants, before anything is changed.
-struct Ground {
-    key: Key,
-    record: Record,
-    policy: Option<Policy>,
-    stance: Option<Stance>,
+pub(crate) struct Ground {
+    pub(crate) key: Key,
+    pub(crate) record: Record,
+    pub(crate) policy: Option<Policy>,
+    pub(crate) stance: Option<Stance>,
     host: RouteSocket,
+    /// The zone of firewalld, and whether that has to be there.
+    pub(crate) zone: (String, bool),
 }
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
@@ -44,7 +49,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         invalid("must be called as chained plugin: no prevResult")
             .with_details("list firewall after the plugin that creates the interface")
     })?;
-    let Choice::Rules(asked) = &config.choice else {
+    let Some(asked) = config.choice.asked() else {
         eprintln!(
             "firewall: backend none: no rules are made for container {} of network {}",
             context.key()?.container,
@@ -52,7 +57,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         );
         return Ok(previous.clone());
     };
-    let backend = rules::select(context, asked.as_deref())?;
+    let backend = rules::select(context, asked)?;
     let mut ground = survey(context, config, previous, backend)?;
     let mut undo = Undo::default();
     match hold(context, &mut ground, &mut undo) {
@@ -126,6 +131,7 @@ fn survey(
         names,
         links: config.links,
         separation,
+        zone: None,
     };
     Ok(Ground {
         key,
@@ -133,6 +139,7 @@ fn survey(
         policy,
         stance,
         host,
+        zone: (config.zone, config.choice == Choice::Firewalld),
     })
 }
 
@@ -241,6 +248,10 @@ fn note(context: &Context, ground: &Ground) -> Result<Vec<(BackendKind, Policy)>
         policy: policy.clone(),
         former: former.clone(),
         companion: companion(ground),
+        zone: ground
+            .stance
+            .as_ref()
+            .and_then(|stance| stance.zone.clone()),
     };
     context
         .state
@@ -258,10 +269,12 @@ fn stand_beside(
     ground: &mut Ground,
     backend: &mut Backend,
 ) -> Result<(), Error> {
+    let first = ground.stance.is_none();
+    let others = coexist::others(backend);
+    zones::enter(context, ground, others.firewalld)?;
     let Some(policy) = ground.policy.clone() else {
         return Ok(());
     };
-    let first = ground.stance.is_none();
     if first {
         for obstacle in coexist::obstacles(&policy.bridge) {
             eprintln!(
@@ -272,23 +285,31 @@ fn stand_beside(
         }
     }
     let known = companion(ground).map(|(kind, _)| kind);
-    let Some(kind) = known.or_else(|| coexist::companion(context, backend, first)) else {
+    let Some(kind) = known.or_else(|| coexist::companion(context, backend, others, first)) else {
         return Ok(());
     };
-    if companion(ground) != Some((kind, coexist::open(&policy))) {
-        let mut stance = Stance::of(context).unwrap_or(Stance {
-            backend: ground.record.backend,
-            policy: policy.clone(),
-            former: Vec::new(),
-            companion: None,
-        });
-        stance.companion = Some((kind, coexist::open(&policy)));
-        context
-            .state
-            .write_policy(context.config.name.as_ref(), &stance)?;
-        ground.stance = Some(stance);
+    let beside = Some((kind, coexist::open(&policy)));
+    if companion(ground) != beside {
+        change(context, ground, |stance| stance.companion = beside)?;
     }
     coexist::stand_beside(context, kind, &policy)
+}
+
+/// Changes what is noted of the network.
+pub(crate) fn change(
+    context: &Context,
+    ground: &mut Ground,
+    how: impl FnOnce(&mut Stance),
+) -> Result<(), Error> {
+    let Some(mut stance) = Stance::of(context) else {
+        return Ok(());
+    };
+    how(&mut stance);
+    context
+        .state
+        .write_policy(context.config.name.as_ref(), &stance)?;
+    ground.stance = Some(stance);
+    Ok(())
 }
 
 /// After a changed configuration: what another backend held goes, and attachments from before get
@@ -322,6 +343,10 @@ fn settle(
             policy,
             former: Vec::new(),
             companion: companion(ground),
+            zone: ground
+                .stance
+                .as_ref()
+                .and_then(|stance| stance.zone.clone()),
         },
     )
 }

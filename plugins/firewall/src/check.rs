@@ -10,7 +10,7 @@ use crate::add::{NOT_HELD, Record, member};
 use crate::coexist;
 use crate::config::{Choice, Config, invalid};
 use crate::links::{self, Index};
-use crate::plan;
+use crate::{plan, zones};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
@@ -45,9 +45,10 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     }
     let policy = plan::policy(&config.policy, record.bridge.as_deref())?;
     let stance = Stance::of(context);
-    if policy.is_some() && stance.map(|stance| stance.policy) != policy {
+    if policy.is_some() && stance.as_ref().map(|stance| &stance.policy) != policy.as_ref() {
         differences.push("the configuration has changed since the last ADD".to_owned());
     }
+    differences.extend(zones::differences(&record, stance.as_ref()));
     let mut links = Vec::new();
     if record.separation.is_some() {
         let _lock = links::lock(context)?;
@@ -84,7 +85,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
-    let Choice::Rules(asked) = &config.choice else {
+    let Some(asked) = config.choice.asked() else {
         return Ok(());
     };
     // Before its first container the network's bridge is not known.
@@ -97,7 +98,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         )
         .with_details(coexist::advice(obstacle, &bridge)));
     }
-    rules::select(context, asked.as_deref())
+    rules::select(context, asked)
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {

@@ -8,7 +8,7 @@ use std::fs;
 
 use pontoon_conf::Error;
 use pontoon_netfilter::iptables::{Iptables, Variant};
-use pontoon_netfilter::nft::{Nft, Obstacle};
+use pontoon_netfilter::nft::{Nft, Obstacle, Others};
 use pontoon_netfilter::{Backend, BackendKind, Policy, Ruleset};
 use pontoon_plugin::{Context, rules};
 
@@ -22,7 +22,8 @@ const LEGACY: [&str; 2] = [
 /// iptables-legacy, which takes a program.
 pub(crate) fn companion(
     context: &Context,
-    backend: &mut Backend,
+    backend: &Backend,
+    others: Others,
     thorough: bool,
 ) -> Option<BackendKind> {
     let installed = |variant| {
@@ -35,7 +36,7 @@ pub(crate) fn companion(
         Backend::Nftables(_) => None,
         Backend::Iptables(iptables) => Some(iptables.variant()),
     };
-    if own != Some(Variant::Nft) && nft_drops(backend) && installed(Variant::Nft).is_some() {
+    if own != Some(Variant::Nft) && others.forward_drops && installed(Variant::Nft).is_some() {
         return Some(BackendKind::IptablesNft);
     }
     let used = |file: &&str| {
@@ -53,17 +54,21 @@ pub(crate) fn companion(
     None
 }
 
-/// Whether the FORWARD chain of iptables-nft drops.
-fn nft_drops(backend: &mut Backend) -> bool {
+/// Whose rules our packets have to pass as well.
+pub(crate) fn others(backend: &mut Backend) -> Others {
+    let nobody = Others {
+        forward_drops: false,
+        firewalld: false,
+    };
     if let Backend::Nftables(nft) = backend {
-        return nft.forward_drops().unwrap_or(false);
+        return nft.others().unwrap_or(nobody);
     }
     let Ok(mut nft) = Nft::open() else {
-        return false;
+        return nobody;
     };
-    let drops = nft.forward_drops().unwrap_or(false);
+    let others = nft.others().unwrap_or(nobody);
     rules::linger(nft.into_sockets());
-    drops
+    others
 }
 
 /// The policy that lets everything pass, where another backend decides.

@@ -6,6 +6,9 @@ use pontoon_netfilter::{Ingress, Policy, Protocol};
 use pontoon_plugin::Context;
 use serde::{Deserialize, Serialize};
 
+/// The zone of firewalld in which everything passes, as the reference plugin has it.
+const TRUSTED: &str = "trusted";
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Keys {
@@ -51,6 +54,8 @@ struct PortKeys {
 pub(crate) enum Choice {
     /// A backend by name, or the host's own choice.
     Rules(Option<String>),
+    /// The host's own choice, with firewalld there to let pass what is let pass.
+    Firewalld,
     /// Nobody.
     None,
 }
@@ -66,9 +71,22 @@ pub(crate) struct Wish {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) choice: Choice,
+    /// The zone of firewalld that lets the network's packets pass.
+    pub(crate) zone: String,
     /// What the network lets pass. The bridge is filled in when it is known.
     pub(crate) policy: Policy,
     pub(crate) links: Vec<Wish>,
+}
+
+impl Choice {
+    /// The backend that is asked for, if any; nothing when there shall be no rules.
+    pub(crate) fn asked(&self) -> Option<Option<&str>> {
+        match self {
+            Self::Rules(name) => Some(name.as_deref()),
+            Self::Firewalld => Some(None),
+            Self::None => None,
+        }
+    }
 }
 
 impl Config {
@@ -78,18 +96,14 @@ impl Config {
         let choice = match keys.backend.as_deref().unwrap_or_default() {
             "" => Choice::Rules(None),
             name @ ("iptables" | "nftables") => Choice::Rules(Some(name.to_owned())),
+            "firewalld" => Choice::Firewalld,
             "none" => Choice::None,
             other => {
-                return Err(unsupported("backend", other, "iptables, nftables or none"));
+                let known = "iptables, nftables, firewalld or none";
+                return Err(unsupported("backend", other, known));
             }
         };
-        if let Some(zone) = keys.firewalld_zone.as_deref()
-            && !zone.is_empty()
-        {
-            eprintln!(
-                "firewall: firewalldZone \"{zone}\" has no meaning: the backend is not firewalld"
-            );
-        }
+        let zone = keys.firewalld_zone.clone().filter(|zone| !zone.is_empty());
         let policy = policy(context.config.name.as_ref(), &keys)?;
         if choice == Choice::None && promises(&keys) {
             return Err(invalid(
@@ -106,6 +120,7 @@ impl Config {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             choice,
+            zone: zone.unwrap_or_else(|| TRUSTED.to_owned()),
             policy,
             links,
         })

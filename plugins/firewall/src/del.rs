@@ -8,7 +8,7 @@ use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, policy, rules};
 
 use crate::add::{Record, member, unlink};
-use crate::separate;
+use crate::{separate, zones};
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
@@ -50,6 +50,7 @@ pub(crate) fn undo(context: &Context, key: &Key, record: &Record) -> Result<(), 
             ..Ruleset::default()
         })
         .map_err(|error| rules::error(&error));
+    zones::leave(record);
     let addresses = record.addresses.clone();
     // A flow that was let in once is let in until it ends, and the address may soon be another
     // container's. Addresses rest before they are given out again, so nobody has to wait for this.

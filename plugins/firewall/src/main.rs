@@ -9,6 +9,7 @@ mod del;
 mod links;
 mod plan;
 mod separate;
+mod zones;
 
 use std::process::ExitCode;
 

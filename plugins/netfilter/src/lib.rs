@@ -11,6 +11,8 @@
 //! - [`iptables`] writes by `iptables-restore`, one process per family and operation, in the chains
 //!   that the reference plugins use, which admins and tools know.
 //!
+//! [`firewalld`] is no backend: it opens a zone of that firewall for a bridge of ours.
+//!
 //! Every rule and every element carries the tag of its [`Owner`]. Removal goes by owner: a late one
 //! cannot take what belongs to somebody else by now. Which backend has made a rule is remembered
 //! by the caller ([`BackendKind`] goes into its records).
@@ -20,6 +22,7 @@
 //! caller's, except inside the iptables backend, where concurrent processes would double rules.
 
 mod backend;
+pub mod firewalld;
 pub mod iptables;
 pub mod nft;
 mod owner;

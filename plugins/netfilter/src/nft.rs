@@ -59,7 +59,7 @@ mod withdraw;
 use std::os::fd::OwnedFd;
 
 pub use error::Error;
-pub use foreign::Obstacle;
+pub use foreign::{Obstacle, Others};
 pub use list::ListedPort;
 
 use crate::rules::Ruleset;
@@ -161,12 +161,12 @@ impl Nft {
         list::published(&mut self.socket)
     }
 
-    /// Whether the FORWARD chain of iptables-nft drops what it does not know. Two lookups by name.
+    /// Whose rules a packet of ours has to pass as well. Three lookups by name.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn forward_drops(&mut self) -> Result<bool, Error> {
-        foreign::forward_drops(&mut self.socket)
+    pub fn others(&mut self) -> Result<Others, Error> {
+        foreign::others(&mut self.socket)
     }
 
     /// Chains of others that drop forwarded packets, and in whose tables nothing is said of the bridge.

@@ -55,7 +55,7 @@ pub use inventory::Inventory;
 pub use lock::Lock;
 pub use modes::{About, MODES, Member, find};
 pub use rebind::Rebind;
-pub use run::{Plugin, main, search};
+pub use run::{Plugin, main, search, system_bus};
 pub use sandbox::Sandbox;
 pub use state::{Key, Records, State};
 pub use undo::Undo;

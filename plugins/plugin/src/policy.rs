@@ -2,6 +2,7 @@
 //! DEL, or that of the bridge after it.
 
 use pontoon_conf::Error;
+use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{BackendKind, Policy, Ruleset};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub struct Stance {
     /// What another backend has to let pass beside it, since somebody else drops there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub companion: Option<(BackendKind, Policy)>,
+    /// The zone of firewalld that the bridge was put into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 impl Stance {
@@ -54,6 +58,13 @@ pub fn retire(context: &Context) -> Result<(), Error> {
     let Some(stance) = Stance::of(context) else {
         return Ok(());
     };
+    if let Some(zone) = &stance.zone {
+        // A firewalld that does not answer has forgotten, or is not there any more.
+        let part = Part::Interface(&stance.policy.bridge);
+        if let Err(error) = rules::firewalld().and_then(|mut bus| bus.leave(zone, part)) {
+            eprintln!("firewall: zone {zone} of firewalld: {error}");
+        }
+    }
     let mut policies = stance.former;
     policies.extend(stance.companion);
     policies.push((stance.backend, stance.policy));

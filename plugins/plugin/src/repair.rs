@@ -7,7 +7,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, KnownAs};
+use pontoon_conf::{Error, KnownAs, code};
+use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{
     Backend, BackendKind, Link, Member, NetworkRules, Protocol, Published, Resolver, Ruleset,
     Separation, SpoofGuard,
@@ -120,6 +121,15 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
             let done = backends[known].1.apply(&ruleset);
             done.map_err(|error| rules::error(&error))
         });
+        repaired.failures.extend(done.err());
+    }
+    if let Some(stance) = state.read_policy::<Stance>(network)
+        && let Some(zone) = &stance.zone
+    {
+        let part = Part::Interface(&stance.policy.bridge);
+        let done = rules::firewalld().and_then(|mut bus| bus.enter(zone, part));
+        let done = done.map_err(|error| Error::new(code::RULES, error.to_string()));
+        repaired.rules += 1;
         repaired.failures.extend(done.err());
     }
     let sockets = backends.into_iter();

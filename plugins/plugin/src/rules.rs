@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use pontoon_conf::{Error, code};
+use pontoon_netfilter::firewalld::{self, Firewalld};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::conntrack::Sweep;
 use pontoon_netlink::{Frames, Linger};
@@ -54,6 +55,14 @@ pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<B
         })?;
     }
     Backend::open(kind, search, &lock).map_err(|error| self::error(&error))
+}
+
+/// Connects to firewalld on the system bus that the environment names, or the usual one.
+///
+/// # Errors
+/// The bus does not answer.
+pub fn firewalld() -> Result<Firewalld, firewalld::Error> {
+    Firewalld::open(crate::system_bus().as_deref())
 }
 
 /// Removes rules of a network or an attachment that has gone, and what all networks share if nobody

@@ -149,6 +149,12 @@ pub fn search() -> Vec<PathBuf> {
     dirs
 }
 
+/// Where the system bus is, when the environment says so.
+#[must_use]
+pub fn system_bus() -> Option<String> {
+    variable("DBUS_SYSTEM_BUS_ADDRESS")
+}
+
 fn print(text: &str) -> bool {
     // In one piece, so that whoever reads is woken once.
     let text = format!("{}\n", text.strip_suffix('\n').unwrap_or(text));

@@ -20,6 +20,15 @@ pub fn target_dir() -> Outcome<PathBuf> {
         .ok_or_else(|| Failure::new("the build directory has no parent"))
 }
 
+/// `LD_LIBRARY_PATH` for programs that were unpacked below `root` and not installed.
+#[must_use]
+pub fn libraries(root: &Path) -> String {
+    let arch = format!("{}-linux-gnu", env::consts::ARCH);
+    ["lib", "usr/lib"]
+        .map(|lib| root.join(lib).join(&arch).display().to_string())
+        .join(":")
+}
+
 /// A set of plugins: a directory for CNI_PATH.
 #[derive(Clone, Debug)]
 pub struct Programs(PathBuf);

@@ -14,6 +14,7 @@ const FILTER: &str = "filter";
 const FORWARD: &str = "FORWARD";
 /// The table of firewalld, which rejects by a rule, not by a policy.
 const FIREWALLD: &str = "firewalld";
+const FIREWALLD_FORWARD: &str = "filter_FORWARD";
 
 /// A chain of somebody else that drops what it does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,16 +45,34 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Whether iptables-nft's FORWARD chain drops, in either family: two questions by name.
-pub(super) fn forward_drops(socket: &mut Socket) -> Result<bool, Error> {
-    let families = [Family::Ipv4, Family::Ipv6];
-    let answers = socket.ask(families.len(), |out, index, sequence| {
-        message(out, Verb::GetChain, families[index], 0, sequence, |out| {
-            put_str(out, 1, FILTER);
-            put_str(out, 3, FORWARD);
+/// Whose rules a packet of ours has to pass as well, as far as we can do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Others {
+    /// iptables-nft's FORWARD chain drops, in either family.
+    pub forward_drops: bool,
+    /// firewalld is there.
+    pub firewalld: bool,
+}
+
+/// Looks for both: three questions by name.
+pub(super) fn others(socket: &mut Socket) -> Result<Others, Error> {
+    let chains = [
+        (Family::Ipv4, FILTER, FORWARD),
+        (Family::Ipv6, FILTER, FORWARD),
+        (Family::Inet, FIREWALLD, FIREWALLD_FORWARD),
+    ];
+    let answers = socket.ask(chains.len(), |out, index, sequence| {
+        let (family, table, chain) = chains[index];
+        message(out, Verb::GetChain, family, 0, sequence, |out| {
+            put_str(out, 1, table);
+            put_str(out, 3, chain);
         });
     })?;
-    Ok(answers.iter().flatten().any(|chain| drops(chain)))
+    let (iptables, firewalld) = answers.split_at(2);
+    Ok(Others {
+        forward_drops: iptables.iter().flatten().any(|chain| drops(chain)),
+        firewalld: firewalld.iter().any(Option::is_some),
+    })
 }
 
 /// All chains of others on the way of forwarded packets that drop by policy, and firewalld's, in whose

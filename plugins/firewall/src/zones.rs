@@ -1,0 +1,121 @@
+//! firewalld on the same host: the bridge goes into a zone that lets packets pass, `trusted` unless
+//! the key `firewalldZone` names another, and out of it with the network. Who is on no bridge goes
+//! there by address, as the reference plugin has it.
+
+use pontoon_conf::{Error, code};
+use pontoon_netfilter::firewalld::{self, Part};
+use pontoon_plugin::policy::Stance;
+use pontoon_plugin::{Context, fault, rules};
+
+use crate::add::{Ground, Record, change};
+
+/// Enters the zone where firewalld is there, or has to be. Noted before it is done. A firewalld that
+/// only happens to be there and refuses is said; STATUS says it again.
+pub(crate) fn enter(context: &Context, ground: &mut Ground, there: bool) -> Result<(), Error> {
+    let (zone, must) = ground.zone.clone();
+    if !there && !must {
+        return Ok(());
+    }
+    let bridge = ground.policy.as_ref().map(|policy| policy.bridge.clone());
+    let former = ground
+        .stance
+        .as_ref()
+        .and_then(|stance| stance.zone.clone());
+    let moves = former.as_ref() != Some(&zone);
+    if bridge.is_none() {
+        ground.record.zone = Some(zone.clone());
+        let records = context.state.records("firewall");
+        records.write(&ground.key, &ground.record)?;
+    } else if moves {
+        change(context, ground, |stance| stance.zone = Some(zone.clone()))?;
+    }
+    fault::point("firewall.zoned")?;
+    let done = rules::firewalld().and_then(|mut bus| {
+        let parts = parts(bridge.as_deref(), &ground.record);
+        if let Some(former) = former.filter(|_| moves) {
+            parts
+                .iter()
+                .try_for_each(|part| bus.leave(&former, *part))?;
+        }
+        // Also when it is there as far as we know: a reload of firewalld forgets it.
+        parts.iter().try_for_each(|part| bus.enter(&zone, *part))
+    });
+    match done {
+        Ok(()) => Ok(()),
+        Err(error) if must => Err(Error::new(
+            code::RULES,
+            format!("backend firewalld, zone {zone}: {error}"),
+        )
+        .with_details(next_step(&error))),
+        Err(error) => {
+            eprintln!(
+                "firewall: zone {zone} of firewalld: {error}: {}",
+                next_step(&error)
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Takes the addresses of an attachment out again.
+pub(crate) fn leave(record: &Record) {
+    let Some(zone) = &record.zone else {
+        return;
+    };
+    let done = rules::firewalld().and_then(|mut bus| {
+        let mut parts = parts(None, record).into_iter();
+        parts.try_for_each(|part| bus.leave(zone, part))
+    });
+    if let Err(error) = done {
+        // One that does not answer has forgotten, or is not there any more.
+        eprintln!("firewall: zone {zone} of firewalld: {error}");
+    }
+}
+
+/// What is missing in the zone, in words.
+pub(crate) fn differences(record: &Record, stance: Option<&Stance>) -> Vec<String> {
+    let noted = stance.and_then(|stance| Some((stance.zone.as_ref()?, &stance.policy.bridge)));
+    let (zone, bridge) = match (&record.zone, noted) {
+        (Some(zone), _) => (zone, None),
+        (None, Some((zone, bridge))) => (zone, Some(bridge.as_str())),
+        (None, None) => return Vec::new(),
+    };
+    let mut bus = match rules::firewalld() {
+        Ok(bus) => bus,
+        Err(error) => return vec![error.to_string()],
+    };
+    let lacks = |part| match bus.holds(zone, part) {
+        Ok(true) => None,
+        Ok(false) => Some(format!("zone {zone} of firewalld lacks {}", name(part))),
+        Err(error) => Some(error.to_string()),
+    };
+    parts(bridge, record)
+        .into_iter()
+        .filter_map(lacks)
+        .collect()
+}
+
+fn parts<'a>(bridge: Option<&'a str>, record: &Record) -> Vec<Part<'a>> {
+    match bridge {
+        Some(bridge) => vec![Part::Interface(bridge)],
+        None => record.addresses.iter().copied().map(Part::Source).collect(),
+    }
+}
+
+fn name(part: Part<'_>) -> String {
+    match part {
+        Part::Interface(name) => format!("interface {name}"),
+        Part::Source(address) => format!("source {address}"),
+    }
+}
+
+fn next_step(error: &firewalld::Error) -> &'static str {
+    match error {
+        firewalld::Error::Bus { .. } => {
+            "start firewalld, or let the runtime pass DBUS_SYSTEM_BUS_ADDRESS on"
+        }
+        firewalld::Error::Refused { .. } => {
+            "see `firewall-cmd --get-active-zones`, or name another zone in firewalldZone"
+        }
+    }
+}
