@@ -1,5 +1,7 @@
 //! What `iptables -S` prints, as a value.
 
+use std::collections::HashSet;
+
 use super::standing::{Glimpse, View};
 use super::text::Rule;
 
@@ -18,6 +20,16 @@ pub(super) struct Listed {
     /// Chain and text; the text can be given back to restore.
     pub(super) rule: Rule,
     words: Vec<String>,
+}
+
+/// What a rule says, whatever the order.
+pub(super) fn wording(rule: &Rule) -> Vec<String> {
+    sorted(words(&rule.spec))
+}
+
+fn sorted(mut words: Vec<String>) -> Vec<String> {
+    words.sort_unstable();
+    words
 }
 
 impl Listing {
@@ -75,6 +87,15 @@ impl Listing {
         self.chain(chain).count()
     }
 
+    /// All rules by chain and words, for who looks for many.
+    pub(super) fn index(&self) -> HashSet<(&str, Vec<String>)> {
+        let key = |listed: &'_ Listed| sorted(listed.words.clone());
+        let rules = self.rules.iter();
+        rules
+            .map(|listed| (listed.rule.chain.as_str(), key(listed)))
+            .collect()
+    }
+
     /// Whether a rule of ours is there, by its words: versions differ in what they quote, and
     /// iptables prints an administrator's conditions in an order of its own.
     pub(super) fn has_rule(&self, rule: &Rule) -> bool {
@@ -83,11 +104,7 @@ impl Listing {
 
     /// The numbers of the rules, from 1, that are this one.
     pub(super) fn places(&self, rule: &Rule) -> Vec<usize> {
-        let sorted = |mut words: Vec<String>| {
-            words.sort_unstable();
-            words
-        };
-        let wanted = sorted(words(&rule.spec));
+        let wanted = wording(rule);
         let same = |listed: &Listed| {
             listed.words.len() == wanted.len() && sorted(listed.words.clone()) == wanted
         };

@@ -8,7 +8,7 @@ use super::egress::{NetworkText, SHARED, shared_jump};
 use super::error::Error;
 use super::glance;
 use super::hostport::{Base, DNAT, LOOPBACK_GUARD, MASQ, PortsText, SETMARK};
-use super::listing::{Listed, Listing};
+use super::listing::{Listed, Listing, wording};
 use super::lock::Lock;
 use super::resolver::SHARED as RESOLVER;
 use super::restore::Programs;
@@ -338,8 +338,10 @@ impl<'a> Side<'a> {
                 continue;
             }
             let listing = self.read(table)?;
+            let there = listing.index();
             for rule in wanted {
-                if !self.has(table, &listing, rule)? {
+                let known = there.contains(&(rule.chain.as_str(), wording(rule)));
+                if !known && !self.has(table, &listing, rule)? {
                     let (name, text) = (table.name(), rule.append());
                     words.push(format!(
                         "{} table {name} lacks the rule: {text}",
