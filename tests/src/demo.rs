@@ -110,7 +110,8 @@ fn network(sample: &Path, leases: &Path) -> Outcome<Network> {
     Ok(Network::load(sample)?
         .with_ipam("dataDir", json!(leases))
         .with("bridge", "ipMasqBackend", key.clone())
-        .with("portmap", "backend", key))
+        .with("portmap", "backend", key.clone())
+        .with("firewall", "backend", key))
 }
 
 fn join(

@@ -6,7 +6,7 @@ use std::time::Instant;
 use xtask::{Failure, Outcome, find, target_dir};
 
 use crate::build::{cargo, must, root};
-use crate::require_privileges;
+use crate::{demo, require_privileges};
 
 /// What the tests call, and the Debian package that has it.
 const TOOLS: [(&str, &str); 10] = [
@@ -79,6 +79,10 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
     let mut test = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     test.args(filter);
     step("cargo test", &mut test)?;
+    if filter.is_none() {
+        println!("== demo");
+        demo::run()?;
+    }
     println!("\nall passed");
     Ok(())
 }
