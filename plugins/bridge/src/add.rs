@@ -219,6 +219,7 @@ fn attach(
             hairpin: ground.config.hairpin,
             isolated: ground.config.port_isolation,
         },
+        without_ipv6: false,
     };
     let veth = plug(ground, &spec, undo)?;
     fault::point("bridge.plugged")?;
@@ -401,9 +402,15 @@ fn configure(
 
 /// The host's end gets its owner's name and goes up: from now on there is a carrier.
 fn connect(ground: &mut Ground<'_>, spec: &VethSpec<'_>, veth: &Veth) -> Result<(), Error> {
+    // Where it cannot be written, the port is told to take no address at least.
+    let path = format!("net/ipv6/conf/{}/disable_ipv6", spec.name);
+    let spec = VethSpec {
+        without_ipv6: sysctl::write(&path, "1").is_ok(),
+        ..*spec
+    };
     ground
         .host
-        .finish_veth(veth.index, spec)
+        .finish_veth(veth.index, &spec)
         .map_err(|error| kernel_error(&format!("cannot take {} up", spec.name), &error))
 }
 

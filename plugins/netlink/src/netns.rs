@@ -110,8 +110,8 @@ impl Netns {
                 path: path.to_owned(),
             });
         }
-        // By its path once more: the way by /proc/self/fd costs three times as much in a young process, whose part of
-        // /proc nobody has looked at. Without waiting, should it have become something else in between; the ioctl tells.
+        // By its path once more: for the way by /proc/self/fd the kernel first makes the entries of this process.
+        // Without waiting, should it have become something else in between; the ioctl tells.
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

@@ -20,8 +20,13 @@ pub fn write_if_different(path: &str, value: &str) -> io::Result<bool> {
     if read(path).is_ok_and(|current| current == value) {
         return Ok(false);
     }
-    fs::write(locate(path)?, value)?;
+    write(path, value)?;
     Ok(true)
+}
+
+/// Writes a parameter of something that has just been made, whose value is known to be another.
+pub fn write(path: &str, value: &str) -> io::Result<()> {
+    fs::write(locate(path)?, value)
 }
 
 /// Interface names are part of paths here: a name like `..` must not lead elsewhere.

@@ -69,6 +69,12 @@ impl Contestant {
         Ok(())
     }
 
+    /// Lets its containers come to rest: for their first twelve seconds they ask for IPv6 routers
+    /// (RFC 4861, three times, 4 s apart), and a bridge carries each question to all of its ports.
+    pub(crate) fn rest() {
+        std::thread::sleep(Duration::from_secs(15));
+    }
+
     /// Publishes so many ports, `each` by a container of its own.
     pub(crate) fn publish(&mut self, count: u16, each: u16) -> Outcome {
         for first in (0..count).step_by(usize::from(each)) {
@@ -103,7 +109,7 @@ impl Contestant {
         self.time(|runtime| runtime.del(&self.network, attachment))
     }
 
-    /// The time of whatever `work` does on the host, which it finds itself in.
+    /// For how long the plugins run that `work` calls on the host, which it finds itself in.
     pub(crate) fn time(
         &self,
         work: impl FnOnce(&Runtime<'_>) -> Result<(), CniError> + Send,
@@ -111,8 +117,7 @@ impl Contestant {
         let took = self.host.run(|| {
             let runtime = self.runtime().here();
             settle();
-            let started = Instant::now();
-            work(&runtime).map(|()| started.elapsed())
+            work(&runtime).map(|()| runtime.spent())
         })??;
         Ok(took)
     }

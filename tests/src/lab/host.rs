@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::{fs, str};
 
 use ipnetwork::IpNetwork;
-use pontoon_netlink::{Netns, PortFlags, RouteSocket, RouteSpec, Setup, VethSpec};
+use pontoon_netlink::{Netns, RouteSocket, RouteSpec, Setup, VethSpec};
 
 use super::failure::{Failure, Outcome};
 use super::probe::Echo;
@@ -209,15 +209,8 @@ impl Host {
 #[must_use]
 pub fn cable<'a>(name: &'a str, other: &'a Netns, other_mac: [u8; 6]) -> VethSpec<'a> {
     VethSpec {
-        name,
-        peer_name: name,
-        peer_netns: other,
-        master: None,
-        mtu: None,
-        mac: None,
         peer_mac: Some(other_mac),
-        alias: None,
-        port: PortFlags::default(),
+        ..VethSpec::new(name, name, other)
     }
 }
 

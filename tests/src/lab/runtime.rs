@@ -5,6 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -21,6 +24,8 @@ pub struct Runtime<'h> {
     path: OsString,
     extra: Vec<(String, String)>,
     here: bool,
+    /// Nanoseconds that plugins have run for.
+    spent: Arc<AtomicU64>,
 }
 
 /// One call of one plugin, every variable of it.
@@ -70,6 +75,7 @@ impl<'h> Runtime<'h> {
             path: path.into(),
             extra: Vec::new(),
             here: false,
+            spent: Arc::default(),
         }
     }
 
@@ -86,6 +92,13 @@ impl<'h> Runtime<'h> {
     pub fn here(mut self) -> Self {
         self.here = true;
         self
+    }
+
+    /// For how long its plugins have run, each from its start until its end has been seen. What a
+    /// runtime does besides, reading and writing JSON, is not in it.
+    #[must_use]
+    pub fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed))
     }
 
     /// The plugins it runs.
@@ -231,16 +244,17 @@ impl<'h> Runtime<'h> {
                 format!("{}: {error}", file.display()),
             )
         };
-        let mut child = Command::new(&file)
+        let mut command = Command::new(&file);
+        command
             .env_clear()
             .env("PATH", &self.path)
             .envs(self.extra.iter().map(|(name, value)| (name, value)))
             .envs(call.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
+            .stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut child = command.spawn().map_err(failed)?;
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(call.stdin.as_bytes()) {
                 // A plugin may refuse its environment before it reads.
@@ -249,6 +263,8 @@ impl<'h> Runtime<'h> {
             }
         }
         let output = child.wait_with_output().map_err(failed)?;
+        let took = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.spent.fetch_add(took, Ordering::Relaxed);
         Ok(Finished {
             status: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -38,6 +38,9 @@ pub struct VethSpec<'a> {
     pub alias: Option<&'a str>,
     /// How the bridge treats the host's end.
     pub port: PortFlags,
+    /// IPv6 is off on the host's end when it is finished (`net.ipv6.conf.NAME.disable_ipv6`). On a bridge's port it has
+    /// no use, and the kernel walks through the multicast routes of all links when one more with IPv6 goes up.
+    pub without_ipv6: bool,
 }
 
 impl<'a> VethSpec<'a> {
@@ -53,6 +56,7 @@ impl<'a> VethSpec<'a> {
             peer_mac: None,
             alias: None,
             port: PortFlags::default(),
+            without_ipv6: false,
         }
     }
 }
@@ -120,29 +124,27 @@ impl RouteSocket {
     /// The kernel ignores an alias at birth. It cannot share the birth's batch: there it would have to name the link, a
     /// batch goes on after a failure, and where the name was taken it would put our owner tag on somebody else's link.
     pub fn finish_veth(&mut self, index: u32, spec: &VethSpec<'_>) -> Result<(), Error> {
-        // A new port has all flags off. It needs no IPv6 address of its own: all ports would see the packets by which
-        // it is announced.
+        // A new port has all flags off.
         let change = LinkChange {
-            link_local: spec.master.is_some().then_some(false),
+            up: Some(true),
             alias: spec.alias.map(str::to_owned),
             hairpin: spec.port.hairpin.then_some(true),
             isolated: spec.port.isolated.then_some(true),
             ..LinkChange::default()
         };
-        let up = LinkChange {
-            up: Some(true),
+        if spec.without_ipv6 || spec.master.is_none() {
+            return self.set_link(index, &change);
+        }
+        // A port needs no IPv6 address of its own: all ports would see the packets by which it is announced. Of one
+        // message the kernel would do this last, after the link is up.
+        let before = LinkChange {
+            link_local: Some(false),
             ..LinkChange::default()
         };
-        match self.set_link_in_steps(index, &[&change, &up]) {
+        match self.set_link_in_steps(index, &[&before, &change]) {
             // A kernel without IPv6, or a link with an MTU that is too small for it.
-            Err(error)
-                if error.errno() == Some(Errno::EAFNOSUPPORT) && change.link_local.is_some() =>
-            {
-                let change = LinkChange {
-                    link_local: None,
-                    ..change
-                };
-                self.set_link_in_steps(index, &[&change, &up])
+            Err(error) if error.errno() == Some(Errno::EAFNOSUPPORT) => {
+                self.set_link(index, &change)
             }
             outcome => outcome,
         }
