@@ -3,15 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use xtask::{
-    Attachment, Backend, Container, Failure, Network, OUTSIDE_V4, Outcome, Scratch, Site, find,
-    missing, tcp,
+    Attachment, Backend, Container, Failure, HOST_V4, NameServer, Network, OUTSIDE_V4, Outcome,
+    Scratch, Site, find, missing, tcp,
 };
 
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -141,7 +141,7 @@ type Illness = (
     fn(&mut Ward) -> Outcome,
 );
 
-const ILLNESSES: [Illness; 18] = [
+const ILLNESSES: [Illness; 23] = [
     ("IPv4 forwarding off", &["forwarding-off"], |ward| {
         ward.site.host.set("net/ipv4/ip_forward", "0")
     }),
@@ -223,6 +223,46 @@ const ILLNESSES: [Illness; 18] = [
         &["iptables-variants-mixed"],
         |ward| {
             ward.shell("iptables-nft -A INPUT -s 192.0.2.1 -j ACCEPT && iptables-legacy -A INPUT -s 192.0.2.2 -j ACCEPT")
+        },
+    ),
+    (
+        "published port redirected by an earlier rule",
+        &["published-port-shadowed"],
+        |ward| {
+            ward.shell("nft 'add table ip foreign' && nft 'add chain ip foreign pre { type nat hook prerouting priority -150; }' && nft 'add rule ip foreign pre tcp dport 8080 redirect to :22'")
+        },
+    ),
+    (
+        "published port dropped by an earlier rule",
+        &["published-port-shadowed"],
+        |ward| {
+            ward.shell("iptables-nft -t raw -A PREROUTING -p tcp -m tcp --dport 8081 -m comment --comment 'not \"this\" one' -j DROP")
+        },
+    ),
+    ("rules of nobody", &["rules-of-nobody"], |ward| {
+        ward.shell("nft 'add element inet pontoon ports4 { tcp . 9999 comment \"pontoon ward nobody eth0\" : 10.82.0.99 . 80 }'")
+    }),
+    ("a stale flow", &["flow-stale"], |ward| {
+        ward.shell("nft 'add table ip past' && nft 'add chain ip past pre { type nat hook prerouting priority -150; }' && nft 'add rule ip past pre tcp dport 8080 dnat to 10.82.0.99:80'")?;
+        let target = SocketAddr::new(HOST_V4, 8080);
+        let reply = ward
+            .site
+            .host
+            .run_outside(|| tcp(target, Duration::from_millis(200)))?;
+        ward.shell("nft delete table ip past")?;
+        match reply {
+            Ok(_) => Err(Failure::new("nobody has this address, and it answers")),
+            Err(_) => Ok(()),
+        }
+    }),
+    (
+        "a network that this kernel cannot make",
+        &["kernel-feature-missing"],
+        |ward| {
+            let file = ward.conf.path().join("20-vlan.conflist");
+            let text =
+                r#"{"cniVersion":"1.0.0","name":"v","plugins":[{"type":"bridge","vlan":7}]}"#;
+            fs::write(file, text).map_err(Failure::act("plant a network"))
         },
     ),
     ("veth of nobody", &["veth-of-nobody"], |ward| {
@@ -418,6 +458,47 @@ fn a_port_that_a_process_listens_on() -> Outcome {
     } else {
         Err(Failure::new("still there"))
     }
+}
+
+/// Names: the resolver killed, a server that is silent, a file that names nobody.
+#[test]
+fn the_resolver_and_its_servers() -> Outcome {
+    let mut ward = Ward::new(Backend::Nftables)?;
+    let file = ward.site.leases.path().join("resolv.conf");
+    let write = |text: &str| fs::write(&file, text).map_err(Failure::act("write resolv.conf"));
+    let _server = NameServer::start(
+        ward.site.host.outside(),
+        OUTSIDE_V4,
+        Ipv4Addr::new(192, 0, 2, 1),
+    )?;
+    let good = format!("nameserver {OUTSIDE_V4}\n");
+    write(&good)?;
+    let named = ward.site.named_network("names", 83, json!({}));
+    ward.containers.push(ward.site.join_named("web", &named)?);
+    ward.cure(&[])?;
+    for (expected, bad) in [
+        (
+            &["server-silent"],
+            format!("nameserver 203.0.113.9\n{good}"),
+        ),
+        (&["no-usable-server"], "nameserver 10.83.0.1\n".to_owned()),
+    ] {
+        write(&bad)?;
+        ward.cure(expected)?;
+    }
+    let status = ward.site.pontoon_json(&["dns", "status"])?;
+    ward.shell(&format!("kill -9 {}", status["pid"]))?;
+    ward.cure(&["resolver-not-running"])?;
+    let (container, attachment) = &ward.containers[2];
+    let found = container.dig(&["web.dns.pontoon"])?;
+    let own = format!("NOERROR {}", attachment.address(false).unwrap_or_default());
+    if found != own {
+        let status = ward.site.pontoon_json(&["dns", "status"])?;
+        return Err(Failure::new(format!(
+            "web is {found:?}, not {own:?}: {status}"
+        )));
+    }
+    Ok(())
 }
 
 #[test]

@@ -19,8 +19,18 @@ fn matrix(backend: Backend, bridge_nf_call: bool) -> Outcome {
     let (mut cells, mut wrong) = (0, Vec::new());
     for stance in STANCES {
         let mut scene = Scene::new(backend, bridge_nf_call, stance)?;
-        let (count, errors) = scene.try_all()?;
-        cells += count;
+        let tried = scene.cells()?;
+        let fates = scene.fire(&tried)?;
+        let errors: Vec<String> = tried
+            .iter()
+            .zip(fates)
+            .filter(|(cell, fate)| !fate.fits(cell.shot.arrives))
+            .map(|(cell, fate)| {
+                let must = if cell.shot.arrives { "" } else { "not " };
+                format!("{cell}: must {must}arrive, {fate:?}")
+            })
+            .collect();
+        cells += tried.len();
         if !errors.is_empty() {
             wrong.push(format!("{stance:?}:\n  {}", errors.join("\n  ")));
         }

@@ -53,6 +53,7 @@ mod sets;
 mod skeleton;
 mod socket;
 mod subnets;
+mod tracing;
 mod verify;
 mod withdraw;
 
@@ -61,6 +62,7 @@ use std::os::fd::OwnedFd;
 pub use error::Error;
 pub use foreign::{Obstacle, Others};
 pub use list::ListedPort;
+pub use tracing::{Event, Probe, ProbeKind, Said, Seen, Tracing};
 
 use crate::rules::Ruleset;
 use message::{Family, Verb};

@@ -25,6 +25,19 @@ use sweep::{Pass, Room};
 /// Protocol number, port, and host address if it is only one.
 pub type Port = (u8, u16, Option<IpAddr>);
 
+/// A flow, as its first packet was, and who answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenFlow {
+    /// The client.
+    pub source: IpAddr,
+    /// Where it sends to.
+    pub destination: IpAddr,
+    /// The port there.
+    pub port: u16,
+    /// Who answers: another address where the destination was translated.
+    pub answered_by: IpAddr,
+}
+
 /// `RTN_LOCAL`: a route to this machine itself.
 const LOCAL: u8 = 2;
 /// `RT_TABLE_LOCAL`: the kernel's own.
@@ -196,6 +209,34 @@ impl Conntrack {
             .iter()
             .filter_map(|reply| Flow::parse(&reply.payload));
         self.delete(flows.filter(|flow| filter.matches(flow)))
+    }
+
+    /// The flows of one family and protocol to some ports of their destination, in the order of the kernel's table.
+    pub fn flows_to(
+        &mut self,
+        v4: bool,
+        protocol: u8,
+        ports: &[u16],
+    ) -> Result<Vec<SeenFlow>, Error> {
+        let filter = Filter {
+            v4,
+            protocol: Some(protocol),
+            ..Filter::default()
+        };
+        let listed = self.listed(&filter)?;
+        let flows = listed
+            .iter()
+            .filter_map(|reply| Flow::parse(&reply.payload));
+        let seen = flows.filter_map(|flow| {
+            let port = flow.port.filter(|port| ports.contains(port))?;
+            (flow.protocol == protocol).then_some(SeenFlow {
+                source: flow.source,
+                destination: flow.destination,
+                port,
+                answered_by: flow.reply_source,
+            })
+        });
+        Ok(seen.collect())
     }
 
     /// Cuts flows to ports that now lead to `keep`, and are answered by anybody else: `(protocol, port, host address)`.

@@ -119,6 +119,19 @@ pub struct RouteEntry {
     pub next_hops: Vec<NextHop>,
 }
 
+/// A packet whose way is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteQuestion {
+    /// Its source; without one the kernel chooses it.
+    pub source: Option<IpAddr>,
+    /// Its destination.
+    pub destination: IpAddr,
+    /// The link it comes in by; none for a packet of this machine.
+    pub came_in_by: Option<u32>,
+    /// Its mark.
+    pub mark: u32,
+}
+
 /// One way of a multipath route.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NextHop {
@@ -285,6 +298,36 @@ impl RouteSocket {
                 Ok(None)
             }
             Err(failure) => Err(Error::kernel("find the route to", address, failure)),
+        }
+    }
+
+    /// The way that the kernel would send this packet, or why it would not: `EHOSTUNREACH`, `ENETUNREACH`, `EXDEV` and
+    /// `EINVAL` (a source that cannot come in there, or cannot leave).
+    pub fn route_of(
+        &mut self,
+        question: &RouteQuestion,
+    ) -> Result<Result<RouteEntry, Errno>, Error> {
+        let v4 = question.destination.is_ipv4();
+        let length = if v4 { 32 } else { 128 };
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(v4);
+        message.header.destination_prefix_length = length;
+        let attributes = &mut message.attributes;
+        attributes.push(RouteAttribute::Destination(question.destination.into()));
+        if let Some(source) = question.source {
+            message.header.source_prefix_length = length;
+            attributes.push(RouteAttribute::Source(source.into()));
+        }
+        if let Some(index) = question.came_in_by {
+            attributes.push(RouteAttribute::Iif(index));
+        }
+        if question.mark != 0 {
+            attributes.push(RouteAttribute::Mark(question.mark));
+        }
+        match self.get(RTM_GETROUTE, &message, read_route)? {
+            Ok(Some(found)) => Ok(Ok(found)),
+            Ok(None) => Ok(Err(Errno::ENETUNREACH)),
+            Err(failure) => Ok(Err(failure.errno)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{dns, doctor, gc, graph, inspect, install, leases, manual, repair};
+use crate::{dns, doctor, gc, graph, inspect, install, leases, manual, repair, trace};
 
 #[derive(Parser)]
 #[command(
@@ -44,8 +44,10 @@ pub(crate) enum Command {
     Networks(Shape),
     /// List the published ports
     Ports(Shape),
-    /// Make the rules again that somebody has flushed
+    /// Make the rules again that somebody has flushed, and cut stale flows
     Repair(repair::Options),
+    /// Tell the way of a packet, rule by rule
+    Trace(trace::Options),
     /// Remove the plugins, and put back what was there before
     Uninstall(install::Folders),
 }

@@ -4,10 +4,14 @@
 mod bridges;
 mod filters;
 mod finding;
+pub(crate) mod flows;
 mod forwarding;
+mod kernel;
 mod leftovers;
 mod programs;
+mod resolver;
 mod rules;
+mod shadowed;
 mod sockets;
 
 use std::collections::BTreeMap;
@@ -104,6 +108,10 @@ fn examine(options: &Options) -> Result<Vec<Finding>, Failure> {
     leftovers::check(&ground, &mut findings);
     sockets::check(&ground, &mut findings);
     programs::check(&ground, &mut findings);
+    kernel::check(&ground, &mut findings);
+    resolver::check(&mut ground, &mut findings);
+    flows::check(&mut ground, &mut findings);
+    shadowed::check(&mut ground, &mut findings);
     if let Some(id) = only {
         let network = |finding: &Finding| {
             let own = ground.attachments.iter().filter(|one| one.id == id);

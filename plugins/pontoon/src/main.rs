@@ -23,6 +23,7 @@ mod networks;
 mod ports;
 mod repair;
 mod report;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Networks(options) => report::finish(networks::run(&options)),
         Command::Ports(options) => report::finish(ports::run(&options)),
         Command::Repair(options) => report::finish(repair::run(&options)),
+        Command::Trace(options) => report::finish(trace::run(&options)),
         Command::Uninstall(folders) => report::finish(install::uninstall(&folders)),
     }
 }

@@ -1,4 +1,5 @@
-//! `pontoon repair [NET]`: makes the rules again that somebody has flushed.
+//! `pontoon repair [NET]`: makes the rules again that somebody has flushed, and cuts the flows that
+//! still go where a published port led before.
 
 use std::collections::BTreeSet;
 
@@ -6,6 +7,7 @@ use clap::Args;
 use pontoon_plugin::repair;
 use serde::Serialize;
 
+use crate::doctor::flows;
 use crate::facts::Host;
 use crate::report::{Failure, Outcome, print};
 
@@ -23,11 +25,14 @@ pub(crate) struct Options {
 struct Repaired {
     network: String,
     rules: usize,
+    /// Kinds of flows that were cut.
+    flows: usize,
     failures: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
-    let host = Host::look()?;
+    let mut host = Host::look()?;
+    let attachments = host.attachments();
     let mut names: BTreeSet<String> = host
         .network_names()
         .into_iter()
@@ -45,6 +50,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
             let done = repair::repair(&host.state, &pontoon_plugin::search(), &network)?;
             let failures = done.failures.iter().map(ToString::to_string);
             Ok(Repaired {
+                flows: flows::cut(&mut host.socket, &attachments, &network)?,
                 network,
                 rules: done.rules,
                 failures: failures.collect(),
@@ -61,7 +67,14 @@ fn text(done: &[Repaired]) -> String {
     }
     let line = |one: &Repaired| {
         if one.failures.is_empty() {
-            return format!("{}: {} sets of rules are there\n", one.network, one.rules);
+            let cut = match one.flows {
+                0 => String::new(),
+                count => format!(", {count} kinds of stale flows are cut"),
+            };
+            return format!(
+                "{}: {} sets of rules are there{cut}\n",
+                one.network, one.rules
+            );
         }
         let failures = one.failures.iter();
         failures

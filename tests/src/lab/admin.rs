@@ -1,7 +1,9 @@
 //! The admin's command on a host.
 
 use std::ffi::{OsStr, OsString};
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::thread;
 
 use serde_json::Value;
 
@@ -25,10 +27,28 @@ impl Site {
 
     /// Runs `pontoon` on the host, with standard output to no terminal.
     pub fn pontoon(&self, arguments: &[&str]) -> Outcome<Finished> {
+        self.pontoon_reads(arguments, "")
+    }
+
+    /// As [`Site::pontoon`], with a text on standard input.
+    pub fn pontoon_reads(&self, arguments: &[&str], input: &str) -> Outcome<Finished> {
         let runtime = self.runtime();
         let mut command = Command::new(runtime.programs().program("pontoon"));
-        command.args(arguments).env("PATH", self.admins_path());
-        let output = self.host.run(|| command.output())?;
+        command
+            .args(arguments)
+            .env("PATH", self.admins_path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let talk = || {
+            let mut child = command.spawn()?;
+            let stdin = child.stdin.take();
+            thread::scope(|scope| {
+                scope.spawn(|| stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+                child.wait_with_output()
+            })
+        };
+        let output = self.host.run(talk)?;
         let output = output.map_err(Failure::act("run pontoon"))?;
         Ok(Finished {
             status: output.status.code(),

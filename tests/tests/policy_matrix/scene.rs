@@ -1,13 +1,13 @@
 //! One lab for one policy: two networks, four containers, the outside and a neighbour.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{fmt, fs};
 
 use pontoon_netlink::{LinkChange, Netns, RouteSocket, RouteSpec};
 use serde_json::{Value, json};
 use xtask::{
-    Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, Network, OUTSIDE_V4, OUTSIDE_V6,
-    Outcome, Protocol, SECOND_V4, SECOND_V6, Shot, Site, Volley,
+    Attachment, Backend, Container, Failure, Fate, HOST_V4, HOST_V6, Network, OUTSIDE_V4,
+    OUTSIDE_V6, Outcome, Protocol, SECOND_V4, SECOND_V6, Shot, Site, Volley,
 };
 
 use crate::table::{ALL, PLACES, Place, Stance, What, arrives};
@@ -168,46 +168,54 @@ impl Scene {
         Ok(SocketAddr::new(ip, port))
     }
 
-    /// Tries every cell: how many there are, and what is wrong.
-    pub(crate) fn try_all(&mut self) -> Outcome<(usize, Vec<String>)> {
-        let (mut cells, mut shots) = (Vec::new(), Vec::new());
+    /// Every cell, with its packet and whether that must arrive.
+    pub(crate) fn cells(&self) -> Outcome<Vec<Cell>> {
+        let mut cells = Vec::new();
         for v6 in [false, true] {
             for what in ALL {
+                let to = self.address(what, v6)?;
                 for (from, protocol) in PLACES
                     .into_iter()
                     .flat_map(|from| Protocol::ALL.map(|protocol| (from, protocol)))
                 {
                     let backwards = what == What::LinkedBackwards && from == Place::Target;
-                    let family = if v6 { "IPv6" } else { "IPv4" };
-                    cells.push(format!(
-                        "{from:?} to {what:?} by {protocol:?} over {family}"
-                    ));
-                    shots.push(Shot {
+                    let shot = Shot {
                         from: from as usize,
-                        to: self.address(what, v6)?,
+                        to,
                         protocol,
                         at: what.at() as usize,
                         source_port: backwards.then_some(SERVED),
                         arrives: arrives(self.stance, from, what, protocol, v6),
-                    });
+                    };
+                    cells.push(Cell { from, what, shot });
                 }
             }
         }
-        let fates = self.volley.fire(&shots)?;
-        let wrong = cells
-            .iter()
-            .zip(&shots)
-            .zip(&fates)
-            .filter(|((_, shot), fate)| !fate.fits(shot.arrives))
-            .map(|((cell, shot), fate)| {
-                format!(
-                    "{cell} ({}): must {}arrive, {fate:?}",
-                    shot.to,
-                    if shot.arrives { "" } else { "not " }
-                )
-            })
-            .collect();
-        Ok((cells.len(), wrong))
+        Ok(cells)
+    }
+
+    /// Sends every packet.
+    pub(crate) fn fire(&mut self, cells: &[Cell]) -> Outcome<Vec<Fate>> {
+        let shots: Vec<Shot> = cells.iter().map(|cell| cell.shot).collect();
+        self.volley.fire(&shots)
+    }
+}
+
+/// One question of the matrix.
+pub(crate) struct Cell {
+    pub(crate) from: Place,
+    pub(crate) what: What,
+    pub(crate) shot: Shot,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shot { to, protocol, .. } = self.shot;
+        write!(
+            f,
+            "{:?} to {:?} by {protocol:?} ({to})",
+            self.from, self.what
+        )
     }
 }
 

@@ -21,9 +21,11 @@ const NFPROTO_IPV6: u8 = 10;
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(super) enum Meta {
+    Protocol = 1,
     Mark = 3,
     InputName = 6,
     OutputName = 7,
+    Trace = 12,
     Family = 15,
     Transport = 16,
 }
@@ -286,6 +288,28 @@ impl Rule {
         self.meta(Meta::Mark)
             .mask(&bits.to_ne_bytes())
             .compare(Compare::Equal, &[0; 4])
+    }
+
+    /// `ip|ip6 daddr ADDRESS`, for who has asked for the family.
+    pub(super) fn destination(self, address: IpAddr) -> Self {
+        let v6 = address.is_ipv6();
+        self.payload(Base::Network, address_offset(v6, false), address_length(v6))
+            .compare(Compare::Equal, &octets(address))
+    }
+
+    /// Some bits of a byte of the transport header.
+    pub(super) fn flags_of(self, offset: u32, mask: u8, value: u8) -> Self {
+        self.payload(Base::Transport, offset, 1)
+            .mask(&[mask])
+            .compare(Compare::Equal, &[value])
+    }
+
+    /// `meta nftrace set 1`.
+    pub(super) fn traced(self) -> Self {
+        self.immediate(REG, &[1]).add("meta", |out| {
+            put_u32(out, 3, REG);
+            put_u32(out, 2, Meta::Trace as u32);
+        })
     }
 
     /// `ip|ip6 saddr|daddr vmap @MAP`.

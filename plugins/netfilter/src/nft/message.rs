@@ -37,6 +37,13 @@ pub(super) enum Family {
 }
 
 impl Family {
+    /// The family of this number, as nft writes it.
+    pub(super) fn named(number: u8) -> &'static str {
+        let all = [Self::Inet, Self::Ipv4, Self::Ipv6, Self::Bridge];
+        let found = all.into_iter().find(|family| *family as u8 == number);
+        found.unwrap_or(Self::Unspecified).name()
+    }
+
     /// As nft writes it.
     pub(super) fn name(self) -> &'static str {
         match self {

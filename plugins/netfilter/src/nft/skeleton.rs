@@ -4,6 +4,7 @@
 //! It is (re)made in one transaction that creates what is missing, empties the fixed chains and
 //! fills them again. Two processes doing so at once therefore leave one skeleton, not two.
 
+use super::TABLE;
 use super::attr::{nest, put_str, put_u32};
 use super::expression::{Compare, Meta, Rule, Verdict};
 use super::message::{APPEND, Batch, CREATE, Family, Verb, table};
@@ -83,7 +84,7 @@ pub(super) const PREROUTING: u32 = 0;
 pub(super) const INPUT: u32 = 1;
 pub(super) const FORWARD: u32 = 2;
 pub(super) const OUTPUT: u32 = 3;
-const POSTROUTING: u32 = 4;
+pub(super) const POSTROUTING: u32 = 4;
 
 /// Ordered so that a chain comes before those that jump to it.
 pub(super) const TRANSLATION_CHAINS: &[Chain] = &[
@@ -263,13 +264,25 @@ pub(super) fn new_chain(
     hook: Option<&Hook>,
     comment: Option<&str>,
 ) {
+    new_chain_of(batch, TABLE, family, name, hook, comment);
+}
+
+/// The same in a table of this name.
+pub(super) fn new_chain_of(
+    batch: &mut Batch,
+    table: &str,
+    family: Family,
+    name: &str,
+    hook: Option<&Hook>,
+    comment: Option<&str>,
+) {
     batch.push(
         Verb::NewChain,
         family,
         CREATE,
         format!("chain {name}"),
         |out| {
-            table(out);
+            put_str(out, 1, table);
             put_str(out, 3, name);
             if let Some(hook) = hook {
                 const ACCEPT: u32 = 1;

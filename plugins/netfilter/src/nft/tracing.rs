@@ -1,0 +1,292 @@
+//! One packet followed through the kernel's own tracing of nf_tables (`meta nftrace`).
+//!
+//! A table with a base chain at both ends of each hook marks the packet where it first meets a hook,
+//! and shows it at each end: what becomes of it in between is seen whoever's rules do it, those of
+//! iptables-legacy too, which this tracing does not name. The table is owned by its socket
+//! (`NFT_TABLE_F_OWNER`): it is gone with this process, however that ends.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
+
+use pontoon_netlink::{Errno, Group, Heard, Listener, Reply};
+
+use super::attr::{Attributes, number, put_str, put_u32, text};
+use super::error::Error;
+use super::expression::{Base, Compare, Meta, Rule};
+use super::message::{APPEND, Batch, CREATE, EXCL, Family, Verb};
+use super::skeleton::{self, FORWARD, Hook, INPUT, OUTPUT, POSTROUTING, PREROUTING};
+use super::socket::Socket;
+
+/// Before all other chains, and after them: iptables' are between -400 and 300.
+const FIRST: i32 = -1000;
+const LAST: i32 = 1000;
+/// `NFT_TABLE_F_OWNER`.
+const OWNED: u32 = 2;
+/// `NFT_MSG_TRACE` of the nf_tables subsystem.
+const TRACE: u16 = (10 << 8) | 17;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// The packet that is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// Where it is sent to.
+    pub destination: IpAddr,
+    /// By what.
+    pub kind: ProbeKind,
+}
+
+/// What kind of packet it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// The opening segment of a connection: from a port, if that is known, and to one.
+    Tcp(Option<u16>, u16),
+    /// A datagram, likewise.
+    Udp(Option<u16>, u16),
+    /// An echo request, with its identifier if that is known.
+    Echo(Option<u16>),
+}
+
+/// What the tracing tells of a packet at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// `inet`, `ip`, `bridge`: that of the table.
+    pub family: &'static str,
+    /// The table; `None` at one of the ends of a hook.
+    pub table: Option<String>,
+    /// The chain; at an end of a hook its name: `forward`.
+    pub chain: String,
+    /// At an end of a hook: whether it is the far one.
+    pub last: bool,
+    /// The rule that the packet met; without one it is the chain's policy that speaks.
+    pub rule: Option<u64>,
+    /// What was said.
+    pub said: Said,
+    /// The packet as it is here, told once for every base chain.
+    pub packet: Option<Seen>,
+    /// Number of the link that it goes out by.
+    pub out: Option<u32>,
+}
+
+/// A word about a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// It goes on.
+    Accept,
+    /// It ends here.
+    Drop,
+    /// To the next rule, or back.
+    On,
+    /// To another chain.
+    Jump(String),
+}
+
+/// Addresses and ports of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Who sent it, as far as it tells.
+    pub source: IpAddr,
+    /// To whom.
+    pub destination: IpAddr,
+    /// The port that it is sent to, where it has one.
+    pub port: Option<u16>,
+}
+
+/// A tracing that is set up. It ends when this is dropped.
+pub struct Tracing {
+    // Closing it removes the tables.
+    _owner: Socket,
+    listener: Listener,
+    table: String,
+}
+
+impl Tracing {
+    /// Begins to follow what is like the probe, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel has no nf_tables, or this is not allowed.
+    pub fn start(probe: &Probe) -> Result<Self, Error> {
+        let listener = Listener::open(&[Group::NftablesTrace])
+            .map_err(|source| Error::OpenSocket { source })?;
+        let mut owner = Socket::open()?;
+        let table = format!("pontoon-trace-{}", std::process::id());
+        for family in [Family::Inet, Family::Bridge] {
+            let committed = owner.commit(tables(&table, family, probe))?;
+            match committed {
+                Ok(()) => {}
+                // Without it the way through bridges is not seen.
+                Err(refusal)
+                    if family == Family::Bridge
+                        && matches!(refusal.errno, Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        Ok(Self {
+            _owner: owner,
+            listener,
+            table,
+        })
+    }
+
+    /// What is told until the deadline, or until nothing more can follow: with the first event.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn events(&mut self, deadline: Instant) -> Result<Vec<Event>, Error> {
+        match self.listener.hear(deadline) {
+            Ok(Heard::Told(replies)) => Ok(replies
+                .iter()
+                .filter(|reply| reply.kind == TRACE)
+                .filter_map(|reply| self.event(reply))
+                .collect()),
+            Ok(Heard::Silence | Heard::Missed) => Ok(Vec::new()),
+            Err(source) => Err(Error::OpenSocket { source }),
+        }
+    }
+
+    fn event(&self, reply: &Reply) -> Option<Event> {
+        const TYPE_RULE: u32 = 3;
+        let body = reply.payload.get(4..)?;
+        let find = |kind| Attributes::find(body, kind);
+        let table = text(find(1)?);
+        let mut chain = text(find(2)?);
+        let own = table == self.table;
+        let mut last = false;
+        if own {
+            let (hook, end) = chain.rsplit_once('-')?;
+            last = end == "last";
+            chain = hook.to_owned();
+        }
+        let kind = find(4).and_then(number);
+        let verdict = match kind {
+            Some(TYPE_RULE) => Attributes::path(body, &[5, 1]).and_then(number),
+            _ => find(16).and_then(number),
+        };
+        let said = match verdict.map(u32::cast_signed) {
+            Some(0) => Said::Drop,
+            Some(1) => Said::Accept,
+            Some(-3 | -4) => Said::Jump(
+                Attributes::path(body, &[5, 2])
+                    .map(text)
+                    .unwrap_or_default(),
+            ),
+            _ => Said::On,
+        };
+        let rule = find(3).and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+        Some(Event {
+            family: Family::named(*reply.payload.first()?),
+            table: (!own).then_some(table),
+            chain,
+            last,
+            rule,
+            said,
+            packet: find(8).and_then(|header| seen(header, find(9).unwrap_or_default())),
+            out: find(12).and_then(number),
+        })
+    }
+}
+
+fn seen(header: &[u8], transport: &[u8]) -> Option<Seen> {
+    let (source, destination, protocol) = match header.first()? >> 4 {
+        4 => {
+            let address = |at: usize| -> Option<IpAddr> {
+                let octets: [u8; 4] = header.get(at..at + 4)?.try_into().ok()?;
+                Some(Ipv4Addr::from(octets).into())
+            };
+            (address(12)?, address(16)?, *header.get(9)?)
+        }
+        6 => {
+            let address = |at: usize| -> Option<IpAddr> {
+                let octets: [u8; 16] = header.get(at..at + 16)?.try_into().ok()?;
+                Some(Ipv6Addr::from(octets).into())
+            };
+            (address(8)?, address(24)?, *header.get(6)?)
+        }
+        _ => return None,
+    };
+    let port = || Some(u16::from_be_bytes(transport.get(2..4)?.try_into().ok()?));
+    Some(Seen {
+        source,
+        destination,
+        port: match protocol {
+            TCP | UDP => port(),
+            _ => None,
+        },
+    })
+}
+
+/// The table of one family, in one transaction.
+fn tables(name: &str, family: Family, probe: &Probe) -> Batch {
+    let mut batch = Batch::default();
+    let object = || format!("the table {name}");
+    batch.push(Verb::NewTable, family, CREATE | EXCL, object(), |out| {
+        put_str(out, 1, name);
+        put_u32(out, 2, OWNED);
+    });
+    for (hook, number) in [
+        ("prerouting", PREROUTING),
+        ("input", INPUT),
+        ("forward", FORWARD),
+        ("output", OUTPUT),
+        ("postrouting", POSTROUTING),
+    ] {
+        for (end, priority) in [("first", FIRST), ("last", LAST)] {
+            let chain = format!("{hook}-{end}");
+            let place = Hook {
+                kind: "filter",
+                number,
+                priority,
+            };
+            skeleton::new_chain_of(&mut batch, name, family, &chain, Some(&place), None);
+            // Where a packet may first be met: from a wire, from a bridge's port, from this host.
+            if end == "first" && matches!(number, PREROUTING | OUTPUT) {
+                let rule = marks(probe);
+                let object = format!("a rule in chain {chain}");
+                batch.push(Verb::NewRule, family, CREATE | APPEND, object, |out| {
+                    put_str(out, 1, name);
+                    put_str(out, 2, &chain);
+                    super::attr::nest(out, 4, |out| out.extend_from_slice(&rule.0));
+                });
+            }
+        }
+    }
+    batch
+}
+
+/// Traces what is like the probe.
+fn marks(probe: &Probe) -> Rule {
+    let v6 = probe.destination.is_ipv6();
+    // `meta protocol`: of a frame on a bridge the family is "bridge".
+    let ether: u16 = if v6 { 0x86dd } else { 0x0800 };
+    let rule = Rule::default()
+        .meta(Meta::Protocol)
+        .compare(Compare::Equal, &ether.to_be_bytes())
+        .destination(probe.destination);
+    let of = |rule: Rule, protocol: u8| {
+        rule.meta(Meta::Transport)
+            .compare(Compare::Equal, &[protocol])
+    };
+    let number = |rule: Rule, offset: u32, number: Option<u16>| match number {
+        Some(number) => rule
+            .payload(Base::Transport, offset, 2)
+            .compare(Compare::Equal, &number.to_be_bytes()),
+        None => rule,
+    };
+    let ports = |rule, from, to| number(number(rule, 0, from), 2, Some(to));
+    match probe.kind {
+        // SYN without ACK: the opening segment only.
+        ProbeKind::Tcp(from, to) => ports(of(rule, TCP), from, to).flags_of(13, 0x12, 0x02),
+        ProbeKind::Udp(from, to) => ports(of(rule, UDP), from, to),
+        ProbeKind::Echo(identifier) => {
+            let (protocol, request) = if v6 { (ICMPV6, 128) } else { (ICMP, 8) };
+            let rule = of(rule, protocol)
+                .payload(Base::Transport, 0, 1)
+                .compare(Compare::Equal, &[request]);
+            number(rule, 4, identifier)
+        }
+    }
+    .traced()
+}

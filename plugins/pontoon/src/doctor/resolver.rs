@@ -1,0 +1,164 @@
+//! The resolver, and the servers that it and the containers are to ask.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pontoon_dns::record::Record;
+use pontoon_dns::resolv_conf::{Audience, source};
+
+use super::{Finding, Ground};
+use crate::dns;
+
+/// For how long all servers together are waited for.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) {
+    let state = &ground.host.state;
+    let records: Vec<Record> = state
+        .records("dns/records")
+        .all()
+        .iter()
+        .filter_map(|key| state.records("dns/records").read(key))
+        .collect();
+    // Without a gateway to listen at it serves nobody: `serve: none`.
+    let served: BTreeSet<&str> = records
+        .iter()
+        .filter(|record| !record.gateways.is_empty())
+        .map(|record| record.network.as_str())
+        .collect();
+    if !served.is_empty()
+        && let Err(error) = dns::ping(state)
+    {
+        let networks: Vec<&str> = served.into_iter().collect();
+        findings.push(
+            Finding::new("resolver-not-running", "pontoon-dns")
+                .means(format!(
+                    "the containers of {} resolve no name at all",
+                    networks.join(", ")
+                ))
+                .seen(error)
+                .mend("pontoon dns start")
+                .safe(),
+        );
+    }
+    // The resolver asks from the host, who is not served asks from the inside.
+    let files: BTreeSet<(&Path, bool)> = records
+        .iter()
+        .filter(|record| record.servers.is_empty() && record.upstreams.is_empty())
+        .map(|record| (record.resolv_conf.as_path(), !record.gateways.is_empty()))
+        .collect();
+    let ours: Vec<IpAddr> = records
+        .iter()
+        .flat_map(|record| record.gateways.iter().copied())
+        .collect();
+    for (file, on_host) in files {
+        servers(ground, file, on_host, &ours, findings);
+    }
+}
+
+fn servers(
+    ground: &mut Ground,
+    file: &Path,
+    on_host: bool,
+    ours: &[IpAddr],
+    findings: &mut Vec<Finding>,
+) {
+    let (used, conf): (PathBuf, _) = source(file, |path| fs::read(path).ok());
+    let conf = conf.unwrap_or_default();
+    let audience = Audience {
+        v4: true,
+        v6: true,
+        on_host,
+        ours,
+        silent: &[],
+    };
+    let (usable, dropped) = conf.usable(&audience);
+    if usable.is_empty() {
+        let why: Vec<String> = dropped
+            .iter()
+            .map(|(server, why)| format!("{server}: {why}"))
+            .collect();
+        let router = router(ground).map_or("ADDRESS".to_owned(), |ip| ip.to_string());
+        findings.push(
+            Finding::new("no-usable-server", used.display().to_string())
+                .means(match on_host {
+                    true => "containers resolve each other's names and no others",
+                    false => "containers resolve no names",
+                })
+                .seen(match why.is_empty() {
+                    true => "it names no server".to_owned(),
+                    false => format!("of its servers none can be asked: {}", why.join(", ")),
+                })
+                .mend(format!("echo nameserver {router} >> {}", file.display())),
+        );
+        return;
+    }
+    let addresses: Vec<IpAddr> = usable.iter().map(|server| server.address).collect();
+    // Both kinds of networks may name the same file.
+    let told = |server: &IpAddr, findings: &[Finding]| {
+        let mut all = findings.iter();
+        all.any(|one| one.id == "server-silent" && one.object == server.to_string())
+    };
+    for server in silent(&addresses) {
+        if told(&server, findings) {
+            continue;
+        }
+        findings.push(
+            Finding::new("server-silent", server.to_string())
+                .means("names that are not of containers are answered late, or not at all")
+                .seen(format!(
+                    "{} names it, and it has not answered for {} ms",
+                    used.display(),
+                    PATIENCE.as_millis()
+                ))
+                .mend(format!(
+                    "sed -i '/^nameserver[[:space:]]*{}$/d' {}",
+                    server.to_string().replace('.', "\\."),
+                    used.display()
+                )),
+        );
+    }
+}
+
+/// The next hop to the outside: at home and in small networks it answers DNS too.
+fn router(ground: &mut Ground) -> Option<IpAddr> {
+    let routes = ground.host.socket.routes(true).ok()?;
+    let mut defaults = routes
+        .iter()
+        .filter(|route| route.destination.prefix() == 0);
+    defaults.find_map(|route| route.gateway)
+}
+
+/// Those that do not answer a question for the root's servers.
+fn silent(servers: &[IpAddr]) -> Vec<IpAddr> {
+    const QUERY: &[u8] = &[0x50, 0x54, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
+    let ask = |server: &IpAddr| -> std::io::Result<UdpSocket> {
+        let any: IpAddr = match server {
+            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0))?;
+        socket.connect(SocketAddr::new(*server, 53))?;
+        socket.send(QUERY)?;
+        Ok(socket)
+    };
+    let asked: Vec<_> = servers
+        .iter()
+        .map(|server| (*server, ask(server)))
+        .collect();
+    let deadline = Instant::now() + PATIENCE;
+    let answers = |socket: &UdpSocket| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = left.max(Duration::from_millis(1));
+        let mut reply = [0; 512];
+        socket.set_read_timeout(Some(left)).is_ok()
+            && socket.recv(&mut reply).is_ok_and(|length| length >= 12)
+    };
+    let silent = asked
+        .into_iter()
+        .filter(|(_, socket)| !socket.as_ref().is_ok_and(answers));
+    silent.map(|(server, _)| server).collect()
+}

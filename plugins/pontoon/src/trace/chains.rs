@@ -1,0 +1,372 @@
+//! The chains of one hook, rule by rule.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::packet::{Answer, Packet, shown};
+use super::rules::{Hook, Leads, Rewrite, Rule, Rules, Statement, Table, Target, Verdict};
+
+/// How deep chains may call each other; the kernel allows no more.
+const DEPTH: usize = 16;
+/// Targets of iptables that change nothing of a packet's way.
+const HARMLESS: [&str; 7] = [
+    "TCPMSS", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "CT", "CONNMARK",
+];
+
+/// Something that a packet met.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Step {
+    /// `prerouting`, `routing`, `bridge forward`, …
+    pub(crate) at: String,
+    /// Table and chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chain: Option<String>,
+    /// The rule, as its tool shows it; or what happened.
+    pub(crate) what: String,
+    /// Whose rule or element it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<String>,
+    /// What came of it: `drop`, `to 10.0.0.2:80`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) effect: Option<String>,
+    /// The command that removes the rule.
+    #[serde(skip)]
+    pub(crate) remove: Option<String>,
+}
+
+/// What a hook says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Passed {
+    On,
+    /// Dropped, or refused with a message to the sender, by this chain.
+    Ended {
+        refused: bool,
+        by: String,
+    },
+}
+
+/// The walk of one packet through one hook.
+pub(crate) struct Visit<'a> {
+    pub(crate) rules: &'a Rules,
+    pub(crate) hook: Hook,
+    pub(crate) bridge: bool,
+    /// The address that masquerade, or redirect, would write.
+    pub(crate) own_address: Option<IpAddr>,
+    pub(crate) steps: &'a mut Vec<Step>,
+    pub(crate) doubts: &'a mut Vec<String>,
+}
+
+enum Way {
+    /// To the next rule.
+    Next,
+    Return,
+    Accept,
+    End {
+        refused: bool,
+    },
+}
+
+impl Visit<'_> {
+    pub(crate) fn at(&self) -> String {
+        match self.bridge {
+            true => format!("bridge {}", self.hook.name()),
+            false => self.hook.name().to_owned(),
+        }
+    }
+
+    /// All base chains of the hook, in the kernel's order.
+    pub(crate) fn pass(&mut self, packet: &mut Packet) -> Passed {
+        let rules = self.rules;
+        let mut bases = Vec::new();
+        for table in &rules.tables {
+            let family = match self.bridge {
+                true => table.bridge,
+                false => (packet.v4() && table.v4) || (!packet.v4() && table.v6),
+            };
+            let chains = table.chains.iter().filter(|_| family);
+            bases.extend(chains.filter_map(|(name, chain)| {
+                let base = chain.base.as_ref()?;
+                (base.hook == self.hook).then_some((base, table, name))
+            }));
+        }
+        bases.sort_by_key(|(base, ..)| base.priority);
+        let mut rewritten = false;
+        for (base, table, name) in bases {
+            // The first chain that decides on a flow's addresses is the last one.
+            if base.nat && rewritten {
+                continue;
+            }
+            let before = (packet.source, packet.destination, packet.ports);
+            let way = self.chain(table, name, packet, DEPTH);
+            rewritten |= base.nat && before != (packet.source, packet.destination, packet.ports);
+            let by = format!("{}, chain {name}", table.name);
+            match way {
+                Way::End { refused } => return Passed::Ended { refused, by },
+                Way::Next | Way::Return if base.drops => {
+                    self.steps.push(Step {
+                        at: self.at(),
+                        chain: Some(by.clone()),
+                        what: "policy".to_owned(),
+                        owner: None,
+                        effect: Some("drop".to_owned()),
+                        remove: None,
+                    });
+                    return Passed::Ended { refused: false, by };
+                }
+                _ => {}
+            }
+        }
+        Passed::On
+    }
+
+    fn chain(&mut self, table: &Table, name: &str, packet: &mut Packet, depth: usize) -> Way {
+        let Some(chain) = table.chains.get(name) else {
+            if !HARMLESS.contains(&name) {
+                self.doubt(format!("-j {name} of {}", table.name));
+            }
+            return Way::Next;
+        };
+        if depth == 0 {
+            self.doubt(format!("chain {name} of {}: too deep", table.name));
+            return Way::Next;
+        }
+        for rule in &chain.rules {
+            match self.rule(table, name, rule, packet, depth) {
+                Way::Next => {}
+                way => return way,
+            }
+        }
+        Way::Next
+    }
+
+    fn rule(
+        &mut self,
+        table: &Table,
+        chain: &str,
+        rule: &Rule,
+        packet: &mut Packet,
+        depth: usize,
+    ) -> Way {
+        let mut doubt = None;
+        for statement in &rule.statements {
+            let mut owner = rule.owner.clone();
+            let verdict = match statement {
+                Statement::When(condition) => {
+                    match packet.meets(condition, table) {
+                        Answer::Yes => {}
+                        Answer::No => return Way::Next,
+                        Answer::Unknown(name) => doubt = Some(name),
+                    }
+                    continue;
+                }
+                Statement::Note => continue,
+                // What follows would count only if all before is so.
+                _ if doubt.is_some() => {
+                    self.doubt(format!(
+                        "{} in {}, chain {chain}: {}",
+                        doubt.unwrap_or_default(),
+                        table.name,
+                        rule.text
+                    ));
+                    return Way::Next;
+                }
+                Statement::Unknown(name) => {
+                    self.doubt(format!(
+                        "{name} in {}, chain {chain}: {}",
+                        table.name, rule.text
+                    ));
+                    continue;
+                }
+                Statement::Verdict(verdict) => Ok(verdict.clone()),
+                Statement::VerdictMap(fields, members) => {
+                    match packet.look_up(fields, members, table) {
+                        Ok(None) => return Way::Next,
+                        Ok(Some(element)) => {
+                            owner = element.owner.clone().or(owner);
+                            match &element.leads {
+                                Some(Leads::Verdict(verdict)) => Ok(verdict.clone()),
+                                other => Err(unread(other.as_ref())),
+                            }
+                        }
+                        Err(name) => Err(name),
+                    }
+                }
+                Statement::Mark { and, xor } => {
+                    packet.mark = (packet.mark & and) ^ xor;
+                    self.met(
+                        table,
+                        chain,
+                        rule,
+                        owner,
+                        format!("mark {:#x}", packet.mark),
+                    );
+                    continue;
+                }
+                Statement::Redirect(port) => {
+                    let target = Target {
+                        address: self.own_address,
+                        port: *port,
+                    };
+                    self.towards(table, chain, rule, owner, packet, target);
+                    return Way::Accept;
+                }
+                Statement::Masquerade => {
+                    let target = Target {
+                        address: self.own_address,
+                        port: None,
+                    };
+                    self.from(table, chain, rule, owner, packet, target);
+                    return Way::Accept;
+                }
+                Statement::Dnat(rewrite) | Statement::Snat(rewrite) => {
+                    let target = match target(rewrite, packet, table, &mut owner) {
+                        Ok(Some(target)) => target,
+                        Ok(None) => return Way::Next,
+                        Err(name) => {
+                            self.doubt(format!("{name} in {}, chain {chain}", table.name));
+                            return Way::Next;
+                        }
+                    };
+                    match statement {
+                        Statement::Dnat(_) => {
+                            self.towards(table, chain, rule, owner, packet, target);
+                        }
+                        _ => self.from(table, chain, rule, owner, packet, target),
+                    }
+                    return Way::Accept;
+                }
+            };
+            let verdict = match verdict {
+                Ok(verdict) => verdict,
+                Err(name) => {
+                    self.doubt(format!("{name} in {}, chain {chain}", table.name));
+                    return Way::Next;
+                }
+            };
+            let effect = match &verdict {
+                Verdict::Accept => "accept".to_owned(),
+                Verdict::Drop => "drop".to_owned(),
+                Verdict::Reject => "reject".to_owned(),
+                Verdict::Return => "return".to_owned(),
+                Verdict::Continue => continue,
+                Verdict::Jump(name) => format!("jump {name}"),
+                Verdict::Goto(name) => format!("goto {name}"),
+            };
+            self.met(table, chain, rule, owner, effect);
+            return match verdict {
+                Verdict::Accept => Way::Accept,
+                Verdict::Drop => Way::End { refused: false },
+                Verdict::Reject => Way::End { refused: true },
+                Verdict::Return => Way::Return,
+                Verdict::Continue => Way::Next,
+                Verdict::Jump(name) => match self.chain(table, &name, packet, depth - 1) {
+                    Way::Return | Way::Next => Way::Next,
+                    way => way,
+                },
+                Verdict::Goto(name) => match self.chain(table, &name, packet, depth - 1) {
+                    Way::Next => Way::Return,
+                    way => way,
+                },
+            };
+        }
+        Way::Next
+    }
+
+    fn doubt(&mut self, what: String) {
+        if !self.doubts.contains(&what) {
+            self.doubts.push(what);
+        }
+    }
+
+    fn met(
+        &mut self,
+        table: &Table,
+        chain: &str,
+        rule: &Rule,
+        owner: Option<String>,
+        effect: String,
+    ) {
+        self.steps.push(Step {
+            at: self.at(),
+            chain: Some(format!("{}, chain {chain}", table.name)),
+            what: rule.text.clone(),
+            owner,
+            effect: Some(effect),
+            remove: Some(rule.remove.clone()),
+        });
+    }
+
+    /// Writes the destination.
+    fn towards(
+        &mut self,
+        table: &Table,
+        chain: &str,
+        rule: &Rule,
+        owner: Option<String>,
+        packet: &mut Packet,
+        target: Target,
+    ) {
+        let before = packet.target();
+        packet.destination = target.address.unwrap_or(packet.destination);
+        if let (Some((_, to)), Some(port)) = (&mut packet.ports, target.port) {
+            *to = port;
+        }
+        packet.dnat |= before != packet.target();
+        let effect = format!("destination {before} becomes {}", packet.target());
+        self.met(table, chain, rule, owner, effect);
+    }
+
+    /// Writes the source.
+    fn from(
+        &mut self,
+        table: &Table,
+        chain: &str,
+        rule: &Rule,
+        owner: Option<String>,
+        packet: &mut Packet,
+        target: Target,
+    ) {
+        let before = packet.source;
+        packet.source = target.address.unwrap_or(packet.source);
+        packet.snat |= before != packet.source;
+        let effect = format!(
+            "source {} becomes {}",
+            shown(before, None),
+            shown(packet.source, target.port)
+        );
+        self.met(table, chain, rule, owner, effect);
+    }
+}
+
+/// Where a rewrite leads; nothing when its map has no entry.
+fn target(
+    rewrite: &Rewrite,
+    packet: &Packet,
+    table: &Table,
+    owner: &mut Option<String>,
+) -> Result<Option<Target>, String> {
+    match rewrite {
+        Rewrite::To(target) => Ok(Some(*target)),
+        Rewrite::Map(fields, members) => {
+            let Some(element) = packet.look_up(fields, members, table)? else {
+                return Ok(None);
+            };
+            if element.owner.is_some() {
+                owner.clone_from(&element.owner);
+            }
+            match &element.leads {
+                Some(Leads::Target(target)) => Ok(Some(*target)),
+                other => Err(unread(other.as_ref())),
+            }
+        }
+    }
+}
+
+/// The name of what an element leads to, where that is not what its map is for.
+fn unread(leads: Option<&Leads>) -> String {
+    match leads {
+        Some(Leads::Unknown(name)) => name.clone(),
+        _ => "an element that leads nowhere".to_owned(),
+    }
+}

@@ -1,0 +1,225 @@
+//! A packet on its way, and whether it is what a rule asks for.
+
+use std::net::IpAddr;
+
+use super::rules::{Condition, Element, Field, Members, Pattern, Table, Value};
+
+/// The first packet of a flow, as it is at one moment of its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Packet {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    /// `tcp`, `udp`, `icmp`.
+    pub(crate) protocol: String,
+    /// Of the protocols that have ports.
+    pub(crate) ports: Option<(u16, u16)>,
+    pub(crate) in_interface: String,
+    pub(crate) out_interface: String,
+    /// Ports of a bridge, for a bridged packet.
+    pub(crate) in_port: String,
+    pub(crate) out_port: String,
+    pub(crate) mark: u64,
+    /// Its flow's destination, or source, has been rewritten.
+    pub(crate) dnat: bool,
+    pub(crate) snat: bool,
+    /// `local`, `unicast`, …: what its addresses are to this host.
+    pub(crate) source_type: &'static str,
+    pub(crate) destination_type: &'static str,
+}
+
+/// Whether something is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes,
+    No,
+    /// Cannot be told, because of this.
+    Unknown(String),
+}
+
+impl Packet {
+    pub(crate) fn v4(&self) -> bool {
+        self.destination.is_ipv4()
+    }
+
+    pub(crate) fn destination_port(&self) -> Option<u16> {
+        self.ports.map(|(_, port)| port)
+    }
+
+    /// `10.0.0.2:80`.
+    pub(crate) fn target(&self) -> String {
+        shown(self.destination, self.destination_port())
+    }
+
+    /// What a field holds: nothing when the packet has no such field, several words when it is a set
+    /// of flags.
+    fn values(&self, field: &Field) -> Result<Vec<Value>, String> {
+        let word = |text: &str| vec![Value::Word(text.to_owned())];
+        let address = |address: IpAddr, v4: Option<bool>| match v4 {
+            Some(v4) if v4 != address.is_ipv4() => Vec::new(),
+            _ => vec![Value::Address(address)],
+        };
+        let number = |number: Option<u16>| number.map(|n| Value::Number(n.into())).into_iter();
+        Ok(match field {
+            Field::Family => word(if self.v4() { "ipv4" } else { "ipv6" }),
+            Field::InInterface => word(&self.in_interface),
+            Field::OutInterface => word(&self.out_interface),
+            Field::InPort => word(&self.in_port),
+            Field::OutPort => word(&self.out_port),
+            Field::Source => address(self.source, None),
+            Field::Destination => address(self.destination, None),
+            Field::Source4 => address(self.source, Some(true)),
+            Field::Source6 => address(self.source, Some(false)),
+            Field::Destination4 => address(self.destination, Some(true)),
+            Field::Destination6 => address(self.destination, Some(false)),
+            Field::Protocol => word(&self.protocol),
+            Field::SourcePort => number(self.ports.map(|(port, _)| port)).collect(),
+            Field::DestinationPort => number(self.destination_port()).collect(),
+            Field::IcmpType => match self.protocol.as_str() {
+                "icmp" => vec![Value::Number(8)],
+                "icmpv6" => vec![Value::Number(128)],
+                _ => Vec::new(),
+            },
+            Field::Mark(mask) => vec![Value::Number(self.mark & mask)],
+            Field::Flow => {
+                let words = [("new", true), ("dnat", self.dnat), ("snat", self.snat)];
+                let set = words.iter().filter(|(_, set)| *set);
+                set.flat_map(|(name, _)| word(name)).collect()
+            }
+            Field::SourceType => word(self.source_type),
+            Field::DestinationType => word(self.destination_type),
+            Field::PacketType => word("host"),
+            Field::Unknown(name) => return Err(name.clone()),
+        })
+    }
+
+    /// Whether a condition holds.
+    pub(crate) fn meets(&self, condition: &Condition, table: &Table) -> Answer {
+        let mut values = Vec::new();
+        for field in &condition.fields {
+            match self.values(field) {
+                // Without the field a rule does not match, whatever it asks of it.
+                Ok(found) if found.is_empty() => return Answer::No,
+                Ok(found) => values.push(found),
+                Err(name) => return Answer::Unknown(name),
+            }
+        }
+        match search(&values, &condition.members, table) {
+            Ok(found) if found.is_some() != condition.negated => Answer::Yes,
+            Ok(_) => Answer::No,
+            Err(name) => Answer::Unknown(name),
+        }
+    }
+
+    /// The element of a map for these fields, if there is one.
+    pub(crate) fn look_up<'a>(
+        &self,
+        fields: &[Field],
+        members: &'a Members,
+        table: &'a Table,
+    ) -> Result<Option<&'a Element>, String> {
+        let mut values = Vec::new();
+        for field in fields {
+            let found = self.values(field)?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            values.push(found);
+        }
+        search(&values, members, table)
+    }
+}
+
+/// An address with a port.
+pub(crate) fn shown(address: IpAddr, port: Option<u16>) -> String {
+    match (address, port) {
+        (address, None) => address.to_string(),
+        (IpAddr::V4(address), Some(port)) => format!("{address}:{port}"),
+        (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
+    }
+}
+
+fn search<'a>(
+    values: &[Vec<Value>],
+    members: &'a Members,
+    table: &'a Table,
+) -> Result<Option<&'a Element>, String> {
+    let elements = match members {
+        Members::Inline(elements) => elements,
+        Members::Named(name) => {
+            let set = table.sets.get(name);
+            set.ok_or_else(|| format!("set {name} of {}", table.name))?
+        }
+    };
+    let mut doubt = None;
+    for element in elements {
+        // A map with one key for several fields is not of their shape.
+        let mut answer = Answer::Yes;
+        for (values, pattern) in values.iter().zip(&element.key) {
+            let one = any(values, pattern);
+            if one != Answer::Yes {
+                answer = one;
+                if answer == Answer::No {
+                    break;
+                }
+            }
+        }
+        match answer {
+            Answer::Yes => return Ok(Some(element)),
+            Answer::No => {}
+            Answer::Unknown(name) => doubt = Some(name),
+        }
+    }
+    doubt.map_or(Ok(None), Err)
+}
+
+/// Whether one of the values is what the pattern asks for.
+fn any(values: &[Value], pattern: &Pattern) -> Answer {
+    let mut answer = Answer::No;
+    for value in values {
+        match is(value, pattern) {
+            Answer::Yes => return Answer::Yes,
+            Answer::No => {}
+            unknown => answer = unknown,
+        }
+    }
+    answer
+}
+
+fn is(value: &Value, pattern: &Pattern) -> Answer {
+    let yes = match (pattern, value) {
+        (Pattern::Any, _) => true,
+        (Pattern::Is(wanted), value) => wanted == value,
+        (Pattern::Begins(start), Value::Word(word)) => word.starts_with(start.as_str()),
+        (Pattern::Net(network), Value::Address(address)) => network.contains(*address),
+        (Pattern::Range(from, to), value) => within(value, from, to),
+        (Pattern::OneOf(patterns), value) => {
+            let mut answer = Answer::No;
+            for pattern in patterns {
+                match is(value, pattern) {
+                    Answer::Yes => return Answer::Yes,
+                    Answer::No => {}
+                    unknown => answer = unknown,
+                }
+            }
+            return answer;
+        }
+        (Pattern::Unknown(name), _) => return Answer::Unknown(name.clone()),
+        _ => false,
+    };
+    match yes {
+        true => Answer::Yes,
+        false => Answer::No,
+    }
+}
+
+fn within(value: &Value, from: &Value, to: &Value) -> bool {
+    match (value, from, to) {
+        (Value::Number(value), Value::Number(from), Value::Number(to)) => {
+            (from..=to).contains(&value)
+        }
+        (Value::Address(value), Value::Address(from), Value::Address(to)) => {
+            value.is_ipv4() == from.is_ipv4() && (from..=to).contains(&value)
+        }
+        _ => false,
+    }
+}

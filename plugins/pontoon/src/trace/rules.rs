@@ -1,0 +1,268 @@
+//! The rules of a host, of every backend, in one shape: tables of chains of rules, each rule a row of
+//! conditions and what follows. What cannot be read keeps its name, so that nobody has to guess.
+
+mod iptables;
+mod nft;
+mod words;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use pontoon_netlink::IpNetwork;
+use serde::Serialize;
+
+use crate::report::Failure;
+
+/// Where packets meet rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Hook {
+    Prerouting,
+    Input,
+    Forward,
+    Output,
+    Postrouting,
+}
+
+/// All rules.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) tables: Vec<Table>,
+    /// What could not be read at all, by name.
+    pub(crate) unread: Vec<String>,
+}
+
+/// A table of nftables, or of one variant and family of iptables.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// `inet pontoon`, `iptables-legacy nat`.
+    pub(crate) name: String,
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
+    pub(crate) bridge: bool,
+    pub(crate) chains: BTreeMap<String, Chain>,
+    pub(crate) sets: BTreeMap<String, Vec<Element>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    pub(crate) base: Option<Base>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// A chain that the kernel enters by itself.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) hook: Hook,
+    pub(crate) priority: i64,
+    /// It rewrites addresses, and only the first packet of a flow passes it.
+    pub(crate) nat: bool,
+    /// Its policy is to drop.
+    pub(crate) drops: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// Its number in the kernel, where it has one.
+    pub(crate) handle: Option<u64>,
+    /// As its tool shows it.
+    pub(crate) text: String,
+    /// Its comment.
+    pub(crate) owner: Option<String>,
+    /// The command that removes it.
+    pub(crate) remove: String,
+    pub(crate) statements: Vec<Statement>,
+}
+
+/// A member of a set, or a key of a map and what it leads to.
+#[derive(Debug)]
+pub(crate) struct Element {
+    /// The key in words.
+    pub(crate) text: String,
+    pub(crate) key: Vec<Pattern>,
+    pub(crate) leads: Option<Leads>,
+    pub(crate) owner: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Leads {
+    Verdict(Verdict),
+    Target(Target),
+    Unknown(String),
+}
+
+#[derive(Debug)]
+pub(crate) enum Statement {
+    When(Condition),
+    Verdict(Verdict),
+    VerdictMap(Vec<Field>, Members),
+    Dnat(Rewrite),
+    Snat(Rewrite),
+    Masquerade,
+    /// To this host, on this port.
+    Redirect(Option<u16>),
+    /// `mark = (mark & and) ^ xor`.
+    Mark {
+        and: u64,
+        xor: u64,
+    },
+    /// Counts or logs: of no consequence.
+    Note,
+    Unknown(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accept,
+    Drop,
+    Reject,
+    Return,
+    Continue,
+    Jump(String),
+    Goto(String),
+}
+
+/// An address and a port to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Rewrite {
+    To(Target),
+    Map(Vec<Field>, Members),
+}
+
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) fields: Vec<Field>,
+    pub(crate) members: Members,
+    pub(crate) negated: bool,
+}
+
+/// What a value may be.
+#[derive(Debug)]
+pub(crate) enum Members {
+    /// Of a set or map of the table.
+    Named(String),
+    Inline(Vec<Element>),
+}
+
+/// What of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Field {
+    Family,
+    InInterface,
+    OutInterface,
+    /// The port of the bridge that it came in by, or goes out by.
+    InPort,
+    OutPort,
+    Source,
+    Destination,
+    /// The same of one family only.
+    Source4,
+    Source6,
+    Destination4,
+    Destination6,
+    Protocol,
+    SourcePort,
+    DestinationPort,
+    IcmpType,
+    Mark(u64),
+    /// State and status of its flow: `new`, `dnat`.
+    Flow,
+    SourceType,
+    DestinationType,
+    PacketType,
+    Unknown(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Word(String),
+    Number(u64),
+    Address(IpAddr),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Pattern {
+    Any,
+    Is(Value),
+    Begins(String),
+    Net(IpNetwork),
+    Range(Value, Value),
+    OneOf(Vec<Pattern>),
+    Unknown(String),
+}
+
+impl Condition {
+    /// One field that is one of these.
+    pub(crate) fn of(field: Field, patterns: Vec<Pattern>, negated: bool) -> Self {
+        Self {
+            fields: vec![field],
+            members: Members::Inline(vec![Element {
+                text: String::new(),
+                key: vec![Pattern::OneOf(patterns)],
+                leads: None,
+                owner: None,
+            }]),
+            negated,
+        }
+    }
+}
+
+impl Rules {
+    /// Reads those of the calling thread's namespace.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        let mut rules = Self::default();
+        let shown = iptables::read(&mut rules);
+        nft::read(&mut rules, &shown)?;
+        Ok(rules)
+    }
+}
+
+impl Rules {
+    /// The rule of this number, of a chain of a table of nftables: `ip`, `filter`.
+    pub(crate) fn by_handle(
+        &self,
+        family: &str,
+        table: &str,
+        chain: &str,
+        handle: u64,
+    ) -> Option<&Rule> {
+        let name = format!("{family} {table}");
+        // The nft variant of iptables has such tables too.
+        let shown = iptables::shown_as(family, table);
+        let mut tables = self.tables.iter();
+        let table = tables.find(|one| one.name == name || Some(&one.name) == shown.as_ref())?;
+        let mut rules = table.chains.get(chain)?.rules.iter();
+        rules.find(|rule| rule.handle == Some(handle))
+    }
+}
+
+impl Hook {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Prerouting,
+        Self::Input,
+        Self::Forward,
+        Self::Output,
+        Self::Postrouting,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Prerouting => "prerouting",
+            Self::Input => "input",
+            Self::Forward => "forward",
+            Self::Output => "output",
+            Self::Postrouting => "postrouting",
+        }
+    }
+
+    fn by_name(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        Self::ALL.into_iter().find(|hook| hook.name() == name)
+    }
+}
