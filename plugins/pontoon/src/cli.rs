@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{dns, doctor, gc, graph, inspect, install, leases, manual, repair, trace};
+use crate::{dns, doctor, gc, graph, inspect, install, leases, manual, repair, trace, watch};
 
 #[derive(Parser)]
 #[command(
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Trace(trace::Options),
     /// Remove the plugins, and put back what was there before
     Uninstall(install::Folders),
+    /// Tell of attachments, detachments and changes of ports as they happen
+    Watch(watch::Options),
 }
 
 /// For what only prints.

@@ -24,6 +24,7 @@ mod ports;
 mod repair;
 mod report;
 mod trace;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -48,5 +49,6 @@ fn main() -> ExitCode {
         Command::Repair(options) => report::finish(repair::run(&options)),
         Command::Trace(options) => report::finish(trace::run(&options)),
         Command::Uninstall(folders) => report::finish(install::uninstall(&folders)),
+        Command::Watch(options) => report::finish(watch::run(&options)),
     }
 }
