@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use pontoon_netfilter::{BackendKind, Owner};
+use pontoon_netfilter::{BackendKind, Ingress, Owner, Policy};
 use pontoon_netlink::{Link, Netns, RouteSocket};
+use pontoon_plugin::policy::Stance;
 use pontoon_plugin::repair::{NetworkRecord, PortRecord};
 use pontoon_plugin::{About, Member, State};
 use serde::Serialize;
@@ -63,6 +64,8 @@ pub(crate) struct Network {
     /// How traffic leaves: `masquerade`, or the source addresses.
     pub(crate) egress: Vec<String>,
     pub(crate) backend: Option<String>,
+    /// What its policy keeps from passing: `icc off`, `internal`, … Empty without a policy.
+    pub(crate) closed: Vec<&'static str>,
     pub(crate) containers: usize,
 }
 
@@ -244,6 +247,10 @@ impl Host {
                 gateways,
                 egress: egress(&record),
                 backend: record.rules.last().map(|(kind, _)| backend_name(*kind)),
+                closed: match self.state.read_policy::<Stance>(&name) {
+                    Some(stance) if mode == "bridge" => closed(&stance.policy),
+                    _ => Vec::new(),
+                },
                 containers: own.iter().map(|one| &one.id).collect::<BTreeSet<_>>().len(),
                 name,
                 mode,
@@ -251,6 +258,19 @@ impl Host {
         }
         Ok(networks)
     }
+}
+
+fn closed(policy: &Policy) -> Vec<&'static str> {
+    let words = [
+        (!policy.icc, "icc off"),
+        (policy.internal, "internal"),
+        (policy.isolated, "isolated from other networks"),
+        (policy.closed, "no direct access"),
+        (!policy.host_access, "no host access"),
+        (policy.ingress != Ingress::Open, "ingress policy"),
+    ];
+    let is = words.into_iter().filter(|(is, _)| *is);
+    is.map(|(_, word)| word).collect()
 }
 
 fn egress(record: &NetworkRecord) -> Vec<String> {

@@ -1,5 +1,5 @@
 //! `pontoon graph`: the host drawn: uplinks, networks with their bridges, containers with names,
-//! addresses and published ports.
+//! addresses, published ports and links, and what the networks keep from passing.
 
 mod plan;
 mod svg;

@@ -19,6 +19,7 @@ fn table(networks: &[Network]) -> String {
         "EGRESS",
         "BACKEND",
         "CONTAINERS",
+        "CLOSED",
     ]);
     for network in networks {
         let bridge = network.bridge.clone().unwrap_or_default();
@@ -34,6 +35,7 @@ fn table(networks: &[Network]) -> String {
             network.egress.join(", "),
             network.backend.clone().unwrap_or_default(),
             network.containers.to_string(),
+            network.closed.join(", "),
         ]);
     }
     table.text(Style::of_stdout())

@@ -17,11 +17,22 @@ pub(crate) struct Group {
     pub(crate) members: Vec<Node>,
 }
 
+/// A link, as `icc` off has them: between two members of one group, by their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) group: usize,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    /// `3306/tcp`.
+    pub(crate) ports: String,
+}
+
 /// The whole host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) uplinks: Vec<Node>,
     pub(crate) groups: Vec<Group>,
+    pub(crate) links: Vec<Link>,
 }
 
 pub(crate) fn draw(uplinks: Vec<Node>, networks: &[Network], attachments: &[Attachment]) -> Plan {
@@ -34,9 +45,10 @@ pub(crate) fn draw(uplinks: Vec<Node>, networks: &[Network], attachments: &[Atta
         }
         lines.extend(network.gateways.iter().cloned());
         lines.extend(network.egress.iter().map(|way| format!("out: {way}")));
-        let own = attachments
-            .iter()
-            .filter(|one| one.network == network.name && one.mode == network.mode);
+        if !network.closed.is_empty() {
+            lines.push(format!("closed: {}", network.closed.join(", ")));
+        }
+        let own = members(network, attachments);
         Group {
             node: Node {
                 title: network.name.clone(),
@@ -45,10 +57,35 @@ pub(crate) fn draw(uplinks: Vec<Node>, networks: &[Network], attachments: &[Atta
             members: own.map(member).collect(),
         }
     };
+    let links = |(number, network): (usize, &Network)| {
+        let all: Vec<&Attachment> = members(network, attachments).collect();
+        let mut links = Vec::new();
+        for (from, one) in all.iter().enumerate() {
+            for link in &one.links {
+                let reached = |(_, other): &(usize, &&Attachment)| link.reaches.contains(&other.id);
+                links.extend(all.iter().enumerate().filter(reached).map(|(to, _)| Link {
+                    group: number,
+                    from,
+                    to,
+                    ports: link.ports.join(" "),
+                }));
+            }
+        }
+        links
+    };
     Plan {
         uplinks,
         groups: networks.iter().map(group).collect(),
+        links: networks.iter().enumerate().flat_map(links).collect(),
     }
+}
+
+fn members<'a>(
+    network: &'a Network,
+    attachments: &'a [Attachment],
+) -> impl Iterator<Item = &'a Attachment> {
+    let own = |one: &&Attachment| one.network == network.name && one.mode == network.mode;
+    attachments.iter().filter(own)
 }
 
 fn member(one: &Attachment) -> Node {
@@ -67,6 +104,14 @@ fn member(one: &Attachment) -> Node {
     );
     lines.extend(one.addresses.iter().cloned());
     lines.extend(one.ports.iter().map(Port::text));
+    lines.extend(one.links.iter().map(|link| {
+        let waits = if link.reaches.is_empty() {
+            " (waits)"
+        } else {
+            ""
+        };
+        format!("link: {} {}{waits}", link.container, link.ports.join(" "))
+    }));
     if !one.alive {
         lines.push("gone".to_owned());
     }

@@ -183,6 +183,7 @@ mod tests {
                 lines: vec!["198.18.7.1/24".into()],
             }],
             groups: vec![group(containers), group(0), group(1)],
+            links: Vec::new(),
         }
     }
 

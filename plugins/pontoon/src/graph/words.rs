@@ -65,6 +65,13 @@ pub(crate) fn dot(plan: &Plan) -> String {
             text += &format!("  net{number} -- net{number}c{member};\n");
         }
     }
+    for link in &plan.links {
+        let (group, from, to) = (link.group, link.from, link.to);
+        text += &format!(
+            "  net{group}c{from} -- net{group}c{to} [label=\"{}\", style=dashed, dir=forward, constraint=false];\n",
+            quoted(&link.ports)
+        );
+    }
     text + "}\n"
 }
 
@@ -90,12 +97,19 @@ pub(crate) fn mermaid(plan: &Plan) -> String {
             );
         }
     }
+    for link in &plan.links {
+        let (group, from, to) = (link.group, link.from, link.to);
+        text += &format!(
+            "  net{group}c{from} -. {} .-> net{group}c{to}\n",
+            quoted(&link.ports)
+        );
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Group;
+    use super::super::plan::{Group, Link};
     use super::*;
 
     fn node(title: &str, lines: &[&str]) -> Node {
@@ -121,6 +135,12 @@ mod tests {
                     members: Vec::new(),
                 },
             ],
+            links: vec![Link {
+                group: 0,
+                from: 0,
+                to: 1,
+                ports: "5432/tcp".into(),
+            }],
         }
     }
 
@@ -142,8 +162,10 @@ eth0  10.0.0.2/24
         assert!(
             dot.contains("net0 [label=\"shop\\nbridge shop0\\n172.18.0.1/16\", style=rounded];")
         );
+        assert!(dot.contains("net0c0 -- net0c1 [label=\"5432/tcp\""));
         assert!(dot.contains("up0 -- net0;") && dot.contains("net0 -- net0c1;"));
         let mermaid = mermaid(&plan());
+        assert!(mermaid.contains("net0c0 -. 5432/tcp .-> net0c1"));
         assert!(mermaid.contains("net0 --- net0c0[\"web<br/>172.18.0.2/16<br/>8080->80/tcp\"]"));
     }
 }
