@@ -5,8 +5,9 @@ use pontoon_plugin::{Context, Inventory, Rebind, Sandbox};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Wanted;
-use crate::plan;
+use crate::files::{self, Shared};
 use crate::target::Target;
+use crate::{del, plan};
 
 /// What DEL, CHECK and GC need to know of an attachment beside its key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub(crate) struct Record {
     pub(crate) dns: Dns,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) names: Vec<KnownAs>,
+    /// Ways to the other's files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<Shared>,
 }
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
@@ -32,12 +36,17 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let mut result = Inventory::of(&target.netns)?.result(path);
     result.dns = target.dns.clone();
     let records = context.state.records("container");
+    let files = target.container.as_ref().map(|other| {
+        let other = (other.as_str(), target.sandbox.path.as_str());
+        files::plan(context, (&key.container, path), other)
+    });
     let mut record = Record {
         sandbox: target.sandbox,
         container: target.container,
         rebind: planned,
         dns: target.dns,
         names: context.names(),
+        files: files.unwrap_or_default(),
     };
     match record.rebind.clone() {
         Some(rebind) => rebind.enter(&target.netns, &records, &key, &record)?,
@@ -47,6 +56,10 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             record.rebind = earlier.and_then(|record| record.rebind);
             records.write(&key, &record)?;
         }
+    }
+    if let Err(error) = files::share(&record.files) {
+        del::remove(context, &key, Some(&record))?;
+        return Err(error);
     }
     Ok(result)
 }

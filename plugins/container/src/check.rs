@@ -3,7 +3,9 @@
 use pontoon_conf::{Error, code};
 use pontoon_plugin::{Context, Inventory};
 
+use crate::add::Record;
 use crate::config::Wanted;
+use crate::files;
 use crate::target::Target;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
@@ -26,6 +28,17 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         let label = target.label();
         return failed(
             format!("{path} does not lead to the network namespace of {label}"),
+            again,
+        );
+    }
+    let record: Option<Record> = context.state.records("container").read(&context.key()?);
+    let lacking = record
+        .as_ref()
+        .and_then(|record| files::lacking(&record.files));
+    if let Some(path) = lacking {
+        let label = target.label();
+        return failed(
+            format!("{} does not lead to the files of {label}", path.display()),
             again,
         );
     }

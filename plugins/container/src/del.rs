@@ -4,6 +4,7 @@ use pontoon_conf::Error;
 use pontoon_plugin::{Context, Key, fault};
 
 use crate::add::Record;
+use crate::files;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
@@ -11,7 +12,10 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     remove(context, &key, record.as_ref())
 }
 
-fn remove(context: &Context, key: &Key, record: Option<&Record>) -> Result<(), Error> {
+pub(crate) fn remove(context: &Context, key: &Key, record: Option<&Record>) -> Result<(), Error> {
+    if let Some(record) = record {
+        files::remove(&record.files)?;
+    }
     if let Some(rebind) = record.and_then(|record| record.rebind.as_ref()) {
         rebind.restore()?;
     }
