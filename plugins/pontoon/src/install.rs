@@ -10,17 +10,21 @@ use clap::Args;
 
 use crate::report::{Failure, Outcome, write};
 
-/// The plugins, by the names under which runtimes look for them.
-pub(crate) const PLUGINS: [&str; 13] = [
+/// The plugins, by the names under which runtimes look for them, and the resolver that `dns` starts.
+pub(crate) const PLUGINS: [&str; 17] = [
     "bandwidth",
     "bridge",
     "container",
     "dns",
+    "dnsname",
     "firewall",
     "host",
+    "host-device",
     "host-local",
     "loopback",
+    "macvlan",
     "none",
+    "pontoon-dns",
     "portmap",
     "ptp",
     "static",
