@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use xtask::{
     Attachment, Backend, Container, Failure, HOST_V4, NameServer, Network, OUTSIDE_V4, Outcome,
@@ -511,4 +513,36 @@ fn a_plugin_that_another_vendors_hides() -> Outcome {
         .map_err(Failure::act("make it a program"))?;
     ward.plugins = format!("{}:{}", theirs.path().display(), ward.plugins);
     ward.cure(&["plugin-shadowed"])
+}
+
+/// A host that has lost its iptables. What is printed installs it, and no test does that.
+#[test]
+fn a_backend_that_cannot_be_used() -> Outcome {
+    let ward = Ward::new(Backend::IptablesNft)?;
+    let programs = ward.site.runtime().programs().clone();
+    let mut command = Command::new(programs.program("pontoon"));
+    command
+        .args(["doctor", "--json"])
+        .env("PATH", programs.dir());
+    let output = ward.site.host.run(|| {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none = None::<&str>;
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(none, "/", none, private, none)?;
+        for folder in ["/usr/sbin", "/sbin"] {
+            mount(Some("none"), folder, Some("tmpfs"), MsFlags::empty(), none)?;
+        }
+        command.output()
+    })?;
+    let output = output.map_err(Failure::act("run pontoon doctor"))?;
+    let report: Value =
+        serde_json::from_slice(&output.stdout).map_err(Failure::act("read the report"))?;
+    let findings = report["findings"].as_array().into_iter().flatten();
+    let found: Vec<&Value> = findings
+        .filter(|one| one["id"] == "backend-unusable")
+        .collect();
+    match found[..] {
+        [one] if one["mend"] == "apt-get install iptables" => Ok(()),
+        _ => Err(Failure::new(format!("not named once: {report}"))),
+    }
 }
