@@ -143,7 +143,7 @@ type Illness = (
     fn(&mut Ward) -> Outcome,
 );
 
-const ILLNESSES: [Illness; 23] = [
+const ILLNESSES: [Illness; 25] = [
     ("IPv4 forwarding off", &["forwarding-off"], |ward| {
         ward.site.host.set("net/ipv4/ip_forward", "0")
     }),
@@ -216,6 +216,18 @@ const ILLNESSES: [Illness; 23] = [
             .unwrap_or_default()
             .to_owned();
         ward.shell(&format!("ip link set dev {veth} nomaster"))
+    }),
+    ("hairpin mode off", &["hairpin-off"], |ward| {
+        let list = ward.site.pontoon_json(&["ls"])?;
+        let veth = list[0]["host_interface"].as_str().unwrap_or_default();
+        ward.shell(&format!(
+            "ip link set dev {veth} type bridge_slave hairpin off"
+        ))
+    }),
+    ("loopback closed", &["loopback-closed"], |ward| {
+        ward.site
+            .host
+            .set("net/ipv4/conf/ward0/route_localnet", "0")
     }),
     ("rules flushed", &["rules-missing"], |ward| {
         ward.shell("nft delete table inet pontoon")

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use pontoon_netlink::IpNetwork;
+use pontoon_netlink::{IpNetwork, sysctl};
+use pontoon_plugin::Key;
+use pontoon_plugin::repair::PortRecord;
 
 use super::{Finding, Ground};
 use crate::report::{Failure, short};
@@ -91,6 +93,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         }
     }
     unplugged(ground, findings);
+    publishing(ground, findings);
     Ok(())
 }
 
@@ -171,5 +174,54 @@ fn unplugged(ground: &Ground, findings: &mut Vec<Finding>) {
                 .of_container(&one.id)
                 .safe(),
         );
+    }
+}
+
+/// What published ports need of their bridge beside rules.
+fn publishing(ground: &Ground, findings: &mut Vec<Finding>) {
+    let link = |name: &String| ground.host.links.iter().find(|link| link.name == *name);
+    for one in ground.attachments.iter().filter(|one| one.alive) {
+        let key = Key {
+            network: one.network.clone(),
+            container: one.id.clone(),
+            interface: one.interface.clone(),
+        };
+        let record: Option<PortRecord> = ground.host.state.records("portmap").read(&key);
+        let ends = one.bridge.as_ref().zip(one.host_interface.as_ref());
+        let (Some(record), Some((bridge, veth))) = (record, ends) else {
+            continue;
+        };
+        // Without `snat` portmap promises neither.
+        if !record.published.snat || record.published.ports.is_empty() {
+            continue;
+        }
+        let promisc = link(bridge).is_some_and(|link| link.promisc);
+        let port = link(veth).and_then(|link| link.port);
+        if port.is_some_and(|flags| !flags.hairpin) && !promisc {
+            findings.push(
+                Finding::new("hairpin-off", veth)
+                    .means(format!(
+                        "container {} does not reach its own published ports where bridged packets pass netfilter",
+                        short(&one.id)
+                    ))
+                    .seen(format!("hairpin mode of the bridge port {veth} is off"))
+                    .mend(format!("ip link set dev {veth} type bridge_slave hairpin on"))
+                    .of_container(&one.id)
+                    .safe(),
+            );
+        }
+        let path = format!("net/ipv4/conf/{bridge}/route_localnet");
+        let v4 = one.addresses.iter().any(|address| !address.contains(':'));
+        let told = |finding: &Finding| finding.id == "loopback-closed" && finding.object == *bridge;
+        if v4 && sysctl::read(&path).is_ok_and(|value| value == "0") && !findings.iter().any(told) {
+            findings.push(
+                Finding::new("loopback-closed", bridge)
+                    .means("on this host published ports do not answer at 127.0.0.1")
+                    .seen(format!("net.ipv4.conf.{bridge}.route_localnet is 0"))
+                    .mend(format!("sysctl -w net.ipv4.conf.{bridge}.route_localnet=1"))
+                    .of_bridge(bridge)
+                    .safe(),
+            );
+        }
     }
 }
