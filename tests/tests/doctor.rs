@@ -500,6 +500,9 @@ fn the_resolver_and_its_servers() -> Outcome {
         write(&bad)?;
         ward.cure(expected)?;
     }
+    // Running, and nobody's question gets there.
+    ward.shell("nft flush map inet pontoon resolver4")?;
+    ward.cure(&["rules-missing"])?;
     let status = ward.site.pontoon_json(&["dns", "status"])?;
     ward.shell(&format!("kill -9 {}", status["pid"]))?;
     ward.cure(&["resolver-not-running"])?;
