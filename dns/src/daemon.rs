@@ -1,5 +1,6 @@
 //! The program around the parts that decide: one thread, one epoll, no waiting for anything else.
 
+mod batch;
 mod birth;
 mod clients;
 mod control;
@@ -13,10 +14,11 @@ mod stats;
 mod store;
 mod upstream;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,7 @@ use pontoon_dns::answer::{Verdict, decide, write};
 use pontoon_dns::message::{Query, Unfit, bare};
 use pontoon_dns::zone::Zone;
 
+use batch::Batch;
 use birth::{Birth, Departure, Files};
 use clients::Clients;
 use control::Commands;
@@ -42,8 +45,8 @@ use store::Store;
 const GRACE: Duration = Duration::from_secs(1);
 /// How often idle connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Datagrams of one socket that are answered before others get their turn.
-const TURN: usize = 64;
+/// How often a resolver looks whether there is still a container.
+const LOOK: Duration = Duration::from_secs(5);
 /// Warnings kept for `pontoon dns status`.
 const WARNINGS: usize = 50;
 /// Largest DNS message.
@@ -71,6 +74,12 @@ struct Daemon {
     /// Since when there has been no record.
     idle_since: Option<Instant>,
     swept: Instant,
+    /// When containers were last looked for.
+    looked: Instant,
+    /// Directories in which namespaces of containers can be seen from here.
+    visible: HashSet<PathBuf>,
+    /// `None` only while it is in use.
+    batch: Option<Box<Batch>>,
     buffer: Vec<u8>,
     out: Vec<u8>,
 }
@@ -156,6 +165,9 @@ impl Daemon {
             rotation: 0,
             idle_since: None,
             swept: now,
+            looked: now,
+            visible: HashSet::new(),
+            batch: Some(Box::new(Batch::new())),
             buffer: vec![0; MESSAGE],
             out: Vec::with_capacity(4096),
         };
@@ -238,6 +250,15 @@ impl Daemon {
                 self.swept = now;
                 self.sweep(now);
             }
+            if !self.options.stay
+                && !self.zone.is_empty()
+                && now.saturating_duration_since(self.looked) >= LOOK
+            {
+                self.looked = now;
+                if self.is_abandoned() && self.may_leave() {
+                    return Ok(());
+                }
+            }
             if let Some(since) = self.idle_since
                 && !self.options.stay
                 && now.saturating_duration_since(since) >= GRACE
@@ -247,6 +268,7 @@ impl Daemon {
             }
             self.poll.wait(self.patience(now), &mut ready)?;
             let now = Instant::now();
+            self.forwarder.upstreams.begin_turn();
             for Ready { source, broken } in ready.drain(..) {
                 match source {
                     Source::Udp(id) => self.datagrams(id),
@@ -279,7 +301,8 @@ impl Daemon {
             .filter(|_| !self.options.stay)
             // Somebody may have the lock when it is time: not asked for in a tight loop.
             .map(|since| (since + GRACE).max(now + Duration::from_millis(50)));
-        [sweep, leave, self.forwarder.next_deadline()]
+        let look = (!self.options.stay && !self.zone.is_empty()).then_some(self.looked + LOOK);
+        [sweep, leave, look, self.forwarder.next_deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -307,39 +330,39 @@ impl Daemon {
         let warnings = self.store.read_all(&mut self.zone);
         self.warn(warnings);
         self.fit();
-        if !self.zone.is_empty() {
+        if !self.zone.is_empty() && !self.is_abandoned() {
             return false;
         }
         self.files.remove();
         true
     }
 
-    fn datagrams(&mut self, id: Id) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        for _ in 0..TURN {
-            let Some(socket) = self.listeners.udp.get(id) else {
-                break;
+    /// Whether the containers of all records are gone without a word: nobody is left to ask, and a
+    /// namespace is not kept alive for nobody. Their records stay for whoever comes, and the next ADD
+    /// starts another resolver. A namespace that was never to be seen from here is nobody's proof.
+    fn is_abandoned(&mut self) -> bool {
+        let alive = |visible: &mut HashSet<PathBuf>, path: Option<&Path>| {
+            let Some((path, dir)) = path.and_then(|path| Some((path, path.parent()?))) else {
+                return true;
             };
-            let (length, from) = match socket.recv_from(&mut buffer) {
-                Ok(got) => got,
-                Err(_) => break,
-            };
-            self.stats.udp_queries += 1;
-            let packet = &buffer[..length];
-            if self.answer(packet, Client::Udp(id, from), from.ip()) == Fate::Reply {
-                self.send_datagram(id, from);
+            if path.exists() {
+                if !visible.contains(dir) {
+                    visible.insert(dir.to_owned());
+                }
+                return true;
             }
-        }
-        self.buffer = buffer;
+            !visible.contains(dir)
+        };
+        let mut attachments = self.zone.attachments();
+        !attachments.any(|found| alive(&mut self.visible, found.route.netns.as_deref()))
     }
 
     /// Sends what is in `out`.
     fn send_datagram(&mut self, id: Id, to: SocketAddr) {
         let sent = self
             .listeners
-            .udp
-            .get(id)
-            .is_some_and(|socket| socket.send_to(&self.out, to).is_ok());
+            .udp(id)
+            .is_some_and(|(socket, _)| socket.send_to(&self.out, to).is_ok());
         self.stats.send_failures += u64::from(!sent);
     }
 

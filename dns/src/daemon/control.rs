@@ -154,6 +154,8 @@ impl Daemon {
             (Some("ls"), None, None, None) => self.list().to_string(),
             (Some("status"), None, None, None) => self.status().to_string(),
             (Some("metrics"), None, None, None) => self.metrics(),
+            // What a collector says that speaks HTTP over this socket.
+            (Some("GET"), Some("/metrics"), Some(_), None) => http(&self.metrics()),
             (Some("query"), Some(name), Some(kind), asker) => {
                 return match self.query(id, name, kind, asker) {
                     Ok(answer) => answer.map(|answer| answer.to_string()),
@@ -397,6 +399,15 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Text for a collector of Prometheus's; the newline at the end comes with every answer.
+fn http(text: &str) -> String {
+    let length = text.len() + 1;
+    format!(
+        "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+    )
 }
 
 fn why(verdict: &Verdict) -> String {

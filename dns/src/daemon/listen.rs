@@ -19,7 +19,7 @@ const BACKLOG_BYTES: usize = 4 << 20;
 /// Everything we listen on.
 #[derive(Default)]
 pub(crate) struct Listeners {
-    pub(crate) udp: Slab<UdpSocket>,
+    udp: Slab<(UdpSocket, bool)>,
     pub(crate) tcp: Slab<TcpListener>,
     by_address: HashMap<IpAddr, (Id, Id)>,
 }
@@ -51,6 +51,11 @@ impl Listeners {
         failed
     }
 
+    /// A socket, and whether it is one of IPv4.
+    pub(crate) fn udp(&self, id: Id) -> Option<(&UdpSocket, bool)> {
+        self.udp.get(id).map(|(socket, v4)| (socket, *v4))
+    }
+
     pub(crate) fn has(&self, address: IpAddr) -> bool {
         self.by_address.contains_key(&address)
     }
@@ -62,10 +67,10 @@ impl Listeners {
     fn open(&mut self, poll: &Poll, at: SocketAddr) -> io::Result<()> {
         let udp = UdpSocket::from(bound(at, SockType::Datagram)?);
         let tcp = TcpListener::from(bound(at, SockType::Stream)?);
-        let udp = self.udp.insert(udp);
+        let udp = self.udp.insert((udp, at.is_ipv4()));
         let tcp = self.tcp.insert(tcp);
         let mut done = Ok(());
-        if let Some(socket) = self.udp.get(udp) {
+        if let Some((socket, _)) = self.udp.get(udp) {
             done = poll.add(socket, Source::Udp(udp), Interest::Read);
         }
         if let (Ok(()), Some(socket)) = (&done, self.tcp.get(tcp)) {

@@ -49,6 +49,8 @@ impl Health {
 type Stamp = Option<(u64, u64, u64, i64, i64, i64)>;
 
 struct File {
+    /// The turn in which it was last looked at.
+    looked: u64,
     stamps: [Stamp; 2],
     used: PathBuf,
     servers: Vec<Server>,
@@ -58,10 +60,16 @@ struct File {
 #[derive(Default)]
 pub(crate) struct Upstreams {
     files: HashMap<PathBuf, File>,
+    turn: u64,
     pub(crate) health: HashMap<SocketAddr, Health>,
 }
 
 impl Upstreams {
+    /// Files are looked at again from now on.
+    pub(crate) fn begin_turn(&mut self) {
+        self.turn += 1;
+    }
+
     /// The way of a question. Servers that failed a moment ago come last.
     pub(crate) fn way(&mut self, zone: &Zone, route: Option<&Route>, now: Instant) -> Way {
         let own = |address: &IpAddr| zone.is_gateway(*address);
@@ -108,15 +116,22 @@ impl Upstreams {
         }
     }
 
-    /// The servers of a host file as it is now: looking costs two system calls, and no change is
-    /// ever missed.
+    /// The servers of a host file as it is now: looking costs two system calls, once for all
+    /// questions that came at a time, and no change is ever missed.
     fn file(&mut self, path: &Path) -> &File {
-        let stamps = [stamp(path), stamp(Path::new(RESOLVED))];
-        let fresh = self
+        let turn = self.turn;
+        if self
             .files
             .get(path)
-            .is_some_and(|known| known.stamps == stamps);
-        if !fresh {
+            .is_some_and(|known| known.looked == turn)
+        {
+            return &self.files[path];
+        }
+        let stamps = [stamp(path), stamp(Path::new(RESOLVED))];
+        let known = self.files.get_mut(path);
+        if let Some(known) = known.filter(|known| known.stamps == stamps) {
+            known.looked = turn;
+        } else {
             let (used, conf) = source(path, |path| fs::read(path).ok());
             let audience = Audience {
                 v4: true,
@@ -126,6 +141,7 @@ impl Upstreams {
             };
             let (servers, _) = conf.unwrap_or_default().usable(&audience);
             let file = File {
+                looked: turn,
                 stamps,
                 used,
                 servers,
@@ -206,6 +222,7 @@ mod tests {
         let (mut upstreams, zone, now) = (Upstreams::default(), Zone::default(), Instant::now());
         let none = upstreams.way(&zone, Some(&route), now);
         assert!(none.servers.is_empty());
+        upstreams.begin_turn();
         fs::write(&path, "nameserver 10.0.0.1\nnameserver 10.0.0.2\n").unwrap();
         let first = upstreams.way(&zone, Some(&route), now);
         assert_eq!(servers(&first), ["10.0.0.1:53", "10.0.0.2:53"]);
@@ -218,6 +235,7 @@ mod tests {
         // By rename, as editors and network managers do.
         fs::write(dir.path().join("new"), "nameserver 10.0.0.3\n").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
+        upstreams.begin_turn();
         let third = upstreams.way(&zone, Some(&route), now);
         assert_eq!(servers(&third), ["10.0.0.3:53"]);
         assert_ne!(first.number, third.number);
