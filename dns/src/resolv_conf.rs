@@ -216,7 +216,9 @@ fn server(text: &str) -> Option<Server> {
         .unwrap_or(address);
     let address: IpAddr = inner.parse().ok()?;
     let address = address.to_canonical();
-    let scope = scope.filter(|_| address.is_ipv6());
+    // Elsewhere it says nothing (RFC 4007 section 6).
+    let local = matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let scope = scope.filter(|_| local);
     Some(Server { address, scope })
 }
 

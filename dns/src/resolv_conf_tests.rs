@@ -42,6 +42,10 @@ const FILES: &[(&str, &str)] = &[
     ("nameserver fe80::1%eth0\n", "fe80::1%eth0||||"),
     ("nameserver fe80::1%2\n", "fe80::1%2||||"),
     ("nameserver fe80::1%\n", "||||nameserver fe80::1%"),
+    (
+        "nameserver 2001:db8::1%eth0 2001:db8::1\n",
+        "2001:db8::1||||",
+    ),
     ("nameserver fe80::1\n", "fe80::1||||"),
     ("nameserver 1.1.1.1%eth0\n", "1.1.1.1||||"),
     ("nameserver\n", "||||nameserver without address"),

@@ -6,6 +6,7 @@
 
 mod contestant;
 mod leases;
+mod names;
 mod ports;
 mod table;
 
@@ -89,7 +90,7 @@ fn volatile_run() -> Outcome {
 }
 
 /// What can be measured alone, by the words of the command line.
-const SECTIONS: [&str; 5] = ["nftables", "iptables", "ports", "leases", "start"];
+const SECTIONS: [&str; 6] = ["nftables", "iptables", "ports", "leases", "names", "start"];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let quick = arguments.contains(&"--quick");
@@ -157,6 +158,10 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     if wanted("leases") {
         println!("host-local with {} leases ...", size.leases);
         leases::measure(&mut table, &ours, &reference, size.samples, size.leases)?;
+    }
+    if wanted("names") {
+        println!("names: ten thousand of them, four servers ...");
+        names::measure(&mut table, &ours)?;
     }
     if wanted("start") {
         start(&mut table, &ours, &reference)?;

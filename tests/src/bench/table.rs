@@ -101,16 +101,17 @@ impl Table {
 
 impl Row {
     fn cells(&self) -> [String; 6] {
-        let figure = |value: f64| {
-            if self.unit == "ms" {
-                format!("{value:.2} ms")
-            } else {
-                format!("{value:.0}/s")
-            }
+        let figure = |value: f64| match self.unit {
+            "ms" => format!("{value:.2} ms"),
+            "µs" => format!("{value:.2} µs"),
+            "kB" => format!("{value:.0} kB"),
+            _ => format!("{value:.0}/s"),
         };
         let ratio = match self.reference {
             None => String::new(),
-            Some(reference) if self.unit == "ms" => format!("1/{:.1}", reference / self.ours),
+            Some(reference) if ["ms", "µs", "kB"].contains(&self.unit) => {
+                format!("1/{:.1}", reference / self.ours)
+            }
             Some(reference) => format!("{:.1}x", self.ours / reference),
         };
         let (bar, verdict) = self.bar.cells();

@@ -55,6 +55,12 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
