@@ -8,6 +8,18 @@ use xtask::{Failure, Outcome, find, target_dir};
 use crate::build::{cargo, must, root};
 use crate::{demo, require_privileges};
 
+/// Tests that are run with the release binaries too: of each of them the main paths.
+const RELEASED: [&str; 8] = [
+    "admin",
+    "chain_bandwidth",
+    "matrix",
+    "modes",
+    "names_basic",
+    "names_forward",
+    "policy_firewall",
+    "trace",
+];
+
 /// What the tests call, and the Debian package that has it.
 const TOOLS: [(&str, &str); 10] = [
     ("xtables-nft-multi", "iptables"),
@@ -46,6 +58,7 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
     for (name, script) in [
         ("dockerd 20.10", "tests/scripts/dockerd.sh"),
         ("firewalld 1.3", "tests/scripts/firewalld.sh"),
+        ("name servers", "tests/scripts/nameservers.sh"),
     ] {
         step(
             name,
@@ -82,6 +95,16 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
     if filter.is_none() {
         println!("== demo");
         demo::run()?;
+        // What is installed is linked otherwise: another C library, no debugging.
+        let mut released = cargo(&["test", "--locked", "--package", "xtask"]);
+        for name in RELEASED {
+            released.args(["--test", name]);
+        }
+        released.env("XTASK_PLUGINS", target_dir()?.join("dist"));
+        step(
+            "a part of the tests with the release binaries",
+            &mut released,
+        )?;
     }
     println!("\nall passed");
     Ok(())

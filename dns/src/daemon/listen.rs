@@ -107,7 +107,8 @@ fn bound(at: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
     if kind == SockType::Stream {
-        listen(&fd, Backlog::new(256)?)?;
+        // More than musl's SOMAXCONN is refused by the wrapper, not by the kernel.
+        listen(&fd, Backlog::new(128)?)?;
     }
     Ok(fd)
 }
