@@ -14,6 +14,8 @@
 //! The program `pontoon-dns` puts sockets, files and time around them. What is not ours is forwarded
 //! as the bytes that came, so that nothing is lost that this crate does not know.
 //!
+//! Beside them [`probe`] asks whether servers answer, and [`start`] starts the program.
+//!
 //! What this crate does not do: it makes no rules, knows no bridge, and writes no container's files.
 //! That is the `dns` plugin's work.
 
@@ -23,6 +25,8 @@ pub mod hosts;
 pub mod message;
 pub mod name;
 pub mod present;
+pub mod probe;
 pub mod record;
 pub mod resolv_conf;
+pub mod start;
 pub mod zone;

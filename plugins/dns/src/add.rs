@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::files::{self, Part};
 use crate::plan::{self, Place};
-use crate::{del, probe, resolver};
+use crate::{del, resolver};
 
 /// What DEL, CHECK and GC need to know beside what the resolver does; one file for both.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -116,7 +116,7 @@ fn inside(
         let servers: Vec<IpAddr> = conf.servers.iter().map(|server| server.address).collect();
         silent = context
             .netns()?
-            .run(|| probe::silent(&servers))
+            .run(|| pontoon_dns::probe::silent(&servers))
             .map_err(|error| pontoon_plugin::netns_error(&error))?;
     }
     Ok(plan::inside(record, config, host, previous, &silent))

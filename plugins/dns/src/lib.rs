@@ -11,7 +11,6 @@ mod config;
 mod del;
 mod files;
 mod plan;
-mod probe;
 mod resolver;
 
 use pontoon_conf::{Attached, Error};

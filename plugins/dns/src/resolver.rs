@@ -1,22 +1,16 @@
 //! The resolver: asked whether it has seen a record, and started when there is none.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pontoon_conf::{Error, code};
+use pontoon_dns::start;
 use pontoon_plugin::{Context, Key, Lock};
 
-const PROGRAM: &str = "pontoon-dns";
 /// For how long an answer of the resolver is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same for its start, in milliseconds.
-const START_MS: u16 = 10_000;
 
 /// Waits until the resolver has seen the record of an attachment as it is now; starts the resolver
 /// if need be. Returns its port.
@@ -30,7 +24,7 @@ pub(crate) fn serve(context: &Context, key: &Key) -> Result<u16, Error> {
     if let Some(port) = sync(context, key)? {
         return Ok(port);
     }
-    start(context)?;
+    begin(context)?;
     drop(lock);
     sync(context, key)?.ok_or_else(|| {
         Error::new(code::RESOLVER, "the resolver ended right after its start")
@@ -99,64 +93,29 @@ pub(crate) fn program(context: &Context) -> Result<PathBuf, Error> {
         .chain(context.invocation.path.iter().cloned())
         .chain(context.search.iter().cloned())
         .collect();
-    let runnable = |path: &PathBuf| {
-        std::fs::metadata(path)
-            .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
-    };
-    dirs.iter()
-        .map(|dir| dir.join(PROGRAM))
-        .find(runnable)
-        .ok_or_else(|| {
-            let searched: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-            Error::new(
-                code::RESOLVER,
-                format!("the resolver {PROGRAM} is not installed"),
-            )
-            .with_details(format!(
-                "put it beside the plugin, or set \"serve\": \"none\"; searched {}",
-                searched.join(":")
-            ))
-        })
+    start::find(&dirs).ok_or_else(|| {
+        let searched: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+        Error::new(
+            code::RESOLVER,
+            format!("the resolver {} is not installed", start::PROGRAM),
+        )
+        .with_details(format!(
+            "put it beside the plugin, or set \"serve\": \"none\"; searched {}",
+            searched.join(":")
+        ))
+    })
 }
 
 /// Starts the resolver and waits until it listens.
-fn start(context: &Context) -> Result<(), Error> {
+fn begin(context: &Context) -> Result<(), Error> {
     let program = program(context)?;
-    let failed = |details: String| {
-        Error::new(
-            code::RESOLVER,
-            format!("cannot start the resolver {}", program.display()),
-        )
-        .with_details(details)
-    };
-    // Its own kind of plugin: a program that stays. It closes what it inherits.
-    #[allow(clippy::disallowed_methods)]
-    let mut child = Command::new(&program)
-        .arg("--detached")
-        .arg("--state")
-        .arg(context.state.dir())
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    let (Some(out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(failed("it has no standard streams".to_owned()));
-    };
-    let mut wait = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut wait, PollTimeout::from(START_MS)) == Ok(0) {
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(failed(format!("it was not ready within {START_MS} ms")));
-    }
-    let mut line = String::new();
-    let _ = BufReader::new(out).read_line(&mut line);
-    if line.starts_with("ready ") {
-        return Ok(());
-    }
-    let mut text = String::new();
-    let _ = err.read_to_string(&mut text);
-    let _ = child.wait();
-    Err(failed(text.trim().to_owned()))
+    start::start(&program, context.state.dir())
+        .map(drop)
+        .map_err(|details| {
+            Error::new(
+                code::RESOLVER,
+                format!("cannot start the resolver {}", program.display()),
+            )
+            .with_details(details)
+        })
 }

@@ -1,12 +1,12 @@
 //! `pontoon dns`: what the embedded resolver knows, what it would answer to whom, and how it does.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Subcommand;
+use pontoon_dns::start;
 use pontoon_plugin::State;
 use serde_json::Value;
 
@@ -57,7 +57,7 @@ pub(crate) fn run(command: &Dns) -> Outcome {
         Dns::Start => {
             let done = match ping(&state) {
                 Ok(()) => "it runs already".to_owned(),
-                Err(_) => start(&state)?,
+                Err(_) => begin(&state)?,
             };
             (done, true)
         }
@@ -118,7 +118,7 @@ pub(crate) fn ping(state: &State) -> Result<(), String> {
 }
 
 /// Starts the program as the plugin does, and waits until it listens.
-fn start(state: &State) -> Result<String, Failure> {
+fn begin(state: &State) -> Result<String, Failure> {
     let own = std::env::current_exe().ok();
     let beside = own.as_deref().and_then(Path::parent).map(PathBuf::from);
     let (path, cni) = (std::env::var_os("PATH"), std::env::var_os("CNI_PATH"));
@@ -126,47 +126,15 @@ fn start(state: &State) -> Result<String, Failure> {
     let mut dirs: Vec<PathBuf> = beside.into_iter().collect();
     dirs.extend(listed.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>()));
     dirs.push("/opt/cni/bin".into());
-    let program = dirs
-        .iter()
-        .map(|dir| dir.join("pontoon-dns"))
-        .find(|path| path.is_file())
-        .ok_or_else(|| {
-            Failure::Failed(
-                "pontoon-dns is not installed\nhint: put it where the plugins are, and that folder into CNI_PATH"
-                    .to_owned(),
-            )
-        })?;
-    let failed = |text: String| {
-        Failure::Failed(format!(
-            "cannot start {}: {}",
-            program.display(),
-            text.trim()
-        ))
-    };
-    let mut child = Command::new(&program)
-        .args(["--detached", "--state"])
-        .arg(state.dir())
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    let mut line = String::new();
-    if let Some(out) = child.stdout.take() {
-        let _ = BufReader::new(out).read_line(&mut line);
-    }
-    match line.trim().strip_prefix("ready ") {
-        Some(port) => Ok(format!("started, port {port}")),
-        None => {
-            let mut text = String::new();
-            if let Some(mut err) = child.stderr.take() {
-                let _ = err.read_to_string(&mut text);
-            }
-            let _ = child.wait();
-            Err(failed(text))
-        }
-    }
+    let program = start::find(&dirs).ok_or_else(|| {
+        Failure::Failed(
+            "pontoon-dns is not installed\nhint: put it where the plugins are, and that folder into CNI_PATH"
+                .to_owned(),
+        )
+    })?;
+    start::start(&program, state.dir())
+        .map(|port| format!("started, port {port}"))
+        .map_err(|text| Failure::Failed(format!("cannot start {}: {text}", program.display())))
 }
 
 fn ask(socket: &Path, question: &str) -> Result<String, Failure> {

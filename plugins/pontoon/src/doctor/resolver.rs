@@ -2,18 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
+use pontoon_dns::probe::{PATIENCE, silent};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Audience, source};
 
 use super::{Finding, Ground};
 use crate::dns;
-
-/// For how long all servers together are waited for.
-const PATIENCE: Duration = Duration::from_millis(800);
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) {
     let state = &ground.host.state;
@@ -130,35 +127,4 @@ fn router(ground: &mut Ground) -> Option<IpAddr> {
         .iter()
         .filter(|route| route.destination.prefix() == 0);
     defaults.find_map(|route| route.gateway)
-}
-
-/// Those that do not answer a question for the root's servers.
-fn silent(servers: &[IpAddr]) -> Vec<IpAddr> {
-    const QUERY: &[u8] = &[0x50, 0x54, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
-    let ask = |server: &IpAddr| -> std::io::Result<UdpSocket> {
-        let any: IpAddr = match server {
-            IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect(SocketAddr::new(*server, 53))?;
-        socket.send(QUERY)?;
-        Ok(socket)
-    };
-    let asked: Vec<_> = servers
-        .iter()
-        .map(|server| (*server, ask(server)))
-        .collect();
-    let deadline = Instant::now() + PATIENCE;
-    let answers = |socket: &UdpSocket| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left = left.max(Duration::from_millis(1));
-        let mut reply = [0; 512];
-        socket.set_read_timeout(Some(left)).is_ok()
-            && socket.recv(&mut reply).is_ok_and(|length| length >= 12)
-    };
-    let silent = asked
-        .into_iter()
-        .filter(|(_, socket)| !socket.as_ref().is_ok_and(answers));
-    silent.map(|(server, _)| server).collect()
 }

@@ -1,14 +1,15 @@
-//! Which servers of the host do not answer, seen from the container.
+//! Which servers do not answer, seen from the network namespace of whoever asks.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 /// For how long all of them together are waited for.
-const PATIENCE: Duration = Duration::from_millis(700);
+pub const PATIENCE: Duration = Duration::from_millis(700);
 
 /// Asks every server for the servers of the root, and returns those that say nothing at all. To be
 /// run in the namespace of whoever wants to know.
-pub(crate) fn silent(servers: &[IpAddr]) -> Vec<IpAddr> {
+#[must_use]
+pub fn silent(servers: &[IpAddr]) -> Vec<IpAddr> {
     const QUERY: &[u8] = &[0x50, 0x54, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
     let ask = |server: &IpAddr| -> std::io::Result<UdpSocket> {
         let any = if server.is_ipv4() {

@@ -1,0 +1,62 @@
+//! How the program `pontoon-dns` is found and started by whoever needs it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Its name.
+pub const PROGRAM: &str = "pontoon-dns";
+/// For how long its start is waited for, in milliseconds.
+const PATIENCE: u16 = 10_000;
+
+/// The first of these folders that has it, as a program.
+#[must_use]
+pub fn find(folders: &[PathBuf]) -> Option<PathBuf> {
+    let runnable = |path: &PathBuf| {
+        std::fs::metadata(path)
+            .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+    };
+    let mut paths = folders.iter().map(|folder| folder.join(PROGRAM));
+    paths.find(runnable)
+}
+
+/// Starts it for a state directory, and waits until it listens: its port. It stays when the caller
+/// ends, and keeps nothing of the caller's.
+///
+/// # Errors
+/// In its own words why it did not start.
+pub fn start(program: &Path, state: &Path) -> Result<u16, String> {
+    let mut child = Command::new(program)
+        .arg("--detached")
+        .arg("--state")
+        .arg(state)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    let (Some(out), Some(mut err)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err("it has no standard streams".to_owned());
+    };
+    let mut wait = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut wait, PollTimeout::from(PATIENCE)) == Ok(0) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("it was not ready within {PATIENCE} ms"));
+    }
+    let mut line = String::new();
+    let _ = BufReader::new(out).read_line(&mut line);
+    let port = line.trim().strip_prefix("ready ").map(str::parse);
+    if let Some(Ok(port)) = port {
+        return Ok(port);
+    }
+    let mut text = String::new();
+    let _ = err.read_to_string(&mut text);
+    let _ = child.wait();
+    Err(text.trim().to_owned())
+}
