@@ -68,7 +68,8 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
         Ok(Some(invocation)) => invocation,
         Ok(None) => {
             let text = banner(P::NAME, env!("CARGO_PKG_VERSION"));
-            let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+            // The last line is what pontoon install knows our programs by.
+            let _ = writeln!(std::io::stderr(), "{text}Part of Pontoon, see pontoon(1).");
             return true;
         }
         Err(error) => return fail(&error, None),

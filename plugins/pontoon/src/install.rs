@@ -67,8 +67,12 @@ enum There {
 
 /// Whether a program is one of ours, by the words in it.
 pub(crate) fn is_ours(path: &Path) -> bool {
-    const MARK: &[u8] = b"/run/pontoon";
-    fs::read(path).is_ok_and(|bytes| bytes.windows(MARK.len()).any(|part| part == MARK))
+    // What a plugin says of itself, and the place that the programs beside them look at.
+    const MARKS: [&[u8]; 2] = [b"Part of Pontoon", b"/run/pontoon"];
+    fs::read(path).is_ok_and(|bytes| {
+        let has = |mark: &[u8]| bytes.windows(mark.len()).any(|part| part == mark);
+        MARKS.into_iter().any(has)
+    })
 }
 
 fn there(path: &Path) -> There {
