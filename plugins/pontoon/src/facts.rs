@@ -82,6 +82,14 @@ pub(crate) fn backend_name(kind: BackendKind) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
+impl Attachment {
+    /// Its addresses, without prefix lengths.
+    pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        let ip = |text: &String| text.split('/').next()?.parse().ok();
+        self.addresses.iter().filter_map(ip)
+    }
+}
+
 impl Port {
     /// As Docker writes it: `8080->80/tcp`.
     pub(crate) fn text(&self) -> String {

@@ -52,8 +52,12 @@ pub(crate) fn cut(
 ) -> Result<usize, Failure> {
     let mut found = find(socket, attachments)?;
     found.retain(|stale| stale.network == network);
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let mut conntrack = Conntrack::open()?;
     for stale in &found {
-        Conntrack::open()?.cut(&Filter {
+        conntrack.cut(&Filter {
             v4: stale.flow.source.is_ipv4(),
             protocol: Some(stale.protocol.1),
             original_port: Some(stale.flow.port),
@@ -100,11 +104,7 @@ fn find(socket: &mut RouteSocket, attachments: &[Attachment]) -> Result<Vec<Stal
 
 /// One flow for each who answers in the container's place.
 fn of_port(one: &Attachment, port: &Port, own: &[IpAddr], flows: &[SeenFlow]) -> Vec<SeenFlow> {
-    let addresses: Vec<IpAddr> = one
-        .addresses
-        .iter()
-        .filter_map(|text| text.split('/').next()?.parse().ok())
-        .collect();
+    let addresses: Vec<IpAddr> = one.ips().collect();
     let mut told = BTreeSet::new();
     let stale = flows.iter().filter(|flow| {
         let to_port = match port.host_ip {

@@ -40,11 +40,7 @@ fn shadowed(
     v4: bool,
     findings: &mut Vec<Finding>,
 ) {
-    let own = |text: &String| -> Option<IpAddr> {
-        let address: IpAddr = text.split('/').next()?.parse().ok()?;
-        (address.is_ipv4() == v4).then_some(address)
-    };
-    let Some(target) = one.addresses.iter().find_map(own) else {
+    let Some(target) = one.ips().find(|ip| ip.is_ipv4() == v4) else {
         return;
     };
     let to = match port.host_ip {

@@ -434,9 +434,7 @@ impl<'a> Walk<'a> {
     /// Who has an address on a bridge: its name, and its port.
     fn on_bridge(&self, bridge: &Link, address: IpAddr) -> Option<(String, Link)> {
         let one = self.attachments.iter().find(|one| {
-            let mut addresses = one.addresses.iter();
-            one.bridge.as_ref() == Some(&bridge.name)
-                && addresses.any(|text| text.split('/').next() == Some(&address.to_string()))
+            one.bridge.as_ref() == Some(&bridge.name) && one.ips().any(|ip| ip == address)
         })?;
         let port = self
             .host
