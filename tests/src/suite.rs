@@ -59,6 +59,8 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
         ("dockerd 20.10", "tests/scripts/dockerd.sh"),
         ("firewalld 1.3", "tests/scripts/firewalld.sh"),
         ("name servers", "tests/scripts/nameservers.sh"),
+        ("musl's resolver", "tests/scripts/musl.sh"),
+        ("podman 4.3", "tests/scripts/podman.sh"),
     ] {
         step(
             name,

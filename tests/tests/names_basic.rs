@@ -2,7 +2,9 @@
 //! network that the asker is not on.
 
 use serde_json::json;
-use xtask::{Attachment, Backend, Container, Failure, Network, Outcome, Site, same};
+use xtask::{
+    Attachment, Backend, Container, Failure, Network, Outcome, Site, missing, same, target_dir,
+};
 
 /// Two networks and three containers: `web` on front, `db` on back, `app` on both.
 struct Scene {
@@ -171,6 +173,28 @@ fn real_clients(backend: Backend) -> Outcome {
     }
     let found = scene.db.0.output("getent", &["hosts", "web"])?;
     same("getent hosts of another network's name", &found, "")?;
+    // musl's resolver asks for both families at once, and takes no answer when one of them fails.
+    let musl = target_dir()?.join("tools/musl/resolve");
+    if !musl.is_file() {
+        return Err(missing("musl's resolver"));
+    }
+    let musl = musl.display().to_string();
+    for name in ["web", "WEB", "web-alias", "web.front", "web.dns.pontoon"] {
+        let found = scene.app.0.output(&musl, &[name])?;
+        let mut found: Vec<&str> = found.lines().collect();
+        found.sort_unstable();
+        let what = format!("musl's {name}");
+        same(&what, &found.join(" "), &format!("{v4} {v6}"))?;
+        for (family, address) in [("4", &v4), ("6", &v6)] {
+            same(&what, &scene.app.0.output(&musl, &[name, family])?, address)?;
+        }
+    }
+    for (who, name) in [(&scene.db.0, "web"), (&scene.app.0, "nobody.dns.pontoon")] {
+        let found = who.output(&musl, &[name])?;
+        if found.contains(&v4) || found.contains(&v6) || found.is_empty() {
+            return Err(Failure::new(format!("musl finds {name}: {found:?}")));
+        }
+    }
     scene.all_gone()
 }
 
@@ -205,7 +229,7 @@ fn every_form_of_a_name_from_every_place() -> Outcome {
 }
 
 #[test]
-fn getent_and_busybox_find_names() -> Outcome {
+fn getent_busybox_and_musl_find_names() -> Outcome {
     each(real_clients)
 }
 

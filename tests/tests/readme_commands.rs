@@ -3,14 +3,11 @@
 //! promise.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
-use xtask::{Backend, Failure, Outcome, Scratch, Site, find, missing, target_dir};
+use xtask::{Backend, Failure, Outcome, Scratch, Screen, Site, find, missing, target_dir};
 
 /// Folders of the machine that the commands write to: empty ones of the test's own lie over them.
 const OWN: [&str; 5] = [
@@ -39,17 +36,6 @@ fn commands(sections: &[&str]) -> Outcome<Vec<String>> {
     Ok(commands)
 }
 
-/// Lays empty folders over the machine's, for the calling thread and what it starts.
-fn screen() -> io::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    for folder in OWN {
-        mount(Some("none"), folder, Some("tmpfs"), MsFlags::empty(), none)?;
-    }
-    Ok(())
-}
-
 #[test]
 fn every_command_of_the_first_five_minutes() -> Outcome {
     let tool = target_dir()?.join("tools/cnitool-1.3.0");
@@ -59,20 +45,9 @@ fn every_command_of_the_first_five_minutes() -> Outcome {
     for needed in ["ip", "sysctl"] {
         find(needed).ok_or_else(|| missing(needed))?;
     }
-    let made: Vec<&&str> = OWN
-        .iter()
-        .filter(|path| !Path::new(path).exists())
-        .collect();
-    for folder in &made {
-        fs::create_dir_all(folder).map_err(Failure::act(format!("make {folder}")))?;
-    }
-    let done = Backend::ALL.into_iter().try_for_each(|backend| {
+    Backend::ALL.into_iter().try_for_each(|backend| {
         run(backend, &tool).map_err(|error| Failure::new(format!("{backend}: {error}")))
-    });
-    for folder in made {
-        let _ = fs::remove_dir(folder);
-    }
-    done
+    })
 }
 
 fn run(backend: Backend, tool: &Path) -> Outcome {
@@ -99,13 +74,8 @@ fn run(backend: Backend, tool: &Path) -> Outcome {
         .collect::<String>();
     let mut command = Command::new("/bin/sh");
     command.args(["-ec", &script]).env("PATH", path);
-    let output: Output = site
-        .host
-        .run(|| screen().and_then(|()| command.output()))?
-        .map_err(Failure::act("run README's commands"))?;
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    if !output.status.success() {
+    let (done, text) = Screen::new(&OWN)?.output(&site.host, &mut command)?;
+    if !done {
         return Err(Failure::new(text));
     }
     for (command, words) in [

@@ -174,7 +174,7 @@ fn refuse_published(context: &Context, key: &Key, policy: Option<&Policy>) -> Re
             "network {} is internal: no port of container {} can be published",
             key.network, key.container
         ))
-        .with_details("publish no ports, or take \"internal\" out of the network"));
+        .with_details("set \"internal\": true in the bridge plugin too: then portmap publishes nothing through this network"));
     }
     Ok(())
 }

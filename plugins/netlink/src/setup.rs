@@ -68,8 +68,18 @@ impl fmt::Display for Step {
 impl RouteSocket {
     /// Sets a link up in one batch, through a socket opened in the container's namespace. The first failure is told;
     /// what follows from it is not. A batch is not atomic: what succeeded stays, and goes with the link.
+    ///
+    /// A destination that other links have routes to, as the default one of a container's first network, gets one
+    /// behind theirs, by its metric: of two equal ones the kernel takes now this and now that.
     pub fn configure(&mut self, setup: &Setup<'_>) -> Result<(), Error> {
-        let (mut frames, steps) = batch(setup);
+        let mut routes = setup.routes.to_vec();
+        if setup.index > LOOPBACK + 1 {
+            self.stand_behind(setup.index, &mut routes)?;
+        }
+        let (mut frames, steps) = batch(&Setup {
+            routes: &routes,
+            ..*setup
+        });
         let failures = self.batch(&mut frames, |_| {})?;
         match failures.into_iter().next() {
             None => Ok(()),
@@ -82,6 +92,28 @@ impl RouteSocket {
                 Err(explain(step, failure))
             }
         }
+    }
+
+    /// Gives routes without a metric one that is higher than those of other links.
+    fn stand_behind(&mut self, index: u32, routes: &mut [RouteSpec]) -> Result<(), Error> {
+        for v4 in [true, false] {
+            let mine = |route: &RouteSpec| {
+                route.dst.is_ipv4() == v4 && route.priority.is_none() && route.table.is_none()
+            };
+            if !routes.iter().any(mine) {
+                continue;
+            }
+            let there = self.routes(v4)?;
+            for route in routes.iter_mut().filter(|route| mine(route)) {
+                route.priority = there
+                    .iter()
+                    .filter(|other| other.interface != Some(index))
+                    .filter(|other| other.destination == route.dst)
+                    .map(|other| other.priority.unwrap_or(0).saturating_add(1))
+                    .max();
+            }
+        }
+        Ok(())
     }
 }
 

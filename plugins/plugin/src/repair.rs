@@ -54,6 +54,14 @@ pub struct PortRecord {
     pub published: Published,
 }
 
+impl PortRecord {
+    /// Whether anything is: another network of the container may do it instead.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.published.v4.is_some() || self.published.v6.is_some()
+    }
+}
+
 /// What a network has once, as `bridge` and `ptp` note it.
 #[derive(Debug, Default, Deserialize)]
 pub struct NetworkRecord {
@@ -207,6 +215,9 @@ pub fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
         }
     }
     for (_, one) in records::<PortRecord>(state, "portmap", network) {
+        if !one.is_public() {
+            continue;
+        }
         want(one.backend, &|all| {
             all.published = Some(one.published.clone())
         });

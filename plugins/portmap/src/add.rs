@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
+use ipnetwork::IpNetwork;
 use pontoon_conf::{Attached, Error, code};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
@@ -12,14 +13,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::reserve::{Refusal, Reservations};
-use crate::{del, plan};
+use crate::{del, plan, share};
 
 /// What DEL, CHECK and GC need to know of an attachment beside its key.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) backend: BackendKind,
     pub(crate) sandbox: Sandbox,
+    /// What the rules say.
     pub(crate) published: Published,
+    /// Addresses whose ports another network of the container publishes.
+    #[serde(default)]
+    pub(crate) waits: Waits,
+    /// Who waits for this one.
+    #[serde(default)]
+    pub(crate) waiters: Vec<String>,
+}
+
+/// Addresses that are in no rule.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+pub(crate) struct Waits {
+    pub(crate) v4: Option<IpNetwork>,
+    pub(crate) v6: Option<IpNetwork>,
+}
+
+impl Record {
+    /// What it would publish if it were the container's only network.
+    pub(crate) fn full(&self) -> Published {
+        Published {
+            v4: self.published.v4.or(self.waits.v4),
+            v6: self.published.v6.or(self.waits.v6),
+            ..self.published.clone()
+        }
+    }
 }
 
 /// A step that has been done.
@@ -37,15 +63,20 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let previous = context.config.prev_result.as_ref();
     let published = plan::published(&key, &config, previous)?;
     let previous = previous.cloned().unwrap_or_default();
-    let Some(published) = published else {
+    let Some(mut published) = published else {
         return Ok(previous);
     };
-    refuse_internal(context, &published)?;
+    share::reachable(context, &mut published, &previous)?;
+    if !share::any(&published) {
+        return Ok(previous);
+    }
     let backend = rules::select(context, config.backend.as_deref())?;
     let record = Record {
         backend,
         sandbox: Sandbox::of(context),
         published,
+        waits: Waits::default(),
+        waiters: Vec::new(),
     };
     let mut undo = Undo::default();
     match publish(context, &key, &record, &previous, &mut undo) {
@@ -55,28 +86,6 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         }
         Err(error) => Err(undo.unwind(error, |step| revert(context, &key, step))),
     }
-}
-
-/// A port of an internal network would lead nowhere: `bridge` has noted whether it is one.
-fn refuse_internal(context: &Context, published: &Published) -> Result<(), Error> {
-    #[derive(Default, Deserialize)]
-    struct Network {
-        #[serde(default)]
-        internal: bool,
-    }
-    let name = context.config.name.as_ref();
-    let network: Network = context.state.read_network(name).unwrap_or_default();
-    let Some(port) = published.ports.first().filter(|_| network.internal) else {
-        return Ok(());
-    };
-    Err(Error::new(
-        code::INVALID_CONFIG,
-        format!(
-            "network {name} is internal: host port {}/{} cannot be published",
-            port.host_port, port.protocol
-        ),
-    )
-    .with_details("publish no ports, or take \"internal\" out of the network"))
 }
 
 fn publish(
@@ -93,10 +102,7 @@ fn publish(
     }
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
-    let ruleset = Ruleset {
-        published: Some(record.published.clone()),
-        ..Ruleset::default()
-    };
+    let mut record = record.clone();
     let sockets = {
         // Nobody removes what all networks share while this network comes to need it.
         let _host = context
@@ -105,52 +111,74 @@ fn publish(
         let _ports = context
             .state
             .lock(&repair::ports_lock(&context.state), Lock::exclusive)?;
-        clear(context, key, &record.published)?;
+        let holders = clear(context, key, &mut record)?;
         // The record before all that it tells DEL of.
         undo.push(Step::Record(Box::new(record.clone())));
-        records.write(key, record)?;
+        records.write(key, &record)?;
         fault::point("portmap.recorded")?;
-        let ports = Reservations::at(context.state.dir());
-        ports
-            .take(&record.published)
-            .map_err(|refusal| refused(refusal, None))?;
-        fault::point("portmap.reserved")?;
-        let mut backend = rules::open(context, record.backend)?;
-        backend
-            .apply(&ruleset)
-            .map_err(|error| rules::error(&error))?;
-        backend.into_sockets()
+        share::queue(context, key, &holders)?;
+        if share::any(&record.published) {
+            make(context, &record)?
+        } else {
+            Vec::new()
+        }
     };
     fault::point("portmap.published")?;
     if record.published.snat {
-        open_loopback(&mut host, previous, &record.published, undo)?;
+        open_loopback(&mut host, previous, &record.full(), undo)?;
     }
     fault::point("portmap.hairpin")?;
     cut_stale_flows(context, &record.published, sockets);
     Ok(())
 }
 
+/// Reserves the ports and makes their rules, for a caller that holds the lock of the reservations.
+pub(crate) fn make(context: &Context, record: &Record) -> Result<Vec<OwnedFd>, Error> {
+    Reservations::at(context.state.dir())
+        .take(&record.published)
+        .map_err(|refusal| refused(refusal, None))?;
+    fault::point("portmap.reserved")?;
+    let mut backend = rules::open(context, record.backend)?;
+    let ruleset = Ruleset {
+        published: Some(record.published.clone()),
+        ..Ruleset::default()
+    };
+    backend
+        .apply(&ruleset)
+        .map_err(|error| rules::error(&error))?;
+    Ok(backend.into_sockets())
+}
+
 /// Sees that the ports are free. A port whose owner's namespace is gone is taken over: its DEL,
-/// should it still come, finds nothing that carries its tag.
-fn clear(context: &Context, key: &Key, published: &Published) -> Result<(), Error> {
+/// should it still come, finds nothing that carries its tag. Where the owner is another attachment
+/// of the same container the record is made to wait; for whom, is returned.
+pub(crate) fn clear(context: &Context, key: &Key, record: &mut Record) -> Result<Vec<Key>, Error> {
     let ports = Reservations::at(context.state.dir());
     let records = context.state.records("portmap");
+    let mut holders = Vec::new();
     loop {
-        let refusal = match ports.check(published) {
-            Ok(()) => return Ok(()),
+        let refusal = match ports.check(&record.published) {
+            Ok(()) => return Ok(holders),
             Err(refusal) => refusal,
         };
         let Refusal::Taken(port, owner) = &refusal else {
             return Err(refused(refusal, None));
         };
-        let record: Option<Record> = records.read(owner);
-        match record {
-            Some(record) if record.sandbox.is_gone() && owner != key => {
-                del::remove_locked(context, owner, &record)?;
+        let holder: Option<Record> = records.read(owner);
+        match holder {
+            Some(holder) if holder.sandbox.is_gone() && owner != key => {
+                del::remove_locked(context, owner, &holder)?;
+            }
+            Some(holder)
+                if owner.container == key.container
+                    && owner != key
+                    && share::wait(record, &holder) =>
+            {
+                holders.push(owner.clone());
             }
             // Its record is lost: no DEL will ever come for it.
             None => {
-                let mut stale = published.clone();
+                let mut stale = record.published.clone();
                 stale.owner = owner.owner();
                 stale.ports = vec![*port];
                 ports.give_back(&stale).map_err(|error| {
@@ -158,12 +186,12 @@ fn clear(context: &Context, key: &Key, published: &Published) -> Result<(), Erro
                         .with_details(error.to_string())
                 })?;
             }
-            Some(record) => return Err(refused(refusal, Some(&record))),
+            Some(holder) => return Err(refused(refusal, Some(&holder))),
         }
     }
 }
 
-fn refused(refusal: Refusal, record: Option<&Record>) -> Error {
+pub(crate) fn refused(refusal: Refusal, record: Option<&Record>) -> Error {
     match refusal {
         Refusal::Io(path, error) => Error::new(
             code::IO,

@@ -8,21 +8,30 @@ use crate::add::Record;
 use crate::config::Config;
 use crate::plan;
 use crate::reserve::Reservations;
+use crate::share;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
-    if context.config.prev_result.is_none() {
+    let Some(previous) = context.config.prev_result.as_ref() else {
         return Err(Error::new(
             code::INVALID_CONFIG,
             "Required prevResult missing",
         ));
-    }
-    let Some(published) = plan::published(&key, &config, context.config.prev_result.as_ref())?
-    else {
+    };
+    let Some(mut published) = plan::published(&key, &config, Some(previous))? else {
         return Ok(());
     };
+    share::reachable(context, &mut published, previous)?;
     let record: Option<Record> = context.state.records("portmap").read(&key);
+    if let Some(record) = &record {
+        // What another network of the container publishes is checked there.
+        published.v4 = published.v4.filter(|_| record.waits.v4.is_none());
+        published.v6 = published.v6.filter(|_| record.waits.v6.is_none());
+    }
+    if !share::any(&published) {
+        return Ok(());
+    }
     let backend = match record {
         Some(record) => record.backend,
         None => rules::select(context, config.backend.as_deref())?,

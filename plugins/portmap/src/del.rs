@@ -13,6 +13,7 @@ use crate::add::Record;
 use crate::config::Config;
 use crate::plan;
 use crate::reserve::Reservations;
+use crate::share;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
@@ -59,6 +60,10 @@ pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<()
 /// protects them until they are gone. The record last: until then DEL can be tried again.
 pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
     let published = &record.published;
+    if !share::any(published) {
+        // Another network of the container publishes its ports.
+        return context.state.records("portmap").remove(key).map(drop);
+    }
     let mut backend = rules::open(context, record.backend)?;
     let ruleset = Ruleset {
         published: Some(published.clone()),
@@ -95,6 +100,7 @@ pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Re
         _ => rules::linger(sockets),
     }
     done?;
+    share::succeed(context, record);
     context.state.records("portmap").remove(key).map(drop)
 }
 

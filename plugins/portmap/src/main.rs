@@ -7,6 +7,7 @@ mod config;
 mod del;
 mod plan;
 mod reserve;
+mod share;
 
 use std::process::ExitCode;
 

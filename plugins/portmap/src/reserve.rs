@@ -412,11 +412,13 @@ fn families(published: &Published, port: &Port) -> impl Iterator<Item = bool> + 
     v4.into_iter().chain(v6)
 }
 
-fn file_name(key: &Key) -> String {
+/// An attachment in one word.
+pub(crate) fn file_name(key: &Key) -> String {
     format!("{}/{}:{}", key.network, key.container, key.interface)
 }
 
-fn parse(name: &str) -> Option<Key> {
+/// The attachment that [`file_name`] has written.
+pub(crate) fn parse(name: &str) -> Option<Key> {
     let (network, rest) = name.split_once('/')?;
     let (container, interface) = rest.split_once(':')?;
     Some(Key {

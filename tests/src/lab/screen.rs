@@ -1,0 +1,107 @@
+//! Folders of a test's own over the machine's, for programs whose folders are built in.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::failure::{Failure, Outcome};
+use super::host::Host;
+use super::scratch::Scratch;
+
+/// Mount points that the machine lacks are made and removed again: one screen at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A mount namespace in which some folders are empty ones of a [`Scratch`] directory, seen from
+/// everywhere else by [`Screen::at`].
+pub struct Screen {
+    mounts: File,
+    own: Scratch,
+    made: Vec<PathBuf>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Screen {
+    /// Lays empty folders over these, absolute ones.
+    pub fn new(folders: &[&str]) -> Outcome<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = Scratch::new("screen")?;
+        let mut made = Vec::new();
+        for folder in folders {
+            let missing = Path::new(folder)
+                .ancestors()
+                .take_while(|path| !path.exists());
+            made.extend(missing.map(Path::to_path_buf));
+            for path in [PathBuf::from(folder), below(&own, folder)] {
+                fs::create_dir_all(&path)
+                    .map_err(Failure::act(format!("make {}", path.display())))?;
+            }
+        }
+        let cover = || -> io::Result<File> {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+            for folder in folders {
+                let own = below(&own, folder);
+                mount(Some(&own), *folder, none, MsFlags::MS_BIND, none)?;
+            }
+            File::open("/proc/thread-self/ns/mnt")
+        };
+        let act = "make a mount namespace";
+        let mounts = thread::scope(|scope| scope.spawn(cover).join())
+            .map_err(|_| Failure::new(act))?
+            .map_err(Failure::act(act))?;
+        Ok(Self {
+            mounts,
+            own,
+            made,
+            _alone: alone,
+        })
+    }
+
+    /// Where a folder's own content lies for those who are not behind the screen.
+    #[must_use]
+    pub fn at(&self, folder: &str) -> PathBuf {
+        below(&self.own, folder)
+    }
+
+    /// Runs `work` on a thread of the host behind the screen.
+    pub fn run<T: Send>(&self, host: &Host, work: impl FnOnce() -> T + Send) -> Outcome<T> {
+        host.run(|| {
+            // The kernel wants a thread whose working directory is its own.
+            unshare(CloneFlags::CLONE_FS)?;
+            setns(&self.mounts, CloneFlags::CLONE_NEWNS)?;
+            Ok(work())
+        })?
+        .map_err(|error: nix::Error| Failure::new(format!("go behind the screen: {error}")))
+    }
+
+    /// Runs a command there: whether it succeeded, and what it printed, standard error last.
+    pub fn output(&self, host: &Host, command: &mut Command) -> Outcome<(bool, String)> {
+        let shown = format!("{command:?}");
+        let output = self
+            .run(host, || command.output())?
+            .map_err(Failure::act(shown))?;
+        let text = [&output.stdout[..], &output.stderr[..]].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Ok((output.status.success(), text))
+    }
+}
+
+fn below(own: &Scratch, folder: &str) -> PathBuf {
+    own.path().join(folder.trim_start_matches('/'))
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // Deepest first, as they were found; one that somebody else uses meanwhile stays.
+        for folder in &self.made {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
