@@ -33,6 +33,7 @@ mod config;
 mod decode;
 mod error;
 mod invocation;
+pub mod keys;
 mod known_as;
 mod mac;
 mod names;

@@ -57,8 +57,10 @@ pub struct IpConfig {
 
 /// A route of the container. Also a key of configurations, so it can be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Route {
     /// Where to.
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub dst: Cidr,
     /// Through whom; none means the gateway of the address's network.
     #[serde(default, deserialize_with = "blank_is_none")]
@@ -101,6 +103,7 @@ impl Route {
 
 /// Settings for a resolver. Also a key of configurations, so it can be decoded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Dns {
     /// Servers, in the order they should be asked.

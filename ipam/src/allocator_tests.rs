@@ -3,13 +3,13 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::range::RangeText;
+use pontoon_conf::keys::AddressRange;
 
 fn set(ranges: &[(&str, &str, &str)]) -> RangeSet {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let texts: Vec<_> = ranges
         .iter()
-        .map(|(subnet, start, end)| RangeText {
+        .map(|(subnet, start, end)| AddressRange {
             subnet: some(subnet),
             range_start: some(start),
             range_end: some(end),
@@ -105,11 +105,11 @@ fn a_range_over_the_whole_subnet_spares_network_and_broadcast() {
 fn a_gateway_named_by_another_set_is_kept_back() {
     let sets = vec![
         set(&[("10.0.0.0/24", "10.0.0.1", "10.0.0.9")]),
-        RangeSet::parse(&[RangeText {
+        RangeSet::parse(&[AddressRange {
             subnet: Some("10.0.0.0/24".to_owned()),
             range_start: Some("10.0.0.20".to_owned()),
             gateway: Some("10.0.0.5".to_owned()),
-            ..RangeText::default()
+            ..AddressRange::default()
         }])
         .expect("set"),
     ];
@@ -186,7 +186,7 @@ proptest! {
         let start = start.min(end);
         let holes: Vec<String> = holes.iter().map(|(from, width)| format!("{}-{}", at(*from), at(from + width))).collect();
         let exclude = Exclusions::parse(&holes).expect("exclude");
-        let range = RangeText {
+        let range = AddressRange {
             subnet: Some(format!("10.7.0.0/{prefix}")),
             range_start: Some(at(start).to_string()),
             range_end: Some(at(end).to_string()),

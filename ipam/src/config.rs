@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Error, Invocation, NetworkConfig, Route, Version, code};
+use pontoon_conf::{
+    Error, Invocation, NetworkConfig, Route, Version, code, keys, keys::AddressRange,
+};
 use serde::Deserialize;
 
 use crate::allocator::Pool;
 use crate::exclude::Exclusions;
-use crate::range::{self, RangeSet, RangeText};
+use crate::range::{self, RangeSet};
 use crate::span::Family;
 
 /// Where the reference keeps leases when `dataDir` says nothing.
@@ -20,20 +22,6 @@ const AUTO: &str = "auto";
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Keys {
-    subnet: Option<String>,
-    range_start: Option<String>,
-    range_end: Option<String>,
-    gateway: Option<String>,
-    ranges: Vec<Vec<RangeText>>,
-    routes: Vec<Route>,
-    data_dir: String,
-    resolv_conf: String,
-    exclude: Vec<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
 struct DataDir {
     data_dir: String,
 }
@@ -41,7 +29,7 @@ struct DataDir {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Runtime {
-    ip_ranges: Vec<Vec<RangeText>>,
+    ip_ranges: Vec<Vec<AddressRange>>,
     ips: Vec<String>,
 }
 
@@ -55,7 +43,7 @@ struct CniArgs {
 #[derive(Debug)]
 pub(crate) struct Settings {
     version: Version,
-    sets: Vec<Vec<RangeText>>,
+    sets: Vec<Vec<AddressRange>>,
     exclude: Exclusions,
     pub(crate) routes: Vec<Route>,
     pub(crate) resolv_conf: Option<PathBuf>,
@@ -88,7 +76,7 @@ impl Settings {
         if config.ipam.is_none() {
             return Err(invalid("IPAM config missing 'ipam' key"));
         }
-        let keys: Keys = config.ipam_keys()?;
+        let keys: keys::HostLocal = config.ipam_keys()?;
         let runtime: Runtime = config.runtime()?;
         let args: CniArgs = config.args_cni()?;
         let requested = requested(invocation, &args.ips, &runtime.ips)?;
@@ -148,14 +136,17 @@ impl Settings {
     }
 }
 
-fn is_auto(text: &RangeText) -> bool {
+fn is_auto(text: &AddressRange) -> bool {
     text.subnet.as_deref() == Some(AUTO)
 }
 
 /// The range sets in the order that numbers them: those of the runtime, the
 /// one in the old flat form, those of `ranges`.
-fn effective(keys: Keys, ip_ranges: Vec<Vec<RangeText>>) -> Result<Vec<Vec<RangeText>>, Error> {
-    let mut flat = RangeText {
+fn effective(
+    keys: keys::HostLocal,
+    ip_ranges: Vec<Vec<AddressRange>>,
+) -> Result<Vec<Vec<AddressRange>>, Error> {
+    let mut flat = AddressRange {
         subnet: keys.subnet.filter(|subnet| !subnet.is_empty()),
         range_start: keys.range_start,
         range_end: keys.range_end,

@@ -55,6 +55,6 @@ pub use auto::{DEFAULT_POOLS, SubnetPool, choose};
 pub use boot::Boot;
 pub use exclude::{ExcludeError, Exclusions};
 pub use owner::{Owner, Owners};
-pub use range::{Range, RangeError, RangeSet, RangeText};
+pub use range::{Range, RangeError, RangeSet};
 pub use span::{Family, Span};
 pub use store::{Note, Store, StoreError};

@@ -6,23 +6,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use pontoon_conf::keys::AddressRange;
 
 use crate::span::{Family, Span};
-
-/// One range as written, before any check.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct RangeText {
-    /// The network, `address/length`; a word like `auto` is resolved earlier.
-    pub subnet: Option<String>,
-    /// First address to hand out.
-    pub range_start: Option<String>,
-    /// Last address to hand out.
-    pub range_end: Option<String>,
-    /// The router's address, never handed out.
-    pub gateway: Option<String>,
-}
 
 /// Why a range or a set of ranges cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +51,7 @@ pub struct Range {
 
 impl Range {
     /// Checks what was written and fills in what was left out.
-    pub fn parse(text: &RangeText) -> Result<Range, RangeError> {
+    pub fn parse(text: &AddressRange) -> Result<Range, RangeError> {
         let written = text.subnet.as_deref().ok_or(RangeError::NoSubnet)?;
         let (subnet, prefix) = parse_network(written)?;
         let family = Family::of(subnet);
@@ -156,7 +142,7 @@ pub struct RangeSet(Vec<Range>);
 
 impl RangeSet {
     /// Checks every range, and that they fit together.
-    pub fn parse(texts: &[RangeText]) -> Result<RangeSet, RangeError> {
+    pub fn parse(texts: &[AddressRange]) -> Result<RangeSet, RangeError> {
         let ranges = texts
             .iter()
             .map(Range::parse)

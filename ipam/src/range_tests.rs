@@ -1,8 +1,8 @@
 use super::*;
 
-fn text(subnet: &str, start: &str, end: &str, gateway: &str) -> RangeText {
+fn text(subnet: &str, start: &str, end: &str, gateway: &str) -> AddressRange {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    RangeText {
+    AddressRange {
         subnet: some(subnet),
         range_start: some(start),
         range_end: some(end),

@@ -4,25 +4,9 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{
-    Attached, Cidr, Dns, Error, Invocation, IpConfig, NetworkConfig, Route, Version, blank_is_none,
-    code,
+    Attached, Cidr, Error, Invocation, IpConfig, NetworkConfig, Version, code, keys,
 };
 use serde::Deserialize;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Keys {
-    addresses: Vec<AddressKeys>,
-    routes: Vec<Route>,
-    dns: Dns,
-}
-
-#[derive(Debug, Deserialize)]
-struct AddressKeys {
-    address: String,
-    #[serde(default, deserialize_with = "blank_is_none")]
-    gateway: Option<IpAddr>,
-}
 
 /// `args.cni` and `runtimeConfig` have the same key.
 #[derive(Debug, Default, Deserialize)]
@@ -61,7 +45,7 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached,
     }
     // MAC is for the plugin that called us with its own environment.
     invocation.args.check_known(&["IP", "GATEWAY", "MAC"])?;
-    let keys: Keys = config.ipam_keys()?;
+    let keys: keys::Static = config.ipam_keys()?;
     let args: Ips = config.args_cni()?;
     let runtime: Ips = config.runtime()?;
     let mut ips = Vec::new();

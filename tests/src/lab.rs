@@ -15,6 +15,7 @@ pub(crate) mod podman;
 pub(crate) mod probe;
 pub(crate) mod programs;
 pub(crate) mod runtime;
+pub(crate) mod schemas;
 pub(crate) mod scratch;
 pub(crate) mod screen;
 pub(crate) mod site;

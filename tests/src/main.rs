@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod demo;
+mod schemas;
 mod suite;
 
 use std::env;
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
   bench [--quick] [SECTION]...
                     our chain against the reference plugins 1.9.1; sections: nftables, iptables,
                     ports, leases, start
+  schemas           JSON schemas of all configurations, from their types, into conf/schemas
   dist              static release binaries in target/dist";
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["test"] => suite::run(None),
         ["test", filter] => suite::run(Some(filter)),
         ["bench", rest @ ..] => bench::run(rest),
+        ["schemas"] => schemas::write(),
         ["dist"] => build::dist().map(drop),
         _ => Err(Failure::new(USAGE)),
     };

@@ -24,7 +24,7 @@ const LIBRARIES: [(&str, &[&str]); 7] = [
         &["pontoon-conf", "pontoon-plugin", "pontoon-netlink"],
     ),
     ("pontoon-dns", &["pontoon-netlink"]),
-    ("xtask", &["pontoon-netlink"]),
+    ("xtask", &["pontoon-conf", "pontoon-netlink"]),
 ];
 
 /// Longest file, in lines.

@@ -185,6 +185,12 @@ fn ports(site: &Site, podman: &Podman<'_>) -> Outcome {
         closed(site, 9004, HOST_V4)
     };
     let servers = serve()?;
+    // The backend is that of the test, though no key names it.
+    let native = |line: &&str| line.starts_with("nft inet pontoon");
+    let rules = podman.snapshot()?;
+    if rules.lines("rules").iter().any(native) != (site.backend == Backend::Nftables) {
+        return Err(Failure::new("another backend has made the rules"));
+    }
     all()?;
     // From the host by loopback too.
     for (protocol, ask) in BOTH {
@@ -425,7 +431,12 @@ fn pods(site: &Site, podman: &Podman<'_>) -> Outcome {
     let server = podman.serve("plain", 80)?;
     published(site, 8081, "plain", &[HOST_V4])?;
     drop(server);
-    podman.run(&["pod", "restart", "p"])?;
+    podman.run(&["pod", "stop", "-t", "0", "p"])?;
+    closed(site, 8080, HOST_V4)?;
+    podman.run(&["pod", "start", "p"])?;
+    let server = podman.serve("two", 80)?;
+    published(site, 8080, "two", &[HOST_V4])?;
+    drop(server);
     podman.run(&["pod", "rm", "-f", "-t", "0", "p"])?;
     closed(site, 8080, HOST_V4)
 }

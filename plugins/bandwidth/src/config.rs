@@ -1,22 +1,13 @@
 //! The keys of the plugin, all of them the reference's. Rates are bits a second and bursts bits, as
 //! they are for the capability `bandwidth`.
 
-use pontoon_conf::{Error, NetworkConfig, code};
+use pontoon_conf::{Error, NetworkConfig, code, keys};
 use serde::Deserialize;
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Keys {
-    ingress_rate: Option<u64>,
-    ingress_burst: Option<u64>,
-    egress_rate: Option<u64>,
-    egress_burst: Option<u64>,
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Runtime {
-    bandwidth: Option<Keys>,
+    bandwidth: Option<keys::Bandwidth>,
 }
 
 /// What the container may receive and send; a direction without a limit is `None`.
@@ -37,7 +28,7 @@ pub(crate) struct Limit {
 
 /// The limits that the configuration sets; if it has none of the keys, those of the runtime.
 pub(crate) fn limits(config: &NetworkConfig) -> Result<Limits, Error> {
-    let keys: Keys = config.keys()?;
+    let keys: keys::Bandwidth = config.keys()?;
     let written = [
         keys.ingress_rate,
         keys.ingress_burst,

@@ -13,7 +13,7 @@ use pontoon_netlink::{
 };
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
-    policy, repair, rules, veth,
+    policy, reference, repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,9 @@ pub(crate) struct Record {
     /// Where its address is noted, for who looks for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leases: Option<PathBuf>,
+    /// The backend in which something stands for a DEL of the reference plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stand_in: Option<BackendKind>,
 }
 
 /// A step that has been done, with what it takes to undo it.
@@ -53,6 +56,7 @@ pub(crate) enum Step {
     /// The host's end of the veth pair.
     Veth(u32),
     SpoofGuard(SpoofGuard),
+    StandIn(BackendKind),
 }
 
 /// What is known of the host and the container before anything is changed.
@@ -175,12 +179,14 @@ fn attach(
         port: veth_name.clone(),
         mac,
     });
+    let stand_in = reference::needed(ground.backend.filter(|_| ground.config.ip_masq));
     let record = Record {
         sandbox: Sandbox::of(context),
         spoof_guard: spoof_guard.clone(),
         dns: ground.config.dns.clone(),
         names: context.names(),
         leases: delegation::leases(context)?,
+        stand_in,
     };
     let wanted = network::Wanted {
         bridge: ground.config.bridge.to_string(),
@@ -192,7 +198,7 @@ fn attach(
         internal: ground.config.internal,
         rules: ground.backend.map(|backend| (backend, rules)),
     };
-    let (bridge, backend) = {
+    let (bridge, mut backend) = {
         // From the record on, the network cannot be removed by the DEL of another attachment; the
         // locks keep such a DEL from being half way through when the record appears.
         let state = &context.state;
@@ -205,6 +211,12 @@ fn attach(
             undo.push(step)
         })?
     };
+    if let (Some(kind), Some((backend, _))) = (stand_in, &mut backend) {
+        undo.push(Step::StandIn(kind));
+        let addresses = result.ips.iter().map(|ip| ip.address.ip()).collect();
+        reference::stand_in(backend, &ground.key, addresses)?;
+    }
+    fault::point("bridge.stood-in")?;
     let (interface, tag) = (ground.key.interface.clone(), ground.key.owner().tag());
     let spec = VethSpec {
         name: &veth_name,
@@ -453,6 +465,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
         Step::Record => masquerade::forget(context, "bridge"),
         Step::Veth(index) => veth::remove(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
+        Step::StandIn(kind) => reference::stand_down(context, kind, &context.key()?),
         Step::AddressRemoved(index, address) => host
             .add_address(index, address.into(), true)
             .map(drop)

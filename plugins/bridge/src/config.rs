@@ -3,53 +3,11 @@
 
 use std::net::IpAddr;
 
-use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, decode};
+use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, decode, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
 use serde::Deserialize;
 use serde_json::Value;
-
-/// The keys as they are written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Keys {
-    bridge: Option<String>,
-    is_gateway: bool,
-    is_default_gateway: bool,
-    force_address: bool,
-    ip_masq: bool,
-    ip_masq_backend: Option<String>,
-    mtu: Option<Value>,
-    hairpin_mode: bool,
-    promisc_mode: bool,
-    vlan: i64,
-    vlan_trunk: Vec<Trunk>,
-    preserve_default_vlan: bool,
-    macspoofchk: bool,
-    enabledad: bool,
-    disable_container_interface: bool,
-    port_isolation: bool,
-    snat: Vec<Value>,
-    snat_unchecked: bool,
-    internal: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Trunk {
-    #[serde(rename = "minID")]
-    min_id: Option<i64>,
-    #[serde(rename = "maxID")]
-    max_id: Option<i64>,
-    id: Option<i64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct SnatKeys {
-    source: String,
-    #[serde(default)]
-    out: Option<String>,
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -110,7 +68,7 @@ impl Config {
             .invocation
             .args
             .check_known(&["MAC", "IP", "GATEWAY"])?;
-        let keys: Keys = context.config.keys()?;
+        let keys: keys::Bridge = context.config.keys()?;
         let bridge = keys
             .bridge
             .as_deref()
@@ -242,24 +200,24 @@ fn vlan(id: i64) -> Result<Option<u16>, Error> {
     })
 }
 
-fn trunk(entries: &[Trunk]) -> Result<Vec<(u16, u16)>, Error> {
+fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, Error> {
     let mut ranges = Vec::new();
     for entry in entries {
         match (entry.min_id, entry.max_id, entry.id) {
             (Some(first), Some(last), id) => {
-                let first = vlan_id("vlanTrunk.minID", first, 0)?;
-                let last = vlan_id("vlanTrunk.maxID", last, 0)?;
+                let first = vlan_id("vlankeys::VlanTrunk.minID", first, 0)?;
+                let last = vlan_id("vlankeys::VlanTrunk.maxID", last, 0)?;
                 if first > last {
                     return Err(invalid("minID is greater than maxID in trunk parameter"));
                 }
                 ranges.push((first, last));
                 if let Some(id) = id {
-                    let id = vlan_id("vlanTrunk.id", id, 0)?;
+                    let id = vlan_id("vlankeys::VlanTrunk.id", id, 0)?;
                     ranges.push((id, id));
                 }
             }
             (None, None, Some(id)) => {
-                let id = vlan_id("vlanTrunk.id", id, 0)?;
+                let id = vlan_id("vlankeys::VlanTrunk.id", id, 0)?;
                 ranges.push((id, id));
             }
             (None, None, None) => {}
@@ -285,7 +243,7 @@ fn snat(values: &[Value]) -> Result<Vec<Snat>, Error> {
     for (position, value) in values.iter().enumerate() {
         let key = format!("snat[{position}]");
         let keys = match value {
-            Value::String(source) => SnatKeys {
+            Value::String(source) => keys::Snat {
                 source: source.clone(),
                 out: None,
             },
@@ -416,7 +374,7 @@ mod tests {
 
     #[track_caller]
     fn check_trunk(value: Value, expected: Option<&[(u16, u16)]>) {
-        let entries: Vec<Trunk> = serde_json::from_value(value.clone()).unwrap();
+        let entries: Vec<keys::VlanTrunk> = serde_json::from_value(value.clone()).unwrap();
         assert_eq!(trunk(&entries).ok().as_deref(), expected, "{value}");
     }
 

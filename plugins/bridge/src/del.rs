@@ -3,9 +3,10 @@
 
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
+use pontoon_netfilter::reference::Role;
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, fault, kernel_error, masquerade, rules, veth};
+use pontoon_plugin::{Context, Key, fault, kernel_error, masquerade, reference, rules, veth};
 
 use crate::add::Record;
 use crate::config::Config;
@@ -22,6 +23,8 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     fault::point("bridge.unplugged")?;
     failures.extend(delegation::release(context).err());
     fault::point("bridge.released")?;
+    failures.extend(strangers(context, &key, record.as_ref()).err());
+    fault::point("bridge.stood-down")?;
     let guard = record.and_then(|record| record.spoof_guard);
     let withdraw = || guard.map_or(Ok(()), |guard| unguard(context, guard));
     if failures.is_empty() {
@@ -31,6 +34,16 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     }
     fault::point("bridge.retired")?;
     first(failures)
+}
+
+/// What stands for a DEL of the reference plugin; without a record, what that plugin may have made.
+fn strangers(context: &Context, key: &Key, record: Option<&Record>) -> Result<(), Error> {
+    match record {
+        Some(record) => record
+            .stand_in
+            .map_or(Ok(()), |kind| reference::stand_down(context, kind, key)),
+        None => reference::forget(context, Role::Interface),
+    }
 }
 
 /// The first error; the others go into its details.
@@ -74,6 +87,12 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         }
         let done = veth::find(&mut host, &key)
             .and_then(|link| link.map_or(Ok(()), |index| veth::remove(&mut host, &[index])))
+            .and_then(
+                |()| match record.as_ref().and_then(|record| record.stand_in) {
+                    Some(kind) => reference::stand_down(context, kind, &key),
+                    None => Ok(()),
+                },
+            )
             .and_then(|()| match record.and_then(|record| record.spoof_guard) {
                 Some(guard) => unguard(context, guard),
                 None => Ok(()),

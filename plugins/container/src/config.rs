@@ -1,8 +1,7 @@
 //! The key `container`, in the configuration or in `args.cni`, and what must not be asked for.
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::{Error, code, keys};
 use pontoon_plugin::Context;
-use serde::Deserialize;
 
 /// Whose network namespace the container is to be in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,17 +12,11 @@ pub(crate) enum Wanted {
     Container(String),
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Keys {
-    container: Option<String>,
-}
-
 impl Wanted {
     /// `args.cni` counts before the configuration: it speaks of one container, the configuration
     /// of a network.
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
-        let said = |keys: Keys| keys.container.filter(|text| !text.is_empty());
+        let said = |keys: keys::Container| keys.container.filter(|text| !text.is_empty());
         let wanted = match said(context.config.args_cni()?) {
             Some(wanted) => Some(wanted),
             None => said(context.config.keys()?),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, KnownAs, code};
+use pontoon_conf::{Error, KnownAs, code, keys};
 use pontoon_dns::name::Name;
 use pontoon_dns::record::Link;
 use pontoon_dns::zone::DOMAIN;
@@ -17,24 +17,9 @@ const LONGEST_TTL: u32 = 86_400;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Keys {
-    backend: Option<String>,
-    domain: Option<String>,
-    domain_name: Option<String>,
-    upstreams: Vec<String>,
-    ttl: Option<i64>,
-    resolv_conf: Option<String>,
-    probe: bool,
-    serve: Option<String>,
-    etc_netns: bool,
-    links: Vec<LinkKeys>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
 struct Runtime {
     dns: DnsKeys,
-    links: Vec<LinkKeys>,
+    links: Vec<keys::Link>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,14 +28,6 @@ struct DnsKeys {
     servers: Vec<String>,
     searches: Vec<String>,
     options: Vec<String>,
-}
-
-/// Ports are the firewall's business.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct LinkKeys {
-    container: String,
-    alias: String,
 }
 
 /// The keys as they are meant.
@@ -79,7 +56,7 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
-        let keys: Keys = context.config.keys()?;
+        let keys: keys::DnsPlugin = context.config.keys()?;
         let runtime: Runtime = context.config.runtime()?;
         let backend = keys.backend.filter(|backend| !backend.is_empty());
         if let Some(other) = backend.as_deref()

@@ -1,7 +1,7 @@
 //! The keys of the plugin: the reference's, and Pontoon's own, of which `profile` chooses the stance
 //! and each other overrides it.
 
-use pontoon_conf::{Error, IfName, KnownAs, code};
+use pontoon_conf::{Error, IfName, KnownAs, code, keys};
 use pontoon_netfilter::{Ingress, Policy, Protocol};
 use pontoon_plugin::Context;
 use serde::{Deserialize, Serialize};
@@ -10,43 +10,9 @@ use serde::{Deserialize, Serialize};
 const TRUSTED: &str = "trusted";
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Keys {
-    backend: Option<String>,
-    iptables_admin_chain_name: Option<String>,
-    firewalld_zone: Option<String>,
-    ingress_policy: Option<String>,
-    profile: Option<String>,
-    icc: Option<bool>,
-    isolation: Option<bool>,
-    direct_access: Option<String>,
-    trusted_interfaces: Vec<String>,
-    internal: bool,
-    host_access: Option<bool>,
-    links: Vec<LinkKeys>,
-}
-
-#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Runtime {
-    links: Vec<LinkKeys>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct LinkKeys {
-    container: String,
-    // The resolver's business: another name for the container, known to who links to it.
-    #[serde(rename = "alias")]
-    _alias: Option<String>,
-    ports: Vec<PortKeys>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PortKeys {
-    port: i64,
-    protocol: Option<String>,
+    links: Vec<keys::Link>,
 }
 
 /// Who makes the rules.
@@ -91,7 +57,7 @@ impl Choice {
 
 impl Config {
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
-        let keys: Keys = context.config.keys()?;
+        let keys: keys::Firewall = context.config.keys()?;
         let runtime: Runtime = context.config.runtime()?;
         let choice = match keys.backend.as_deref().unwrap_or_default() {
             "" => Choice::Rules(None),
@@ -128,7 +94,7 @@ impl Config {
 }
 
 /// Whether a key, and not only the profile, wants something kept out.
-fn promises(keys: &Keys) -> bool {
+fn promises(keys: &keys::Firewall) -> bool {
     keys.icc == Some(false)
         || keys.isolation == Some(true)
         || keys.direct_access.as_deref() == Some("closed")
@@ -140,7 +106,7 @@ fn promises(keys: &Keys) -> bool {
             .is_some_and(|policy| !matches!(policy, "" | "open"))
 }
 
-fn policy(network: &str, keys: &Keys) -> Result<Policy, Error> {
+fn policy(network: &str, keys: &keys::Firewall) -> Result<Policy, Error> {
     let mut policy = match keys.profile.as_deref().unwrap_or_default() {
         "" => Policy::open(network, ""),
         "docker" => Policy::docker(network, ""),
@@ -193,7 +159,7 @@ fn policy(network: &str, keys: &Keys) -> Result<Policy, Error> {
 }
 
 /// Keys of which one promises what another takes back.
-fn contradictions(keys: &Keys, policy: &Policy) -> Result<(), Error> {
+fn contradictions(keys: &keys::Firewall, policy: &Policy) -> Result<(), Error> {
     let clash = |msg: &str, details: &str| Err(invalid(msg).with_details(details));
     if policy.internal && !policy.trusted.is_empty() {
         return clash(
@@ -255,7 +221,7 @@ fn admin_chain(name: &str) -> Result<String, Error> {
     .with_details("at most 28 letters, digits, `-`, `_` and `.`, not starting with `-`"))
 }
 
-fn wish(keys: &LinkKeys) -> Result<Wish, Error> {
+fn wish(keys: &keys::Link) -> Result<Wish, Error> {
     let container = keys.container.parse().map_err(|error| {
         invalid(format!(
             "links: \"{}\" is no name of a container",

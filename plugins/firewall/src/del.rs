@@ -3,9 +3,10 @@
 
 use pontoon_conf::Error;
 use pontoon_netfilter::Ruleset;
+use pontoon_netfilter::reference::Role;
 use pontoon_netlink::RouteSocket;
 use pontoon_netlink::conntrack::{Conntrack, Filter};
-use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, policy, rules};
+use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, policy, reference, rules};
 
 use crate::add::{Record, member, unlink};
 use crate::{separate, zones};
@@ -14,8 +15,8 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
     match context.state.records("firewall").read::<Record>(&key) {
         Some(record) => remove(context, &key, &record),
-        // Nothing of it is left, or it was never here.
-        None => retire(context),
+        // Nothing of it is left, or it was never here: the reference plugin may have made it.
+        None => reference::forget(context, Role::Forward).and(retire(context)),
     }
 }
 

@@ -2,20 +2,10 @@
 
 use std::path::PathBuf;
 
-use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code};
+use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
 use serde::Deserialize;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Keys {
-    device: String,
-    hwaddr: String,
-    kernelpath: String,
-    #[serde(rename = "pciBusID")]
-    pci_bus_id: String,
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -58,7 +48,7 @@ impl Config {
 }
 
 /// The order of the reference plugin, in which the runtime's device takes the place of `pciBusID`.
-fn select(keys: Keys, device_id: String) -> Result<Selector, Error> {
+fn select(keys: keys::HostDevice, device_id: String) -> Result<Selector, Error> {
     let pci = if device_id.is_empty() {
         keys.pci_bus_id
     } else {
@@ -110,8 +100,8 @@ fn select(keys: Keys, device_id: String) -> Result<Selector, Error> {
 mod tests {
     use super::*;
 
-    fn keys(device: &str, hwaddr: &str, kernelpath: &str, pci: &str) -> Keys {
-        Keys {
+    fn keys(device: &str, hwaddr: &str, kernelpath: &str, pci: &str) -> keys::HostDevice {
+        keys::HostDevice {
             device: device.into(),
             hwaddr: hwaddr.into(),
             kernelpath: kernelpath.into(),

@@ -1,21 +1,8 @@
 //! The keys of the plugin, all of them the reference's.
 
-use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code};
+use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::{Context, interior};
-use serde::Deserialize;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Keys {
-    master: String,
-    mode: String,
-    mtu: i64,
-    mac: String,
-    link_in_container: bool,
-    #[serde(rename = "bcqueuelen")]
-    broadcast_queue: u32,
-}
 
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -77,7 +64,7 @@ impl Config {
             .invocation
             .args
             .check_known(&["MAC", "IP", "GATEWAY"])?;
-        let keys: Keys = context.config.keys()?;
+        let keys: keys::Macvlan = context.config.keys()?;
         let master = Some(keys.master.as_str()).filter(|name| !name.is_empty());
         let master = master.map(|name| {
             IfName::try_from(name).map_err(|error| {

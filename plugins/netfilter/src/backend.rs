@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Ruleset;
 use crate::iptables::{self, Iptables, Variant};
 use crate::nft::{self, Nft};
+use crate::reference::{Role, Traces};
 
 /// Which backend has made a rule. Kept in records, so that DEL finds it again even if the default
 /// has changed since.
@@ -188,6 +189,40 @@ impl Backend {
         match self {
             Self::Nftables(nft) => Ok(nft.remove_all()?),
             Self::Iptables(iptables) => Ok(iptables.remove_all()?),
+        }
+    }
+
+    /// Removes what a plugin of the reference has left of an attachment.
+    ///
+    /// # Errors
+    /// Whatever the kernel or a program refused.
+    pub fn forget(&mut self, role: Role, traces: &Traces) -> Result<(), Error> {
+        match self {
+            Self::Nftables(nft) => Ok(nft.forget(role, traces)?),
+            Self::Iptables(iptables) => Ok(iptables.forget(role, traces)?),
+        }
+    }
+
+    /// Makes what the reference's bridge and ptp must find to delete an attachment of ours: in
+    /// iptables a chain.
+    ///
+    /// # Errors
+    /// Whatever a program refused.
+    pub fn stand_in(&mut self, traces: &Traces) -> Result<(), Error> {
+        match self {
+            Self::Nftables(_) => Ok(()),
+            Self::Iptables(iptables) => Ok(iptables.stand_in(traces)?),
+        }
+    }
+
+    /// Removes what [`Backend::stand_in`] has made. The socket is better closed later.
+    ///
+    /// # Errors
+    /// Whatever the kernel or a program refused.
+    pub fn stand_down(&mut self, traces: &Traces) -> Result<Option<OwnedFd>, Error> {
+        match self {
+            Self::Nftables(_) => Ok(None),
+            Self::Iptables(iptables) => Ok(iptables.stand_down(traces)?),
         }
     }
 

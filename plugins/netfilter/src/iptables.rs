@@ -26,6 +26,7 @@ mod hostport;
 mod listing;
 mod lock;
 mod policy;
+mod reference;
 mod resolver;
 mod restore;
 mod side;
@@ -252,16 +253,6 @@ impl Iptables {
         Ok(false)
     }
 
-    /// Removes the masquerade chain that the reference plugins' `ipMasq` made for one container,
-    /// so that an attachment of theirs can be deleted by us.
-    ///
-    /// # Errors
-    /// A program failed.
-    pub fn forget_reference(&mut self, network: &str, container: &str) -> Result<(), Error> {
-        let chain = format!("CNI-{}", hash(&[network, container], 24));
-        self.installed(|side| side.forget_masquerade(&chain))
-    }
-
     /// Does `work` for each family that the ruleset concerns, both at a time.
     fn both(
         &self,
@@ -401,7 +392,7 @@ fn side_by_side(
 
 /// The first `digits` hex digits of the SHA-512 of the parts, one after the other: the reference's
 /// formula for chain names.
-fn hash(parts: &[&str], digits: usize) -> String {
+pub(crate) fn hash(parts: &[&str], digits: usize) -> String {
     let mut hash = Sha512::new();
     for part in parts {
         hash.update(part);

@@ -27,6 +27,7 @@ pub mod iptables;
 pub mod nft;
 mod owner;
 mod policy;
+pub mod reference;
 mod rules;
 
 pub use backend::{Backend, BackendKind, Error};

@@ -49,6 +49,7 @@ mod list;
 mod message;
 mod plan;
 mod policy;
+pub(crate) mod reference;
 mod sets;
 mod skeleton;
 mod socket;
@@ -64,6 +65,7 @@ pub use foreign::{Obstacle, Others};
 pub use list::ListedPort;
 pub use tracing::{Event, Probe, ProbeKind, Said, Seen, Tracing};
 
+use crate::reference::{Role, Traces};
 use crate::rules::Ruleset;
 use message::{Family, Verb};
 use plan::Plan;
@@ -111,6 +113,14 @@ impl Nft {
             Ok(answers.iter().all(Option::is_some))
         };
         probe().unwrap_or(false)
+    }
+
+    /// Removes what a plugin of the reference has left of an attachment.
+    ///
+    /// # Errors
+    /// The kernel did not answer.
+    pub fn forget(&mut self, role: Role, traces: &Traces) -> Result<(), Error> {
+        reference::forget(&mut self.socket, role, traces)
     }
 
     /// Makes the kernel hold what the ruleset says. Repeating it changes nothing; what was flushed

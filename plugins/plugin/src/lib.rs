@@ -42,6 +42,7 @@ pub mod masquerade;
 mod modes;
 pub mod policy;
 mod rebind;
+pub mod reference;
 pub mod repair;
 pub mod rules;
 mod run;

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{dns, doctor, gc, graph, inspect, install, leases, manual, repair, trace, watch};
+use crate::{dns, doctor, gc, graph, inspect, install, leases, lint, manual, repair, trace, watch};
 
 #[derive(Parser)]
 #[command(
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     IpForward(IpForward),
     /// List the addresses of a network: used, free, next, and whose they are
     Leases(leases::Options),
+    /// Say what is wrong with a network configuration
+    Lint(lint::Options),
     /// List the attached containers
     Ls(Shape),
     /// Write the man pages into a folder

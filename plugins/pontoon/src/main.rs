@@ -17,6 +17,7 @@ mod install;
 mod ip_forward;
 mod leases;
 mod linked;
+mod lint;
 mod ls;
 mod manual;
 mod networks;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Install(options) => report::finish(install::install(&options)),
         Command::IpForward(options) => ip_forward::run(options.fix, options.json),
         Command::Leases(options) => report::finish(leases::run(&options)),
+        Command::Lint(options) => report::finish(lint::run(&options)),
         Command::Ls(options) => report::finish(ls::run(&options)),
         Command::Man(options) => report::finish(manual::pages(&options)),
         Command::Networks(options) => report::finish(networks::run(&options)),

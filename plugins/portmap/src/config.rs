@@ -3,24 +3,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::{Error, code, keys};
 use pontoon_netfilter::{Mark, Port, Protocol};
 use pontoon_plugin::Context;
 use serde::Deserialize;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Keys {
-    backend: Option<String>,
-    snat: Option<bool>,
-    masq_all: bool,
-    mark_masq_bit: Option<i64>,
-    external_set_mark_chain: Option<String>,
-    #[serde(rename = "conditionsV4")]
-    conditions_v4: Option<Vec<String>>,
-    #[serde(rename = "conditionsV6")]
-    conditions_v6: Option<Vec<String>>,
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -54,7 +40,7 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
-        let keys: Keys = context.config.keys()?;
+        let keys: keys::Portmap = context.config.keys()?;
         let runtime: Runtime = context.config.runtime()?;
         let backend = keys.backend.filter(|backend| !backend.is_empty());
         if let Some(other) = backend.as_deref()

@@ -4,10 +4,11 @@ use std::os::fd::OwnedFd;
 
 use ipnetwork::IpNetwork;
 use pontoon_conf::Error;
+use pontoon_netfilter::reference::Role;
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_plugin::repair::ports_lock;
-use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, rules};
+use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, reference, rules};
 
 use crate::add::Record;
 use crate::config::Config;
@@ -20,25 +21,19 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     if let Some(record) = context.state.records("portmap").read::<Record>(&key) {
         return remove(context, &key, &record);
     }
-    // Without a record, rules can only be somebody else's work or what a lost state directory has
-    // left; without ports in the request there is no hint of either.
+    // Without a record, rules can only be the reference plugin's, or what a lost state directory has
+    // left: in iptables both have the same names.
+    let mut result = reference::forget(context, Role::Ports);
     let Ok(config) = Config::from_context(context) else {
-        return Ok(());
+        return result;
     };
     let previous = context.config.prev_result.as_ref();
-    let Ok(Some(published)) = plan::published(&key, &config, previous) else {
-        return Ok(());
-    };
-    let mut result = Ok(());
-    for backend in [None, Some("nftables")] {
-        let Ok(backend) = BackendKind::select(backend, &context.search) else {
-            continue;
-        };
+    if let Ok(Some(published)) = plan::published(&key, &config, previous) {
         let ruleset = Ruleset {
-            published: Some(published.clone()),
+            published: Some(published),
             ..Ruleset::default()
         };
-        result = result.and(rules::retire(context, backend, &ruleset));
+        result = result.and(rules::retire(context, BackendKind::Nftables, &ruleset));
     }
     context.state.prune();
     result

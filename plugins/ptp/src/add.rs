@@ -9,7 +9,7 @@ use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
-    repair, rules, veth,
+    reference, repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ pub(crate) struct Record {
     /// Where its address is noted, for who looks for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leases: Option<PathBuf>,
+    /// The backend in which something stands for a DEL of the reference plugin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stand_in: Option<BackendKind>,
 }
 
 /// A step that has been done, or may be half done.
@@ -34,6 +37,7 @@ enum Step {
     Lease,
     Record,
     Veth(u32),
+    StandIn(BackendKind),
 }
 
 struct Ground<'a> {
@@ -57,6 +61,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Step::Lease => delegation::release(context),
             Step::Record => masquerade::forget(context, "ptp"),
             Step::Veth(index) => veth::remove(&mut ground.host, &[index]),
+            Step::StandIn(kind) => reference::stand_down(context, kind, &context.key()?),
         })),
     }
 }
@@ -97,7 +102,8 @@ fn attach(
     let wanted = ground
         .backend
         .map(|kind| (kind, plan::rules(&ground.key.network, &result.ips)));
-    let backend = {
+    let stand_in = reference::needed(ground.backend);
+    let mut backend = {
         // From the record on, the network's rules cannot be removed by the DEL of another
         // attachment; the locks keep such a DEL from being half way through when it appears.
         let state = &context.state;
@@ -108,6 +114,7 @@ fn attach(
             sandbox: Sandbox::of(context),
             names: context.names(),
             leases: delegation::leases(context)?,
+            stand_in,
         };
         state.records("ptp").write(&ground.key, &record)?;
         fault::point("ptp.recorded")?;
@@ -120,6 +127,12 @@ fn attach(
         }
     };
     fault::point("ptp.masqueraded")?;
+    if let (Some(kind), Some((backend, _))) = (stand_in, &mut backend) {
+        undo.push(Step::StandIn(kind));
+        let addresses = result.ips.iter().map(|ip| ip.address.ip()).collect();
+        reference::stand_in(backend, &ground.key, addresses)?;
+    }
+    fault::point("ptp.stood-in")?;
     let name = veth::host_name(&ground.key);
     let mac = veth::random_mac();
     let veth = plug(ground, &name, mac)?;

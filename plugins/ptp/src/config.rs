@@ -1,17 +1,8 @@
 //! The keys of the plugin, all of them the reference's.
 
-use pontoon_conf::{Dns, Error, PluginType, code};
+use pontoon_conf::{Dns, Error, PluginType, code, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
-use serde::Deserialize;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Keys {
-    ip_masq: bool,
-    ip_masq_backend: Option<String>,
-    mtu: i64,
-}
 
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -25,7 +16,7 @@ pub(crate) struct Config {
 impl Config {
     /// Reads and validates everything that can be judged without the kernel.
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
-        let keys: Keys = context.config.keys()?;
+        let keys: keys::Ptp = context.config.keys()?;
         let backend = keys.ip_masq_backend.filter(|backend| !backend.is_empty());
         if let Some(backend) = backend.as_deref()
             && !matches!(backend, "iptables" | "nftables")

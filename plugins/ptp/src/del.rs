@@ -3,8 +3,9 @@
 
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
+use pontoon_netfilter::reference::Role;
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, fault, kernel_error, masquerade, veth};
+use pontoon_plugin::{Context, Key, fault, kernel_error, masquerade, reference, veth};
 
 use crate::add::Record;
 
@@ -14,13 +15,25 @@ fn open() -> Result<RouteSocket, Error> {
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
+    let record: Option<Record> = context.state.records("ptp").read(&key);
     // The link first: an address is free only when nobody can use it any more.
     let unplugged = veth::unplug(context, &mut open()?, &key);
     fault::point("ptp.unplugged")?;
     let released = delegation::release(context);
     fault::point("ptp.released")?;
     unplugged.and(released)?;
+    match record {
+        Some(record) => stand_down(context, &key, &record)?,
+        None => reference::forget(context, Role::Interface)?,
+    }
+    fault::point("ptp.stood-down")?;
     masquerade::release(context, "ptp", || Ok(()))
+}
+
+/// Removes what stands for a DEL of the reference plugin.
+fn stand_down(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+    let kind = record.stand_in;
+    kind.map_or(Ok(()), |kind| reference::stand_down(context, kind, key))
 }
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
@@ -37,6 +50,10 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         }
         let done = veth::find(&mut host, &key)
             .and_then(|link| link.map_or(Ok(()), |index| veth::remove(&mut host, &[index])))
+            .and_then(|()| match &record {
+                Some(record) => stand_down(context, &key, record),
+                None => Ok(()),
+            })
             .and_then(|()| records.remove(&key).map(drop));
         result = result.and(done);
     }

@@ -3,29 +3,14 @@
 
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, Mac, code, field};
+use pontoon_conf::{Error, Mac, code, field, keys::Tuning};
 use pontoon_plugin::Context;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Where the reference plugin keeps what was before.
 const DATA_DIR: &str = "/run/cni/tuning";
-
-/// The keys as they are written, in the configuration or in `args.cni`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Keys {
-    sysctl: Map<String, Value>,
-    mac: String,
-    promisc: Option<bool>,
-    mtu: i64,
-    allmulti: Option<bool>,
-    #[serde(rename = "txQLen")]
-    tx_q_len: Option<i64>,
-    #[serde(rename = "dataDir")]
-    data_dir: String,
-}
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -101,7 +86,7 @@ pub(crate) fn data_dir(context: &Context) -> PathBuf {
 }
 
 /// `asked` is the MAC address of the runtime or of `CNI_ARGS`.
-fn merge(keys: Keys, args: Keys, asked: String, interface: &str) -> Result<Config, Error> {
+fn merge(keys: Tuning, args: Tuning, asked: String, interface: &str) -> Result<Config, Error> {
     let mut written = keys.sysctl;
     written.extend(args.sysctl);
     let mut sysctls: Vec<Sysctl> = Vec::new();

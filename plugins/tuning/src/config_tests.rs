@@ -57,7 +57,7 @@ fn nothing_but_net_is_touched() {
     }
 }
 
-fn keys(value: Value) -> Keys {
+fn keys(value: Value) -> Tuning {
     decode(&value).unwrap()
 }
 
@@ -120,7 +120,7 @@ fn the_runtime_names_the_mac_before_the_configuration() {
 #[test]
 fn what_cannot_be_meant_is_refused() {
     let refused = |written: Value, part: &str| {
-        let error = merge(keys(written), Keys::default(), String::new(), "eth0").unwrap_err();
+        let error = merge(keys(written), Tuning::default(), String::new(), "eth0").unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
         assert_eq!(error.code, code::INVALID_CONFIG);
     };

@@ -122,10 +122,13 @@ impl Network {
     /// Its bridge.
     #[must_use]
     pub fn bridge(&self) -> &str {
-        self.plugins()
-            .first()
+        let first = self.plugins().first();
+        let default = first
+            .filter(|plugin| plugin["type"] == "bridge")
+            .map_or("", |_| "cni0");
+        first
             .and_then(|plugin| plugin["bridge"].as_str())
-            .unwrap_or_default()
+            .unwrap_or(default)
     }
 
     /// The version of the protocol.

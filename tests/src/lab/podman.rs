@@ -9,6 +9,7 @@ use pontoon_netlink::Netns;
 use serde_json::Value;
 
 use super::failure::{Failure, Outcome};
+use super::firewall::Backend;
 use super::probe::Echo;
 use super::programs::{find, libraries, missing, target_dir};
 use super::scratch::Scratch;
@@ -47,9 +48,16 @@ impl<'s> Podman<'s> {
         if !root.join("image.tar").is_file() {
             return Err(missing("podman 4.3"));
         }
+        // What podman writes names no backend: iptables is taken where it is found.
+        let mut hidden = Vec::new();
+        if site.backend == Backend::Nftables {
+            for tool in ["xtables-nft-multi", "xtables-legacy-multi"] {
+                hidden.push(find(tool).ok_or_else(|| missing(tool))?);
+            }
+        }
         let podman = Self {
             site,
-            screen: Screen::new(&FOLDERS)?,
+            screen: Screen::hiding(&FOLDERS, &hidden)?,
             root,
             dir: Scratch::new("podman")?,
         };

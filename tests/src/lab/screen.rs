@@ -29,6 +29,11 @@ pub struct Screen {
 impl Screen {
     /// Lays empty folders over these, absolute ones.
     pub fn new(folders: &[&str]) -> Outcome<Self> {
+        Self::hiding(folders, &[])
+    }
+
+    /// The same, with programs that are not found there.
+    pub fn hiding(folders: &[&str], programs: &[PathBuf]) -> Outcome<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let own = Scratch::new("screen")?;
         let mut made = Vec::new();
@@ -49,6 +54,10 @@ impl Screen {
             for folder in folders {
                 let own = below(&own, folder);
                 mount(Some(&own), *folder, none, MsFlags::MS_BIND, none)?;
+            }
+            for program in programs {
+                // A device is no program.
+                mount(Some("/dev/null"), program, none, MsFlags::MS_BIND, none)?;
             }
             File::open("/proc/thread-self/ns/mnt")
         };

@@ -29,6 +29,11 @@ impl View for Window {
     }
 }
 
+/// Whether there is such a chain; `None`: the kernel did not tell.
+pub(super) fn has_chain(family: Family, table: Table, chain: &str) -> Option<bool> {
+    Window::open(family)?.has_chain(table.name(), chain)
+}
+
 /// Whether a network's policy stands.
 pub(super) fn policy(family: Family, text: &PolicyText) -> bool {
     Window::open(family)

@@ -43,6 +43,14 @@ impl<'a> Side<'a> {
         })
     }
 
+    pub(super) fn family(&self) -> Family {
+        self.family
+    }
+
+    pub(super) fn variant(&self) -> Variant {
+        self.variant
+    }
+
     fn run(&self, tables: &[(Table, Vec<String>)], act: &str) -> Result<(), Error> {
         if tables.iter().all(|(_, lines)| lines.is_empty()) {
             return Ok(());
@@ -279,6 +287,37 @@ impl<'a> Side<'a> {
             &[(Table::Nat, lines)],
             &format!("remove the {} chain {chain}", self.family),
         )
+    }
+
+    /// Makes an empty chain in `nat`, unless it is there.
+    pub(super) fn stand_in(&self, chain: &str) -> Result<(), Error> {
+        if self.attempt(&[(Table::Nat, vec![format!("-N {chain}")])])? {
+            return Ok(());
+        }
+        let _lock = Lock::take(self.lock)?;
+        if self.read(Table::Nat)?.has_chain(chain) {
+            return Ok(());
+        }
+        self.run(
+            &[(Table::Nat, vec![format!("-N {chain}")])],
+            &format!("make the {} chain {chain}", self.family),
+        )
+    }
+
+    /// Deletes those of these rules that are there.
+    pub(super) fn delete_rules(
+        &self,
+        table: Table,
+        rules: impl Iterator<Item = Rule>,
+        act: &str,
+    ) -> Result<(), Error> {
+        let _lock = Lock::take(self.lock)?;
+        let listing = self.read(table)?;
+        let lines = rules
+            .filter(|rule| listing.has_rule(rule))
+            .map(|rule| rule.delete())
+            .collect();
+        self.run(&[(table, lines)], act)
     }
 
     /// Removes what is shared, as far as it is out of use. A chain that gets a rule after we looked

@@ -122,7 +122,8 @@ pub(super) fn put_comment(out: &mut Vec<u8>, kind: u16, comment: &str) {
     put(out, kind, &data);
 }
 
-fn comment(data: &[u8]) -> Option<String> {
+/// Reads one.
+pub(super) fn comment(data: &[u8]) -> Option<String> {
     let mut rest = data;
     while let [kind, length, tail @ ..] = rest {
         let value = tail.get(..usize::from(*length))?;

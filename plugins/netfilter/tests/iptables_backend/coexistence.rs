@@ -1,6 +1,7 @@
 //! Others on the same host: the reference plugins, an administrator, and values made to break out.
 
 use pontoon_netfilter::iptables::Error;
+use pontoon_netfilter::reference::{Role, Traces};
 use pontoon_netfilter::{Mark, Ruleset, Snat};
 
 use crate::bed::{Host, VARIANTS, network, published, tcp};
@@ -63,7 +64,15 @@ fn takes_over_what_the_reference_made() {
         host.withdraw(&theirs);
         let mut backend = host.backend();
         host.node
-            .run(move || backend.forget_reference("lan", "c1"))
+            .run(move || {
+                let traces = Traces {
+                    network: "lan".into(),
+                    container: "c1".into(),
+                    interface: "eth0".into(),
+                    addresses: Vec::new(),
+                };
+                backend.forget(Role::Interface, &traces)
+            })
             .expect("forget");
         assert!(
             !host.rules().contains("\\\"c1\\\""),

@@ -1,0 +1,137 @@
+//! What the reference plugins have left in iptables' tables, and what they need of us to find.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use super::detect::Variant;
+use super::error::Error;
+use super::side::Side;
+use super::text::{Family, Rule, Table};
+use super::{Iptables, glance, hostport};
+use crate::nft::reference as nft;
+use crate::reference::{Role, Traces};
+use crate::rules::Owner;
+
+/// Tables that iptables-legacy has in the network namespace of the process.
+const LEGACY: &str = "/proc/thread-self/net/ip_tables_names";
+const LEGACY_V6: &str = "/proc/thread-self/net/ip6_tables_names";
+
+/// The chain of the reference's firewall for what its containers may do.
+const FORWARD: &str = "CNI-FORWARD";
+
+impl Iptables {
+    /// Removes what a plugin has left of an attachment. Costs no program where nothing is.
+    ///
+    /// # Errors
+    /// A program failed.
+    pub fn forget(&mut self, role: Role, traces: &Traces) -> Result<(), Error> {
+        match role {
+            Role::Interface => {
+                let chain = traces.chain();
+                self.installed(|side| {
+                    if side.may_have(Table::Nat, &chain) {
+                        side.forget_masquerade(&chain)?;
+                    }
+                    Ok(())
+                })
+            }
+            Role::Ports => {
+                let chain = hostport::chain_name(&traces.network, &traces.container);
+                let tag = Owner {
+                    network: traces.network.clone(),
+                    container: traces.container.clone(),
+                    interface: traces.interface.clone(),
+                }
+                .tag();
+                self.installed(|side| {
+                    if side.may_have(Table::Nat, &chain) {
+                        side.forget_ports(&chain, &tag)?;
+                    }
+                    Ok(())
+                })
+            }
+            Role::Forward => self.installed(|side| {
+                if traces.addresses.is_empty() || !side.may_have(Table::Filter, FORWARD) {
+                    return Ok(());
+                }
+                side.forget_forward(&traces.addresses)
+            }),
+        }
+    }
+
+    /// Makes the chain that the reference's DEL flushes and deletes with its masquerade: without one
+    /// it fails, and an attachment of ours could not be deleted by it.
+    ///
+    /// # Errors
+    /// A program failed.
+    pub fn stand_in(&mut self, traces: &Traces) -> Result<(), Error> {
+        let chain = traces.chain();
+        let has = |v4: bool| traces.addresses.iter().any(|ip| ip.is_ipv4() == v4);
+        let (v4, v6) = (has(true), has(false));
+        if self.variant() == Variant::Nft && nft::make_chain(v4, v6, Table::Nat.name(), &chain) {
+            return Ok(());
+        }
+        self.installed(|side| match side.family() {
+            Family::V4 if v4 => side.stand_in(&chain),
+            Family::V6 if v6 => side.stand_in(&chain),
+            _ => Ok(()),
+        })
+    }
+
+    /// Removes the chain of [`Iptables::stand_in`]. A socket is better closed later.
+    ///
+    /// # Errors
+    /// A program failed.
+    pub fn stand_down(&mut self, traces: &Traces) -> Result<Option<OwnedFd>, Error> {
+        if self.variant() == Variant::Nft
+            && let Some(done) = nft::delete_chain(Table::Nat.name(), &traces.chain())
+        {
+            return Ok(done);
+        }
+        self.forget(Role::Interface, traces).map(|()| None)
+    }
+}
+
+impl Side<'_> {
+    /// Whether there may be such a chain: `false` is certain.
+    fn may_have(&self, table: Table, chain: &str) -> bool {
+        match self.variant() {
+            Variant::Nft => glance::has_chain(self.family(), table, chain) != Some(false),
+            Variant::Legacy => {
+                let file = match self.family() {
+                    Family::V4 => LEGACY,
+                    Family::V6 => LEGACY_V6,
+                };
+                fs::read_to_string(file)
+                    .map_or(true, |names| names.lines().any(|name| name == table.name()))
+            }
+        }
+    }
+
+    /// The two rules that the reference's firewall makes for an address. They name no owner; ours
+    /// carry a comment.
+    fn forget_forward(&self, addresses: &[IpAddr]) -> Result<(), Error> {
+        let family = self.family();
+        let mut wanted = Vec::new();
+        for address in addresses {
+            let prefix = match (family, address) {
+                (Family::V4, IpAddr::V4(_)) => 32,
+                (Family::V6, IpAddr::V6(_)) => 128,
+                _ => continue,
+            };
+            wanted.extend([
+                format!(
+                    "-d {address}/{prefix} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+                ),
+                format!("-s {address}/{prefix} -j ACCEPT"),
+            ]);
+        }
+        let wanted = wanted.into_iter().map(|spec| Rule::new(FORWARD, spec));
+        self.delete_rules(
+            Table::Filter,
+            wanted,
+            "remove rules of the reference's firewall",
+        )
+    }
+}

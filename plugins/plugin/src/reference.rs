@@ -1,0 +1,92 @@
+//! Attachments that the reference plugins have made: what our DEL does when it finds no record, and
+//! what our ADD leaves for a DEL of theirs.
+
+use std::net::IpAddr;
+
+use pontoon_conf::Error;
+use pontoon_netfilter::reference::{Role, Traces};
+use pontoon_netfilter::{Backend, BackendKind};
+
+use crate::{Context, Key, rules};
+
+const KINDS: [BackendKind; 3] = [
+    BackendKind::Nftables,
+    BackendKind::IptablesNft,
+    BackendKind::IptablesLegacy,
+];
+
+/// An attachment with these addresses.
+#[must_use]
+pub fn traces(key: &Key, addresses: Vec<IpAddr>) -> Traces {
+    Traces {
+        network: key.network.clone(),
+        container: key.container.clone(),
+        interface: key.interface.clone(),
+        addresses,
+    }
+}
+
+/// Removes what the reference's plugin may have made for the attachment of the call, in every backend
+/// that is installed.
+///
+/// # Errors
+/// Code 105 when something is there and cannot be removed.
+pub fn forget(context: &Context, role: Role) -> Result<(), Error> {
+    let previous = context.config.prev_result.as_ref();
+    let ips = previous.map_or(&[][..], |previous| &previous.ips);
+    let addresses = ips.iter().map(|ip| ip.address.ip()).collect();
+    forget_traces(context, role, &traces(&context.key()?, addresses))
+}
+
+/// As [`forget`], for another attachment.
+///
+/// # Errors
+/// As [`forget`].
+pub fn forget_traces(context: &Context, role: Role, traces: &Traces) -> Result<(), Error> {
+    let mut done = Ok(());
+    for kind in KINDS {
+        let mut backend = match rules::open(context, kind) {
+            Ok(backend) => backend,
+            // Not installed here.
+            Err(_) => continue,
+        };
+        done = done.and(
+            backend
+                .forget(role, traces)
+                .map_err(|error| rules::error(&error)),
+        );
+        rules::linger(backend.into_sockets());
+    }
+    context.state.prune();
+    done
+}
+
+/// The backend in which a masqueraded attachment needs something that a DEL of the reference finds.
+#[must_use]
+pub fn needed(masquerades: Option<BackendKind>) -> Option<BackendKind> {
+    masquerades.filter(|kind| *kind != BackendKind::Nftables)
+}
+
+/// Makes what a DEL of the reference must find.
+///
+/// # Errors
+/// Whatever the backend refused.
+pub fn stand_in(backend: &mut Backend, key: &Key, addresses: Vec<IpAddr>) -> Result<(), Error> {
+    backend
+        .stand_in(&traces(key, addresses))
+        .map_err(|error| rules::error(&error))
+}
+
+/// Removes what [`stand_in`] has made.
+///
+/// # Errors
+/// Whatever the backend refused.
+pub fn stand_down(context: &Context, kind: BackendKind, key: &Key) -> Result<(), Error> {
+    let mut backend = rules::open(context, kind)?;
+    let done = backend
+        .stand_down(&traces(key, Vec::new()))
+        .map_err(|error| rules::error(&error))?;
+    rules::deleted(context);
+    rules::linger(done.into_iter().collect());
+    Ok(())
+}

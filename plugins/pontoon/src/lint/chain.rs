@@ -1,0 +1,314 @@
+//! A document as a whole: its head, its plugins one by one, and what lies between them.
+
+use pontoon_conf::NetworkName;
+use pontoon_conf::keys::AddressRange;
+use pontoon_ipam::Range;
+
+use super::Finding;
+use super::shape::{self, nearest};
+use super::source::{Kind, Node};
+
+/// Plugins that make an interface: one of them comes first.
+const FIRST: [&str; 7] = [
+    "bridge",
+    "container",
+    "host",
+    "host-device",
+    "macvlan",
+    "none",
+    "ptp",
+];
+/// Those of them that leave nothing to publish ports of.
+const WITHOUT_ADDRESS: [&str; 3] = ["container", "host", "none"];
+/// Plugins that change what one before them has made.
+const CHAINED: [&str; 6] = [
+    "bandwidth",
+    "dns",
+    "dnsname",
+    "firewall",
+    "portmap",
+    "tuning",
+];
+/// What stands in a plugin's object, though the runtime reads it in the list.
+const HEAD: [&str; 2] = ["name", "cniVersion"];
+
+/// Judges a document by the extension of its file.
+pub(super) fn document(root: &Node, extension: &str, findings: &mut Vec<Finding>) {
+    if !matches!(root.kind, Kind::Object(_)) {
+        findings.push(Finding::error(
+            root.place,
+            "a network configuration is an object: {\"cniVersion\": ..., \"name\": ..., \"plugins\": [...]}",
+        ));
+        return;
+    }
+    head(root, findings);
+    match (root.get("plugins"), root.get("type")) {
+        (Some(plugins), _) => {
+            if matches!(extension, "conf" | "json") {
+                findings.push(Finding::warning(
+                    plugins.place,
+                    "a list of plugins: runtimes look for it in files called .conflist only",
+                ));
+            }
+            if let Some(schema) = shape::schema("conflist") {
+                shape::object_but(root, schema, "the list", &["plugins"], findings);
+            }
+            list(&plugins.value, findings);
+        }
+        (None, Some(_)) => {
+            if extension == "conflist" {
+                findings.push(Finding::error(
+                    root.place,
+                    "a single plugin in a file called .conflist: put it into \"plugins\": [...]",
+                ));
+            }
+            plugin(root, findings);
+        }
+        (None, None) => findings.push(Finding::error(
+            root.place,
+            "key \"plugins\" is missing: the list of plugins, each with its \"type\"",
+        )),
+    }
+}
+
+/// Name and version.
+fn head(root: &Node, findings: &mut Vec<Finding>) {
+    match root.get("name") {
+        None => findings.push(Finding::error(
+            root.place,
+            "key \"name\" is missing: the network's name",
+        )),
+        Some(name) => {
+            let text = name.value.text();
+            let problem = match text.map(NetworkName::try_from) {
+                Some(Ok(_)) => None,
+                Some(Err(error)) => Some(error.to_string()),
+                None => Some("it must be a text in quotes".to_owned()),
+            };
+            if let Some(problem) = problem {
+                let problem = format!("the network's name cannot be this: {problem}");
+                findings.push(Finding::error(name.value.place, problem));
+            }
+        }
+    }
+    if root.get("cniVersion").is_none() {
+        findings.push(Finding::warning(
+            root.place,
+            "key \"cniVersion\" is missing: 0.1.0 is assumed, without CHECK and GC; write \"1.1.0\"",
+        ));
+    }
+}
+
+fn list(plugins: &Node, findings: &mut Vec<Finding>) {
+    let all = plugins.items();
+    if all.is_empty() {
+        findings.push(Finding::error(
+            plugins.place,
+            "\"plugins\" must be a list with at least one plugin",
+        ));
+    }
+    for each in all {
+        plugin(each, findings);
+    }
+    let kinds: Vec<&str> = all.iter().map(kind).collect();
+    if let (Some(first), Some(name)) = (all.first(), kinds.first())
+        && CHAINED.contains(name)
+    {
+        findings.push(Finding::error(
+            place_of_type(first),
+            format!(
+                "{name} comes first, and changes what a plugin before it has made: list one that \
+                 makes an interface before it, as bridge"
+            ),
+        ));
+    }
+    for (each, name) in all.iter().zip(&kinds).skip(1) {
+        if FIRST.contains(name) {
+            findings.push(Finding::error(
+                place_of_type(each),
+                format!("{name} makes the container's interface, and must come first"),
+            ));
+        }
+        if *name == "portmap"
+            && let Some(first) = kinds
+                .first()
+                .filter(|first| WITHOUT_ADDRESS.contains(first))
+        {
+            findings.push(Finding::error(
+                place_of_type(each),
+                format!("ports cannot be published of a container of type {first}"),
+            ));
+        }
+    }
+}
+
+fn kind(plugin: &Node) -> &str {
+    let kind = plugin.get("type").and_then(|kind| kind.value.text());
+    kind.unwrap_or_default()
+}
+
+fn place_of_type(plugin: &Node) -> super::Place {
+    plugin
+        .get("type")
+        .map_or(plugin.place, |kind| kind.value.place)
+}
+
+fn plugin(node: &Node, findings: &mut Vec<Finding>) {
+    let name = kind(node);
+    if name.is_empty() {
+        findings.push(Finding::error(
+            node.place,
+            "a plugin is an object with its \"type\": {\"type\": \"bridge\", ...}",
+        ));
+        return;
+    }
+    let Some(schema) = shape::schema(name) else {
+        stranger(node, name, findings);
+        return;
+    };
+    let whose = format!("plugin {name}");
+    let mut apart = HEAD.to_vec();
+    apart.push("ipam");
+    shape::object_but(node, schema, &whose, &apart, findings);
+    if let Some(ipam) = node.get("ipam") {
+        if schema["properties"]["ipam"].is_object() {
+            addresses(&ipam.value, findings);
+        } else {
+            findings.push(Finding::warning(
+                ipam.place,
+                format!("{whose} gives no addresses: \"ipam\" belongs to the plugin that makes the interface"),
+            ));
+        }
+    }
+    sense(node, name, findings);
+}
+
+/// A plugin that is not ours: it may well be somebody's, unless it looks like one of ours.
+fn stranger(node: &Node, name: &str, findings: &mut Vec<Finding>) {
+    let place = place_of_type(node);
+    if name == "dhcp" {
+        return;
+    }
+    let known =
+        shape::plugins().chain(["dnsname", "vlan", "ipvlan", "sbr", "vrf", "bond", "dummy"]);
+    if let Some(near) = nearest(name, known).filter(|near| *near != name) {
+        findings.push(Finding::warning(
+            place,
+            format!("\"{name}\" is no plugin that is known here: did you mean \"{near}\"?"),
+        ));
+    }
+}
+
+/// What single keys do not tell.
+fn sense(node: &Node, name: &str, findings: &mut Vec<Finding>) {
+    let on = |key: &str| node.get(key).filter(|member| member.value.is_true());
+    let declares = |capability: &str| {
+        node.get("capabilities")
+            .and_then(|all| all.value.get(capability))
+            .is_some_and(|one| one.value.is_true())
+    };
+    let place = place_of_type(node);
+    match name {
+        "bridge" => {
+            if let (Some(_), Some(promisc)) = (on("hairpinMode"), on("promiscMode")) {
+                findings.push(Finding::error(
+                    promisc.place,
+                    "hairpinMode and promiscMode cannot both be on: leave one out",
+                ));
+            }
+            let gateway = on("isGateway")
+                .or_else(|| on("isDefaultGateway"))
+                .or_else(|| on("ipMasq"));
+            if let (Some(gateway), None) = (gateway, node.get("ipam")) {
+                findings.push(Finding::warning(
+                    gateway.place,
+                    format!("\"{}\" without \"ipam\": containers get no addresses", gateway.key),
+                ));
+            }
+            if let (Some(_), Some(snat)) = (on("internal"), node.get("snat")) {
+                findings.push(Finding::error(
+                    snat.place,
+                    "an internal network cannot have snat: nothing leaves it",
+                ));
+            }
+        }
+        "ptp" if node.get("ipam").is_none() => findings.push(Finding::error(
+            place,
+            "plugin ptp needs \"ipam\": a pair without addresses leads nowhere",
+        )),
+        "portmap" if !declares("portMappings") => findings.push(Finding::warning(
+            place,
+            "plugin portmap without \"capabilities\": {\"portMappings\": true}: the runtime tells it no ports",
+        )),
+        "bandwidth" if !declares("bandwidth") => {
+            let keys = ["ingressRate", "egressRate"];
+            if keys.iter().all(|key| node.get(key).is_none()) {
+                findings.push(Finding::warning(
+                    place,
+                    "plugin bandwidth without rates and without \"capabilities\": {\"bandwidth\": true}: it limits nothing",
+                ));
+            }
+        }
+        "container" if node.get("container").is_none() => findings.push(Finding::warning(
+            place,
+            "plugin container without \"container\": each container must name another one in args.cni",
+        )),
+        _ => {}
+    }
+}
+
+/// `ipam`, and the ranges in it.
+fn addresses(ipam: &Node, findings: &mut Vec<Finding>) {
+    if ipam.members().is_empty() {
+        return;
+    }
+    let name = kind(ipam);
+    if name.is_empty() {
+        findings.push(Finding::error(
+            ipam.place,
+            "\"ipam\" needs a \"type\", as \"host-local\"",
+        ));
+        return;
+    }
+    if name == "dhcp" {
+        findings.push(Finding::warning(
+            place_of_type(ipam),
+            "addresses by dhcp: there is no such plugin here, the reference's and its daemon are needed",
+        ));
+        return;
+    }
+    let Some(schema) = shape::schema(name) else {
+        stranger(ipam, name, findings);
+        return;
+    };
+    shape::object(ipam, schema, &format!("ipam {name}"), findings);
+    if name == "host-local" {
+        ranges(ipam, findings);
+    }
+}
+
+/// Ranges as host-local judges them.
+fn ranges(ipam: &Node, findings: &mut Vec<Finding>) {
+    let sets = ipam.get("ranges").map(|ranges| ranges.value.items());
+    let nested = sets.unwrap_or_default().iter().flat_map(Node::items);
+    let flat = ipam.get("subnet").map(|_| ipam);
+    for range in nested.chain(flat) {
+        let text = |key: &str| {
+            let member = range.get(key)?;
+            member.value.text().map(str::to_owned)
+        };
+        let written = AddressRange {
+            subnet: text("subnet"),
+            range_start: text("rangeStart"),
+            range_end: text("rangeEnd"),
+            gateway: text("gateway"),
+        };
+        let place = range
+            .get("subnet")
+            .map_or(range.place, |subnet| subnet.value.place);
+        let chosen = written.subnet.as_deref() == Some("auto");
+        if let (false, Err(error)) = (chosen, Range::parse(&written)) {
+            findings.push(Finding::error(place, error.to_string()));
+        }
+    }
+}
