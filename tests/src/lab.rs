@@ -3,6 +3,7 @@
 mod admin;
 pub(crate) mod chained;
 pub(crate) mod container;
+pub(crate) mod containerd;
 pub(crate) mod daemon;
 pub(crate) mod failure;
 pub(crate) mod firewall;

@@ -18,6 +18,7 @@ mod lab;
 
 pub use lab::chained::{Chained, chained_faults};
 pub use lab::container::Container;
+pub use lab::containerd::{Containerd, Pod};
 pub use lab::daemon::Daemon;
 pub use lab::failure::{Failure, Outcome};
 pub use lab::firewall::Backend;

@@ -61,6 +61,7 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
         ("name servers", "tests/scripts/nameservers.sh"),
         ("musl's resolver", "tests/scripts/musl.sh"),
         ("podman 4.3", "tests/scripts/podman.sh"),
+        ("containerd 1.6", "tests/scripts/containerd.sh"),
     ] {
         step(
             name,
@@ -132,7 +133,9 @@ fn install() -> Outcome {
         .filter(|(tool, _)| find(tool).is_none())
         .map(|(_, package)| *package)
         .collect();
-    if !target_dir()?.join("tools/cnitool-1.3.0").exists() && !recent_go() && !has_pip() {
+    let tools = target_dir()?.join("tools");
+    let go = !tools.join("cnitool-1.3.0").exists() && !recent_go();
+    if (go || !tools.join("cri/image.tar").exists()) && !has_pip() {
         packages.push("python3-pip");
     }
     packages.dedup();

@@ -28,6 +28,20 @@ impl Daemon {
         host: &Host,
         command: &mut Command,
         log: &Path,
+        ready: impl FnMut() -> bool,
+    ) -> Outcome<Self> {
+        let start = |command: &mut Command| {
+            let act = format!("run {}", command.get_program().to_string_lossy());
+            host.run(|| command.spawn())?.map_err(Failure::act(act))
+        };
+        Self::start_by(start, command, log, ready)
+    }
+
+    /// The same, started by the caller.
+    pub fn start_by(
+        start: impl FnOnce(&mut Command) -> Outcome<Child>,
+        command: &mut Command,
+        log: &Path,
         mut ready: impl FnMut() -> bool,
     ) -> Outcome<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
@@ -35,7 +49,7 @@ impl Daemon {
         let words = File::create(log).map_err(Failure::act(&act))?;
         let errors = words.try_clone().map_err(Failure::act(&act))?;
         command.stdin(Stdio::null()).stdout(words).stderr(errors);
-        let child = host.run(|| command.spawn())?.map_err(Failure::act(&act))?;
+        let child = start(command)?;
         let mut daemon = Self {
             child,
             name,

@@ -13,7 +13,7 @@ use super::firewall::Backend;
 use super::probe::Echo;
 use super::programs::{find, libraries, missing, target_dir};
 use super::scratch::Scratch;
-use super::screen::Screen;
+use super::screen::{Screen, remove_groups};
 use super::site::Site;
 use super::snapshot::Snapshot;
 
@@ -227,20 +227,6 @@ impl Drop for Podman<'_> {
         if let Err(failure) = self.clear() {
             eprintln!("podman's containers stay: {failure}");
         }
-        let groups = fs::read_dir("/sys/fs/cgroup").into_iter().flatten();
-        let hierarchies = groups.flatten().map(|entry| entry.path());
-        for parent in hierarchies.chain(["/sys/fs/cgroup".into()]) {
-            remove_group(&parent.join(GROUPS));
-        }
+        remove_groups(GROUPS);
     }
-}
-
-/// Removes a control group and those within it, all empty by now.
-fn remove_group(group: &Path) {
-    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_group(&entry.path());
-        }
-    }
-    let _ = fs::remove_dir(group);
 }

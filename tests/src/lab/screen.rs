@@ -114,3 +114,22 @@ impl Drop for Screen {
         }
     }
 }
+
+/// Removes the control groups of this name in every hierarchy, and those within, all empty by now.
+pub(crate) fn remove_groups(name: &str) {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
+    remove_group(&root.join(name));
+    for hierarchy in hierarchies {
+        remove_group(&hierarchy.path().join(name));
+    }
+}
+
+fn remove_group(group: &Path) {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_group(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(group);
+}
