@@ -25,6 +25,8 @@ struct Common {
     capabilities: Option<Map<String, Value>>,
     /// Arguments for one container, in `cni`.
     args: Option<Map<String, Value>>,
+    /// One line for each operation: the absolute path of a file, or "journal".
+    log: Option<String>,
 }
 
 /// How the container resolves names.

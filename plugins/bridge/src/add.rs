@@ -465,7 +465,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
         Step::Record => masquerade::forget(context, "bridge"),
         Step::Veth(index) => veth::remove(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
-        Step::StandIn(kind) => reference::stand_down(context, kind, &context.key()?),
+        Step::StandIn(kind) => reference::stand_down(context, "bridge", kind, &context.key()?),
         Step::AddressRemoved(index, address) => host
             .add_address(index, address.into(), true)
             .map(drop)

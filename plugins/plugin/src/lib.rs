@@ -38,6 +38,7 @@ pub mod fault;
 pub mod interior;
 mod inventory;
 mod lock;
+mod log;
 pub mod masquerade;
 mod modes;
 pub mod policy;

@@ -77,11 +77,29 @@ pub fn stand_in(backend: &mut Backend, key: &Key, addresses: Vec<IpAddr>) -> Res
         .map_err(|error| rules::error(&error))
 }
 
-/// Removes what [`stand_in`] has made.
+/// Removes what [`stand_in`] has made, unless another interface of the container on this network
+/// needs it: they share it, as in the reference. Those are looked for by the names that runtimes give.
 ///
 /// # Errors
 /// Whatever the backend refused.
-pub fn stand_down(context: &Context, kind: BackendKind, key: &Key) -> Result<(), Error> {
+pub fn stand_down(
+    context: &Context,
+    plugin: &str,
+    kind: BackendKind,
+    key: &Key,
+) -> Result<(), Error> {
+    const USUAL: usize = 16;
+    let records = context.state.records(plugin);
+    let needed = (0..USUAL).any(|number| {
+        let other = Key {
+            interface: format!("eth{number}"),
+            ..key.clone()
+        };
+        other != *key && records.holds(&other)
+    });
+    if needed {
+        return Ok(());
+    }
     let mut backend = rules::open(context, kind)?;
     let done = backend
         .stand_down(&traces(key, Vec::new()))

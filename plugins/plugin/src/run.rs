@@ -7,6 +7,7 @@ use pontoon_conf::{
     Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner, code,
 };
 
+use crate::log::Log;
 use crate::{Context, State};
 
 /// A CNI plugin: one method a verb. The methods get validated values and return values; reading
@@ -74,6 +75,7 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
         }
         Err(error) => return fail(&error, None),
     };
+    let mut log = Log::begin(P::NAME, &invocation, variable);
     // Room for a usual configuration, else it is read in pieces of 32, 64, 128 bytes.
     let mut input = Vec::with_capacity(16 * 1024);
     if let Err(error) = std::io::stdin().lock().read_to_end(&mut input) {
@@ -91,8 +93,12 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
     }
     let config = match NetworkConfig::parse_supporting(&input, invocation.verb, P::VERSIONS) {
         Ok(config) => config,
-        Err(error) => return fail(&error, NetworkConfig::peek_version(&input)),
+        Err(error) => {
+            log.end(Err(&error));
+            return fail(&error, NetworkConfig::peek_version(&input));
+        }
     };
+    log.configured(&invocation, &config);
     if let Some(problem) = &config.prev_result_problem {
         let _ = writeln!(
             std::io::stderr(),
@@ -102,9 +108,20 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
     }
     let version = config.version;
     match run(plugin, invocation, config) {
-        Ok(None) => true,
-        Ok(Some(text)) => print(&text),
-        Err(error) => fail(&error, Some(version)),
+        Ok(None) => {
+            log.end(Ok(None));
+            true
+        }
+        Ok(Some((text, attached))) => {
+            let told = print(&text);
+            log.end(Ok(Some(&attached)));
+            told
+        }
+        Err(error) => {
+            let told = fail(&error, Some(version));
+            log.end(Err(&error));
+            told
+        }
     }
 }
 
@@ -112,7 +129,7 @@ fn run<P: Plugin>(
     plugin: &P,
     invocation: Invocation,
     config: NetworkConfig,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<(String, Attached)>, Error> {
     let context = Context::new(invocation, config, State::locate()?, search());
     if !P::ON_THE_HOST {
         context.refuse_own_namespace()?;
@@ -126,7 +143,7 @@ fn run<P: Plugin>(
                 // ADD, so nothing may stay. DEL converges and its own trouble is secondary here.
                 let _ = plugin.del(&context);
             }
-            text.map(Some)
+            text.map(|text| Some((text, attached)))
         }
         Verb::Del => plugin.del(&context).map(|()| None),
         Verb::Check => plugin.check(&context).map(|()| None),

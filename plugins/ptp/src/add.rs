@@ -61,7 +61,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Step::Lease => delegation::release(context),
             Step::Record => masquerade::forget(context, "ptp"),
             Step::Veth(index) => veth::remove(&mut ground.host, &[index]),
-            Step::StandIn(kind) => reference::stand_down(context, kind, &context.key()?),
+            Step::StandIn(kind) => reference::stand_down(context, "ptp", kind, &context.key()?),
         })),
     }
 }
