@@ -337,6 +337,21 @@ pub struct Bandwidth {
     pub egress_burst: Option<u64>,
 }
 
+/// The keys of `sbr`.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default, rename_all = "camelCase")]
+pub struct Sbr {
+    /// The routing table of the interface's addresses, but 252 to 255; the first free one from 100 on
+    /// for each address by default.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 4_294_967_295_i64)))]
+    pub table: Option<i64>,
+    /// Default gateways instead of those of the addresses, one for each family.
+    pub gateways: Vec<String>,
+    /// The tables' routes name the source address.
+    pub add_source_hints: bool,
+}
+
 /// The keys of `host-local` in `ipam`.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

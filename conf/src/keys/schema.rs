@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Bandwidth, Bridge, Container, DnsPlugin, Firewall, HostDevice, HostLocal, Macvlan, Portmap,
-    Ptp, Static, Tuning,
+    Ptp, Sbr, Static, Tuning,
 };
 use crate::{Dns, Version};
 
@@ -65,6 +65,7 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ("none", plugin("none", plain::<Nothing>())),
         ("portmap", plugin("portmap", plain::<Portmap>())),
         ("ptp", plugin("ptp", with_ipam(plain::<Ptp>()))),
+        ("sbr", plugin("sbr", plain::<Sbr>())),
         ("static", address_plugin("static", plain::<Static>())),
         ("tuning", plugin("tuning", plain::<Tuning>())),
     ]

@@ -284,6 +284,13 @@ impl RouteSocket {
         }
     }
 
+    /// The routes of one family in every table.
+    pub fn all_routes(&mut self, v4: bool) -> Result<Vec<RouteEntry>, Error> {
+        let mut question = RouteMessage::default();
+        question.header.address_family = family(v4);
+        self.dump("routes", RTM_GETROUTE, &question, read_route)
+    }
+
     /// The way a packet of this machine to `address` would go; none when there is no way.
     pub fn route_to(&mut self, address: IpAddr) -> Result<Option<RouteEntry>, Error> {
         let mut question = RouteMessage::default();

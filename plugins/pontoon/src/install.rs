@@ -11,7 +11,7 @@ use clap::Args;
 use crate::report::{Failure, Outcome, write};
 
 /// The plugins, by the names under which runtimes look for them, and the resolver that `dns` starts.
-pub(crate) const PLUGINS: [&str; 17] = [
+pub(crate) const PLUGINS: [&str; 18] = [
     "bandwidth",
     "bridge",
     "container",
@@ -27,6 +27,7 @@ pub(crate) const PLUGINS: [&str; 17] = [
     "pontoon-dns",
     "portmap",
     "ptp",
+    "sbr",
     "static",
     "tuning",
 ];

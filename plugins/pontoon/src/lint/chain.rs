@@ -21,12 +21,13 @@ const FIRST: [&str; 7] = [
 /// Those of them that leave nothing to publish ports of.
 const WITHOUT_ADDRESS: [&str; 3] = ["container", "host", "none"];
 /// Plugins that change what one before them has made.
-const CHAINED: [&str; 6] = [
+const CHAINED: [&str; 7] = [
     "bandwidth",
     "dns",
     "dnsname",
     "firewall",
     "portmap",
+    "sbr",
     "tuning",
 ];
 /// What stands in a plugin's object, though the runtime reads it in the list.
@@ -189,8 +190,7 @@ fn stranger(node: &Node, name: &str, findings: &mut Vec<Finding>) {
     if name == "dhcp" {
         return;
     }
-    let known =
-        shape::plugins().chain(["dnsname", "vlan", "ipvlan", "sbr", "vrf", "bond", "dummy"]);
+    let known = shape::plugins().chain(["dnsname", "vlan", "ipvlan", "vrf", "bond", "dummy"]);
     if let Some(near) = nearest(name, known).filter(|near| *near != name) {
         findings.push(Finding::warning(
             place,

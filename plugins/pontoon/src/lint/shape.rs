@@ -33,6 +33,7 @@ shipped![
     "none",
     "portmap",
     "ptp",
+    "sbr",
     "static",
     "tuning",
 ];

@@ -1,0 +1,99 @@
+//! ADD: a table and a rule for each address; then the interface's routes leave the main table.
+
+use pontoon_conf::{Attached, Error, code};
+use pontoon_netlink::RouteSocket;
+use pontoon_plugin::{Context, Sandbox, Undo, fault, kernel_error};
+use serde::{Deserialize, Serialize};
+
+use crate::del;
+use crate::plan::{self, Config, Moved};
+
+/// What DEL and GC need to know of an attachment beside its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) sandbox: Sandbox,
+    /// The interface's routes that have left the main table.
+    pub(crate) moved: Vec<Moved>,
+}
+
+/// Opens a socket in the container, and finds the interface.
+pub(crate) fn inside(context: &Context, name: &str) -> Result<(RouteSocket, u32), Error> {
+    let mut inside = RouteSocket::open_in(context.netns()?)
+        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
+    let link = inside
+        .link_by_name(name)
+        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
+        .ok_or_else(|| {
+            Error::new(
+                code::UNKNOWN_CONTAINER,
+                format!("Cannot find container link {name}"),
+            )
+            .with_details("sbr comes after the plugin that makes the interface")
+        })?;
+    Ok((inside, link.index))
+}
+
+pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+    let config = Config::from_context(context)?;
+    let mut undo = Undo::default();
+    match route(context, &config, &mut undo) {
+        Ok(()) => {
+            undo.commit();
+            Ok(context.config.prev_result.clone().unwrap_or_default())
+        }
+        // From the record on, removing the attachment undoes everything.
+        Err(error) => Err(undo.unwind(error, |()| del::del(context))),
+    }
+}
+
+fn route(context: &Context, config: &Config, undo: &mut Undo<()>) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot change the container's routing", &error);
+    let key = context.key()?;
+    let ips = plan::addresses(context.config.prev_result.as_ref(), &key.interface)?;
+    let (mut inside, index) = inside(context, &key.interface)?;
+    if context.state.records("sbr").holds(&key) {
+        // An earlier ADD of this very attachment was killed, and its DEL never came.
+        del::del(context)?;
+    }
+    let families: Vec<bool> = [true, false]
+        .into_iter()
+        .filter(|v4| ips.iter().any(|ip| ip.address.is_ipv4() == *v4))
+        .collect();
+    let mut there = Vec::new();
+    for v4 in &families {
+        there.extend(inside.routes(*v4).map_err(failed)?);
+    }
+    let moved = there.iter().filter(|route| plan::is_moved(route, index));
+    let mut moved: Vec<Moved> = moved.map(Moved::of).collect();
+    // Those with a gateway leave first: the way to it is among the others, which come back first.
+    moved.sort_by_key(|route| route.gateway.is_none());
+    let record = Record {
+        sandbox: Sandbox::of(context),
+        moved,
+    };
+    undo.push(());
+    context.state.records("sbr").write(&key, &record)?;
+    fault::point("sbr.recorded")?;
+    for v4 in families {
+        let mut used = inside.tables(v4).map_err(failed)?;
+        let rules = inside.source_rules(v4).map_err(failed)?;
+        used.extend(rules.iter().map(|rule| rule.table));
+        for ip in ips.iter().filter(|ip| ip.address.is_ipv4() == v4) {
+            let source = ip.address.ip();
+            let table = config.table.unwrap_or_else(|| plan::free_table(&used));
+            used.push(table);
+            let gateway = config.gateway(ip);
+            // Routes first: with the rule alone packets would find nothing.
+            for spec in plan::routes(&there, index, source, gateway, table, config.source_hints) {
+                inside.add_route(&spec).map_err(failed)?;
+            }
+            fault::point("sbr.routed")?;
+            inside.add_source_rule(source, table).map_err(failed)?;
+            fault::point("sbr.ruled")?;
+        }
+    }
+    for route in &record.moved {
+        inside.remove_route(&route.spec(index)).map_err(failed)?;
+    }
+    fault::point("sbr.moved")
+}
