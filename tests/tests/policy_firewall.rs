@@ -452,7 +452,7 @@ fn a_chain_that_cannot_be_passed_is_named() -> Outcome {
     let error = error
         .err()
         .ok_or_else(|| Failure::new("STATUS saw nothing"))?;
-    assert_eq!(error.code, 50, "{error}");
+    assert_eq!(error.code, 51, "{error}");
     assert!(
         error.msg.contains("chain gate of table inet theirs"),
         "{error}"

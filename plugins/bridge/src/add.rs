@@ -11,6 +11,7 @@ use pontoon_netlink::{
     LinkChange, Netns, PortFlags, RouteSocket, Setup, Veth, VethSpec, VlanRange, sysctl,
     vlan_filtering_supported,
 };
+use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
     policy, reference, repair, rules, veth,
@@ -34,9 +35,9 @@ pub(crate) struct Record {
     /// Where its address is noted, for who looks for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leases: Option<PathBuf>,
-    /// The backend in which something stands for a DEL of the reference plugin.
+    /// What stands for a DEL of the reference plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) stand_in: Option<BackendKind>,
+    pub(crate) stand_in: Option<StandIn>,
 }
 
 /// A step that has been done, with what it takes to undo it.
@@ -56,7 +57,7 @@ pub(crate) enum Step {
     /// The host's end of the veth pair.
     Veth(u32),
     SpoofGuard(SpoofGuard),
-    StandIn(BackendKind),
+    StandIn(StandIn),
 }
 
 /// What is known of the host and the container before anything is changed.
@@ -179,7 +180,8 @@ fn attach(
         port: veth_name.clone(),
         mac,
     });
-    let stand_in = reference::needed(ground.backend.filter(|_| ground.config.ip_masq));
+    let masquerades = ground.backend.filter(|_| ground.config.ip_masq);
+    let stand_in = StandIn::needed(masquerades, &result.ips);
     let record = Record {
         sandbox: Sandbox::of(context),
         spoof_guard: spoof_guard.clone(),
@@ -211,10 +213,9 @@ fn attach(
             undo.push(step)
         })?
     };
-    if let (Some(kind), Some((backend, _))) = (stand_in, &mut backend) {
-        undo.push(Step::StandIn(kind));
-        let addresses = result.ips.iter().map(|ip| ip.address.ip()).collect();
-        reference::stand_in(backend, &ground.key, addresses)?;
+    if let (Some(stand_in), Some((backend, _))) = (stand_in, &mut backend) {
+        undo.push(Step::StandIn(stand_in));
+        stand_in.make(backend, &ground.key)?;
     }
     fault::point("bridge.stood-in")?;
     let (interface, tag) = (ground.key.interface.clone(), ground.key.owner().tag());
@@ -465,7 +466,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
         Step::Record => masquerade::forget(context, "bridge"),
         Step::Veth(index) => veth::remove(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
-        Step::StandIn(kind) => reference::stand_down(context, "bridge", kind, &context.key()?),
+        Step::StandIn(made) => reference::stand_down(context, "bridge", made, &context.key()?),
         Step::AddressRemoved(index, address) => host
             .add_address(index, address.into(), true)
             .map(drop)

@@ -227,6 +227,9 @@ fn check_rules(
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
+    if config.is_gateway {
+        forwarding(context)?;
+    }
     if config.ip_masq {
         let kind = rules::select(context, config.ip_masq_backend.as_deref());
         kind.and_then(|kind| rules::open(context, kind))
@@ -240,4 +243,25 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         None => Ok(()),
         Some(ipam) => delegation::status(context, ipam),
     }
+}
+
+/// An ADD switches forwarding on; if somebody has switched it off since, those who are attached reach
+/// nothing beyond the host.
+fn forwarding(context: &Context) -> Result<(), Error> {
+    let records = context.state.records("bridge");
+    if !records.has_network(context.config.name.as_ref()) {
+        return Ok(());
+    }
+    let off = sysctl::read("net/ipv4/ip_forward").is_ok_and(|value| value.trim() == "0");
+    if !off {
+        return Ok(());
+    }
+    Err(Error::new(
+        code::LIMITED,
+        format!(
+            "the host forwards nothing: containers of network {} reach the host and each other only",
+            context.config.name
+        ),
+    )
+    .with_details("net.ipv4.ip_forward is 0; try: pontoon ip-forward --fix"))
 }

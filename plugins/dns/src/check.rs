@@ -55,6 +55,14 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     if !config.serve {
         return Ok(());
     }
+    let name = context.config.name.as_ref();
+    if del::records(context).has_network(name) && !resolver::is_alive(context) {
+        return Err(Error::new(
+            code::LIMITED,
+            format!("no resolver is running: containers of network {name} find no names"),
+        )
+        .with_details("the next ADD starts it, and so does: pontoon dns start"));
+    }
     resolver::program(context)
         .map(drop)
         .and_then(|()| rules::select(context, config.backend.as_deref()))

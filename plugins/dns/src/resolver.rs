@@ -64,6 +64,11 @@ pub(crate) fn sync(context: &Context, key: &Key) -> Result<Option<u16>, Error> {
     }
 }
 
+/// Whether a resolver runs.
+pub(crate) fn is_alive(context: &Context) -> bool {
+    UnixStream::connect(context.state.dir().join("dns/control")).is_ok()
+}
+
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -93,7 +93,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         && let Some(obstacle) = coexist::obstacles(&bridge).first()
     {
         return Err(Error::new(
-            code::NOT_AVAILABLE,
+            code::LIMITED,
             format!("{obstacle} drops what goes to and from {bridge}"),
         )
         .with_details(coexist::advice(obstacle, &bridge)));

@@ -203,15 +203,15 @@ impl Backend {
         }
     }
 
-    /// Makes what the reference's bridge and ptp must find to delete an attachment of ours: in
-    /// iptables a chain.
+    /// Makes what the reference's bridge and ptp must find to delete an attachment of ours with
+    /// addresses of these families: in iptables a chain.
     ///
     /// # Errors
     /// Whatever a program refused.
-    pub fn stand_in(&mut self, traces: &Traces) -> Result<(), Error> {
+    pub fn stand_in(&mut self, traces: &Traces, v4: bool, v6: bool) -> Result<(), Error> {
         match self {
             Self::Nftables(_) => Ok(()),
-            Self::Iptables(iptables) => Ok(iptables.stand_in(traces)?),
+            Self::Iptables(iptables) => Ok(iptables.stand_in(traces, v4, v6)?),
         }
     }
 

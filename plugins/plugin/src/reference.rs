@@ -3,9 +3,11 @@
 
 use std::net::IpAddr;
 
-use pontoon_conf::Error;
+use pontoon_conf::{Error, IpConfig};
 use pontoon_netfilter::reference::{Role, Traces};
 use pontoon_netfilter::{Backend, BackendKind};
+
+use serde::{Deserialize, Serialize};
 
 use crate::{Context, Key, rules};
 
@@ -61,23 +63,42 @@ pub fn forget_traces(context: &Context, role: Role, traces: &Traces) -> Result<(
     done
 }
 
-/// The backend in which a masqueraded attachment needs something that a DEL of the reference finds.
-#[must_use]
-pub fn needed(masquerades: Option<BackendKind>) -> Option<BackendKind> {
-    masquerades.filter(|kind| *kind != BackendKind::Nftables)
+/// What stands for a DEL of the reference's bridge or ptp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandIn {
+    /// Who makes it.
+    pub backend: BackendKind,
+    /// The container has an IPv4 address.
+    pub v4: bool,
+    /// The container has an IPv6 address.
+    pub v6: bool,
 }
 
-/// Makes what a DEL of the reference must find.
-///
-/// # Errors
-/// Whatever the backend refused.
-pub fn stand_in(backend: &mut Backend, key: &Key, addresses: Vec<IpAddr>) -> Result<(), Error> {
-    backend
-        .stand_in(&traces(key, addresses))
-        .map_err(|error| rules::error(&error))
+impl StandIn {
+    /// What a container with these addresses needs when this backend masquerades it.
+    #[must_use]
+    pub fn needed(masquerades: Option<BackendKind>, ips: &[IpConfig]) -> Option<Self> {
+        let backend = masquerades.filter(|kind| *kind != BackendKind::Nftables)?;
+        let has = |v4: bool| ips.iter().any(|ip| ip.address.is_ipv4() == v4);
+        Some(Self {
+            backend,
+            v4: has(true),
+            v6: has(false),
+        })
+    }
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// Whatever the backend refused.
+    pub fn make(self, backend: &mut Backend, key: &Key) -> Result<(), Error> {
+        backend
+            .stand_in(&traces(key, Vec::new()), self.v4, self.v6)
+            .map_err(|error| rules::error(&error))
+    }
 }
 
-/// Removes what [`stand_in`] has made, unless another interface of the container on this network
+/// Removes a [`StandIn`], unless another interface of the container on this network
 /// needs it: they share it, as in the reference. Those are looked for by the names that runtimes give.
 ///
 /// # Errors
@@ -85,7 +106,7 @@ pub fn stand_in(backend: &mut Backend, key: &Key, addresses: Vec<IpAddr>) -> Res
 pub fn stand_down(
     context: &Context,
     plugin: &str,
-    kind: BackendKind,
+    stand_in: StandIn,
     key: &Key,
 ) -> Result<(), Error> {
     const USUAL: usize = 16;
@@ -100,7 +121,7 @@ pub fn stand_down(
     if needed {
         return Ok(());
     }
-    let mut backend = rules::open(context, kind)?;
+    let mut backend = rules::open(context, stand_in.backend)?;
     let done = backend
         .stand_down(&traces(key, Vec::new()))
         .map_err(|error| rules::error(&error))?;

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::policy::Stance;
+use crate::reference::StandIn;
 use crate::{Context, Key, Lock, State, rules};
 
 /// What of the record of `firewall` rules are made from.
@@ -30,10 +31,13 @@ struct Held {
     separation: Option<Separation>,
 }
 
-/// What of the record of `bridge` rules are made from.
+/// What of the records of `bridge` and `ptp` rules are made from.
 #[derive(Deserialize)]
 struct Guarded {
+    #[serde(default)]
     spoof_guard: Option<SpoofGuard>,
+    #[serde(default)]
+    stand_in: Option<StandIn>,
 }
 
 /// A link as it was asked for.
@@ -130,6 +134,18 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
             done.map_err(|error| rules::error(&error))
         });
         repaired.failures.extend(done.err());
+    }
+    for plugin in ["bridge", "ptp"] {
+        for (key, one) in records::<Guarded>(state, plugin, network) {
+            let Some(stand_in) = one.stand_in else {
+                continue;
+            };
+            let known = backends.iter_mut();
+            let mut known = known.filter(|(kind, _)| *kind == stand_in.backend);
+            if let Some((_, backend)) = known.next() {
+                repaired.failures.extend(stand_in.make(backend, &key).err());
+            }
+        }
     }
     if let Some(stance) = state.read_policy::<Stance>(network)
         && let Some(zone) = &stance.zone

@@ -7,6 +7,7 @@ use pontoon_conf::{Attached, Error, Interface, KnownAs, Mac, code};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
+use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
     reference, repair, rules, veth,
@@ -26,9 +27,9 @@ pub(crate) struct Record {
     /// Where its address is noted, for who looks for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) leases: Option<PathBuf>,
-    /// The backend in which something stands for a DEL of the reference plugin.
+    /// What stands for a DEL of the reference plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) stand_in: Option<BackendKind>,
+    pub(crate) stand_in: Option<StandIn>,
 }
 
 /// A step that has been done, or may be half done.
@@ -37,7 +38,7 @@ enum Step {
     Lease,
     Record,
     Veth(u32),
-    StandIn(BackendKind),
+    StandIn(StandIn),
 }
 
 struct Ground<'a> {
@@ -61,7 +62,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Step::Lease => delegation::release(context),
             Step::Record => masquerade::forget(context, "ptp"),
             Step::Veth(index) => veth::remove(&mut ground.host, &[index]),
-            Step::StandIn(kind) => reference::stand_down(context, "ptp", kind, &context.key()?),
+            Step::StandIn(made) => reference::stand_down(context, "ptp", made, &context.key()?),
         })),
     }
 }
@@ -102,7 +103,7 @@ fn attach(
     let wanted = ground
         .backend
         .map(|kind| (kind, plan::rules(&ground.key.network, &result.ips)));
-    let stand_in = reference::needed(ground.backend);
+    let stand_in = StandIn::needed(ground.backend, &result.ips);
     let mut backend = {
         // From the record on, the network's rules cannot be removed by the DEL of another
         // attachment; the locks keep such a DEL from being half way through when it appears.
@@ -127,10 +128,9 @@ fn attach(
         }
     };
     fault::point("ptp.masqueraded")?;
-    if let (Some(kind), Some((backend, _))) = (stand_in, &mut backend) {
-        undo.push(Step::StandIn(kind));
-        let addresses = result.ips.iter().map(|ip| ip.address.ip()).collect();
-        reference::stand_in(backend, &ground.key, addresses)?;
+    if let (Some(stand_in), Some((backend, _))) = (stand_in, &mut backend) {
+        undo.push(Step::StandIn(stand_in));
+        stand_in.make(backend, &ground.key)?;
     }
     fault::point("ptp.stood-in")?;
     let name = veth::host_name(&ground.key);

@@ -61,14 +61,13 @@ impl Iptables {
     }
 
     /// Makes the chain that the reference's DEL flushes and deletes with its masquerade: without one
-    /// it fails, and an attachment of ours could not be deleted by it.
+    /// it fails, and an attachment of ours could not be deleted by it. One for each family in which the
+    /// container has an address.
     ///
     /// # Errors
     /// A program failed.
-    pub fn stand_in(&mut self, traces: &Traces) -> Result<(), Error> {
+    pub fn stand_in(&mut self, traces: &Traces, v4: bool, v6: bool) -> Result<(), Error> {
         let chain = traces.chain();
-        let has = |v4: bool| traces.addresses.iter().any(|ip| ip.is_ipv4() == v4);
-        let (v4, v6) = (has(true), has(false));
         if self.variant() == Variant::Nft && nft::make_chain(v4, v6, Table::Nat.name(), &chain) {
             return Ok(());
         }
