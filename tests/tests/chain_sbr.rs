@@ -215,3 +215,29 @@ fn every_step_of_add_can_fail() -> Outcome {
     };
     chained_faults(make, 2, 3)
 }
+
+#[test]
+fn every_version() -> Outcome {
+    let site = Site::new(Backend::Nftables)?;
+    let before = site.snapshot()?;
+    let base = with_sbr(&site, &json!({}));
+    for version in [
+        "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
+    ] {
+        let network = base.clone().in_version(version);
+        let (container, mut attachment) = site.join("versions", &network)?;
+        let rules =
+            container.output("ip", &["rule"])? + &container.output("ip", &["-6", "rule"])?;
+        if !rules.contains("from 10.83.2.") || !rules.contains("from fd00:83:2:") {
+            return Err(Failure::new(format!("{version}: {rules}")));
+        }
+        if version >= "0.4.0" {
+            site.runtime().check(&network, &attachment)?;
+        }
+        attachment.netns.clear();
+        attachment.result = None;
+        site.runtime().del(&network, &attachment)?;
+        site.nothing_left(&before, &[&network], version)?;
+    }
+    Ok(())
+}

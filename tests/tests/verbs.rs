@@ -11,6 +11,8 @@ const PLUGINS: &[&str] = &[
     "bandwidth",
     "bridge",
     "container",
+    "dns",
+    "firewall",
     "host",
     "host-device",
     "host-local",
@@ -19,6 +21,7 @@ const PLUGINS: &[&str] = &[
     "none",
     "portmap",
     "ptp",
+    "sbr",
     "static",
     "tuning",
 ];

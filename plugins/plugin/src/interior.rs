@@ -3,8 +3,8 @@
 
 use std::net::IpAddr;
 
-use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, code};
-use pontoon_netlink::{Link, Netns, RouteSocket, RouteSpec, Setup, sysctl};
+use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route, code};
+use pontoon_netlink::{Link, Netns, RouteEntry, RouteSocket, RouteSpec, Setup, sysctl};
 
 use crate::{Context, kernel_error, netns_error};
 
@@ -232,14 +232,27 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
         if wanted.is_empty() {
             continue;
         }
-        let routes = inside
-            .routes(v4)
-            .map_err(|error| kernel_error("cannot list the container's routes", &error))?;
-        for route in wanted {
-            let there = routes.iter().any(|got| {
-                Cidr::from(got.destination).network() == route.dst.network()
-                    && (route.gw.is_none() || got.gateway.is_none() || route.gw == got.gateway)
-            });
+        let failed = |error| kernel_error("cannot list the container's routes", &error);
+        let is = |got: &RouteEntry, route: &Route| {
+            Cidr::from(got.destination).network() == route.dst.network()
+                && (route.gw.is_none() || got.gateway.is_none() || route.gw == got.gateway)
+        };
+        let mut routes = inside.routes(v4).map_err(failed)?;
+        let all = |routes: &[RouteEntry]| {
+            let there = |route: &&Route| routes.iter().any(|got| is(got, route));
+            wanted.iter().all(there)
+        };
+        if !all(&routes) {
+            // A plugin after this one, as sbr, may have moved them to tables of their own.
+            for rule in inside.source_rules(v4).map_err(failed)? {
+                let own = |source: IpAddr| previous.ips.iter().any(|ip| ip.address.ip() == source);
+                if rule.source.is_some_and(own) {
+                    routes.extend(inside.routes_of_table(v4, rule.table).map_err(failed)?);
+                }
+            }
+        }
+        for route in &wanted {
+            let there = routes.iter().any(|got| is(got, route));
             if !there {
                 return Err(differs(format!(
                     "the container lacks the route to {}",
