@@ -466,7 +466,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
         Step::Record => masquerade::forget(context, "bridge"),
         Step::Veth(index) => veth::remove(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
-        Step::StandIn(made) => reference::stand_down(context, "bridge", made, &context.key()?),
+        Step::StandIn(made) => reference::stand_down(context, made, &context.key()?),
         Step::AddressRemoved(index, address) => host
             .add_address(index, address.into(), true)
             .map(drop)

@@ -39,9 +39,9 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 /// What stands for a DEL of the reference plugin; without a record, what that plugin may have made.
 fn strangers(context: &Context, key: &Key, record: Option<&Record>) -> Result<(), Error> {
     match record {
-        Some(record) => record.stand_in.map_or(Ok(()), |kind| {
-            reference::stand_down(context, "bridge", kind, key)
-        }),
+        Some(record) => record
+            .stand_in
+            .map_or(Ok(()), |kind| reference::stand_down(context, kind, key)),
         None => reference::forget(context, Role::Interface),
     }
 }
@@ -89,7 +89,7 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
             .and_then(|link| link.map_or(Ok(()), |index| veth::remove(&mut host, &[index])))
             .and_then(
                 |()| match record.as_ref().and_then(|record| record.stand_in) {
-                    Some(kind) => reference::stand_down(context, "bridge", kind, &key),
+                    Some(kind) => reference::stand_down(context, kind, &key),
                     None => Ok(()),
                 },
             )

@@ -170,6 +170,22 @@ impl Backend {
         }
     }
 
+    /// As [`Backend::withdraw`]; with published ports goes what [`Backend::stand_in`] has made, where that
+    /// costs nothing more.
+    ///
+    /// # Errors
+    /// As [`Backend::withdraw`].
+    pub fn withdraw_with(
+        &mut self,
+        ruleset: &Ruleset,
+        stand_in: Option<&Traces>,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Nftables(nft) => Ok(nft.withdraw(ruleset)?),
+            Self::Iptables(iptables) => Ok(iptables.withdraw_with(ruleset, stand_in)?),
+        }
+    }
+
     /// What differs from the ruleset, in words.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha512};
 
+use crate::reference::Traces;
 use crate::rules::{NetworkRules, Published, Ruleset};
 
 mod detect;
@@ -134,6 +135,20 @@ impl Iptables {
     /// # Errors
     /// A value that cannot be a rule, or a program that failed.
     pub fn withdraw(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
+        self.withdraw_with(ruleset, None)
+    }
+
+    /// As [`Iptables::withdraw`]; with published ports goes what [`Iptables::stand_in`] has made, where that
+    /// costs nothing more.
+    ///
+    /// # Errors
+    /// As [`Iptables::withdraw`].
+    pub fn withdraw_with(
+        &mut self,
+        ruleset: &Ruleset,
+        stand_in: Option<&Traces>,
+    ) -> Result<(), Error> {
+        let empty = stand_in.map(Traces::chain);
         if let Some(published) = ruleset.published.as_ref().filter(|p| !complete(p)) {
             let owner = &published.owner;
             let (network, container) = (&owner.network, &owner.container);
@@ -148,7 +163,7 @@ impl Iptables {
         self.both(ruleset, |side, texts| {
             // Ports first: they are the attachment's, and the network's rules may serve others.
             if let Some((ports, aside)) = &texts.ports {
-                side.withdraw_ports(ports, aside)?;
+                side.withdraw_ports(ports, aside, empty.as_deref())?;
             }
             if !texts.links.is_empty() {
                 side.withdraw_links(&texts.links)?;

@@ -98,27 +98,33 @@ impl StandIn {
     }
 }
 
-/// Removes a [`StandIn`], unless another interface of the container on this network
-/// needs it: they share it, as in the reference. Those are looked for by the names that runtimes give.
-///
-/// # Errors
-/// Whatever the backend refused.
-pub fn stand_down(
-    context: &Context,
-    plugin: &str,
-    stand_in: StandIn,
-    key: &Key,
-) -> Result<(), Error> {
+/// Whether another interface of the container on this network needs the same: they share it, as in the
+/// reference. Those are looked for by the names that runtimes give.
+fn shared(context: &Context, key: &Key) -> bool {
     const USUAL: usize = 16;
-    let records = context.state.records(plugin);
-    let needed = (0..USUAL).any(|number| {
+    let records = ["bridge", "ptp"].map(|plugin| context.state.records(plugin));
+    (0..USUAL).any(|number| {
         let other = Key {
             interface: format!("eth{number}"),
             ..key.clone()
         };
-        other != *key && records.holds(&other)
-    });
-    if needed {
+        other != *key && records.iter().any(|records| records.holds(&other))
+    })
+}
+
+/// What a DEL of published ports may take along of the plugin that made the interface: nobody needs it
+/// afterwards.
+#[must_use]
+pub fn spare(context: &Context, key: &Key) -> Option<Traces> {
+    (!shared(context, key)).then(|| traces(key, Vec::new()))
+}
+
+/// Removes a [`StandIn`], unless another interface of the container needs it.
+///
+/// # Errors
+/// Whatever the backend refused.
+pub fn stand_down(context: &Context, stand_in: StandIn, key: &Key) -> Result<(), Error> {
+    if shared(context, key) {
         return Ok(());
     }
     let mut backend = rules::open(context, stand_in.backend)?;

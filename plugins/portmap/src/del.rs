@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use ipnetwork::IpNetwork;
-use pontoon_conf::Error;
+use pontoon_conf::{Error, Verb};
 use pontoon_netfilter::reference::Role;
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
@@ -64,8 +64,13 @@ pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Re
         published: Some(published.clone()),
         ..Ruleset::default()
     };
+    // An ADD that clears away what an earlier one has left keeps what the plugin before has just made.
+    let stand_in = match context.invocation.verb {
+        Verb::Del => reference::spare(context, key),
+        _ => None,
+    };
     let done = backend
-        .withdraw(&ruleset)
+        .withdraw_with(&ruleset, stand_in.as_ref())
         .map_err(|error| rules::error(&error));
     rules::deleted(context);
     let mut sockets = backend.into_sockets();

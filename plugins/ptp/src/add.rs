@@ -62,7 +62,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Step::Lease => delegation::release(context),
             Step::Record => masquerade::forget(context, "ptp"),
             Step::Veth(index) => veth::remove(&mut ground.host, &[index]),
-            Step::StandIn(made) => reference::stand_down(context, "ptp", made, &context.key()?),
+            Step::StandIn(made) => reference::stand_down(context, made, &context.key()?),
         })),
     }
 }

@@ -33,9 +33,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 /// Removes what stands for a DEL of the reference plugin.
 fn stand_down(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
     let kind = record.stand_in;
-    kind.map_or(Ok(()), |kind| {
-        reference::stand_down(context, "ptp", kind, key)
-    })
+    kind.map_or(Ok(()), |kind| reference::stand_down(context, kind, key))
 }
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those

@@ -88,7 +88,14 @@ impl Iptables {
         {
             return Ok(done);
         }
-        self.forget(Role::Interface, traces).map(|()| None)
+        let chain = traces.chain();
+        self.installed(|side| {
+            if !side.may_have(Table::Nat, &chain) || side.delete_empty(&chain)? {
+                return Ok(());
+            }
+            side.forget_masquerade(&chain)
+        })
+        .map(|()| None)
     }
 }
 

@@ -238,7 +238,25 @@ impl<'a> Side<'a> {
         self.variant == Variant::Nft || self.family == Family::V4
     }
 
-    pub(super) fn withdraw_ports(&self, text: &PortsText, aside: &PortsText) -> Result<(), Error> {
+    /// With `empty`, an empty chain, which goes in the same transaction if it is there: each that deletes
+    /// something makes the next one wait for a grace period of the kernel.
+    pub(super) fn withdraw_ports(
+        &self,
+        text: &PortsText,
+        aside: &PortsText,
+        empty: Option<&str>,
+    ) -> Result<(), Error> {
+        let there = |chain: &&str| {
+            self.variant == Variant::Nft
+                && glance::has_chain(self.family, Table::Nat, chain) == Some(true)
+        };
+        if let Some(chain) = empty.filter(there) {
+            let mut lines = text.withdraw();
+            lines.push(format!("-X {chain}"));
+            if self.attempt(&[(Table::Nat, lines)])? {
+                return Ok(());
+            }
+        }
         for text in [text, aside] {
             if self.attempt(&[(Table::Nat, text.withdraw())])? {
                 return Ok(());
@@ -287,6 +305,11 @@ impl<'a> Side<'a> {
             &[(Table::Nat, lines)],
             &format!("remove the {} chain {chain}", self.family),
         )
+    }
+
+    /// Deletes an empty chain of `nat`; false when it is not there, or not empty.
+    pub(super) fn delete_empty(&self, chain: &str) -> Result<bool, Error> {
+        self.attempt(&[(Table::Nat, vec![format!("-X {chain}")])])
     }
 
     /// Makes an empty chain in `nat`, unless it is there.
