@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use xtask::{
-    Attachment, BOTH, Backend, Container, Failure, HOST_V4, HOST_V6, Network, Outcome, Programs,
-    Runtime, Scratch, Site, Snapshot, find, missing, same,
+    Attachment, BOTH, Backend, Call, Container, Failure, HOST_V4, HOST_V6, Network, Outcome,
+    Programs, Runtime, Scratch, Site, Snapshot, find, missing, same,
 };
 
 const WAIT: Duration = Duration::from_secs(3);
@@ -262,6 +262,60 @@ fn each(version: &str, backend: Backend) -> Outcome {
             };
             Failure::new(format!("{version}, {backend}, ours {order}: {error}"))
         })?;
+    }
+    Ok(())
+}
+
+/// GC with a list takes what the reference made for a container that is lost, and nothing of one that is
+/// not; without a list nothing.
+fn collected(version: &str, backend: Backend) -> Outcome {
+    let site = Site::new(backend)?;
+    let swap = Swap::new(&site, version)?;
+    let before = site.snapshot()?;
+    let mut guests = swap.join(false, 0, 1)?;
+    guests.extend(swap.join(false, 1, 1)?);
+    let gc = swap.network.clone().in_version("1.1.0");
+    let whole = site.snapshot()?;
+    let bare = Call::new(
+        "GC",
+        site.runtime().programs().dir(),
+        gc.stdin(&gc.plugins()[0], &serde_json::Map::new(), None)
+            .to_string(),
+    );
+    site.runtime().call("bridge", &bare)?.verdict("bridge GC")?;
+    // An index of the leases is made, and nothing else.
+    let after = site.snapshot()?.without("state");
+    whole
+        .without("state")
+        .same_as(&after, "GC without a list")?;
+    let lost = guests.pop().ok_or_else(|| Failure::new("no guest"))?;
+    let (id, address) = (lost.container.id.clone(), lost.attachment.address(false));
+    lost.container.kill()?;
+    site.runtime().gc(&gc, &[&guests[0].attachment])?;
+    let rules = site.snapshot()?;
+    let address = format!("{}/", address.unwrap_or_default());
+    let named = |line: &&str| line.contains(&id) || line.contains(&address);
+    let left: Vec<&str> = rules.lines("rules").into_iter().filter(named).collect();
+    if !left.is_empty() {
+        return Err(Failure::new(format!("left behind:\n{}", left.join("\n"))));
+    }
+    reached(&site, &[&guests[0]])?;
+    guests
+        .pop()
+        .map_or(Ok(()), |last| last.container.kill().map(drop))?;
+    site.runtime().gc(&gc, &[])?;
+    only_shared(&swap, &before)
+}
+
+#[test]
+fn gc_of_what_the_reference_has_made() -> Outcome {
+    for (version, backend) in [
+        ("1.9.1", Backend::IptablesNft),
+        ("1.1.1", Backend::IptablesLegacy),
+        ("1.9.1", Backend::Nftables),
+    ] {
+        collected(version, backend)
+            .map_err(|error| Failure::new(format!("{version}, {backend}: {error}")))?;
     }
     Ok(())
 }

@@ -101,6 +101,9 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         failures.extend(done.err());
     }
     records.remove_drafts(&network);
+    if let Some(leases) = delegation::leases(context)? {
+        failures.extend(reference::collect(context, &leases).err());
+    }
     failures.extend(collect_leases(context).err());
     if !records.has_network(&network) {
         failures.extend(masquerade::retire(context, "bridge").err());

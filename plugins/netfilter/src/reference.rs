@@ -46,6 +46,12 @@ impl Traces {
         )
     }
 
+    /// The device that their bandwidth redirects a container's traffic to: of the same two.
+    #[must_use]
+    pub fn ifb(&self) -> String {
+        format!("bwp{}", hash(&[&self.network, &self.container], 12))
+    }
+
     /// What follows the prefix in the names of their `macspoofchk` chains.
     pub(crate) fn guarded(&self) -> String {
         format!("{}-{}", self.container, self.interface)

@@ -1,15 +1,18 @@
 //! Attachments that the reference plugins have made: what our DEL does when it finds no record, and
 //! what our ADD leaves for a DEL of theirs.
 
+use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use pontoon_conf::{Error, IpConfig};
 use pontoon_netfilter::reference::{Role, Traces};
 use pontoon_netfilter::{Backend, BackendKind};
 
+use pontoon_netlink::RouteSocket;
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Key, rules};
+use crate::{Context, Key, kernel_error, rules};
 
 const KINDS: [BackendKind; 3] = [
     BackendKind::Nftables,
@@ -61,6 +64,67 @@ pub fn forget_traces(context: &Context, role: Role, traces: &Traces) -> Result<(
     }
     context.state.prune();
     done
+}
+
+/// Removes what the reference's plugins have made for attachments of the network that are not valid any
+/// more. They keep no record but the lease, which must still be there: `leases` is the folder of the
+/// network's. Without a list of the valid ones nothing is removed: whose namespace is gone, a lease does
+/// not tell.
+///
+/// # Errors
+/// Code 105 when something is there and cannot be removed.
+pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
+    if context.config.valid_attachments.is_none() {
+        return Ok(());
+    }
+    let mut lost: Vec<Traces> = Vec::new();
+    for entry in fs::read_dir(leases).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(address) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
+            continue;
+        };
+        // Container id and interface, a line each; old ones have the id alone.
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let mut lines = text.lines().map(str::trim);
+        let container = lines.next().filter(|line| !line.is_empty());
+        let Some(container) = container else { continue };
+        let key = Key {
+            network: context.config.name.to_string(),
+            container: container.to_owned(),
+            interface: lines.next().unwrap_or("eth0").to_owned(),
+        };
+        if context.is_valid(&key, None) {
+            continue;
+        }
+        let same = |known: &&mut Traces| {
+            known.container == key.container && known.interface == key.interface
+        };
+        match lost.iter_mut().find(same) {
+            Some(known) => known.addresses.push(address),
+            None => lost.push(traces(&key, vec![address])),
+        }
+    }
+    let mut done = Ok(());
+    for traces in &lost {
+        for role in [Role::Ports, Role::Forward, Role::Interface] {
+            done = done.and(forget_traces(context, role, traces));
+        }
+        done = done.and(forget_ifb(traces));
+    }
+    done
+}
+
+/// The device by which the reference's bandwidth limits what a container sends; ours carries a tag, and
+/// goes with its record.
+fn forget_ifb(traces: &Traces) -> Result<(), Error> {
+    let name = traces.ifb();
+    let failed = |error| kernel_error(&format!("cannot remove {name}"), &error);
+    let mut host = RouteSocket::open().map_err(failed)?;
+    let link = host.link_by_name(&name).map_err(failed)?;
+    match link.filter(|link| link.kind.as_deref() == Some("ifb") && link.alias.is_none()) {
+        Some(link) => host.delete_link(link.index).map(drop).map_err(failed),
+        None => Ok(()),
+    }
 }
 
 /// What stands for a DEL of the reference's bridge or ptp.

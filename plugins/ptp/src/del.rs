@@ -58,6 +58,9 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         result = result.and(done);
     }
     records.remove_drafts(&network);
+    if let Some(leases) = delegation::leases(context)? {
+        result = result.and(reference::collect(context, &leases));
+    }
     if let Some(ipam) = delegation::configured(&context.config)? {
         result = result.and(delegation::gc(context, &ipam));
     }
