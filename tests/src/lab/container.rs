@@ -122,7 +122,11 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
+        // A mode that was not undone has mounted another namespace over it.
+        const LAYERS: usize = 4;
+        let gone = |path: &Path| (0..LAYERS).find_map(|_| Netns::remove_at(path).ok());
         if self.named
+            && gone(&self.path).is_none()
             && let Err(error) = Netns::remove_at(&self.path)
         {
             eprintln!("left behind: {}: {error}", self.path.display());
