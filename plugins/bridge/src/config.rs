@@ -205,19 +205,19 @@ fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, Error> {
     for entry in entries {
         match (entry.min_id, entry.max_id, entry.id) {
             (Some(first), Some(last), id) => {
-                let first = vlan_id("vlankeys::VlanTrunk.minID", first, 0)?;
-                let last = vlan_id("vlankeys::VlanTrunk.maxID", last, 0)?;
+                let first = vlan_id("vlanTrunk.minID", first, 0)?;
+                let last = vlan_id("vlanTrunk.maxID", last, 0)?;
                 if first > last {
                     return Err(invalid("minID is greater than maxID in trunk parameter"));
                 }
                 ranges.push((first, last));
                 if let Some(id) = id {
-                    let id = vlan_id("vlankeys::VlanTrunk.id", id, 0)?;
+                    let id = vlan_id("vlanTrunk.id", id, 0)?;
                     ranges.push((id, id));
                 }
             }
             (None, None, Some(id)) => {
-                let id = vlan_id("vlankeys::VlanTrunk.id", id, 0)?;
+                let id = vlan_id("vlanTrunk.id", id, 0)?;
                 ranges.push((id, id));
             }
             (None, None, None) => {}
@@ -322,6 +322,20 @@ mod tests {
         check_mtu(json!(-1), None);
         check_mtu(json!("1500"), None);
         assert_eq!(mtu(None).unwrap(), Mtu::Default);
+    }
+
+    #[test]
+    fn a_vlan_out_of_range_is_told_by_its_key() {
+        for (entry, key) in [
+            (json!([{ "minID": 5000, "maxID": 5001 }]), "vlanTrunk.minID"),
+            (json!([{ "minID": 1, "maxID": 5001 }]), "vlanTrunk.maxID"),
+            (json!([{ "id": 5000 }]), "vlanTrunk.id"),
+        ] {
+            let entries: Vec<keys::VlanTrunk> = serde_json::from_value(entry).unwrap();
+            let error = trunk(&entries).unwrap_err();
+            let told = format!("key \"{key}\": invalid VLAN ID");
+            assert!(error.msg.starts_with(&told), "{error}");
+        }
     }
 
     #[track_caller]
