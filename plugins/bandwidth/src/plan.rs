@@ -1,8 +1,7 @@
 //! Decisions: names, and buckets of the right size.
 
 use pontoon_netlink::{Link, Qdisc, TokenBucket};
-use pontoon_plugin::Key;
-use sha2::{Digest, Sha512};
+use pontoon_plugin::{Key, reference};
 
 use crate::config::Limit;
 
@@ -15,23 +14,12 @@ const FRAME: u32 = 18;
 /// plugin finds the other's; and, for the second interface of a container on one network, which has
 /// the same one there, a name of its own.
 pub(crate) fn ifb_names(key: &Key) -> [String; 2] {
-    let name = |parts: &[&str]| {
-        let mut hash = Sha512::new();
-        for part in parts {
-            hash.update(part.as_bytes());
-        }
-        let digest = hash.finalize();
-        let hex: String = digest
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        format!("bwp{hex}")
+    // No id has a NUL.
+    let own = Key {
+        container: format!("{}\0{}", key.container, key.interface),
+        ..key.clone()
     };
-    [
-        name(&[&key.network, &key.container]),
-        name(&[&key.network, &key.container, "\0", &key.interface]),
-    ]
+    [key, &own].map(|key| reference::traces(key, Vec::new()).ifb())
 }
 
 /// The bucket for a limit on a link. It holds one full packet at least, since a packet that is

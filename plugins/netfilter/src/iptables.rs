@@ -372,7 +372,7 @@ impl Texts {
 
 /// Whether the rules of an attachment can be told from the value alone.
 fn complete(published: &Published) -> bool {
-    !published.ports.is_empty() && (published.v4.is_some() || published.v6.is_some())
+    !published.ports.is_empty() && published.has_address()
 }
 
 /// Runs both, the second on a thread of its own when that is worth one. A thread is born in the

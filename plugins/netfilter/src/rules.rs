@@ -114,6 +114,14 @@ pub struct Published {
     pub conditions_v6: Vec<String>,
 }
 
+impl Published {
+    /// Whether the ports lead anywhere: another network of the container may publish them instead.
+    #[must_use]
+    pub fn has_address(&self) -> bool {
+        self.v4.is_some() || self.v6.is_some()
+    }
+}
+
 /// The mark of packets that portmap has masqueraded (iptables backend).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mark {

@@ -26,7 +26,7 @@ pub(crate) struct Log {
     sink: Option<Sink>,
     started: Instant,
     plugin: &'static str,
-    verb: &'static str,
+    verb: Verb,
     /// What the operation is about, a word each.
     about: Vec<(&'static str, String)>,
 }
@@ -62,7 +62,7 @@ impl Log {
             sink,
             started: Instant::now(),
             plugin,
-            verb: verb(invocation.verb),
+            verb: invocation.verb,
             about: Vec::new(),
         };
         let trace = variable("TRACEPARENT");
@@ -128,18 +128,14 @@ impl Log {
         }
     }
 
-    fn line(&self, outcome: &str, took: Duration, more: &[(&str, String)]) -> String {
+    fn line(&self, outcome: &str, took: Duration, more: &[(&'static str, String)]) -> String {
         let milliseconds = took.as_secs_f64() * 1000.0;
         let mut line = format!(
             "{} {} {outcome} in {milliseconds:.1} ms",
-            self.plugin, self.verb
+            self.plugin,
+            self.verb.as_str()
         );
-        for (key, value) in self
-            .about
-            .iter()
-            .map(|(k, v)| (*k, v))
-            .chain(more.iter().map(|(k, v)| (*k, v)))
-        {
+        for (key, value) in self.about.iter().chain(more) {
             let _ = write!(line, " {key}={}", word(value));
         }
         let end = line.floor_char_boundary(LONGEST - 64);
@@ -151,7 +147,8 @@ impl Log {
     fn tell_journal(&self, text: &str, priority: u8) -> io::Result<()> {
         let mut message = format!(
             "MESSAGE={text}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER=pontoon\nCNI_PLUGIN={}\nCNI_COMMAND={}\n",
-            self.plugin, self.verb
+            self.plugin,
+            self.verb.as_str()
         );
         for (key, value) in &self.about {
             let _ = writeln!(message, "CNI_{}={}", key.to_uppercase(), plain(value));
@@ -159,17 +156,6 @@ impl Log {
         UnixDatagram::unbound()?
             .send_to(message.as_bytes(), JOURNAL)
             .map(drop)
-    }
-}
-
-fn verb(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Add => "ADD",
-        Verb::Del => "DEL",
-        Verb::Check => "CHECK",
-        Verb::Status => "STATUS",
-        Verb::Gc => "GC",
-        Verb::Version => "VERSION",
     }
 }
 

@@ -24,9 +24,7 @@ const KINDS: [BackendKind; 3] = [
 #[must_use]
 pub fn traces(key: &Key, addresses: Vec<IpAddr>) -> Traces {
     Traces {
-        network: key.network.clone(),
-        container: key.container.clone(),
-        interface: key.interface.clone(),
+        owner: key.owner(),
         addresses,
     }
 }
@@ -66,6 +64,14 @@ pub fn forget_traces(context: &Context, role: Role, traces: &Traces) -> Result<(
     done
 }
 
+/// Who holds a lease, by the file's text: container id and interface, a line each; old files have the id
+/// alone.
+#[must_use]
+pub fn leaseholder(text: &str) -> Option<(&str, Option<&str>)> {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Some((lines.next()?, lines.next()))
+}
+
 /// Removes what the reference's plugins have made for attachments of the network that are not valid any
 /// more. They keep no record but the lease, which must still be there: `leases` is the folder of the
 /// network's. Without a list of the valid ones nothing is removed: whose namespace is gone, a lease does
@@ -83,23 +89,20 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
         let Some(address) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
             continue;
         };
-        // Container id and interface, a line each; old ones have the id alone.
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        let mut lines = text.lines().map(str::trim);
-        let container = lines.next().filter(|line| !line.is_empty());
-        let Some(container) = container else { continue };
+        let Some((container, interface)) = leaseholder(&text) else {
+            continue;
+        };
         let key = Key {
             network: context.config.name.to_string(),
             container: container.to_owned(),
-            interface: lines.next().unwrap_or("eth0").to_owned(),
+            interface: interface.unwrap_or("eth0").to_owned(),
         };
         if context.is_valid(&key, None) {
             continue;
         }
-        let same = |known: &&mut Traces| {
-            known.container == key.container && known.interface == key.interface
-        };
-        match lost.iter_mut().find(same) {
+        let owner = key.owner();
+        match lost.iter_mut().find(|known| known.owner == owner) {
             Some(known) => known.addresses.push(address),
             None => lost.push(traces(&key, vec![address])),
         }

@@ -58,14 +58,6 @@ pub struct PortRecord {
     pub published: Published,
 }
 
-impl PortRecord {
-    /// Whether anything is: another network of the container may do it instead.
-    #[must_use]
-    pub fn is_public(&self) -> bool {
-        self.published.v4.is_some() || self.published.v6.is_some()
-    }
-}
-
 /// What a network has once, as `bridge` and `ptp` note it.
 #[derive(Debug, Default, Deserialize)]
 pub struct NetworkRecord {
@@ -231,7 +223,7 @@ pub fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
         }
     }
     for (_, one) in records::<PortRecord>(state, "portmap", network) {
-        if !one.is_public() {
+        if !one.published.has_address() {
             continue;
         }
         want(one.backend, &|all| {

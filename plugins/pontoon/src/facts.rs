@@ -175,7 +175,7 @@ impl Host {
 
     fn ports(&self, member: &Member) -> Vec<Port> {
         let record: Option<PortRecord> = self.state.records("portmap").read(&member.key);
-        let Some(record) = record.filter(PortRecord::is_public) else {
+        let Some(record) = record.filter(|record| record.published.has_address()) else {
             return Vec::new();
         };
         let backend = backend_name(record.backend);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pontoon_ipam::{Note, Span};
+use pontoon_plugin::reference;
 use serde::Serialize;
 
 use crate::facts::Host;
@@ -115,11 +116,9 @@ pub(crate) fn read(host: &Host, network: &str, folder: &Path) -> Result<Leases, 
     })
 }
 
-/// Lease files hold the container id, then the interface name on a line of its own.
 fn lease(host: &Host, network: &str, address: IpAddr, text: &str) -> Lease {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let container = lines.next().unwrap_or_default().to_owned();
-    let interface = lines.next().map(str::to_owned);
+    let (container, interface) = reference::leaseholder(text).unwrap_or_default();
+    let (container, interface) = (container.to_owned(), interface.map(str::to_owned));
     let member = host
         .members
         .iter()

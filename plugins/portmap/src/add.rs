@@ -67,7 +67,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         return Ok(previous);
     };
     share::reachable(context, &mut published, &previous)?;
-    if !share::any(&published) {
+    if !published.has_address() {
         return Ok(previous);
     }
     let backend = rules::select(context, config.backend.as_deref())?;
@@ -117,7 +117,7 @@ fn publish(
         records.write(key, &record)?;
         fault::point("portmap.recorded")?;
         share::queue(context, key, &holders)?;
-        if share::any(&record.published) {
+        if record.published.has_address() {
             make(context, &record)?
         } else {
             Vec::new()

@@ -29,7 +29,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         published.v4 = published.v4.filter(|_| record.waits.v4.is_none());
         published.v6 = published.v6.filter(|_| record.waits.v6.is_none());
     }
-    if !share::any(&published) {
+    if !published.has_address() {
         return Ok(());
     }
     let backend = match record {

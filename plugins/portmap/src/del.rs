@@ -55,7 +55,7 @@ pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<()
 /// protects them until they are gone. The record last: until then DEL can be tried again.
 pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
     let published = &record.published;
-    if !share::any(published) {
+    if !published.has_address() {
         // Another network of the container publishes its ports.
         return context.state.records("portmap").remove(key).map(drop);
     }
@@ -65,8 +65,11 @@ pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Re
         ..Ruleset::default()
     };
     // An ADD that clears away what an earlier one has left keeps what the plugin before has just made.
-    let stand_in = match context.invocation.verb {
-        Verb::Del => reference::spare(context, key),
+    // nftables has nothing to take along.
+    let stand_in = match (context.invocation.verb, record.backend) {
+        (Verb::Del, BackendKind::IptablesNft | BackendKind::IptablesLegacy) => {
+            reference::spare(context, key)
+        }
         _ => None,
     };
     let done = backend

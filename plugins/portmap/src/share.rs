@@ -48,7 +48,7 @@ pub(crate) fn reachable(
             }
         }
     }
-    if !any(published)
+    if !published.has_address()
         && let Some(port) = published.ports.first()
     {
         eprintln!(
@@ -58,11 +58,6 @@ pub(crate) fn reachable(
         );
     }
     Ok(())
-}
-
-/// Whether there is a family to publish in.
-pub(crate) fn any(published: &Published) -> bool {
-    published.v4.is_some() || published.v6.is_some()
 }
 
 /// Lets the families wait in which another network of the container publishes all the same ports.
@@ -110,7 +105,7 @@ pub(crate) fn succeed(context: &Context, gone: &Record) {
         let Some(mut record) = records.read::<Record>(&key) else {
             continue;
         };
-        if !any(&record.full()) || record.sandbox.is_gone() {
+        if !record.full().has_address() || record.sandbox.is_gone() {
             continue;
         }
         record.published = record.full();
@@ -131,7 +126,7 @@ fn promote(context: &Context, key: &Key, mut record: Record) -> Result<(), Error
     records.write(key, &record)?;
     queue(context, key, &holders)?;
     fault::point("portmap.promoted")?;
-    if !any(&record.published) {
+    if !record.published.has_address() {
         return Ok(());
     }
     rules::linger(add::make(context, &record)?);

@@ -11,7 +11,6 @@ use super::text::{Family, Rule, Table};
 use super::{Iptables, glance, hostport};
 use crate::nft::reference as nft;
 use crate::reference::{Role, Traces};
-use crate::rules::Owner;
 
 /// Tables that iptables-legacy has in the network namespace of the process.
 const LEGACY: &str = "/proc/thread-self/net/ip_tables_names";
@@ -37,13 +36,8 @@ impl Iptables {
                 })
             }
             Role::Ports => {
-                let chain = hostport::chain_name(&traces.network, &traces.container);
-                let tag = Owner {
-                    network: traces.network.clone(),
-                    container: traces.container.clone(),
-                    interface: traces.interface.clone(),
-                }
-                .tag();
+                let chain = hostport::chain_name(&traces.owner.network, &traces.owner.container);
+                let tag = traces.owner.tag();
                 self.installed(|side| {
                     if side.may_have(Table::Nat, &chain) {
                         side.forget_ports(&chain, &tag)?;

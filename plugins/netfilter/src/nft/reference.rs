@@ -51,7 +51,7 @@ pub(super) fn forget(socket: &mut Socket, role: Role, traces: &Traces) -> Result
             Role::Ports => {
                 for place in PORTS {
                     find(socket, place, &mut batch, |comment| {
-                        comment == traces.container
+                        comment == traces.owner.container
                     })?;
                 }
             }

@@ -2,7 +2,7 @@
 
 use pontoon_netfilter::iptables::Error;
 use pontoon_netfilter::reference::{Role, Traces};
-use pontoon_netfilter::{Mark, Ruleset, Snat};
+use pontoon_netfilter::{Mark, Owner, Ruleset, Snat};
 
 use crate::bed::{Host, VARIANTS, network, published, tcp};
 
@@ -66,9 +66,11 @@ fn takes_over_what_the_reference_made() {
         host.node
             .run(move || {
                 let traces = Traces {
-                    network: "lan".into(),
-                    container: "c1".into(),
-                    interface: "eth0".into(),
+                    owner: Owner {
+                        network: "lan".into(),
+                        container: "c1".into(),
+                        interface: "eth0".into(),
+                    },
                     addresses: Vec::new(),
                 };
                 backend.forget(Role::Interface, &traces)

@@ -192,7 +192,7 @@ fn publishing(ground: &Ground, findings: &mut Vec<Finding>) {
             continue;
         };
         // Without `snat` portmap promises neither.
-        if !record.published.snat || !record.is_public() {
+        if !record.published.snat || !record.published.has_address() {
             continue;
         }
         let promisc = link(bridge).is_some_and(|link| link.promisc);
