@@ -47,18 +47,11 @@ fn each(test: fn(&Site, &Containerd<'_>) -> Outcome) -> Outcome {
 /// Nothing is left a second after the last pod, but the bridge, as docker0 stays.
 fn gone(containerd: &Containerd<'_>, before: &Snapshot) -> Outcome {
     let before = before.clone().without("sysctls");
-    let mut tries = 50;
-    loop {
-        let now = containerd
-            .snapshot()?
-            .without("sysctls")
-            .without_link("cni0");
-        match before.same_as(&now, "containerd") {
-            Err(_) if tries > 0 => tries -= 1,
-            other => return other,
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let look = || {
+        let now = containerd.snapshot()?.without("sysctls");
+        Ok(now.without_link("cni0"))
+    };
+    before.settles(look, "containerd")
 }
 
 fn pods(site: &Site, containerd: &Containerd<'_>) -> Outcome {

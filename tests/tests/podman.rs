@@ -32,19 +32,12 @@ fn each(test: fn(&Site, &Podman<'_>) -> Outcome) -> Outcome {
 /// Nothing of ours is left a second after the last container.
 fn gone(site: &Site, podman: &Podman<'_>, before: &xtask::Snapshot) -> Outcome {
     let before = before.clone().without("sysctls");
-    let mut tries = 50;
-    loop {
+    let look = || {
         // The default network is never removed: its bridge stays, as docker0 does.
-        let now = podman
-            .snapshot()?
-            .without("sysctls")
-            .without_link("cni-podman0");
-        match before.same_as(&now, &format!("podman with {}", site.backend)) {
-            Err(_) if tries > 0 => tries -= 1,
-            other => return other,
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        let now = podman.snapshot()?.without("sysctls");
+        Ok(now.without_link("cni-podman0"))
+    };
+    before.settles(look, &format!("podman with {}", site.backend))
 }
 
 /// A published port is answered by the container of this name: asked from outside and from the

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use pontoon_netlink::{LinkChange, RouteSocket};
 use serde_json::Value;
@@ -16,9 +14,6 @@ use super::outcome::CniError;
 use super::runtime::Runtime;
 use super::site::Site;
 use super::snapshot::Snapshot;
-
-/// For how long what goes a little later may take.
-const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A container on a host, and the plugin of its network that a test is about.
 pub struct Chained {
@@ -175,15 +170,8 @@ impl Chained {
         self.settles(&before, "DEL again")
     }
 
-    /// Everything is as `before` within [`PATIENCE`]: rules of a network without containers stay
-    /// for a second.
+    /// Everything is soon as `before`.
     fn settles(&self, before: &Snapshot, after: &str) -> Outcome {
-        let started = Instant::now();
-        loop {
-            match before.same_as(&self.state()?, after) {
-                Err(_) if started.elapsed() < PATIENCE => sleep(Duration::from_millis(50)),
-                outcome => return outcome,
-            }
-        }
+        before.settles(|| self.state(), after)
     }
 }

@@ -124,11 +124,15 @@ impl Drop for Container {
     fn drop(&mut self) {
         // A mode that was not undone has mounted another namespace over it.
         const LAYERS: usize = 4;
-        let gone = |path: &Path| (0..LAYERS).find_map(|_| Netns::remove_at(path).ok());
-        if self.named
-            && gone(&self.path).is_none()
-            && let Err(error) = Netns::remove_at(&self.path)
-        {
+        let mut done = if self.named {
+            Netns::remove_at(&self.path)
+        } else {
+            Ok(())
+        };
+        for _ in 1..LAYERS {
+            done = done.or_else(|_| Netns::remove_at(&self.path));
+        }
+        if let Err(error) = done {
             eprintln!("left behind: {}: {error}", self.path.display());
         }
     }

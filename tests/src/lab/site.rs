@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -17,9 +15,6 @@ use super::programs::Programs;
 use super::runtime::Runtime;
 use super::scratch::Scratch;
 use super::snapshot::Snapshot;
-
-/// For how long what a network leaves may take to go.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A host, the plugins under test, a rule backend, and a directory for leases.
 pub struct Site {
@@ -101,24 +96,18 @@ impl Site {
         }
     }
 
-    /// After the last DEL of these networks: fails unless everything is as `before` within
-    /// [`PATIENCE`]: rules of a network without containers stay for a second. A bridge may stay as
-    /// docker0 does, bare, until GC of its network finds no attachment; then it is gone too.
+    /// After the last DEL of these networks: fails unless everything is soon as `before`, see
+    /// [`Snapshot::settles`]. A bridge may stay as docker0 does, bare, until GC of its network finds no attachment; then it is gone too.
     /// Forwarding is a setting of the whole host, and is left alone.
     pub fn nothing_left(&self, before: &Snapshot, networks: &[&Network], after: &str) -> Outcome {
         let before = before.clone().without("sysctls");
-        let started = Instant::now();
-        loop {
+        let bare = || {
             let now = self.snapshot()?.without("sysctls");
-            let bare = networks
+            Ok(networks
                 .iter()
-                .fold(now, |now, network| now.without_link(network.bridge()));
-            match before.same_as(&bare, after) {
-                Ok(()) => break,
-                Err(failure) if started.elapsed() > PATIENCE => return Err(failure),
-                Err(_) => sleep(Duration::from_millis(100)),
-            }
-        }
+                .fold(now, |now, network| now.without_link(network.bridge())))
+        };
+        before.settles(bare, after)?;
         for network in networks {
             // GC came with 1.1.0, whatever the network itself is written in.
             self.runtime()

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use std::{fmt, fs};
 
 use ipnetwork::IpNetwork;
@@ -17,6 +19,9 @@ use super::programs::{find, missing};
 /// Lines under headings. Two of them are equal when nothing was left and nothing was lost.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Snapshot(BTreeMap<String, BTreeSet<String>>);
+
+/// For how long what a network leaves may take to go.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Sysctls that say whether a host forwards.
 const FORWARDING: [&str; 2] = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
@@ -116,6 +121,18 @@ impl Snapshot {
             Err(Failure::new(format!(
                 "{after} changed the host:\n{changes}"
             )))
+        }
+    }
+
+    /// Fails unless what `look` sees is the same within [`PATIENCE`]: rules of a network without
+    /// containers stay for a second.
+    pub fn settles(&self, look: impl Fn() -> Outcome<Self>, after: &str) -> Outcome {
+        let started = Instant::now();
+        loop {
+            match self.same_as(&look()?, after) {
+                Err(_) if started.elapsed() < PATIENCE => sleep(Duration::from_millis(50)),
+                outcome => return outcome,
+            }
         }
     }
 
