@@ -11,10 +11,11 @@ use xtask::{Failure, Outcome};
 
 /// The libraries that a package may use. A package that is not here is a plugin or a command: it
 /// may use any library, and no other binary package.
-const LIBRARIES: [(&str, &[&str]); 7] = [
+const LIBRARIES: [(&str, &[&str]); 8] = [
     ("pontoon-conf", &[]),
     ("pontoon-netlink", &[]),
     ("pontoon-netfilter", &["pontoon-netlink"]),
+    ("pontoon-passage", &["pontoon-netlink"]),
     (
         "pontoon-plugin",
         &["pontoon-conf", "pontoon-netfilter", "pontoon-netlink"],

@@ -33,6 +33,12 @@ impl From<pontoon_netlink::Error> for Failure {
     }
 }
 
+impl From<pontoon_passage::Error> for Failure {
+    fn from(error: pontoon_passage::Error) -> Self {
+        Self::Failed(format!("{error}\nhint: run as root, on the host"))
+    }
+}
+
 /// The exit code, after telling the failure.
 pub(crate) fn finish(outcome: Outcome) -> ExitCode {
     match outcome {

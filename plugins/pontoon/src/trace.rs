@@ -1,29 +1,25 @@
 //! `pontoon trace SRC DST[:PORT]`: the way of a packet told hook by hook, predicted from the rules, the
 //! routes and who is attached; with `--live` also by a packet that is sent.
 
-mod chains;
 mod live;
-mod packet;
 mod print;
 mod probe;
 mod question;
-mod rules;
 mod walk;
 
 use std::io::BufRead;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use pontoon_passage::{Rules, Step};
 use serde::Serialize;
 
 use crate::facts::Host;
 use crate::report::{Failure, Outcome, print as put, write};
-use chains::Step;
 use live::Live;
 use walk::{End, Walk};
 
 pub(crate) use question::{Asked, Protocol};
-pub(crate) use rules::Rules;
 pub(crate) use walk::{Predicted, Verdict};
 
 #[derive(Args)]

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use pontoon_passage::Rules;
+
 use super::{Finding, Ground};
 use crate::facts::{Attachment, Port};
-use crate::trace::{Asked, Protocol, Rules, Verdict, predict};
+use crate::trace::{Asked, Protocol, Verdict, predict};
 
 /// Ways are followed one by one.
 const MOST: usize = 1000;

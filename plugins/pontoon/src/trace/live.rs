@@ -5,13 +5,11 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use pontoon_netfilter::nft::{Event, Probe, ProbeKind, Said, Seen, Tracing};
+use pontoon_passage::{Rules, Step, shown};
 use serde::Serialize;
 
-use super::chains::Step;
-use super::packet::shown;
 use super::probe::{Answer, Sender};
 use super::question::{Place, Protocol, Question};
-use super::rules::Rules;
 use super::walk::{End, Predicted, Verdict};
 use crate::facts::Host;
 use crate::report::Failure;

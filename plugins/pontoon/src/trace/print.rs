@@ -1,7 +1,8 @@
 //! A trace for a person.
 
+use pontoon_passage::Step;
+
 use super::Report;
-use super::chains::Step;
 use super::probe::Answer;
 use super::walk::{End, Verdict};
 use crate::report::Style;

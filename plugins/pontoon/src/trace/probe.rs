@@ -11,9 +11,9 @@ use nix::sys::socket::{
     getsockname, getsockopt, recv, send, setsockopt, socket, sockopt,
 };
 use pontoon_netlink::Netns;
+use pontoon_passage::shown;
 use serde::Serialize;
 
-use super::packet::shown;
 use super::question::{Protocol, Question};
 use crate::report::Failure;
 

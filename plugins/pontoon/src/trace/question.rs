@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::ValueEnum;
 use pontoon_netlink::{Link, Netns};
+use pontoon_passage::shown;
 use serde::Serialize;
 
-use super::packet::shown;
 use crate::facts::{Attachment, Host};
 use crate::inspect::attachments_of;
 use crate::report::Failure;

@@ -5,12 +5,10 @@ mod leave;
 use std::net::IpAddr;
 
 use pontoon_netlink::{Link, RouteEntry, RouteQuestion, RouteSocket, sysctl};
+use pontoon_passage::{Hook, Packet, Passed, Rules, Step, Visit};
 use serde::Serialize;
 
-use super::chains::{Passed, Step, Visit};
-use super::packet::Packet;
 use super::question::{Inside, Place, Question};
-use super::rules::{Hook, Rules};
 use crate::facts::{Attachment, Host};
 use crate::report::Failure;
 

@@ -3,11 +3,10 @@
 use std::net::IpAddr;
 
 use pontoon_netlink::{Errno, Link, RouteEntry, RouteQuestion, sysctl};
+use pontoon_passage::{Hook, Packet};
 
 use super::{End, Verdict, Walk, dropped, end, link_local};
 use crate::report::Failure;
-use crate::trace::packet::Packet;
-use crate::trace::rules::Hook;
 
 impl Walk<'_> {
     /// Why there is no way: the kernel gives a number only.

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::packet::{Answer, Packet, shown};
-use super::rules::{Hook, Leads, Rewrite, Rule, Rules, Statement, Table, Target, Verdict};
+use crate::packet::{Answer, Packet, shown};
+use crate::rules::{Hook, Leads, Rewrite, Rule, Rules, Statement, Table, Target, Verdict};
 
 /// How deep chains may call each other; the kernel allows no more.
 const DEPTH: usize = 16;
@@ -16,45 +16,53 @@ const HARMLESS: [&str; 7] = [
 
 /// Something that a packet met.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Step {
+pub struct Step {
     /// `prerouting`, `routing`, `bridge forward`, …
-    pub(crate) at: String,
+    pub at: String,
     /// Table and chain.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) chain: Option<String>,
+    pub chain: Option<String>,
     /// The rule, as its tool shows it; or what happened.
-    pub(crate) what: String,
+    pub what: String,
     /// Whose rule or element it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) owner: Option<String>,
+    pub owner: Option<String>,
     /// What came of it: `drop`, `to 10.0.0.2:80`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) effect: Option<String>,
+    pub effect: Option<String>,
     /// The command that removes the rule.
     #[serde(skip)]
-    pub(crate) remove: Option<String>,
+    pub remove: Option<String>,
 }
 
 /// What a hook says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Passed {
+pub enum Passed {
+    /// To what comes after the hook.
     On,
     /// Dropped, or refused with a message to the sender, by this chain.
     Ended {
+        /// The sender is told.
         refused: bool,
+        /// Table and chain.
         by: String,
     },
 }
 
 /// The walk of one packet through one hook.
-pub(crate) struct Visit<'a> {
-    pub(crate) rules: &'a Rules,
-    pub(crate) hook: Hook,
-    pub(crate) bridge: bool,
+pub struct Visit<'a> {
+    /// Of this host.
+    pub rules: &'a Rules,
+    /// Where the packet is.
+    pub hook: Hook,
+    /// It is a frame on a bridge.
+    pub bridge: bool,
     /// The address that masquerade, or redirect, would write.
-    pub(crate) own_address: Option<IpAddr>,
-    pub(crate) steps: &'a mut Vec<Step>,
-    pub(crate) doubts: &'a mut Vec<String>,
+    pub own_address: Option<IpAddr>,
+    /// What it meets is added here.
+    pub steps: &'a mut Vec<Step>,
+    /// What stands in its way and cannot be judged is added here.
+    pub doubts: &'a mut Vec<String>,
 }
 
 enum Way {
@@ -68,7 +76,8 @@ enum Way {
 }
 
 impl Visit<'_> {
-    pub(crate) fn at(&self) -> String {
+    /// The hook in words.
+    pub fn at(&self) -> String {
         match self.bridge {
             true => format!("bridge {}", self.hook.name()),
             false => self.hook.name().to_owned(),
@@ -76,7 +85,7 @@ impl Visit<'_> {
     }
 
     /// All base chains of the hook, in the kernel's order.
-    pub(crate) fn pass(&mut self, packet: &mut Packet) -> Passed {
+    pub fn pass(&mut self, packet: &mut Packet) -> Passed {
         let rules = self.rules;
         let mut bases = Vec::new();
         for table in &rules.tables {

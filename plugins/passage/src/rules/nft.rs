@@ -10,10 +10,10 @@ use super::{
     Base, Chain, Condition, Element, Field, Hook, Leads, Members, Pattern, Rewrite, Rule, Rules,
     Statement, Table, Target, Value, Verdict,
 };
-use crate::report::Failure;
+use crate::error::Error;
 
 /// Adds all tables but those that iptables has shown.
-pub(super) fn read(rules: &mut Rules, shown: &[String]) -> Result<(), Failure> {
+pub(super) fn read(rules: &mut Rules, shown: &[String]) -> Result<(), Error> {
     let output = Command::new("nft")
         .args(["-j", "list", "ruleset"])
         .stdin(Stdio::null())
@@ -22,10 +22,7 @@ pub(super) fn read(rules: &mut Rules, shown: &[String]) -> Result<(), Failure> {
         Ok(output) if output.status.success() => output,
         Ok(output) => {
             let words = String::from_utf8_lossy(&output.stderr);
-            return Err(Failure::Failed(format!(
-                "nft cannot list the rules: {}\nhint: run as root, on the host",
-                words.trim()
-            )));
+            return Err(Error::Listing(words.trim().to_owned()));
         }
         Err(_) => {
             let what = "nftables' rules (there is no nft program: apt-get install nftables)";
@@ -33,8 +30,7 @@ pub(super) fn read(rules: &mut Rules, shown: &[String]) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let listing: Json = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure::Failed(format!("nft's listing: {error}")))?;
+    let listing: Json = serde_json::from_slice(&output.stdout)?;
     number(rules, &listing, shown);
     let mut tables = tables(&listing, shown, &mut rules.unread);
     rules.tables.append(&mut tables);

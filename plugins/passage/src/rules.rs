@@ -11,77 +11,95 @@ use std::net::IpAddr;
 use pontoon_netlink::IpNetwork;
 use serde::Serialize;
 
-use crate::report::Failure;
+use crate::error::Error;
 
 /// Where packets meet rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Hook {
+pub enum Hook {
+    /// All that comes in by an interface.
     Prerouting,
+    /// What is for this host.
     Input,
+    /// What passes through this host.
     Forward,
+    /// What this host sends.
     Output,
+    /// All that goes out by an interface.
     Postrouting,
 }
 
 /// All rules.
 #[derive(Debug, Default)]
-pub(crate) struct Rules {
-    pub(crate) tables: Vec<Table>,
+pub struct Rules {
+    /// In no order.
+    pub tables: Vec<Table>,
     /// What could not be read at all, by name.
-    pub(crate) unread: Vec<String>,
+    pub unread: Vec<String>,
 }
 
 /// A table of nftables, or of one variant and family of iptables.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub struct Table {
     /// `inet pontoon`, `iptables-legacy nat`.
-    pub(crate) name: String,
-    pub(crate) v4: bool,
-    pub(crate) v6: bool,
-    pub(crate) bridge: bool,
-    pub(crate) chains: BTreeMap<String, Chain>,
-    pub(crate) sets: BTreeMap<String, Vec<Element>>,
+    pub name: String,
+    /// IPv4 packets meet it.
+    pub v4: bool,
+    /// IPv6 packets meet it.
+    pub v6: bool,
+    /// Frames on a bridge meet it.
+    pub bridge: bool,
+    /// By name.
+    pub chains: BTreeMap<String, Chain>,
+    /// Members of its sets and maps, by name.
+    pub sets: BTreeMap<String, Vec<Element>>,
 }
 
+/// A chain of a table.
 #[derive(Debug, Default)]
-pub(crate) struct Chain {
-    pub(crate) base: Option<Base>,
-    pub(crate) rules: Vec<Rule>,
+pub struct Chain {
+    /// Of a base chain: where the kernel enters it.
+    pub base: Option<Base>,
+    /// In their order.
+    pub rules: Vec<Rule>,
 }
 
 /// A chain that the kernel enters by itself.
 #[derive(Debug)]
-pub(crate) struct Base {
-    pub(crate) hook: Hook,
-    pub(crate) priority: i64,
+pub struct Base {
+    /// Where packets come from.
+    pub hook: Hook,
+    /// Lower ones come first.
+    pub priority: i64,
     /// It rewrites addresses, and only the first packet of a flow passes it.
-    pub(crate) nat: bool,
+    pub nat: bool,
     /// Its policy is to drop.
-    pub(crate) drops: bool,
+    pub drops: bool,
 }
 
+/// A rule of a chain.
 #[derive(Debug)]
-pub(crate) struct Rule {
+pub struct Rule {
     /// Its number in the kernel, where it has one.
-    pub(crate) handle: Option<u64>,
+    pub handle: Option<u64>,
     /// As its tool shows it.
-    pub(crate) text: String,
+    pub text: String,
     /// Its comment.
-    pub(crate) owner: Option<String>,
+    pub owner: Option<String>,
     /// The command that removes it.
-    pub(crate) remove: String,
+    pub remove: String,
     pub(crate) statements: Vec<Statement>,
 }
 
 /// A member of a set, or a key of a map and what it leads to.
 #[derive(Debug)]
-pub(crate) struct Element {
+pub struct Element {
     /// The key in words.
-    pub(crate) text: String,
+    pub text: String,
     pub(crate) key: Vec<Pattern>,
     pub(crate) leads: Option<Leads>,
-    pub(crate) owner: Option<String>,
+    /// Its comment.
+    pub owner: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -215,7 +233,7 @@ impl Condition {
 
 impl Rules {
     /// Reads those of the calling thread's namespace.
-    pub(crate) fn read() -> Result<Self, Failure> {
+    pub fn read() -> Result<Self, Error> {
         let mut rules = Self::default();
         let shown = iptables::read(&mut rules);
         nft::read(&mut rules, &shown)?;
@@ -225,13 +243,7 @@ impl Rules {
 
 impl Rules {
     /// The rule of this number, of a chain of a table of nftables: `ip`, `filter`.
-    pub(crate) fn by_handle(
-        &self,
-        family: &str,
-        table: &str,
-        chain: &str,
-        handle: u64,
-    ) -> Option<&Rule> {
+    pub fn by_handle(&self, family: &str, table: &str, chain: &str, handle: u64) -> Option<&Rule> {
         let name = format!("{family} {table}");
         // The nft variant of iptables has such tables too.
         let shown = iptables::shown_as(family, table);
@@ -243,7 +255,8 @@ impl Rules {
 }
 
 impl Hook {
-    pub(crate) const ALL: [Self; 5] = [
+    /// All of them, in the order that a forwarded packet could meet them.
+    pub const ALL: [Self; 5] = [
         Self::Prerouting,
         Self::Input,
         Self::Forward,
@@ -251,7 +264,8 @@ impl Hook {
         Self::Postrouting,
     ];
 
-    pub(crate) fn name(self) -> &'static str {
+    /// As nftables calls it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Prerouting => "prerouting",
             Self::Input => "input",

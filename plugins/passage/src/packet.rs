@@ -2,29 +2,37 @@
 
 use std::net::IpAddr;
 
-use super::rules::{Condition, Element, Field, Members, Pattern, Table, Value};
+use crate::rules::{Condition, Element, Field, Members, Pattern, Table, Value};
 
 /// The first packet of a flow, as it is at one moment of its way.
 #[derive(Debug, Clone)]
-pub(crate) struct Packet {
-    pub(crate) source: IpAddr,
-    pub(crate) destination: IpAddr,
+pub struct Packet {
+    /// Who sends, as the packet tells it.
+    pub source: IpAddr,
+    /// To whom, as the packet tells it.
+    pub destination: IpAddr,
     /// `tcp`, `udp`, `icmp`.
-    pub(crate) protocol: String,
-    /// Of the protocols that have ports.
-    pub(crate) ports: Option<(u16, u16)>,
-    pub(crate) in_interface: String,
-    pub(crate) out_interface: String,
-    /// Ports of a bridge, for a bridged packet.
-    pub(crate) in_port: String,
-    pub(crate) out_port: String,
-    pub(crate) mark: u64,
-    /// Its flow's destination, or source, has been rewritten.
-    pub(crate) dnat: bool,
-    pub(crate) snat: bool,
-    /// `local`, `unicast`, …: what its addresses are to this host.
-    pub(crate) source_type: &'static str,
-    pub(crate) destination_type: &'static str,
+    pub protocol: String,
+    /// Of source and destination, of the protocols that have ports.
+    pub ports: Option<(u16, u16)>,
+    /// The interface that it came in by; empty where there is none.
+    pub in_interface: String,
+    /// The interface that it goes out by; empty where there is none.
+    pub out_interface: String,
+    /// The port of a bridge that it came in by, for a bridged packet.
+    pub in_port: String,
+    /// The port of a bridge that it goes out by, for a bridged packet.
+    pub out_port: String,
+    /// The packet's mark.
+    pub mark: u64,
+    /// Its flow's destination has been rewritten.
+    pub dnat: bool,
+    /// Its flow's source has been rewritten.
+    pub snat: bool,
+    /// `local`, `unicast`, …: what its source is to this host.
+    pub source_type: &'static str,
+    /// What its destination is to this host.
+    pub destination_type: &'static str,
 }
 
 /// Whether something is so.
@@ -37,16 +45,18 @@ pub(crate) enum Answer {
 }
 
 impl Packet {
-    pub(crate) fn v4(&self) -> bool {
+    /// Whether it is of IPv4.
+    pub fn v4(&self) -> bool {
         self.destination.is_ipv4()
     }
 
-    pub(crate) fn destination_port(&self) -> Option<u16> {
+    /// The port that it is sent to.
+    pub fn destination_port(&self) -> Option<u16> {
         self.ports.map(|(_, port)| port)
     }
 
     /// `10.0.0.2:80`.
-    pub(crate) fn target(&self) -> String {
+    pub fn target(&self) -> String {
         shown(self.destination, self.destination_port())
     }
 
@@ -130,7 +140,7 @@ impl Packet {
 }
 
 /// An address with a port.
-pub(crate) fn shown(address: IpAddr, port: Option<u16>) -> String {
+pub fn shown(address: IpAddr, port: Option<u16>) -> String {
     match (address, port) {
         (address, None) => address.to_string(),
         (IpAddr::V4(address), Some(port)) => format!("{address}:{port}"),
