@@ -10,9 +10,9 @@ mirror() {
     } 2>/dev/null | tr ' ' '\n' | sed 's,/*$,,' | grep -E '/debian$' | head -1
 }
 
-# private_apt NAME "SOURCES LINE" ARGUMENTS... : apt-get that knows one line only. It does not read which
-# packages the machine has installed (Dir::State::status): apt-get would want those very versions, and a
-# machine with security updates has versions that the one line does not offer.
+# private_apt NAME "SOURCES LINE" ARGUMENTS... : apt-get that knows one line only. It reads neither which
+# packages the machine has installed (Dir::State::status) nor which versions its admin prefers: apt-get
+# would want those very versions, and the one line may not offer them.
 private_apt() {
     local base=$CACHE/apt-$1 line=$2 url keys=/usr/share/keyrings/debian-archive-keyring.gpg
     shift 2
@@ -23,7 +23,8 @@ private_apt() {
     echo "${line%% *} [signed-by=$keys] $url ${line#* }" >"$base/sources.list"
     local options=(-q -o Dir::Etc::SourceList="$base/sources.list" -o Dir::Etc::SourceParts=/dev/null
         -o Dir::State::Lists="$base/lists" -o Dir::Cache="$base/cache"
-        -o Dir::State::status=/dev/null -o APT::Sandbox::User=root)
+        -o Dir::State::status=/dev/null -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null
+        -o APT::Default-Release= -o APT::Sandbox::User=root)
     [ -f "$base/updated" ] || { apt-get "${options[@]}" update >/dev/null || die "apt-get update failed for $line"; touch "$base/updated"; }
     apt-get "${options[@]}" "$@"
 }
