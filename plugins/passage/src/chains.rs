@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::packet::{Answer, Packet, shown};
-use crate::rules::{Hook, Leads, Rewrite, Rule, Rules, Statement, Table, Target, Verdict};
+use crate::rules::{Base, Hook, Leads, Rewrite, Rule, Rules, Statement, Table, Target, Verdict};
 
 /// How deep chains may call each other; the kernel allows no more.
 const DEPTH: usize = 16;
@@ -13,6 +13,9 @@ const DEPTH: usize = 16;
 const HARMLESS: [&str; 7] = [
     "TCPMSS", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "CT", "CONNMARK",
 ];
+
+/// Statements of nftables that let a packet go on to the next statement, or not.
+const LIMITS: [&str; 3] = ["limit", "quota", "ct count"];
 
 /// Something that a packet met.
 #[derive(Debug, Clone, Serialize)]
@@ -75,7 +78,7 @@ enum Way {
     },
 }
 
-impl Visit<'_> {
+impl<'a> Visit<'a> {
     /// The hook in words.
     pub fn at(&self) -> String {
         match self.bridge {
@@ -84,8 +87,8 @@ impl Visit<'_> {
         }
     }
 
-    /// All base chains of the hook, in the kernel's order.
-    pub fn pass(&mut self, packet: &mut Packet) -> Passed {
+    /// All base chains that the packet meets at the hook, in the kernel's order.
+    pub(crate) fn bases(&self, packet: &Packet) -> Vec<(&'a Base, &'a Table, &'a str)> {
         let rules = self.rules;
         let mut bases = Vec::new();
         for table in &rules.tables {
@@ -96,37 +99,55 @@ impl Visit<'_> {
             let chains = table.chains.iter().filter(|_| family);
             bases.extend(chains.filter_map(|(name, chain)| {
                 let base = chain.base.as_ref()?;
-                (base.hook == self.hook).then_some((base, table, name))
+                (base.hook == self.hook).then_some((base, table, name.as_str()))
             }));
         }
         bases.sort_by_key(|(base, ..)| base.priority);
+        bases
+    }
+
+    /// All base chains of the hook, in the kernel's order.
+    pub fn pass(&mut self, packet: &mut Packet) -> Passed {
         let mut rewritten = false;
-        for (base, table, name) in bases {
+        for (base, table, name) in self.bases(packet) {
             // The first chain that decides on a flow's addresses is the last one.
             if base.nat && rewritten {
                 continue;
             }
             let before = (packet.source, packet.destination, packet.ports);
-            let way = self.chain(table, name, packet, DEPTH);
+            let passed = self.base(base, table, name, packet);
             rewritten |= base.nat && before != (packet.source, packet.destination, packet.ports);
-            let by = format!("{}, chain {name}", table.name);
-            match way {
-                Way::End { refused } => return Passed::Ended { refused, by },
-                Way::Next | Way::Return if base.drops => {
-                    self.steps.push(Step {
-                        at: self.at(),
-                        chain: Some(by.clone()),
-                        what: "policy".to_owned(),
-                        owner: None,
-                        effect: Some("drop".to_owned()),
-                        remove: None,
-                    });
-                    return Passed::Ended { refused: false, by };
-                }
-                _ => {}
+            if passed != Passed::On {
+                return passed;
             }
         }
         Passed::On
+    }
+
+    /// One base chain, with its policy.
+    pub(crate) fn base(
+        &mut self,
+        base: &Base,
+        table: &Table,
+        name: &str,
+        packet: &mut Packet,
+    ) -> Passed {
+        let by = format!("{}, chain {name}", table.name);
+        match self.chain(table, name, packet, DEPTH) {
+            Way::End { refused } => Passed::Ended { refused, by },
+            Way::Next | Way::Return if base.drops => {
+                self.steps.push(Step {
+                    at: self.at(),
+                    chain: Some(by.clone()),
+                    what: "policy".to_owned(),
+                    owner: None,
+                    effect: Some("drop".to_owned()),
+                    remove: None,
+                });
+                Passed::Ended { refused: false, by }
+            }
+            _ => Passed::On,
+        }
     }
 
     fn chain(&mut self, table: &Table, name: &str, packet: &mut Packet, depth: usize) -> Way {
@@ -170,6 +191,12 @@ impl Visit<'_> {
                     continue;
                 }
                 Statement::Note => continue,
+                // A chain that only counts, logs and returns changes nothing, whether it is entered or not.
+                Statement::Verdict(Verdict::Jump(name))
+                    if doubt.is_some() && idle(table, name, DEPTH) =>
+                {
+                    return Way::Next;
+                }
                 // What follows would count only if all before is so.
                 _ if doubt.is_some() => {
                     self.doubt(format!(
@@ -179,6 +206,11 @@ impl Visit<'_> {
                         rule.text
                     ));
                     return Way::Next;
+                }
+                // A condition on how much has passed before.
+                Statement::Unknown(name) if LIMITS.contains(&name.as_str()) => {
+                    doubt = Some(name.clone());
+                    continue;
                 }
                 Statement::Unknown(name) => {
                     self.doubt(format!(
@@ -346,6 +378,24 @@ impl Visit<'_> {
         );
         self.met(table, chain, rule, owner, effect);
     }
+}
+
+/// Whether a chain decides nothing: all its rules count, log, return, or lead to such chains.
+fn idle(table: &Table, name: &str, depth: usize) -> bool {
+    let rules = table.chains.get(name).map(|chain| &chain.rules);
+    let mut statements = rules
+        .into_iter()
+        .flatten()
+        .flat_map(|rule| &rule.statements);
+    rules.is_some()
+        && depth > 0
+        && statements.all(|statement| match statement {
+            Statement::When(_) | Statement::Note => true,
+            Statement::Unknown(name) => LIMITS.contains(&name.as_str()),
+            Statement::Verdict(Verdict::Return | Verdict::Continue) => true,
+            Statement::Verdict(Verdict::Jump(name)) => idle(table, name, depth - 1),
+            _ => false,
+        })
 }
 
 /// Where a rewrite leads; nothing when its map has no entry.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::rules::{Condition, Element, Field, Members, Pattern, Table, Value};
 
-/// The first packet of a flow, as it is at one moment of its way.
+/// A packet, most often the first one of a flow, as it is at one moment of its way.
 #[derive(Debug, Clone)]
 pub struct Packet {
     /// Who sends, as the packet tells it.
@@ -23,6 +23,8 @@ pub struct Packet {
     pub in_port: String,
     /// The port of a bridge that it goes out by, for a bridged packet.
     pub out_port: String,
+    /// Its flow is established already: it is no first packet, but a reply or what follows one.
+    pub established: bool,
     /// The packet's mark.
     pub mark: u64,
     /// Its flow's destination has been rewritten.
@@ -45,6 +47,73 @@ pub(crate) enum Answer {
 }
 
 impl Packet {
+    /// A first packet of `tcp`, `udp` or `icmp` that is on no interface yet, of no address of this host.
+    #[must_use]
+    pub fn new(protocol: &str, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Self {
+        let ports = (protocol != "icmp").then_some((source.1, destination.1));
+        let protocol = match (protocol, source.0) {
+            ("icmp", IpAddr::V6(_)) => "icmpv6",
+            (other, _) => other,
+        };
+        Self {
+            source: source.0,
+            destination: destination.0,
+            protocol: protocol.to_owned(),
+            ports,
+            in_interface: String::new(),
+            out_interface: String::new(),
+            in_port: String::new(),
+            out_port: String::new(),
+            established: false,
+            mark: 0,
+            dnat: false,
+            snat: false,
+            source_type: "unicast",
+            destination_type: "unicast",
+        }
+    }
+
+    /// The same packet as it is forwarded: in by one interface, out by another.
+    #[must_use]
+    pub fn forwarded(mut self, by: &str, out: &str) -> Self {
+        (self.in_interface, self.out_interface) = (by.to_owned(), out.to_owned());
+        self
+    }
+
+    /// The same packet as this host receives it by an interface.
+    #[must_use]
+    pub fn received(mut self, by: &str) -> Self {
+        by.clone_into(&mut self.in_interface);
+        self.out_interface.clear();
+        self.destination_type = "local";
+        self
+    }
+
+    /// The same packet after its destination was rewritten (DNAT).
+    #[must_use]
+    pub fn redirected(mut self) -> Self {
+        self.dnat = true;
+        self
+    }
+
+    /// The reply to the packet, of the same flow: back by the same interfaces.
+    #[must_use]
+    pub fn reply(&self) -> Self {
+        Self {
+            source: self.destination,
+            destination: self.source,
+            ports: self.ports.map(|(from, to)| (to, from)),
+            in_interface: self.out_interface.clone(),
+            out_interface: self.in_interface.clone(),
+            in_port: self.out_port.clone(),
+            out_port: self.in_port.clone(),
+            established: true,
+            source_type: self.destination_type,
+            destination_type: self.source_type,
+            ..self.clone()
+        }
+    }
+
     /// Whether it is of IPv4.
     pub fn v4(&self) -> bool {
         self.destination.is_ipv4()
@@ -91,7 +160,12 @@ impl Packet {
             },
             Field::Mark(mask) => vec![Value::Number(self.mark & mask)],
             Field::Flow => {
-                let words = [("new", true), ("dnat", self.dnat), ("snat", self.snat)];
+                let words = [
+                    ("new", !self.established),
+                    ("established", self.established),
+                    ("dnat", self.dnat),
+                    ("snat", self.snat),
+                ];
                 let set = words.iter().filter(|(_, set)| *set);
                 set.flat_map(|(name, _)| word(name)).collect()
             }

@@ -5,6 +5,11 @@ mod iptables;
 mod nft;
 mod words;
 
+#[cfg(test)]
+pub(crate) use iptables::parse as parse_save;
+#[cfg(test)]
+pub(crate) use nft::parse as parse_nft;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -66,7 +66,7 @@ fn priority(table: &str, hook: Hook) -> i64 {
     }
 }
 
-fn parse(tool: &str, v4: bool, save: &str) -> Vec<Table> {
+pub(crate) fn parse(tool: &str, v4: bool, save: &str) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
     for line in save.lines() {
         if let Some(name) = line.strip_prefix('*') {

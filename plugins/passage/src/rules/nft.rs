@@ -37,6 +37,15 @@ pub(super) fn read(rules: &mut Rules, shown: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The tables of a listing alone.
+#[cfg(test)]
+pub(crate) fn parse(listing: &str) -> Result<Rules, Error> {
+    let listing: Json = serde_json::from_str(listing)?;
+    let mut rules = Rules::default();
+    rules.tables = tables(&listing, &[], &mut rules.unread);
+    Ok(rules)
+}
+
 /// Gives iptables' rules their numbers: both listings have them in the same order.
 fn number(rules: &mut Rules, listing: &Json, shown: &[String]) {
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();

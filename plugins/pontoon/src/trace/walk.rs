@@ -168,6 +168,7 @@ impl<'a> Walk<'a> {
             out_interface: String::new(),
             in_port: String::new(),
             out_port: String::new(),
+            established: false,
             mark: 0,
             dnat: false,
             snat: false,

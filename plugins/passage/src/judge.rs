@@ -1,0 +1,119 @@
+//! Whether a packet passes a hook: one answer, with the rule that decided.
+
+use std::fmt;
+
+use crate::chains::{Passed, Step, Visit};
+use crate::packet::Packet;
+use crate::rules::{Hook, Rules};
+
+/// What becomes of a packet at a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// Every chain of the hook lets it on.
+    Passes,
+    /// One chain does not, for certain.
+    Dropped(Drop),
+    /// What stands in its way could not be read: each in words.
+    Unknown(Vec<String>),
+}
+
+/// What drops a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drop {
+    /// The table, as its tool calls it: `inet filter`, `iptables-nft filter`.
+    pub table: String,
+    /// The base chain that the packet came through, with its table.
+    pub base: String,
+    /// The chain that drops: the base chain itself, or one that it leads to.
+    pub chain: String,
+    /// The rule, as its tool shows it; `None` when it is the chain's policy.
+    pub rule: Option<String>,
+    /// The comment of the rule.
+    pub owner: Option<String>,
+    /// The command that removes the rule.
+    pub remove: Option<String>,
+    /// The sender is told.
+    pub refused: bool,
+}
+
+impl fmt::Display for Drop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, chain, .. } = self;
+        match &self.rule {
+            Some(rule) => write!(f, "chain {chain} of table {table} ({rule})"),
+            None => write!(f, "chain {chain} of table {table} (by its policy)"),
+        }
+    }
+}
+
+impl Drop {
+    /// Whether a chain of this name is on the way: it drops itself, or it is the base chain.
+    #[must_use]
+    pub fn is_in(&self, chain: &str) -> bool {
+        self.chain == chain || self.base == chain
+    }
+
+    /// Whether the rules that drop are ours, as a network's configuration asks for: those of our table,
+    /// of our chains of iptables, and of the admin's chains that ours lead to first.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        let table = self.table.rsplit(' ').next() == Some("pontoon");
+        table || self.chain.starts_with("CNI-")
+    }
+}
+
+impl Rules {
+    /// Whether the packet passes this hook, of the IP families.
+    #[must_use]
+    pub fn judge(&self, hook: Hook, packet: &Packet) -> Judgement {
+        let mut packet = packet.clone();
+        let (mut steps, mut doubts) = (Vec::new(), Vec::new());
+        let mut unknown = self.unread.clone();
+        let mut visit = Visit {
+            rules: self,
+            hook,
+            bridge: false,
+            own_address: None,
+            steps: &mut steps,
+            doubts: &mut doubts,
+        };
+        for (base, table, name) in visit.bases(&packet) {
+            visit.doubts.clear();
+            let passed = visit.base(base, table, name, &mut packet);
+            let certain = visit.doubts.is_empty();
+            match passed {
+                Passed::Ended { refused, .. } if certain => {
+                    return Judgement::Dropped(found(
+                        table.name.clone(),
+                        name,
+                        visit.steps,
+                        refused,
+                    ));
+                }
+                _ => unknown.append(visit.doubts),
+            }
+        }
+        match unknown.is_empty() {
+            true => Judgement::Passes,
+            false => Judgement::Unknown(unknown),
+        }
+    }
+}
+
+fn found(table: String, base: &str, steps: &[Step], refused: bool) -> Drop {
+    let last = steps.last();
+    let rule = last.filter(|step| step.remove.is_some());
+    let chain = last.and_then(|step| step.chain.as_deref()?.rsplit(", chain ").next());
+    Drop {
+        chain: chain.unwrap_or(base).to_owned(),
+        base: base.to_owned(),
+        rule: rule.map(|step| step.what.clone()),
+        owner: rule.and_then(|step| step.owner.clone()),
+        remove: rule.and_then(|step| step.remove.clone()),
+        table,
+        refused,
+    }
+}
+
+#[cfg(test)]
+mod tests;
