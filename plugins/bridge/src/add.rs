@@ -13,8 +13,8 @@ use pontoon_netlink::{
 };
 use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
-    policy, reference, repair, rules, veth,
+    Context, Key, Lock, Sandbox, Undo, backends, fault, interior, kernel_error, masquerade,
+    netns_error, policy, reference, repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -208,6 +208,10 @@ fn attach(
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
         state.records("bridge").write(&ground.key, &record)?;
+        backends::claim(context, "bridge", ground.backend)?;
+        if spoof_guard.is_some() {
+            backends::claim_beside(context, "bridge", BackendKind::Nftables)?;
+        }
         fault::point("bridge.recorded")?;
         network::ensure(context, &mut ground.host, &wanted, &mut |step| {
             undo.push(step)
@@ -479,7 +483,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
             let _network = state.lock(&path, Lock::exclusive)?;
             let records = state.records("bridge");
             let host_wide = matches!(step, Step::Sysctl(..));
-            if !records.is_only(&context.key()?) || (host_wide && records.networks() > 1) {
+            if !records.is_only(&context.key()?) || (host_wide && records.networks().len() > 1) {
                 return Ok(());
             }
             match step {

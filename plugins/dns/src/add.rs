@@ -6,7 +6,7 @@ use pontoon_conf::{Attached, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
 use pontoon_netfilter::{BackendKind, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, repair, rules};
+use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, backends, fault, repair, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -56,7 +56,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             .and_then(plan::netns_name)
             .map(str::to_owned),
         backend: match served {
-            true => Some(rules::select(context, config.backend.as_deref())?),
+            true => Some(rules::follow(context, config.backend.as_deref())?),
             false => None,
         },
         record,
@@ -132,12 +132,13 @@ fn register(
     {
         // From the record on, the network's rules stay; the lock keeps a DEL of its last container
         // from being half way through when the record appears.
-        let _lock = context.state.lock(
-            &repair::resolver_lock(&context.state, &key.network),
-            Lock::shared,
-        )?;
+        let state = &context.state;
+        let _host = state.lock(&state.host_lock(), Lock::shared)?;
+        let resolver = repair::resolver_lock(state, &key.network);
+        let _resolver = state.lock(&resolver, Lock::shared)?;
         undo.push(Step::Record(Box::new(entry.clone())));
         del::records(context).write(key, entry)?;
+        backends::claim(context, "dns", entry.backend)?;
     }
     fault::point("dns.recorded")?;
     if let Some(backend) = entry.backend {

@@ -65,7 +65,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     }
     resolver::program(context)
         .map(drop)
-        .and_then(|()| rules::select(context, config.backend.as_deref()))
+        .and_then(|()| rules::follow(context, config.backend.as_deref()))
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {

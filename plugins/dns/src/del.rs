@@ -2,7 +2,7 @@
 
 use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Resolver, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Records, State, fault, repair, rules};
+use pontoon_plugin::{Context, Key, Lock, Records, State, backends, fault, repair, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::add::Entry;
@@ -19,7 +19,7 @@ pub(crate) struct Made(Vec<(BackendKind, Resolver)>);
 
 /// Notes about networks, beside those of other plugins.
 fn notes(context: &Context) -> State {
-    State::at(&context.state.dir().join("dns"))
+    context.state.within("dns")
 }
 
 /// Notes a rule that is about to be made.
@@ -64,8 +64,13 @@ pub(crate) fn forget(context: &Context, key: &Key, entry: Option<&Entry>) -> Res
     retire(context, &key.network)
 }
 
-/// Removes the rules of a network without records.
+/// Removes the rules of a network without records, and what all networks share when nothing needs it.
 fn retire(context: &Context, network: &str) -> Result<(), Error> {
+    unlead(context, network)?;
+    backends::retire(context, "dns")
+}
+
+fn unlead(context: &Context, network: &str) -> Result<(), Error> {
     let notes = notes(context);
     if records(context).has_network(network) || notes.read_network::<Made>(network).is_none() {
         return Ok(());
@@ -84,7 +89,7 @@ fn retire(context: &Context, network: &str) -> Result<(), Error> {
             resolver: Some(resolver),
             ..Ruleset::default()
         };
-        rules::retire(context, kind, &ruleset)?;
+        rules::withdraw(context, kind, &ruleset)?;
     }
     notes.remove_network(network)?;
     lock.remove();

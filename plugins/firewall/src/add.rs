@@ -7,7 +7,9 @@ use pontoon_conf::{Attached, Error, KnownAs, code};
 use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset, Separation};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::policy::Stance;
-use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, repair, rules};
+use pontoon_plugin::{
+    Context, Key, Lock, Sandbox, Undo, backends, fault, kernel_error, repair, rules,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Choice, Config, Wish, invalid};
@@ -57,7 +59,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         );
         return Ok(previous.clone());
     };
-    let backend = rules::select(context, asked)?;
+    let backend = rules::follow(context, asked)?;
     let mut ground = survey(context, config, previous, backend)?;
     let mut undo = Undo::default();
     match hold(context, &mut ground, &mut undo) {
@@ -194,6 +196,10 @@ fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<b
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
     undo.push(());
     records.write(key, record)?;
+    backends::claim(context, "firewall", Some(record.backend))?;
+    if record.separation.is_some() {
+        backends::claim_beside(context, "firewall", BackendKind::Nftables)?;
+    }
     fault::point("firewall.recorded")?;
     let former = note(context, ground)?;
     fault::point("firewall.noted")?;
@@ -289,6 +295,7 @@ fn stand_beside(
         return Ok(());
     };
     let beside = Some((kind, coexist::open(&policy)));
+    backends::claim_beside(context, "firewall", kind)?;
     if companion(ground) != beside {
         change(context, ground, |stance| stance.companion = beside)?;
     }

@@ -98,7 +98,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         )
         .with_details(coexist::advice(obstacle, &bridge)));
     }
-    rules::select(context, asked)
+    rules::follow(context, asked)
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {

@@ -6,7 +6,7 @@ use pontoon_netfilter::Ruleset;
 use pontoon_netfilter::reference::Role;
 use pontoon_netlink::RouteSocket;
 use pontoon_netlink::conntrack::{Conntrack, Filter};
-use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, policy, reference, rules};
+use pontoon_plugin::{Context, Key, Lock, backends, fault, kernel_error, policy, reference, rules};
 
 use crate::add::{Record, member, unlink};
 use crate::{separate, zones};
@@ -90,8 +90,7 @@ fn retire(context: &Context) -> Result<(), Error> {
     let lock = state.lock(&state.network_lock(network), Lock::exclusive)?;
     policy::retire(context)?;
     lock.remove();
-    state.prune();
-    Ok(())
+    backends::retire(context, "firewall")
 }
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those

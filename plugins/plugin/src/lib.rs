@@ -18,6 +18,7 @@
 //! - [`Rebind`] and [`Inventory`]: for containers that live in a namespace which is not their own;
 //!   [`find`] knows who is attached, and by which mode.
 //! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
+//! - [`backends`]: which netfilter backends have rules on the host, for whom, and when what they share goes.
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
 //! - [`masquerade`]: the rules that a network has once, and when they go.
 //! - [`repair`]: making again what somebody has flushed.
@@ -32,6 +33,7 @@
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
+pub mod backends;
 mod context;
 pub mod delegate;
 pub mod fault;

@@ -11,7 +11,7 @@ use pontoon_netlink::Linger;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{self, Stance};
-use crate::{Context, Lock, rules};
+use crate::{Context, Lock, backends, rules};
 
 /// For how long a network without containers keeps its rules.
 const GRACE: Duration = Duration::from_secs(1);
@@ -162,11 +162,10 @@ pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
                 network: Some(network.clone()),
                 ..Ruleset::default()
             };
-            rules::retire(context, *kind, &ruleset)?;
+            rules::withdraw(context, *kind, &ruleset)?;
         }
         state.remove_network(&network)?;
     }
     lock.remove();
-    state.prune();
-    Ok(())
+    backends::retire(context, plugin)
 }

@@ -74,10 +74,10 @@ pub fn retire(context: &Context) -> Result<(), Error> {
             policy: Some(policy),
             ..Ruleset::default()
         };
-        rules::retire(context, kind, &ruleset)?;
+        rules::withdraw(context, kind, &ruleset)?;
         if apart {
             // Bridge ports are kept apart by nftables in any case.
-            rules::retire(context, BackendKind::Nftables, &ruleset)?;
+            rules::withdraw(context, BackendKind::Nftables, &ruleset)?;
         }
     }
     state.remove_policy(network)

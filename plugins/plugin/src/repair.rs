@@ -176,7 +176,7 @@ pub fn others(context: &Context, plugin: &str, key: &Key) {
 }
 
 fn resolvers(state: &State, network: &str) -> Option<Vec<(BackendKind, Resolver)>> {
-    State::at(&state.dir().join("dns")).read_network(network)
+    state.within("dns").read_network(network)
 }
 
 /// What the records of a network ask for: what the network has as a whole first.

@@ -10,7 +10,7 @@ use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::conntrack::Sweep;
 use pontoon_netlink::{Frames, Linger};
 
-use crate::{Context, Lock, State};
+use crate::{Context, State, backends};
 
 /// For how long a nfnetlink socket is kept after its last use. Closing one while the kernel still
 /// frees what a transaction deleted (4 to 15 ms) waits for that, and keeps every other transaction
@@ -30,6 +30,21 @@ const IPTABLES_LOCK: &str = "lock/.iptables";
 /// Code 2 when the key names none; code 105 when the backend asked for is not there.
 pub fn select(context: &Context, asked: Option<&str>) -> Result<BackendKind, Error> {
     BackendKind::select(asked, &context.search).map_err(|error| self::error(&error))
+}
+
+/// As [`select`], for a plugin that works on what another one has made: without a key it uses the backend
+/// that the network uses already, so that a network's rules stand in one place.
+///
+/// # Errors
+/// As [`select`].
+pub fn follow(context: &Context, asked: Option<&str>) -> Result<BackendKind, Error> {
+    let network = context.config.name.as_ref();
+    match asked.filter(|asked| !asked.is_empty()) {
+        None => {
+            backends::of_network(&context.state, network).map_or_else(|| select(context, None), Ok)
+        }
+        asked => select(context, asked),
+    }
 }
 
 /// Opens a backend.
@@ -65,40 +80,35 @@ pub fn firewalld() -> Result<Firewalld, firewalld::Error> {
     Firewalld::open(crate::system_bus().as_deref())
 }
 
-/// Removes rules of a network or an attachment that has gone, and what all networks share if nobody
-/// is left who needs it.
+/// Removes rules of a network or an attachment that has gone. What all networks share goes with
+/// [`crate::backends::retire`].
 ///
 /// # Errors
 /// Whatever the backend refused.
-pub fn retire(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
-    let state = &context.state;
-    let in_use = || {
-        ["bridge", "ptp", "portmap", "firewall", "dns/records"]
-            .iter()
-            .any(|plugin| state.records(plugin).any())
-    };
+pub fn withdraw(context: &Context, kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
+    removing(context, kind, |backend| backend.withdraw(ruleset))
+}
+
+/// Removes what all networks share in a backend.
+pub(crate) fn remove_all(context: &Context, kind: BackendKind) -> Result<(), Error> {
+    removing(context, kind, Backend::remove_all)
+}
+
+fn removing(
+    context: &Context,
+    kind: BackendKind,
+    remove: impl FnOnce(&mut Backend) -> Result<(), pontoon_netfilter::Error>,
+) -> Result<(), Error> {
     let mut backend = open(context, kind)?;
-    let done = if in_use() {
-        backend.withdraw(ruleset)
-    } else {
-        // Nobody starts to need it while it goes.
-        let lock = state.lock(&state.host_lock(), Lock::exclusive)?;
-        if in_use() {
-            backend.withdraw(ruleset)
-        } else {
-            let done = backend
-                .withdraw(ruleset)
-                .and_then(|()| backend.remove_all());
-            if done.is_ok() {
-                let _ = std::fs::remove_file(state.dir().join(IPTABLES_LOCK));
-                lock.remove();
-            }
-            done
-        }
-    };
+    let done = remove(&mut backend);
     deleted(context);
     linger(backend.into_sockets());
     done.map_err(|error| self::error(&error))
+}
+
+/// Removes the lock file of the iptables backend: no network has rules any more.
+pub(crate) fn remove_lock(state: &State) {
+    let _ = std::fs::remove_file(state.dir().join(IPTABLES_LOCK));
 }
 
 /// A backend's refusal, as the runtime should see it.

@@ -6,6 +6,8 @@
 //!     PLUGIN/NETWORK/CONTAINER:IFNAME   the plugin's record of an attachment
 //!     network/NETWORK                   what was made for the network as a whole
 //!     policy/NETWORK                    what the network lets pass
+//!     backend/KIND/PLUGIN:NETWORK       which backends have rules, see `backends`
+//!     draft/PID                         a file that is being written, until it has its name
 //!     lock/NETWORK, lock/.host          flock files, there while somebody needs them
 //! ```
 //!
@@ -14,7 +16,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::Owner;
@@ -26,10 +28,14 @@ use crate::Lock;
 
 const ROOT: &str = "/run/pontoon";
 
+/// No file takes longer to write.
+const DRAFT: Duration = Duration::from_secs(60);
+
 /// The state directory of the network namespace that the plugin runs in.
 #[derive(Debug, Clone)]
 pub struct State {
     dir: PathBuf,
+    drafts: PathBuf,
 }
 
 /// An attachment: network, container and interface name together are its key everywhere.
@@ -47,6 +53,7 @@ pub struct Key {
 #[derive(Debug, Clone)]
 pub struct Records {
     dir: PathBuf,
+    drafts: PathBuf,
 }
 
 impl State {
@@ -67,12 +74,10 @@ impl State {
             ))
         })?;
         let root = Path::new(ROOT);
-        Ok(Self {
-            dir: if cookie == 1 {
-                root.to_owned()
-            } else {
-                root.join(format!("netns-{cookie}"))
-            },
+        Ok(if cookie == 1 {
+            Self::at(root)
+        } else {
+            Self::at(&root.join(format!("netns-{cookie}")))
         })
     }
 
@@ -81,6 +86,16 @@ impl State {
     pub fn at(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
+            drafts: dir.join("draft"),
+        }
+    }
+
+    /// The notes of one plugin, apart from those of the others.
+    #[must_use]
+    pub fn within(&self, plugin: &str) -> Self {
+        Self {
+            dir: self.dir.join(plugin),
+            drafts: self.drafts.clone(),
         }
     }
 
@@ -95,6 +110,7 @@ impl State {
     pub fn records(&self, plugin: &str) -> Records {
         Records {
             dir: self.dir.join(plugin),
+            drafts: self.drafts.clone(),
         }
     }
 
@@ -107,7 +123,7 @@ impl State {
     /// # Errors
     /// Code 5 with the path.
     pub fn write_network<T: Serialize>(&self, network: &str, record: &T) -> Result<(), Error> {
-        write(&self.dir.join("network"), network, record)
+        write(&self.drafts, &self.dir.join("network"), network, record)
     }
 
     /// Reads what was made for a network as a whole.
@@ -123,7 +139,7 @@ impl State {
             return Vec::new();
         };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.filter(|name| !name.starts_with(':')).collect()
+        names.filter(|name| is_no_draft(name)).collect()
     }
 
     /// Writes what a network lets pass.
@@ -131,7 +147,7 @@ impl State {
     /// # Errors
     /// Code 5 with the path.
     pub fn write_policy<T: Serialize>(&self, network: &str, policy: &T) -> Result<(), Error> {
-        write(&self.dir.join("policy"), network, policy)
+        write(&self.drafts, &self.dir.join("policy"), network, policy)
     }
 
     /// Reads what a network lets pass.
@@ -145,7 +161,7 @@ impl State {
     pub fn any_policy(&self) -> Option<String> {
         let entries = fs::read_dir(self.dir.join("policy")).ok()?;
         let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        names.find(|name| !name.starts_with(':'))
+        names.find(|name| is_no_draft(name))
     }
 
     /// Forgets what a network lets pass.
@@ -205,9 +221,21 @@ impl State {
 
     /// Removes directories that the last attachment of the host left empty.
     pub fn prune(&self) {
-        for dir in [self.dir.join("lock"), self.dir.clone()] {
-            if fs::remove_dir(dir).is_err() {
+        for dir in [&self.drafts, &self.dir.join("lock"), &self.dir] {
+            if fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
                 break;
+            }
+        }
+    }
+
+    /// Removes drafts of writers that were killed.
+    pub fn remove_drafts(&self) {
+        for entry in fs::read_dir(&self.drafts).into_iter().flatten().flatten() {
+            // Written and renamed within a moment: an old one was left, whoever has the number now.
+            let written = entry.metadata().and_then(|file| file.modified());
+            let old = written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > DRAFT));
+            if old || !Path::new("/proc").join(entry.file_name()).exists() {
+                let _ = fs::remove_file(entry.path());
             }
         }
     }
@@ -240,7 +268,8 @@ impl Records {
     /// # Errors
     /// Code 5 with the path.
     pub fn write<T: Serialize>(&self, key: &Key, record: &T) -> Result<(), Error> {
-        write(&self.dir.join(&key.network), &key.file_name(), record)
+        let dir = self.dir.join(&key.network);
+        write(&self.drafts, &dir, &key.file_name(), record)
     }
 
     /// Reads the record of an attachment. `None` when there is none, or none that can be read:
@@ -291,13 +320,25 @@ impl Records {
     /// Whether the network has attachments.
     #[must_use]
     pub fn has_network(&self, network: &str) -> bool {
-        self.dir.join(network).exists()
+        fs::read_dir(self.dir.join(network)).is_ok_and(|entries| {
+            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            names.into_iter().any(|name| is_no_draft(&name))
+        })
     }
 
     /// Whether any network has attachments.
     #[must_use]
     pub fn any(&self) -> bool {
-        self.dir.exists()
+        fs::read_dir(&self.dir).is_ok_and(|entries| {
+            let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            names.any(|network| self.has_network(&network))
+        })
+    }
+
+    /// Removes the directories of a network that has no attachments, as a killed ADD leaves them.
+    pub fn tidy(&self, network: &str) {
+        let _ = fs::remove_dir(self.dir.join(network));
+        let _ = fs::remove_dir(&self.dir);
     }
 
     /// Whether this attachment is the only one of its network: for undoing what others may use.
@@ -308,12 +349,14 @@ impl Records {
             .all(|other| other == key)
     }
 
-    /// How many networks have attachments.
+    /// The networks that have attachments.
     #[must_use]
-    pub fn networks(&self) -> usize {
-        fs::read_dir(&self.dir)
-            .map(Iterator::count)
-            .unwrap_or_default()
+    pub fn networks(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.dir) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter(|network| self.has_network(network)).collect()
     }
 
     /// The attachments of all networks: for the admin's command, never on the way of ADD and DEL.
@@ -353,38 +396,39 @@ impl Records {
             .collect()
     }
 
-    /// Removes drafts of writers that were killed: for GC.
+    /// Removes what killed writers have left: for GC.
     pub fn remove_drafts(&self, network: &str) {
-        let Ok(entries) = fs::read_dir(self.dir.join(network)) else {
-            return;
+        let state = State {
+            dir: self.dir.clone(),
+            drafts: self.drafts.clone(),
         };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(':')) else {
-                continue;
-            };
-            if !Path::new("/proc").join(pid).exists() {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        state.remove_drafts();
+        self.tidy(network);
     }
 }
 
-/// Writes a file of a directory that may have to be made: complete or not at all.
-fn write<T: Serialize>(dir: &Path, name: &str, record: &T) -> Result<(), Error> {
+/// Neither a container id nor a network name begins with a colon. Drafts did, before they had a directory of
+/// their own.
+fn is_no_draft(name: &str) -> bool {
+    !name.starts_with(':')
+}
+
+/// Writes a file of a directory that may have to be made: complete or not at all. Until it is complete it
+/// lies elsewhere, so that a directory holds nothing but records whenever a writer is killed.
+fn write<T: Serialize>(drafts: &Path, dir: &Path, name: &str, record: &T) -> Result<(), Error> {
     let path = dir.join(name);
     let fail = |error: io::Error| {
         Error::new(code::IO, format!("cannot write {}", path.display()))
             .with_details(error.to_string())
     };
     let text = serde_json::to_vec(record).map_err(|error| fail(error.into()))?;
-    // Neither a container id nor a network name begins with a colon.
-    let draft = dir.join(format!(":{}", std::process::id()));
+    let draft = drafts.join(std::process::id().to_string());
     loop {
         match fs::write(&draft, &text).and_then(|()| fs::rename(&draft, &path)) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The first record here, or the last one went just now.
+                fs::create_dir_all(drafts).map_err(fail)?;
                 fs::create_dir_all(dir).map_err(fail)?;
             }
             Err(error) => {
@@ -436,10 +480,28 @@ mod tests {
         let records = State::at(dir.path()).records("bridge");
         records.write(&key("a"), &7).unwrap();
         // Above the largest pid that Linux hands out (2^22).
-        let draft = dir.path().join("bridge/net/:4194999");
+        let draft = dir.path().join("draft/4194999");
         fs::write(&draft, b"x").unwrap();
         assert_eq!(records.attachments("net").len(), 1);
         records.remove_drafts("net");
         assert!(!draft.exists());
+    }
+
+    #[test]
+    fn a_network_is_in_use_when_a_record_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(dir.path());
+        let records = state.records("bridge");
+        // Killed after it had made the directory, and one that wrote its draft there.
+        fs::create_dir_all(dir.path().join("bridge/net")).unwrap();
+        assert!(!records.has_network("net") && !records.any());
+        fs::write(dir.path().join("bridge/net/:77"), b"x").unwrap();
+        assert!(!records.has_network("net") && !records.any());
+        fs::remove_file(dir.path().join("bridge/net/:77")).unwrap();
+        records.write(&key("a"), &7).unwrap();
+        assert_eq!(records.networks(), ["net"]);
+        records.remove(&key("a")).unwrap();
+        state.prune();
+        assert!(!dir.path().exists(), "nothing is left of it");
     }
 }

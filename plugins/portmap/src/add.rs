@@ -8,7 +8,9 @@ use pontoon_conf::{Attached, Error, code};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
 use pontoon_netlink::{Link, RouteSocket, sysctl};
-use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, fault, kernel_error, repair, rules};
+use pontoon_plugin::{
+    Context, Key, Lock, Sandbox, Undo, backends, fault, kernel_error, repair, rules,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -70,7 +72,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     if !published.has_address() {
         return Ok(previous);
     }
-    let backend = rules::select(context, config.backend.as_deref())?;
+    let backend = rules::follow(context, config.asked())?;
     let record = Record {
         backend,
         sandbox: Sandbox::of(context),
@@ -115,6 +117,7 @@ fn publish(
         // The record before all that it tells DEL of.
         undo.push(Step::Record(Box::new(record.clone())));
         records.write(key, &record)?;
+        backends::claim(context, "portmap", Some(record.backend))?;
         fault::point("portmap.recorded")?;
         share::queue(context, key, &holders)?;
         if record.published.has_address() {

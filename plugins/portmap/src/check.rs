@@ -34,7 +34,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     }
     let backend = match record {
         Some(record) => record.backend,
-        None => rules::select(context, config.backend.as_deref())?,
+        None => rules::follow(context, config.asked())?,
     };
     let mut backend = rules::open(context, backend)?;
     let ruleset = Ruleset {
@@ -70,7 +70,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
-    rules::select(context, config.backend.as_deref())
+    rules::follow(context, config.asked())
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {

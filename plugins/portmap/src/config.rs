@@ -76,6 +76,21 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The backend that the configuration asks for: by its key, else by what only iptables can do.
+    pub(crate) fn asked(&self) -> Option<&str> {
+        let conditions = self.conditions_v4.iter().chain(&self.conditions_v6);
+        let iptables = matches!(self.mark, Mark::Chain(_))
+            || conditions.clone().any(|word| word.starts_with('-'));
+        match &self.backend {
+            Some(backend) => Some(backend),
+            None if iptables => Some("iptables"),
+            None if conditions.count() > 0 => Some("nftables"),
+            None => None,
+        }
+    }
+}
+
 fn invalid(msg: impl Into<String>) -> Error {
     Error::new(code::INVALID_CONFIG, msg)
 }

@@ -8,7 +8,7 @@ use pontoon_netfilter::reference::Role;
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_plugin::repair::ports_lock;
-use pontoon_plugin::{Context, Key, Lock, fault, kernel_error, reference, rules};
+use pontoon_plugin::{Context, Key, Lock, backends, fault, kernel_error, reference, rules};
 
 use crate::add::Record;
 use crate::config::Config;
@@ -33,10 +33,9 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
             published: Some(published),
             ..Ruleset::default()
         };
-        result = result.and(rules::retire(context, BackendKind::Nftables, &ruleset));
+        result = result.and(rules::withdraw(context, BackendKind::Nftables, &ruleset));
     }
-    context.state.prune();
-    result
+    result.and(backends::retire(context, "portmap"))
 }
 
 /// Removes an attachment's ports.
@@ -48,7 +47,7 @@ pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<()
         remove_locked(context, key, record)?;
     }
     fault::point("portmap.removed")?;
-    retire(context, record.backend)
+    retire(context)
 }
 
 /// As [`remove`], for a caller that holds the lock of the reservations. Rules first: a reservation
@@ -128,22 +127,14 @@ fn cut_flows(published: &Published, sockets: &mut Vec<OwnedFd>) -> Result<(), Er
     Ok(())
 }
 
-/// Removes what all networks share, if this was the last user of it. With a bridge plugin before us
-/// in the list it never is: its DEL comes last and does the same.
-fn retire(context: &Context, kind: BackendKind) -> Result<(), Error> {
-    let state = &context.state;
-    if state.records("portmap").any() {
-        return Ok(());
-    }
-    if let Ok(ports) = Lock::exclusive(&ports_lock(&context.state)) {
+/// Removes what all networks share, if this was the last user of it.
+fn retire(context: &Context) -> Result<(), Error> {
+    if !context.state.records("portmap").any()
+        && let Ok(ports) = Lock::exclusive(&ports_lock(&context.state))
+    {
         ports.remove();
     }
-    if state.records("bridge").any() {
-        return Ok(());
-    }
-    rules::retire(context, kind, &Ruleset::default())?;
-    state.prune();
-    Ok(())
+    backends::retire(context, "portmap")
 }
 
 /// Removes the ports of attachments that are not valid any more. Without a list, only of those
@@ -164,5 +155,5 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         result = result.and(done);
     }
     records.remove_drafts(&network);
-    result
+    result.and(backends::retire(context, "portmap"))
 }

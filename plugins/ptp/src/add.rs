@@ -9,8 +9,8 @@ use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
 use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, fault, interior, kernel_error, masquerade, netns_error,
-    reference, repair, rules, veth,
+    Context, Key, Lock, Sandbox, Undo, backends, fault, interior, kernel_error, masquerade,
+    netns_error, reference, repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,7 @@ fn attach(
             stand_in,
         };
         state.records("ptp").write(&ground.key, &record)?;
+        backends::claim(context, "ptp", ground.backend)?;
         fault::point("ptp.recorded")?;
         match &wanted {
             None => None,

@@ -1,0 +1,266 @@
+//! Which netfilter backends have rules on this host, and for which plugin of which network.
+//!
+//! ```text
+//! backend/KIND/PLUGIN:NETWORK          the backend that the plugin uses for the network
+//! backend/KIND/PLUGIN:NETWORK:beside   one that it uses as well, or used before a change
+//! ```
+//!
+//! A claim is an empty file, made under the host's lock together with the record of an attachment. It counts
+//! as long as a record says that the network has rules of that plugin: a claim that a killed plugin left
+//! keeps nothing. A backend's shared tables and chains go with its last claim, whatever the backend of the
+//! attachment that ends last.
+
+use std::fs::{self, OpenOptions};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use pontoon_conf::{Error, code};
+use pontoon_netfilter::BackendKind;
+
+use crate::{Context, Lock, State, rules};
+
+/// The plugins that make rules, those first whose choice the others follow: name, records, and the folder
+/// in which the rules of a network are noted once for all its containers.
+const PLUGINS: [(&str, &str, Option<&str>); 5] = [
+    ("bridge", "bridge", Some("network")),
+    ("ptp", "ptp", Some("network")),
+    ("firewall", "firewall", Some("policy")),
+    ("portmap", "portmap", None),
+    ("dns", "dns/records", Some("dns/network")),
+];
+
+/// The plugins that come first in a chain: their DEL comes last.
+const MAIN: [&str; 2] = ["bridge", "ptp"];
+
+/// The folders of claims. The last one is for attachments that have no rules: without a claim, an attachment
+/// was made by a Pontoon that wrote none, and may use any backend.
+const FOLDERS: [(&str, Option<BackendKind>); 4] = [
+    ("nftables", Some(BackendKind::Nftables)),
+    ("iptables-nft", Some(BackendKind::IptablesNft)),
+    ("iptables-legacy", Some(BackendKind::IptablesLegacy)),
+    ("none", None),
+];
+
+const BESIDE: &str = ":beside";
+
+/// One file.
+struct Claim {
+    kind: Option<BackendKind>,
+    path: PathBuf,
+    plugin: String,
+    network: String,
+    /// A record says that it counts.
+    alive: bool,
+}
+
+fn root(state: &State) -> PathBuf {
+    state.dir().join("backend")
+}
+
+fn folder(state: &State, kind: Option<BackendKind>) -> PathBuf {
+    root(state).join(name_of(kind))
+}
+
+fn name_of(kind: Option<BackendKind>) -> &'static str {
+    let known = FOLDERS.iter().find(|(_, known)| *known == kind);
+    known.map_or("none", |(name, _)| name)
+}
+
+/// Notes that a plugin uses a backend for the network of the call, or none. The caller holds the host's lock,
+/// and has written its record.
+///
+/// # Errors
+/// Code 5 with the path.
+pub fn claim(context: &Context, plugin: &str, kind: Option<BackendKind>) -> Result<(), Error> {
+    let name = format!("{plugin}:{}", context.config.name);
+    let state = &context.state;
+    if !touch(&folder(state, kind).join(&name))? {
+        return Ok(());
+    }
+    // The first time, or the first time since the configuration has changed: containers from before may have
+    // rules of the former backend still.
+    for (other, known) in FOLDERS {
+        let former = root(state).join(other).join(&name);
+        if known != kind && former.exists() {
+            let beside = former.with_file_name(format!("{name}{BESIDE}"));
+            fs::rename(&former, &beside).map_err(|error| failed(&former, &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`claim`], for a backend that serves the plugin beside the one it has chosen.
+///
+/// # Errors
+/// Code 5 with the path.
+pub fn claim_beside(context: &Context, plugin: &str, kind: BackendKind) -> Result<(), Error> {
+    let name = format!("{plugin}:{}{BESIDE}", context.config.name);
+    touch(&folder(&context.state, Some(kind)).join(name)).map(drop)
+}
+
+/// Makes an empty file. Tells whether it is new.
+fn touch(path: &Path) -> Result<bool, Error> {
+    loop {
+        match OpenOptions::new().write(true).create_new(true).open(path) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let parent = path.parent().unwrap_or(path);
+                fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
+            }
+            Err(error) => return Err(failed(path, &error)),
+        }
+    }
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(code::IO, format!("cannot write {}", path.display())).with_details(error.to_string())
+}
+
+/// The backend that a network uses: that of the plugin which made its interfaces, else that of another one
+/// of its chain.
+#[must_use]
+pub fn of_network(state: &State, network: &str) -> Option<BackendKind> {
+    PLUGINS.iter().find_map(|(plugin, _, _)| {
+        let name = format!("{plugin}:{network}");
+        let mut kinds = FOLDERS.iter().filter_map(|(_, kind)| *kind);
+        kinds.find(|kind| folder(state, Some(*kind)).join(&name).exists())
+    })
+}
+
+/// Whether a record says that the network has rules of the plugin.
+fn is_alive(state: &State, plugin: &str, network: &str) -> bool {
+    PLUGINS
+        .iter()
+        .filter(|(known, _, _)| *known == plugin)
+        .any(|(_, records, notes)| {
+            state.records(records).has_network(network)
+                || notes.is_some_and(|notes| state.dir().join(notes).join(network).exists())
+        })
+}
+
+fn claims(state: &State) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for (name, kind) in FOLDERS {
+        let entries = fs::read_dir(root(state).join(name));
+        for entry in entries.into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let mut parts = name.to_str().unwrap_or_default().split(':');
+            if let (Some(plugin), Some(network)) = (parts.next(), parts.next()) {
+                claims.push(Claim {
+                    kind,
+                    path: entry.path(),
+                    plugin: plugin.to_owned(),
+                    network: network.to_owned(),
+                    alive: is_alive(state, plugin, network),
+                });
+            }
+        }
+    }
+    claims
+}
+
+/// Whether an attachment lives that has made no claim.
+fn any_unclaimed(state: &State, claims: &[Claim]) -> bool {
+    PLUGINS.iter().any(|(plugin, records, _)| {
+        let networks = state.records(records).networks();
+        networks.iter().any(|network| {
+            let mut of_network = claims.iter().filter(|claim| claim.network == *network);
+            !of_network.any(|claim| claim.plugin == *plugin)
+        })
+    })
+}
+
+/// Whether the plugin that comes first in the chain has attachments still and uses what this one used: its
+/// DEL comes last, and retires what is unused then.
+fn left_to_main(context: &Context, plugin: &str) -> bool {
+    let state = &context.state;
+    let network = context.config.name.as_ref();
+    let main = MAIN
+        .iter()
+        .find(|main| **main != plugin && state.records(main).has_network(network));
+    let holds = |kind, plugin: &str| {
+        let path = folder(state, kind).join(format!("{plugin}:{network}"));
+        path.exists()
+            || path
+                .with_file_name(format!("{plugin}:{network}{BESIDE}"))
+                .exists()
+    };
+    main.is_some_and(|main| {
+        let mut kinds = FOLDERS.iter().map(|(_, kind)| *kind);
+        kinds.all(|kind| !holds(kind, plugin) || holds(kind, main))
+    })
+}
+
+/// For the end of every DEL and GC of a plugin that makes rules: removes what the networks share in backends
+/// that no record needs any more, and what killed plugins have left in the state directory.
+///
+/// # Errors
+/// Whatever a backend refused; its claims stay then.
+pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
+    let state = &context.state;
+    let network = context.config.name.as_ref();
+    if state.records(records_of(plugin)).has_network(network) || left_to_main(context, plugin) {
+        return Ok(());
+    }
+    for (_, records, _) in PLUGINS {
+        state.records(records).tidy(network);
+    }
+    state.remove_drafts();
+    let done = if claims(state).iter().all(|claim| claim.alive) {
+        Ok(())
+    } else {
+        retire_unused(context, plugin)
+    };
+    state.prune();
+    done
+}
+
+fn records_of(plugin: &str) -> &str {
+    let known = PLUGINS.iter().find(|(known, _, _)| *known == plugin);
+    known.map_or(plugin, |(_, records, _)| records)
+}
+
+fn retire_unused(context: &Context, plugin: &str) -> Result<(), Error> {
+    let state = &context.state;
+    // An ADD writes its record and makes its claim under this lock: none comes in between.
+    let lock = state.lock(&state.host_lock(), Lock::exclusive)?;
+    let claims = claims(state);
+    let unclaimed = any_unclaimed(state, &claims);
+    let used = |kind| unclaimed || claims.iter().any(|claim| claim.alive && claim.kind == kind);
+    let mut done = Ok(());
+    for (_, kind) in FOLDERS {
+        let dead = || {
+            claims
+                .iter()
+                .filter(|claim| !claim.alive && claim.kind == kind)
+        };
+        if dead().next().is_none() {
+            continue;
+        }
+        let mut removed = Ok(());
+        if let Some(unused) = kind.filter(|_| !used(kind)) {
+            // One whose programs have been taken away can be used by no network, and must not stop this one.
+            if let Err(error) = rules::open(context, unused) {
+                let name = name_of(Some(unused));
+                eprintln!("{plugin}: warning: what networks shared in {name} stays: {error}");
+                continue;
+            }
+            removed = rules::remove_all(context, unused);
+        }
+        if removed.is_ok() {
+            for claim in dead() {
+                let _ = fs::remove_file(&claim.path);
+            }
+            // Fails while others are there.
+            let _ = fs::remove_dir(folder(state, kind));
+        }
+        done = done.and(removed);
+    }
+    let _ = fs::remove_dir(root(state));
+    if done.is_ok() && !unclaimed && claims.iter().all(|claim| !claim.alive) {
+        rules::remove_lock(state);
+        lock.remove();
+    }
+    done
+}
