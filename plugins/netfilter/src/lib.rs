@@ -31,6 +31,7 @@ pub mod reference;
 mod rules;
 
 pub use backend::{Backend, BackendKind, Error};
+pub use owner::is_attachment_tag;
 pub use policy::{Ingress, Link, Member, Policy, Separation};
 pub use rules::{
     Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Resolver, Ruleset, Snat,

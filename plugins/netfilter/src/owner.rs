@@ -59,6 +59,38 @@ impl Owner {
     }
 }
 
+/// Whether a tag is that of an attachment: three words after `pontoon`, each of the form that the CNI
+/// specification gives a network name, a container id and an interface name. Marks of a network, such
+/// as the resolver's `pontoon NETWORK (dns PORT)`, are not.
+#[must_use]
+pub fn is_attachment_tag(tag: &str) -> bool {
+    let Some(rest) = tag.strip_prefix("pontoon ") else {
+        return false;
+    };
+    let regular = |word: &str| {
+        word.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    };
+    let words: Vec<&str> = rest.split(' ').collect();
+    let [network, container, interface] = words[..] else {
+        return false;
+    };
+    // A tag that was too long ends with a hash.
+    let (name, hash) = match interface.rsplit_once('#') {
+        Some((name, hash)) => (name, Some(hash)),
+        None => (interface, None),
+    };
+    let hashed =
+        |hash: &str| hash.len() == HASH && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    regular(network)
+        && regular(container)
+        && !name.contains(['/', ':', '(', ')'])
+        && (hash.is_some() || (!name.is_empty() && name.len() <= 15))
+        && hash.is_none_or(hashed)
+}
+
 /// May stand in a comment as it is. `#` is kept for the hash.
 fn printable(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b'#' | b'`' | b'$')
@@ -85,6 +117,26 @@ mod tests {
     fn readable_as_it_is() {
         check(&owner("lan", "c1", "eth0"), "pontoon lan c1 eth0");
         check(&Owner::network("lan"), "pontoon lan");
+    }
+
+    #[test]
+    fn tags_of_attachments_are_told_from_marks_of_networks() {
+        let long = owner("lan", &"x".repeat(90), "eth0123456789ab").tag();
+        assert!(long.contains('#'), "{long}");
+        for tag in ["pontoon lan c1 eth0", "pontoon a.b_c-d 0f eth0.100", &long] {
+            assert!(is_attachment_tag(tag), "{tag}");
+        }
+        for mark in [
+            "pontoon lan",
+            "pontoon lan (dns 21053)",
+            "pontoon lan (0123abcd)",
+            "pontoon policy",
+            "pontoon lan c1 (x)",
+            "pontoon lan c1 an-interface-of-20-by",
+            "lan c1 eth0 x",
+        ] {
+            assert!(!is_attachment_tag(mark), "{mark}");
+        }
     }
 
     #[test]

@@ -30,6 +30,27 @@ impl Places {
             .unwrap_or_else(|| "/etc/cni/net.d".into())
     }
 
+    /// The options that lead another command to the same places, with absolute paths: it may be run
+    /// elsewhere.
+    pub(crate) fn options(&self) -> String {
+        let absolute = |path: &Path| {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            path.display().to_string()
+        };
+        let mut text = String::new();
+        if let Some(dir) = &self.conf_dir {
+            text += &format!(" --conf-dir {}", absolute(dir));
+        }
+        if let Some(dirs) = &self.bin_dir {
+            let dirs: Vec<String> = dirs
+                .split(':')
+                .map(|dir| absolute(Path::new(dir)))
+                .collect();
+            text += &format!(" --bin-dir {}", dirs.join(":"));
+        }
+        text
+    }
+
     pub(crate) fn cni_path(&self) -> String {
         let given = self.bin_dir.clone();
         given

@@ -13,8 +13,9 @@ mod resolver;
 mod rules;
 mod shadowed;
 mod sockets;
+mod variants;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -43,6 +44,61 @@ pub(crate) struct Options {
     json: bool,
 }
 
+/// One look at the host: the kinds of findings that it may give, and the look.
+type Check = (
+    &'static [&'static str],
+    fn(&mut Ground, &mut Vec<Finding>) -> Result<(), Failure>,
+);
+
+/// All checks, in the order in which their findings are told. A check sees what those before it found.
+const CHECKS: &[Check] = &[
+    (&["forwarding-off"], forwarding::check),
+    (&["rp-filter-strict"], forwarding::reverse_path),
+    (
+        &[
+            "bridge-down",
+            "bridge-without-address",
+            "bridge-with-wrong-address",
+        ],
+        bridges::check,
+    ),
+    (&["subnet-overlaps-route"], bridges::routes),
+    (&["mtu-too-large"], bridges::mtu),
+    (&["container-unplugged"], bridges::unplugged),
+    (&["hairpin-off", "loopback-closed"], bridges::publishing),
+    (
+        &[
+            "forward-dropped",
+            "forward-dropped-by-nftables",
+            "bridged-packets-filtered",
+        ],
+        filters::check,
+    ),
+    (&["iptables-variants-mixed"], variants::check),
+    (&["rules-missing", "backend-unusable"], rules::check),
+    (
+        &[
+            "container-gone",
+            "lease-of-nobody",
+            "pool-nearly-full",
+            "veth-of-nobody",
+        ],
+        leftovers::check,
+    ),
+    (&["port-taken-by-process"], sockets::check),
+    (&["plugin-shadowed"], programs::check),
+    (&["kernel-feature-missing"], kernel::check),
+    (
+        &["resolver-not-running", "no-usable-server", "server-silent"],
+        resolver::check,
+    ),
+    (&["flow-stale"], flows::check),
+    (
+        &["rules-of-nobody", "published-port-shadowed"],
+        shadowed::check,
+    ),
+];
+
 /// What the checks look at.
 pub(crate) struct Ground {
     pub(crate) host: Host,
@@ -68,29 +124,42 @@ pub(crate) struct Inside {
 struct Report {
     findings: Vec<Finding>,
     mended: Vec<String>,
+    looked_at: LookedAt,
+}
+
+/// What has been looked at, so that no findings does not read like nothing looked at.
+#[derive(Serialize)]
+struct LookedAt {
+    checks: usize,
+    networks: usize,
+    containers: usize,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
     let mut mended = Vec::new();
-    let mut findings = examine(options)?;
+    let (mut findings, mut looked_at) = examine(options)?;
     if options.fix {
         for finding in findings.iter().filter(|finding| finding.safe) {
             // Several findings may have one command.
-            if !mended.contains(&finding.mend) {
+            if !finding.mend.is_empty() && !mended.contains(&finding.mend) {
                 shell(&finding.mend)?;
                 mended.push(finding.mend.clone());
             }
         }
         if !mended.is_empty() {
-            findings = examine(options)?;
+            (findings, looked_at) = examine(options)?;
         }
     }
-    let report = Report { findings, mended };
+    let report = Report {
+        findings,
+        mended,
+        looked_at,
+    };
     print(options.json, &report, || text(&report))?;
     Ok(report.findings.is_empty())
 }
 
-fn examine(options: &Options) -> Result<Vec<Finding>, Failure> {
+fn examine(options: &Options) -> Result<(Vec<Finding>, LookedAt), Failure> {
     let host = Host::look()?;
     let only = match &options.container {
         Some(wanted) => {
@@ -101,17 +170,27 @@ fn examine(options: &Options) -> Result<Vec<Finding>, Failure> {
     };
     let mut ground = Ground::survey(host, &options.places)?;
     let mut findings = Vec::new();
-    forwarding::check(&mut ground, &mut findings)?;
-    bridges::check(&mut ground, &mut findings)?;
-    filters::check(&ground, &mut findings);
-    rules::check(&ground, &mut findings);
-    leftovers::check(&ground, &mut findings);
-    sockets::check(&ground, &mut findings);
-    programs::check(&ground, &mut findings);
-    kernel::check(&ground, &mut findings);
-    resolver::check(&mut ground, &mut findings);
-    flows::check(&mut ground, &mut findings);
-    shadowed::check(&mut ground, &mut findings);
+    for (kinds, look) in CHECKS {
+        let before = findings.len();
+        look(&mut ground, &mut findings)?;
+        debug_assert!(
+            findings[before..].iter().all(|one| kinds.contains(&one.id)),
+            "each finding is listed with its check"
+        );
+    }
+    let containers: BTreeSet<&str> = match &only {
+        Some(id) => BTreeSet::from([id.as_str()]),
+        None => ground
+            .attachments
+            .iter()
+            .map(|one| one.id.as_str())
+            .collect(),
+    };
+    let looked_at = LookedAt {
+        checks: CHECKS.iter().map(|(kinds, _)| kinds.len()).sum(),
+        networks: ground.networks.len(),
+        containers: containers.len(),
+    };
     if let Some(id) = only {
         let network = |finding: &Finding| {
             let own = ground.attachments.iter().filter(|one| one.id == id);
@@ -126,7 +205,7 @@ fn examine(options: &Options) -> Result<Vec<Finding>, Failure> {
             None => network(finding),
         });
     }
-    Ok(findings)
+    Ok((findings, looked_at))
 }
 
 /// What else decides whether packets are forwarded, beside the switches: for `ip-forward`.
@@ -138,7 +217,7 @@ pub(crate) fn of_forwarding() -> Result<Vec<Finding>, Failure> {
     let mut ground = Ground::survey(Host::look()?, &places)?;
     let mut findings = Vec::new();
     forwarding::reverse_path(&mut ground, &mut findings)?;
-    filters::check(&ground, &mut findings);
+    filters::check(&mut ground, &mut findings)?;
     findings.retain(|finding| finding.bridge.is_some() || finding.id == "rp-filter-strict");
     Ok(findings)
 }
@@ -146,7 +225,7 @@ pub(crate) fn of_forwarding() -> Result<Vec<Finding>, Failure> {
 impl Ground {
     fn survey(mut host: Host, places: &Places) -> Result<Self, Failure> {
         let networks = host.networks()?;
-        let attachments = host.attachments();
+        let attachments = host.attachments().to_vec();
         let mut insides = BTreeMap::new();
         for one in attachments.iter().filter(|one| one.mode == "bridge") {
             if let Some(inside) = look_inside(one) {
@@ -235,18 +314,37 @@ fn text(report: &Report) -> String {
     for finding in &report.findings {
         let safe = if finding.safe { " (safe: --fix)" } else { "" };
         text += &format!(
-            "{} {}\n  {}\n  evidence: {}\n  mend: {}{safe}\n",
+            "{} {}\n  {}\n  evidence: {}\n",
             style.bad(finding.id),
             style.bold(&finding.object),
             finding.meaning,
             finding.evidence,
-            finding.mend
         );
+        if !finding.mend.is_empty() {
+            text += &format!("  mend: {}{safe}\n", finding.mend);
+        }
+        if !finding.advice.is_empty() {
+            text += &format!("  advice: {}\n", finding.advice);
+        }
     }
-    text += &match report.findings.len() {
-        0 => format!("{}\n", style.good("no findings")),
-        1 => "1 finding\n".to_owned(),
-        count => format!("{count} findings\n"),
+    let count = |number: usize, what: &str| match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
     };
+    let found = match report.findings.len() {
+        0 => style.good("no findings"),
+        number => count(number, "finding"),
+    };
+    let LookedAt {
+        checks,
+        networks,
+        containers,
+    } = report.looked_at;
+    text += &format!(
+        "{found}: {}, {}, {}\n",
+        count(checks, "check"),
+        count(networks, "network"),
+        count(containers, "container")
+    );
     text
 }

@@ -1,7 +1,9 @@
 //! Facts: who is attached, as the state directory and the kernel tell it.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::SystemTime;
 
 use pontoon_netfilter::{BackendKind, Ingress, Owner, Policy};
@@ -75,6 +77,8 @@ pub(crate) struct Host {
     pub(crate) members: Vec<Member>,
     pub(crate) links: Vec<Link>,
     pub(crate) socket: RouteSocket,
+    /// Looked at once: each look enters the namespace of each container.
+    attachments: OnceCell<Rc<Vec<Attachment>>>,
 }
 
 pub(crate) fn backend_name(kind: BackendKind) -> String {
@@ -114,6 +118,7 @@ impl Host {
             links: socket.links()?,
             socket,
             state,
+            attachments: OnceCell::new(),
         })
     }
 
@@ -121,17 +126,21 @@ impl Host {
         self.links.iter().find(|link| link.index == index)
     }
 
-    /// All attachments.
-    pub(crate) fn attachments(&self) -> Vec<Attachment> {
-        let tags: BTreeMap<&str, &Link> = self
-            .links
-            .iter()
-            .filter_map(|link| Some((link.alias.as_deref()?, link)))
-            .collect();
-        let members = self.members.iter();
-        members
-            .map(|member| self.attachment(member, &tags))
-            .collect()
+    /// All attachments, as they were when they were asked for first.
+    pub(crate) fn attachments(&self) -> Rc<Vec<Attachment>> {
+        let found = self.attachments.get_or_init(|| {
+            // The ifb of `bandwidth` carries the same tag as the host's end of the pair.
+            let tags: BTreeMap<&str, &Link> = self
+                .links
+                .iter()
+                .filter(|link| link.kind.as_deref() == Some("veth"))
+                .filter_map(|link| Some((link.alias.as_deref()?, link)))
+                .collect();
+            let members = self.members.iter();
+            let all = members.map(|member| self.attachment(member, &tags));
+            Rc::new(all.collect())
+        });
+        Rc::clone(found)
     }
 
     fn attachment(&self, member: &Member, tags: &BTreeMap<&str, &Link>) -> Attachment {
@@ -187,6 +196,19 @@ impl Host {
             backend: backend.clone(),
         });
         ports.collect()
+    }
+
+    /// The tags of all attachments that any plugin has a record of.
+    pub(crate) fn tags(&self) -> BTreeSet<String> {
+        let dir = self.state.dir();
+        let plugins = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = plugins.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut tags = BTreeSet::new();
+        for plugin in names.chain(["dns/records".to_owned()]) {
+            let keys = self.state.records(&plugin).all();
+            tags.extend(keys.iter().map(|key| key.owner().tag()));
+        }
+        tags
     }
 
     /// The bridge that carries a network's tag.

@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 .map(|one| one.id),
         );
     }
-    let mut own = host.attachments();
+    let mut own = host.attachments().to_vec();
     own.retain(|one| one.network == options.network);
     let stays = |one: &Attachment| {
         if options.all_dead {

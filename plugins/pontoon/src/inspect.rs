@@ -42,7 +42,7 @@ pub(crate) fn attachments_of(host: &Host, wanted: &str) -> Result<Vec<Attachment
             )));
         }
     };
-    let mut attachments = host.attachments();
+    let mut attachments = host.attachments().to_vec();
     attachments.retain(|one| Some(&one.id) == id.as_ref());
     Ok(attachments)
 }

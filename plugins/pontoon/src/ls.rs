@@ -6,7 +6,7 @@ use crate::report::{Outcome, Style, Table, age, print, short};
 
 pub(crate) fn run(options: &Shape) -> Outcome {
     let attachments = Host::look()?.attachments();
-    print(options.json, &attachments, || table(&attachments))?;
+    print(options.json, &*attachments, || table(&attachments))?;
     Ok(true)
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
 }
 
 fn look() -> Result<Seen, Failure> {
-    let attachments = Host::look()?.attachments().into_iter();
+    let attachments = Host::look()?.attachments().to_vec().into_iter();
     Ok(attachments
         .map(|one| {
             let key = (one.network.clone(), one.id.clone(), one.interface.clone());

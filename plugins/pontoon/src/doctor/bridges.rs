@@ -13,9 +13,6 @@ use crate::report::{Failure, short};
 const PARTICULAR: u8 = 8;
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-    let uplink = ground.host.socket.uplink()?;
-    let mut routes = ground.host.socket.routes(true)?;
-    routes.extend(ground.host.socket.routes(false)?);
     for network in &ground.networks {
         let Some(bridge) = &network.bridge else {
             continue;
@@ -34,6 +31,18 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
             ));
         }
         addresses(ground, network, bridge, findings);
+    }
+    Ok(())
+}
+
+/// Routes of others into the subnets of the networks.
+pub(crate) fn routes(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let mut routes = ground.host.socket.routes(true)?;
+    routes.extend(ground.host.socket.routes(false)?);
+    for network in &ground.networks {
+        let Some(bridge) = &network.bridge else {
+            continue;
+        };
         let Some(link) = ground.host.links.iter().find(|link| link.name == *bridge) else {
             continue;
         };
@@ -49,7 +58,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
             for route in foreign {
                 let by = route.interface.and_then(|index| ground.host.link(index));
                 let by = by.map_or("another interface", |link| &link.name);
-                findings.push(of_bridge(
+                findings.push(
                     Finding::new("subnet-overlaps-route", &network.name)
                         .means(format!(
                             "the host sends packets for addresses of network {} elsewhere",
@@ -59,10 +68,25 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
                             "route {} by {by} lies in {subnet} of {bridge}",
                             route.destination
                         ))
-                        .mend(format!("ip route del {} dev {by}", route.destination)),
-                ));
+                        .advice(format!(
+                            "give network {} another subnet; or, when nothing needs the route any more: ip route del {} dev {by}",
+                            network.name, route.destination
+                        ))
+                        .of_bridge(bridge),
+                );
             }
         }
+    }
+    Ok(())
+}
+
+/// Containers that send larger packets than the uplink takes.
+pub(crate) fn mtu(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let uplink = ground.host.socket.uplink()?;
+    for network in &ground.networks {
+        let Some(bridge) = &network.bridge else {
+            continue;
+        };
         if let Some(uplink) = &uplink {
             let larger: Vec<_> = ground
                 .attachments
@@ -92,8 +116,6 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
             }
         }
     }
-    unplugged(ground, findings);
-    publishing(ground, findings);
     Ok(())
 }
 
@@ -154,7 +176,7 @@ fn addresses(
 }
 
 /// Containers whose veth pair hangs on no bridge.
-fn unplugged(ground: &Ground, findings: &mut Vec<Finding>) {
+pub(crate) fn unplugged(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     for one in &ground.attachments {
         let (Some(veth), None) = (&one.host_interface, &one.bridge) else {
             continue;
@@ -175,10 +197,11 @@ fn unplugged(ground: &Ground, findings: &mut Vec<Finding>) {
                 .safe(),
         );
     }
+    Ok(())
 }
 
 /// What published ports need of their bridge beside rules.
-fn publishing(ground: &Ground, findings: &mut Vec<Finding>) {
+pub(crate) fn publishing(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let link = |name: &String| ground.host.links.iter().find(|link| link.name == *name);
     for one in ground.attachments.iter().filter(|one| one.alive) {
         let key = Key {
@@ -224,4 +247,5 @@ fn publishing(ground: &Ground, findings: &mut Vec<Finding>) {
             );
         }
     }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use pontoon_netlink::sysctl;
 use serde_json::Value;
 
 use super::{Finding, Ground, output};
+use crate::report::Failure;
 
 /// iptables, by the variants and families that there are.
 const TOOLS: [(&str, bool); 4] = [
@@ -13,8 +14,8 @@ const TOOLS: [(&str, bool); 4] = [
     ("ip6tables-legacy", false),
 ];
 
-pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
-    let mut used = Vec::new();
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let ground = &*ground;
     for (tool, v4) in TOOLS {
         // The legacy variant makes its tables in the kernel when it is asked for them.
         let family = if v4 { "ip" } else { "ip6" };
@@ -27,10 +28,8 @@ pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
         let Some(save) = output(ground, &format!("{tool}-save"), &["-t", "filter"]) else {
             continue;
         };
-        let filter = Filter::parse(&save);
-        if !filter.rules.is_empty() && v4 {
-            used.push(tool);
-        }
+        let mut filter = Filter::parse(&save);
+        filter.tool = tool.to_owned();
         if filter.drops() {
             for bridge in bridges(ground, v4) {
                 if !filter.accepts(&bridge.0, &bridge.1) {
@@ -40,17 +39,8 @@ pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
             siblings(ground, v4, &filter, findings);
         }
     }
-    if let [one, other] = used[..] {
-        findings.push(
-            Finding::new("iptables-variants-mixed", "iptables")
-                .means(
-                    "two sets of rules decide about each packet, and each tool shows only its own",
-                )
-                .seen(format!("{one} and {other} both have filter rules"))
-                .mend(format!("{other} -F && {other} -X")),
-        );
-    }
     native(ground, findings);
+    Ok(())
 }
 
 /// Our bridges, with the addresses of their containers.
@@ -77,6 +67,7 @@ fn bridges(ground: &Ground, v4: bool) -> Vec<(String, Vec<String>)> {
 /// The filter table of one variant and family.
 #[derive(Debug, Default)]
 struct Filter {
+    tool: String,
     forward_policy: String,
     chains: Vec<String>,
     rules: Vec<String>,
@@ -177,7 +168,7 @@ fn siblings(ground: &Ground, v4: bool, filter: &Filter, findings: &mut Vec<Findi
                 Finding::new("bridged-packets-filtered", &bridge)
                     .means(format!("containers on {bridge} cannot reach each other: what passes the bridge passes FORWARD too"))
                     .seen(format!("/proc/sys/{path} is 1, and FORWARD drops"))
-                    .mend(format!("sysctl -q -w {path}=0"))
+                    .mend(format!("{} -I FORWARD -i {bridge} -o {bridge} -j ACCEPT", filter.tool))
                     .of_bridge(&bridge),
             );
         }

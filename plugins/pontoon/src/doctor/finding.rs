@@ -13,8 +13,12 @@ pub(crate) struct Finding {
     pub(crate) meaning: String,
     /// What was seen.
     pub(crate) evidence: String,
-    /// The command that mends it.
+    /// The command that mends it; empty where that is not for a command, see `advice`.
     pub(crate) mend: String,
+    /// What to do where each command would take something from others: their process, their package's
+    /// file, their route.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) advice: String,
     /// The command takes nothing from anybody: `--fix` runs it.
     pub(crate) safe: bool,
     /// Only about this container.
@@ -33,6 +37,7 @@ impl Finding {
             meaning: String::new(),
             evidence: String::new(),
             mend: String::new(),
+            advice: String::new(),
             safe: false,
             container: None,
             bridge: None,
@@ -51,6 +56,11 @@ impl Finding {
 
     pub(crate) fn mend(mut self, command: impl Into<String>) -> Self {
         self.mend = command.into();
+        self
+    }
+
+    pub(crate) fn advice(mut self, text: impl Into<String>) -> Self {
+        self.advice = text.into();
         self
     }
 

@@ -20,7 +20,7 @@ pub(crate) struct Stale {
     flow: SeenFlow,
 }
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) {
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     // Without connection tracking there are none.
     let found = find(&mut ground.host.socket, &ground.attachments).unwrap_or_default();
     findings.extend(found.iter().map(|stale| {
@@ -42,6 +42,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) {
             .of_container(&stale.container)
             .safe()
     }));
+    Ok(())
 }
 
 /// Cuts those to the ports of a network; how many kinds there were.

@@ -46,14 +46,14 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         let finding = Finding::new("forwarding-off", path.replace('/', "."))
             .means("containers cannot reach the outside, and nobody their published ports")
             .seen(format!("/proc/sys/{path} is 0"))
-            .mend(format!("sysctl -q -w {path}=1"))
+            .mend("pontoon ip-forward --fix")
             .safe();
         findings.push(match bridge {
             Some(bridge) => finding.of_bridge(bridge),
             None => finding,
         });
     }
-    reverse_path(ground, findings)
+    Ok(())
 }
 
 /// Strict reverse-path filtering is a trap where there is more than one way to the outside.

@@ -6,13 +6,14 @@ use pontoon_netlink::vlan_filtering_supported;
 use serde_json::Value;
 
 use super::{Finding, Ground};
+use crate::report::Failure;
 
 /// The keys of `bridge` that need VLAN filtering.
 const VLAN: [&str; 2] = ["vlan", "vlanTrunk"];
 
-pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let Ok(entries) = fs::read_dir(ground.places.conf_dir()) else {
-        return;
+        return Ok(());
     };
     let mut supported = None;
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -44,4 +45,5 @@ pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
                 .mend(format!("mv {file} {file}.disabled")),
         );
     }
+    Ok(())
 }

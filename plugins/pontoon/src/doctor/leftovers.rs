@@ -1,22 +1,17 @@
 //! What belongs to nobody alive, and pools that run out.
 
+use pontoon_netfilter::is_attachment_tag;
+
 use super::{Finding, Ground};
 use crate::leases;
+use crate::report::Failure;
 
 /// Share of a pool in use from which on it is nearly full, in percent.
 const NEARLY: u128 = 90;
 
-pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
-    let collect = |network: &str| {
-        let mut command = format!("pontoon gc {network} --all-dead");
-        if let Some(dir) = &ground.places.conf_dir {
-            command += &format!(" --conf-dir {}", dir.display());
-        }
-        if let Some(dirs) = &ground.places.bin_dir {
-            command += &format!(" --bin-dir {dirs}");
-        }
-        command
-    };
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let collect =
+        |network: &str| format!("pontoon gc {network} --all-dead{}", ground.places.options());
     for one in ground.attachments.iter().filter(|one| !one.alive) {
         findings.push(
             Finding::new("container-gone", &one.id)
@@ -68,19 +63,15 @@ pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
             }
         }
     }
-    let known: Vec<String> = ground
-        .host
-        .members
-        .iter()
-        .map(|member| member.key.owner().tag())
-        .collect();
+    let known = ground.host.tags();
     for link in &ground.host.links {
         let Some(alias) = &link.alias else {
             continue;
         };
-        // `pontoon NETWORK CONTAINER IFNAME`
-        let ours = alias.starts_with("pontoon ") && alias.split(' ').count() == 4;
-        if ours && link.kind.as_deref() == Some("veth") && !known.contains(alias) {
+        if is_attachment_tag(alias)
+            && link.kind.as_deref() == Some("veth")
+            && !known.contains(alias)
+        {
             findings.push(
                 Finding::new("veth-of-nobody", &link.name)
                     .means("an interface without a container takes part in the network")
@@ -91,4 +82,5 @@ pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
             );
         }
     }
+    Ok(())
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::{Finding, Ground};
 use crate::install::{PLUGINS, is_ours};
+use crate::report::Failure;
 
-pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let path = ground.places.cni_path();
     let dirs: Vec<&Path> = path.split(':').map(Path::new).collect();
     for name in PLUGINS {
@@ -14,7 +15,11 @@ pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
             .map(|dir| dir.join(name))
             .filter(|path| path.is_file())
             .collect();
-        let Some(first) = found.first().filter(|first| !is_ours(first)) else {
+        // Reading a program is dear: only where there is a choice.
+        let Some(first) = found
+            .first()
+            .filter(|first| found.len() > 1 && !is_ours(first))
+        else {
             continue;
         };
         let Some(ours) = found.iter().find(|path| is_ours(path)) else {
@@ -33,12 +38,12 @@ pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
                     first.display(),
                     ours.display()
                 ))
-                .mend(format!(
-                    "pontoon install --force --from {} --bin-dir {} --conf-dir {}",
+                .advice(format!(
+                    "name {} before {} where the runtime reads its folders of plugins: CNI_PATH, containerd's bin_dir, podman's cni_plugin_dirs",
                     ours_dir.display(),
-                    theirs_dir.display(),
-                    ground.places.conf_dir().display()
+                    theirs_dir.display()
                 )),
         );
     }
+    Ok(())
 }

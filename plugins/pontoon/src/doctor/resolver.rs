@@ -11,8 +11,9 @@ use pontoon_dns::resolv_conf::{Audience, source};
 
 use super::{Finding, Ground};
 use crate::dns;
+use crate::report::Failure;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) {
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let state = &ground.host.state;
     let records: Vec<Record> = state
         .records("dns/records")
@@ -52,17 +53,12 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) {
         .flat_map(|record| record.gateways.iter().copied())
         .collect();
     for (file, on_host) in files {
-        servers(ground, file, on_host, &ours, findings);
+        servers(file, on_host, &ours, findings);
     }
+    Ok(())
 }
 
-fn servers(
-    ground: &mut Ground,
-    file: &Path,
-    on_host: bool,
-    ours: &[IpAddr],
-    findings: &mut Vec<Finding>,
-) {
+fn servers(file: &Path, on_host: bool, ours: &[IpAddr], findings: &mut Vec<Finding>) {
     let (used, conf): (PathBuf, _) = source(file, |path| fs::read(path).ok());
     let conf = conf.unwrap_or_default();
     let audience = Audience {
@@ -78,7 +74,6 @@ fn servers(
             .iter()
             .map(|(server, why)| format!("{server}: {why}"))
             .collect();
-        let router = router(ground).map_or("ADDRESS".to_owned(), |ip| ip.to_string());
         findings.push(
             Finding::new("no-usable-server", used.display().to_string())
                 .means(match on_host {
@@ -89,7 +84,10 @@ fn servers(
                     true => "it names no server".to_owned(),
                     false => format!("of its servers none can be asked: {}", why.join(", ")),
                 })
-                .mend(format!("echo nameserver {router} >> {}", file.display())),
+                .advice(format!(
+                    "name a server in {} by the means of what writes that file (systemd-resolved, NetworkManager, netplan, DHCP), or give the network servers of its own: key \"upstreams\" of the plugin dns",
+                    used.display()
+                )),
         );
         return;
     }
@@ -111,20 +109,10 @@ fn servers(
                     used.display(),
                     PATIENCE.as_millis()
                 ))
-                .mend(format!(
-                    "sed -i '/^nameserver[[:space:]]*{}$/d' {}",
-                    server.to_string().replace('.', "\\."),
+                .advice(format!(
+                    "take the server out of {} by the means of what writes that file (systemd-resolved, NetworkManager, netplan, DHCP), or let the plugin dns leave out the silent ones: key \"probe\"",
                     used.display()
                 )),
         );
     }
-}
-
-/// The next hop to the outside: at home and in small networks it answers DNS too.
-fn router(ground: &mut Ground) -> Option<IpAddr> {
-    let routes = ground.host.socket.routes(true).ok()?;
-    let mut defaults = routes
-        .iter()
-        .filter(|route| route.destination.prefix() == 0);
-    defaults.find_map(|route| route.gateway)
 }

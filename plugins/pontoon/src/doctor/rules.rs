@@ -6,8 +6,9 @@ use pontoon_plugin::{repair, rules};
 
 use super::{Finding, Ground};
 use crate::facts::backend_name;
+use crate::report::Failure;
 
-pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let used = ground
         .networks
         .iter()
@@ -34,6 +35,7 @@ pub(crate) fn check(ground: &Ground, findings: &mut Vec<Finding>) {
             None => finding,
         });
     }
+    Ok(())
 }
 
 fn verify(ground: &Ground, kind: BackendKind, ruleset: &Ruleset) -> Result<Vec<String>, Error> {

@@ -1,27 +1,29 @@
 //! Published ports that somebody's earlier rule takes away, and rules whose owner is nobody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use pontoon_netfilter::is_attachment_tag;
 use pontoon_passage::Rules;
 
 use super::{Finding, Ground};
 use crate::facts::{Attachment, Port};
+use crate::report::Failure;
 use crate::trace::{Asked, Protocol, Verdict, predict};
 
 /// Ways are followed one by one.
 const MOST: usize = 1000;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) {
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let Ok(rules) = Rules::read() else {
-        return;
+        return Ok(());
     };
     of_nobody(ground, &rules, findings);
     // What stops all packets is told already.
     let told =
         |finding: &Finding| finding.id.starts_with("forward") || finding.id.starts_with("bridge");
     if findings.iter().any(told) {
-        return;
+        return Ok(());
     }
     let attachments = ground.attachments.clone();
     let ports = attachments.iter().flat_map(|one| {
@@ -33,6 +35,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) {
             shadowed(ground, &rules, (one, port), v4, findings);
         }
     }
+    Ok(())
 }
 
 fn shadowed(
@@ -110,23 +113,11 @@ fn shadowed(
 
 /// Rules and elements that carry the tag of an attachment of which there is no record.
 fn of_nobody(ground: &Ground, rules: &Rules, findings: &mut Vec<Finding>) {
-    let state = &ground.host.state;
-    let mut known: BTreeSet<String> = ground
-        .host
-        .members
-        .iter()
-        .map(|member| member.key.owner().tag())
-        .collect();
-    // Behind another vendor's plugin they stand alone.
-    for plugin in ["portmap", "firewall", "bandwidth", "dns/records"] {
-        let keys = state.records(plugin).all();
-        known.extend(keys.iter().map(|key| key.owner().tag()));
-    }
+    // Behind another vendor's plugin the records of portmap, firewall and dns stand alone.
+    let known = ground.host.tags();
     let nobodys = |owner: &Option<String>| {
         let tag = owner.as_ref()?;
-        // `pontoon NETWORK CONTAINER IFNAME`
-        let ours = tag.starts_with("pontoon ") && tag.split(' ').count() == 4;
-        (ours && !known.contains(tag)).then(|| tag.clone())
+        (is_attachment_tag(tag) && !known.contains(tag)).then(|| tag.clone())
     };
     let mut found: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     for table in &rules.tables {

@@ -3,6 +3,7 @@
 mod leave;
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use pontoon_netlink::{Link, RouteEntry, RouteQuestion, RouteSocket, sysctl};
 use pontoon_passage::{Hook, Packet, Passed, Rules, Step, Visit};
@@ -86,7 +87,7 @@ pub(crate) struct Walk<'a> {
     host: &'a mut Host,
     rules: &'a Rules,
     question: &'a Question,
-    attachments: Vec<Attachment>,
+    attachments: Rc<Vec<Attachment>>,
     own: Vec<(u32, IpAddr)>,
     steps: Vec<Step>,
     doubts: Vec<String>,
