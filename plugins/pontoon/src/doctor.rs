@@ -15,12 +15,15 @@ mod shadowed;
 mod sockets;
 mod variants;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
 use clap::Args;
 use pontoon_netlink::{Netns, RouteSocket};
+use pontoon_passage::Rules;
 use serde::Serialize;
 
 use crate::conflist::Places;
@@ -109,6 +112,8 @@ pub(crate) struct Ground {
     /// Where programs are looked for.
     pub(crate) search: Vec<PathBuf>,
     pub(crate) places: Places,
+    /// The rules of this host, read once.
+    rules: OnceCell<Option<Rc<Rules>>>,
 }
 
 /// The inside of a container.
@@ -242,7 +247,22 @@ impl Ground {
             insides,
             search,
             places: places.clone(),
+            rules: OnceCell::new(),
         })
+    }
+
+    /// The rules of this host, of all backends; none when they cannot be read, which is said once.
+    pub(crate) fn rules(&self) -> Option<Rc<Rules>> {
+        let read = || match Rules::read() {
+            Ok(rules) => Some(Rc::new(rules)),
+            Err(error) => {
+                eprintln!(
+                    "pontoon: what the rules of this host let pass is not looked at: {error}"
+                );
+                None
+            }
+        };
+        self.rules.get_or_init(read).clone()
     }
 }
 

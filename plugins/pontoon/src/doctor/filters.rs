@@ -1,302 +1,292 @@
-//! Other people's filters: what drops packets that our containers need forwarded.
+//! Filters of others: what drops packets that the containers need forwarded.
+//!
+//! A packet of each kind is taken through the chains of the hook FORWARD, by the same walk as `pontoon
+//! trace`: out of a container, in to a published port, and from sibling to sibling where bridged packets
+//! meet the same chains. Nothing is said where the walk meets something that it cannot read.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pontoon_netlink::sysctl;
-use serde_json::Value;
+use pontoon_passage::{Hook, Packet, Passed, Rules, Step, Visit};
+use pontoon_plugin::policy::Stance;
+use pontoon_plugin::rules::firewalld;
 
-use super::{Finding, Ground, output};
+use super::{Finding, Ground, program};
+use crate::facts::{Attachment, Network, Port};
 use crate::report::Failure;
 
-/// iptables, by the variants and families that there are.
-const TOOLS: [(&str, bool); 4] = [
-    ("iptables-nft", true),
-    ("iptables-legacy", true),
-    ("ip6tables-nft", false),
-    ("ip6tables-legacy", false),
-];
+/// An address far away: of documentation (RFC 5737, RFC 3849), which rules about real ones do not name.
+const FAR: (IpAddr, IpAddr) = (
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+);
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let uplink = match ground.host.socket.uplink()? {
+        Some(link) => link.name,
+        None => return Ok(()),
+    };
     let ground = &*ground;
-    for (tool, v4) in TOOLS {
-        // The legacy variant makes its tables in the kernel when it is asked for them.
-        let family = if v4 { "ip" } else { "ip6" };
-        let names = format!("/proc/thread-self/net/{family}_tables_names");
-        let legacy = tool.ends_with("legacy");
-        let there = std::fs::read_to_string(names).is_ok_and(|names| names.contains("filter"));
-        if legacy && !there {
-            continue;
-        }
-        let Some(save) = output(ground, &format!("{tool}-save"), &["-t", "filter"]) else {
+    let Some(rules) = ground.rules() else {
+        return Ok(());
+    };
+    for network in &ground.networks {
+        let Some(bridge) = &network.bridge else {
             continue;
         };
-        let mut filter = Filter::parse(&save);
-        filter.tool = tool.to_owned();
-        if filter.drops() {
-            for bridge in bridges(ground, v4) {
-                if !filter.accepts(&bridge.0, &bridge.1) {
-                    findings.push(dropped(tool, &filter, &bridge.0));
-                }
-            }
-            siblings(ground, v4, &filter, findings);
+        for v4 in [true, false] {
+            let view = View {
+                ground,
+                rules: &rules,
+                network,
+                bridge,
+                uplink: &uplink,
+                v4,
+            };
+            view.forwarded(findings);
+            view.bridged(findings);
         }
     }
-    native(ground, findings);
     Ok(())
 }
 
-/// Our bridges, with the addresses of their containers.
-fn bridges(ground: &Ground, v4: bool) -> Vec<(String, Vec<String>)> {
-    let has = |gateway: &String| gateway.contains(':') != v4;
-    let networks = ground
-        .networks
-        .iter()
-        .filter(|network| network.gateways.iter().any(has));
-    networks
-        .filter_map(|network| {
-            let bridge = network.bridge.clone()?;
-            let own = ground.attachments.iter();
-            let own = own.filter(|one| one.bridge.as_ref() == Some(&bridge));
-            let addresses: Vec<String> = own
-                .flat_map(|one| one.addresses.iter())
-                .filter_map(|address| address.split('/').next().map(str::to_owned))
-                .collect();
-            Some((bridge, addresses))
-        })
-        .collect()
+/// One family of one network.
+struct View<'a> {
+    ground: &'a Ground,
+    rules: &'a Rules,
+    network: &'a Network,
+    bridge: &'a str,
+    uplink: &'a str,
+    v4: bool,
 }
 
-/// The filter table of one variant and family.
-#[derive(Debug, Default)]
-struct Filter {
-    tool: String,
-    forward_policy: String,
-    chains: Vec<String>,
-    rules: Vec<String>,
+/// The chain that ends a packet's way, and the rule of it that does.
+struct Obstacle {
+    /// `iptables-nft filter`, `inet firewalld`.
+    table: String,
+    chain: String,
+    /// The rule, or `policy`.
+    rule: String,
 }
 
-impl Filter {
-    fn parse(save: &str) -> Self {
-        let mut filter = Self::default();
-        for line in save.lines() {
-            if let Some(chain) = line.strip_prefix(':') {
-                let mut words = chain.split(' ');
-                let (name, policy) = (words.next(), words.next());
-                if name == Some("FORWARD") {
-                    filter.forward_policy = policy.unwrap_or_default().to_owned();
-                }
-                filter.chains.extend(name.map(str::to_owned));
-            } else if line.starts_with("-A ") {
-                filter.rules.push(line.to_owned());
-            }
+impl<'a> View<'a> {
+    fn own(&self) -> impl Iterator<Item = (&'a Attachment, IpAddr)> {
+        let v4 = self.v4;
+        let bridge = self.bridge;
+        self.ground
+            .attachments
+            .iter()
+            .filter(move |one| one.alive && one.bridge.as_deref() == Some(bridge))
+            .filter_map(move |one| Some((one, one.ips().find(|ip| ip.is_ipv4() == v4)?)))
+    }
+
+    fn packet(&self, from: (&str, IpAddr), to: (&str, IpAddr), port: u16, udp: bool) -> Packet {
+        Packet {
+            source: from.1,
+            destination: to.1,
+            protocol: if udp { "udp" } else { "tcp" }.to_owned(),
+            ports: Some((45_678, port)),
+            in_interface: from.0.to_owned(),
+            out_interface: to.0.to_owned(),
+            in_port: String::new(),
+            out_port: String::new(),
+            mark: 0,
+            dnat: false,
+            snat: false,
+            source_type: "unicast",
+            destination_type: "unicast",
         }
-        filter
     }
 
-    /// Whether what no rule accepts is dropped.
-    fn drops(&self) -> bool {
-        let last = self
-            .rules
-            .iter()
-            .rev()
-            .find(|rule| rule.starts_with("-A FORWARD "));
-        let all = last.is_some_and(|rule| {
-            let rest = rule.trim_start_matches("-A FORWARD ");
-            rest == "-j DROP" || rest.starts_with("-j REJECT")
+    /// What ends a packet's way in FORWARD, when that is a rule of others.
+    fn obstacle(&self, mut packet: Packet) -> Option<Obstacle> {
+        let (mut steps, mut doubts): (Vec<Step>, Vec<String>) = (Vec::new(), Vec::new());
+        let mut visit = Visit {
+            rules: self.rules,
+            hook: Hook::Forward,
+            bridge: false,
+            own_address: None,
+            steps: &mut steps,
+            doubts: &mut doubts,
+        };
+        let Passed::Ended { by, .. } = visit.pass(&mut packet) else {
+            return None;
+        };
+        let last = steps.last()?;
+        let chain = last.chain.as_deref().unwrap_or_default();
+        let tagged = |owner: &String| owner.starts_with("pontoon ");
+        // What our own policy, or the admin's chain in it, keeps from passing is meant to be kept.
+        let meant = chain.contains("CNI-") || chain.contains("pontoon");
+        if !doubts.is_empty() || meant || last.owner.as_ref().is_some_and(tagged) {
+            return None;
+        }
+        let (table, chain) = by.split_once(", chain ")?;
+        Some(Obstacle {
+            table: table.to_owned(),
+            chain: chain.to_owned(),
+            rule: last.what.clone(),
+        })
+    }
+
+    /// Out to the outside, and in to a published port.
+    fn forwarded(&self, findings: &mut Vec<Finding>) {
+        let internal = self.network.closed.contains(&"internal");
+        let Some((_, inside)) = self.own().next().filter(|_| !internal) else {
+            return;
+        };
+        let far = if self.v4 { FAR.0 } else { FAR.1 };
+        let (bridge, uplink) = (self.bridge, self.uplink);
+        let out = self.packet((bridge, inside), (uplink, far), 443, false);
+        let published = self.own().find_map(|(one, ip)| {
+            let family = |port: &&Port| port.host_ip.is_none_or(|at| at.is_ipv4() == self.v4);
+            Some((ip, one.ports.iter().find(family)?))
         });
-        self.forward_policy == "DROP" || all
+        let come_in = published.map(|(ip, port)| {
+            let udp = port.protocol == "udp";
+            let packet = self.packet((uplink, far), (bridge, ip), port.container_port, udp);
+            Packet {
+                dnat: true,
+                ..packet
+            }
+        });
+        if let Some(obstacle) = self.obstacle(out) {
+            let what = format!("containers on {bridge} cannot reach the outside");
+            findings.push(self.dropped(&obstacle, &what));
+        } else if let Some(obstacle) = come_in.and_then(|packet| self.obstacle(packet)) {
+            let what =
+                format!("nobody outside reaches the published ports of containers on {bridge}");
+            findings.push(self.dropped(&obstacle, &what));
+        }
     }
 
-    /// Whether some rule accepts what comes from a bridge, or from one of its containers.
-    fn accepts(&self, bridge: &str, addresses: &[String]) -> bool {
-        self.rules
-            .iter()
-            .filter(|rule| rule.ends_with("-j ACCEPT"))
-            .any(|rule| {
-                rule.contains(&format!("-i {bridge} "))
-                    || addresses
-                        .iter()
-                        .any(|address| rule.contains(&format!("-s {address}/")))
+    fn dropped(&self, obstacle: &Obstacle, means: &str) -> Finding {
+        let bridge = self.bridge;
+        let Obstacle { table, chain, rule } = obstacle;
+        let native = obstacle.tool().is_none();
+        let id = match native {
+            true => "forward-dropped-by-nftables",
+            false => "forward-dropped",
+        };
+        Finding::new(id, bridge)
+            .means(format!(
+                "{} drops what is forwarded and not its own: {means}",
+                self.whose(obstacle)
+            ))
+            .seen(match rule.as_str() {
+                "policy" => format!(
+                    "{table}, chain {chain}: the policy is to drop, and no rule accepts it before"
+                ),
+                rule => format!("{table}, chain {chain}: {rule}"),
             })
+            .mend(self.mend(obstacle))
+            .of_bridge(bridge)
     }
 
-    fn whose(&self) -> &'static str {
-        let has = |start: &str| self.chains.iter().any(|chain| chain.starts_with(start));
-        if has("ufw") {
-            "ufw"
-        } else if has("DOCKER") {
-            "Docker"
-        } else {
-            "somebody"
+    /// Bridged packets that pass the same chains.
+    fn bridged(&self, findings: &mut Vec<Finding>) {
+        let call = if self.v4 { "iptables" } else { "ip6tables" };
+        let path = format!("net/bridge/bridge-nf-call-{call}");
+        let apart = self.network.closed.contains(&"icc off");
+        if apart || sysctl::read(&path).ok().as_deref() != Some("1") {
+            return;
+        }
+        let mut own = self.own();
+        let (Some((one, from)), Some((other, to))) = (own.next(), own.next()) else {
+            return;
+        };
+        let packet = Packet {
+            in_port: one.host_interface.clone().unwrap_or_default(),
+            out_port: other.host_interface.clone().unwrap_or_default(),
+            ..self.packet((self.bridge, from), (self.bridge, to), 443, false)
+        };
+        let Some(obstacle) = self.obstacle(packet) else {
+            return;
+        };
+        let bridge = self.bridge;
+        // Not by switching the setting off: kubeadm and Docker want it on.
+        let mend = match obstacle.tool() {
+            Some(tool) => format!(
+                "{tool} -I {} -i {bridge} -o {bridge} -j ACCEPT",
+                self.users_chain(&obstacle)
+            ),
+            None => format!(
+                "nft 'insert rule {} {} iifname \"{bridge}\" oifname \"{bridge}\" accept'",
+                obstacle.table, obstacle.chain
+            ),
+        };
+        findings.push(
+            Finding::new("bridged-packets-filtered", bridge)
+                .means(format!("containers on {bridge} cannot reach each other: what passes the bridge passes FORWARD too"))
+                .seen(format!("/proc/sys/{path} is 1, and {}, chain {} drops", obstacle.table, obstacle.chain))
+                .mend(mend)
+                .of_bridge(bridge),
+        );
+    }
+
+    fn whose(&self, obstacle: &Obstacle) -> String {
+        let table = self
+            .rules
+            .tables
+            .iter()
+            .find(|one| one.name == obstacle.table);
+        let has = |start: &str| {
+            table.is_some_and(|table| table.chains.keys().any(|chain| chain.starts_with(start)))
+        };
+        match obstacle.tool() {
+            Some(_) if has("ufw") => "ufw".to_owned(),
+            Some(_) if has("DOCKER") => "Docker".to_owned(),
+            Some(tool) => format!("FORWARD of {tool}"),
+            None if obstacle.table.ends_with(" firewalld") => "firewalld".to_owned(),
+            None => format!("table {}", obstacle.table),
         }
     }
 
     /// Where a rule for others belongs.
-    fn chain(&self) -> &'static str {
-        match self.chains.iter().any(|chain| chain == "DOCKER-USER") {
+    fn users_chain(&self, obstacle: &Obstacle) -> &'static str {
+        let mut tables = self.rules.tables.iter();
+        let table = tables.find(|one| one.name == obstacle.table);
+        match table.is_some_and(|table| table.chains.contains_key("DOCKER-USER")) {
             true => "DOCKER-USER",
             false => "FORWARD",
         }
     }
-}
 
-fn dropped(tool: &str, filter: &Filter, bridge: &str) -> Finding {
-    let chain = filter.chain();
-    Finding::new("forward-dropped", bridge)
-        .means(format!(
-            "{} drops what is forwarded and not its own: containers on {bridge} cannot reach the outside",
-            filter.whose()
-        ))
-        .seen(format!(
-            "{tool}: FORWARD ends with a drop (policy {}), and no rule accepts -i {bridge}",
-            filter.forward_policy
-        ))
-        .mend(format!(
-            "{tool} -I {chain} -i {bridge} -j ACCEPT && {tool} -I {chain} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
-        ))
-        .of_bridge(bridge)
-}
-
-/// Bridged packets that pass the same filter.
-fn siblings(ground: &Ground, v4: bool, filter: &Filter, findings: &mut Vec<Finding>) {
-    let call = if v4 { "iptables" } else { "ip6tables" };
-    let path = format!("net/bridge/bridge-nf-call-{call}");
-    if sysctl::read(&path).ok().as_deref() != Some("1") {
-        return;
-    }
-    for (bridge, addresses) in bridges(ground, v4) {
-        if !filter.accepts(&bridge, &addresses) {
-            findings.push(
-                Finding::new("bridged-packets-filtered", &bridge)
-                    .means(format!("containers on {bridge} cannot reach each other: what passes the bridge passes FORWARD too"))
-                    .seen(format!("/proc/sys/{path} is 1, and FORWARD drops"))
-                    .mend(format!("{} -I FORWARD -i {bridge} -o {bridge} -j ACCEPT", filter.tool))
-                    .of_bridge(&bridge),
-            );
+    fn mend(&self, obstacle: &Obstacle) -> String {
+        let bridge = self.bridge;
+        let stance: Option<Stance> = self.ground.host.state.read_policy(&self.network.name);
+        if obstacle.table.ends_with(" firewalld")
+            && program(self.ground, "firewall-cmd").is_some()
+            && firewalld().is_ok()
+        {
+            return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
         }
-    }
-}
-
-/// Base chains of nftables that drop what is forwarded: firewalld's, or an admin's.
-fn native(ground: &Ground, findings: &mut Vec<Finding>) {
-    let listing = output(ground, "nft", &["-j", "list", "ruleset"]);
-    let listing: Option<Value> = listing.and_then(|text| serde_json::from_str(&text).ok());
-    let Some(listing) = listing else {
-        return;
-    };
-    for chain in dropping_chains(&listing) {
-        for (bridge, _) in bridges(ground, true) {
-            if chain.text.contains(&format!("\"{bridge}\"")) {
-                continue;
+        if let Some(tool) = obstacle.tool() {
+            // The plugin firewall accepts beside a chain that drops, and repair makes that again.
+            if stance.is_some() {
+                return format!("pontoon repair {}", self.network.name);
             }
-            let Chain {
-                family,
-                table,
-                name,
-                ..
-            } = &chain;
-            let whose = if table == "firewalld" {
-                "firewalld"
-            } else {
-                "somebody"
-            };
-            let insert = |rule: &str| format!("nft 'insert rule {family} {table} {name} {rule}'");
-            findings.push(
-                Finding::new("forward-dropped-by-nftables", &bridge)
-                    .means(format!("{whose} drops what is forwarded and not its own: containers on {bridge} cannot reach the outside"))
-                    .seen(format!("chain {name} of table {family} {table} ends with a drop, and no rule in it names {bridge}"))
-                    .mend(format!(
-                        "{} && {} && {}",
-                        insert(&format!("oifname \"{bridge}\" ct status dnat accept")),
-                        insert(&format!("oifname \"{bridge}\" ct state established,related accept")),
-                        insert(&format!("iifname \"{bridge}\" accept")),
-                    ))
-                    .of_bridge(&bridge),
+            let chain = self.users_chain(obstacle);
+            return format!(
+                "{tool} -I {chain} -i {bridge} -j ACCEPT && {tool} -I {chain} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
             );
         }
+        let Obstacle { table, chain, .. } = obstacle;
+        let insert = |rule: &str| format!("nft 'insert rule {table} {chain} {rule}'");
+        format!(
+            "{} && {} && {}",
+            insert(&format!("oifname \"{bridge}\" ct status dnat accept")),
+            insert(&format!(
+                "oifname \"{bridge}\" ct state established,related accept"
+            )),
+            insert(&format!("iifname \"{bridge}\" accept")),
+        )
     }
 }
 
-/// A chain of nftables, with its rules as text.
-struct Chain {
-    family: String,
-    table: String,
-    name: String,
-    text: String,
-}
-
-fn dropping_chains(listing: &Value) -> Vec<Chain> {
-    let items = || listing["nftables"].as_array().into_iter().flatten();
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut found = Vec::new();
-    for chain in items()
-        .map(|item| &item["chain"])
-        .filter(|chain| chain["hook"] == "forward")
-    {
-        let (family, table, name) = (
-            word(&chain["family"]),
-            word(&chain["table"]),
-            word(&chain["name"]),
-        );
-        // iptables-nft's is told in iptables' words, and ours is ours.
-        let iptables = table == "filter" && name == "FORWARD";
-        if iptables || table == "pontoon" || !["ip", "inet"].contains(&family.as_str()) {
-            continue;
-        }
-        let rules: Vec<&Value> = items()
-            .map(|item| &item["rule"])
-            .filter(|rule| {
-                rule["family"] == chain["family"]
-                    && rule["table"] == chain["table"]
-                    && rule["chain"] == chain["name"]
-            })
-            .collect();
-        let refuses = |statement: &Value| {
-            statement.get("drop").is_some() || statement.get("reject").is_some()
-        };
-        let last = rules.last().and_then(|rule| rule["expr"].as_array());
-        let drops = chain["policy"] == "drop"
-            || last.is_some_and(|expr| expr.len() == 1 && expr.iter().all(refuses));
-        if drops {
-            found.push(Chain {
-                family,
-                table,
-                name,
-                text: rules.iter().map(|rule| rule.to_string()).collect(),
-            });
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DOCKER: &str = "*filter
-:INPUT ACCEPT [0:0]
-:FORWARD DROP [0:0]
-:DOCKER-USER - [0:0]
--A FORWARD -j DOCKER-USER
--A FORWARD -i docker0 ! -o docker0 -j ACCEPT
-COMMIT
-";
-
-    #[test]
-    fn dockers_policy_drops_all_but_its_own() {
-        let filter = Filter::parse(DOCKER);
-        assert!(filter.drops());
-        assert!(!filter.accepts("cni0", &[]) && !filter.accepts("docker", &[]));
-        assert_eq!((filter.whose(), filter.chain()), ("Docker", "DOCKER-USER"));
-        let mended = DOCKER.replace("COMMIT", "-A DOCKER-USER -i cni0 -j ACCEPT");
-        assert!(Filter::parse(&mended).accepts("cni0", &[]));
-        // As the firewall plugin accepts: by address.
-        let mended = DOCKER.replace("COMMIT", "-A CNI-FORWARD -s 10.1.0.2/32 -j ACCEPT");
-        assert!(Filter::parse(&mended).accepts("cni0", &["10.1.0.2".into()]));
-    }
-
-    #[test]
-    fn a_last_rule_drops_as_a_policy_does() {
-        assert!(!Filter::parse(":FORWARD ACCEPT [0:0]\n-A FORWARD -i x -j DROP\n").drops());
-        let reject = "-A FORWARD -j REJECT --reject-with icmp-port-unreachable";
-        assert!(Filter::parse(&format!(":FORWARD ACCEPT [0:0]\n{reject}\n")).drops());
+impl Obstacle {
+    /// The program that edits its table, when that is iptables'.
+    fn tool(&self) -> Option<&str> {
+        let tool = self.table.split(' ').next()?;
+        tool.contains("tables-").then_some(tool)
     }
 }

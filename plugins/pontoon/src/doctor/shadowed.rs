@@ -15,7 +15,7 @@ use crate::trace::{Asked, Protocol, Verdict, predict};
 const MOST: usize = 1000;
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-    let Ok(rules) = Rules::read() else {
+    let Some(rules) = ground.rules() else {
         return Ok(());
     };
     of_nobody(ground, &rules, findings);
