@@ -50,6 +50,16 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     Ok(())
 }
 
+/// Both families may meet the same chain.
+fn tell(finding: Finding, findings: &mut Vec<Finding>) {
+    let same = |one: &Finding| {
+        (one.id, &one.object, &one.mend) == (finding.id, &finding.object, &finding.mend)
+    };
+    if !findings.iter().any(same) {
+        findings.push(finding);
+    }
+}
+
 /// One family of one network.
 struct View<'a> {
     ground: &'a Ground,
@@ -151,11 +161,11 @@ impl<'a> View<'a> {
         });
         if let Some(obstacle) = self.obstacle(out) {
             let what = format!("containers on {bridge} cannot reach the outside");
-            findings.push(self.dropped(&obstacle, &what));
+            tell(self.dropped(&obstacle, &what), findings);
         } else if let Some(obstacle) = come_in.and_then(|packet| self.obstacle(packet)) {
             let what =
                 format!("nobody outside reaches the published ports of containers on {bridge}");
-            findings.push(self.dropped(&obstacle, &what));
+            tell(self.dropped(&obstacle, &what), findings);
         }
     }
 
@@ -203,6 +213,13 @@ impl<'a> View<'a> {
             return;
         };
         let bridge = self.bridge;
+        // Of a chain of nftables one command lets pass what is forwarded and what is bridged.
+        let told = |one: &Finding| {
+            one.id == "forward-dropped-by-nftables" && one.bridge.as_deref() == Some(bridge)
+        };
+        if obstacle.tool().is_none() && findings.iter().any(told) {
+            return;
+        }
         // Not by switching the setting off: kubeadm and Docker want it on.
         let mend = match obstacle.tool() {
             Some(tool) => format!(
@@ -214,12 +231,13 @@ impl<'a> View<'a> {
                 obstacle.table, obstacle.chain
             ),
         };
-        findings.push(
+        tell(
             Finding::new("bridged-packets-filtered", bridge)
                 .means(format!("containers on {bridge} cannot reach each other: what passes the bridge passes FORWARD too"))
                 .seen(format!("/proc/sys/{path} is 1, and {}, chain {} drops", obstacle.table, obstacle.chain))
                 .mend(mend)
                 .of_bridge(bridge),
+            findings,
         );
     }
 
