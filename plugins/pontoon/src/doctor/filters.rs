@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pontoon_netlink::sysctl;
-use pontoon_passage::{Hook, Packet, Passed, Rules, Step, Visit};
+use pontoon_passage::{Drop, Hook, Judgement, Packet, Rules};
 use pontoon_plugin::policy::Stance;
 use pontoon_plugin::rules::firewalld;
 
@@ -70,15 +70,6 @@ struct View<'a> {
     v4: bool,
 }
 
-/// The chain that ends a packet's way, and the rule of it that does.
-struct Obstacle {
-    /// `iptables-nft filter`, `inet firewalld`.
-    table: String,
-    chain: String,
-    /// The rule, or `policy`.
-    rule: String,
-}
-
 impl<'a> View<'a> {
     fn own(&self) -> impl Iterator<Item = (&'a Attachment, IpAddr)> {
         let v4 = self.v4;
@@ -90,52 +81,17 @@ impl<'a> View<'a> {
             .filter_map(move |one| Some((one, one.ips().find(|ip| ip.is_ipv4() == v4)?)))
     }
 
-    fn packet(&self, from: (&str, IpAddr), to: (&str, IpAddr), port: u16, udp: bool) -> Packet {
-        Packet {
-            source: from.1,
-            destination: to.1,
-            protocol: if udp { "udp" } else { "tcp" }.to_owned(),
-            ports: Some((45_678, port)),
-            in_interface: from.0.to_owned(),
-            out_interface: to.0.to_owned(),
-            in_port: String::new(),
-            out_port: String::new(),
-            mark: 0,
-            dnat: false,
-            snat: false,
-            source_type: "unicast",
-            destination_type: "unicast",
-        }
+    fn packet(&self, protocol: &str, from: IpAddr, to: IpAddr, port: u16) -> Packet {
+        Packet::new(protocol, (from, 45_678), (to, port))
     }
 
-    /// What ends a packet's way in FORWARD, when that is a rule of others.
-    fn obstacle(&self, mut packet: Packet) -> Option<Obstacle> {
-        let (mut steps, mut doubts): (Vec<Step>, Vec<String>) = (Vec::new(), Vec::new());
-        let mut visit = Visit {
-            rules: self.rules,
-            hook: Hook::Forward,
-            bridge: false,
-            own_address: None,
-            steps: &mut steps,
-            doubts: &mut doubts,
-        };
-        let Passed::Ended { by, .. } = visit.pass(&mut packet) else {
-            return None;
-        };
-        let last = steps.last()?;
-        let chain = last.chain.as_deref().unwrap_or_default();
-        let tagged = |owner: &String| owner.starts_with("pontoon ");
-        // What our own policy, or the admin's chain in it, keeps from passing is meant to be kept.
-        let meant = chain.contains("CNI-") || chain.contains("pontoon");
-        if !doubts.is_empty() || meant || last.owner.as_ref().is_some_and(tagged) {
-            return None;
+    /// What drops a packet in FORWARD, when that is a rule of others. What our own policy, or the admin's
+    /// chain in it, keeps from passing is meant to be kept.
+    fn obstacle(&self, packet: &Packet) -> Option<Drop> {
+        match self.rules.judge(Hook::Forward, packet) {
+            Judgement::Dropped(drop) if !drop.is_ours() => Some(drop),
+            _ => None,
         }
-        let (table, chain) = by.split_once(", chain ")?;
-        Some(Obstacle {
-            table: table.to_owned(),
-            chain: chain.to_owned(),
-            rule: last.what.clone(),
-        })
     }
 
     /// Out to the outside, and in to a published port.
@@ -146,48 +102,42 @@ impl<'a> View<'a> {
         };
         let far = if self.v4 { FAR.0 } else { FAR.1 };
         let (bridge, uplink) = (self.bridge, self.uplink);
-        let out = self.packet((bridge, inside), (uplink, far), 443, false);
+        let out = self
+            .packet("tcp", inside, far, 443)
+            .forwarded(bridge, uplink);
         let published = self.own().find_map(|(one, ip)| {
             let family = |port: &&Port| port.host_ip.is_none_or(|at| at.is_ipv4() == self.v4);
             Some((ip, one.ports.iter().find(family)?))
         });
         let come_in = published.map(|(ip, port)| {
-            let udp = port.protocol == "udp";
-            let packet = self.packet((uplink, far), (bridge, ip), port.container_port, udp);
-            Packet {
-                dnat: true,
-                ..packet
-            }
+            let packet = self.packet(&port.protocol, far, ip, port.container_port);
+            packet.redirected().forwarded(uplink, bridge)
         });
-        if let Some(obstacle) = self.obstacle(out) {
+        let way_out = [out.clone(), out.reply()];
+        let way_in = come_in.map(|packet| [packet.reply(), packet]);
+        let first = |packets: &[Packet]| packets.iter().find_map(|packet| self.obstacle(packet));
+        if let Some(obstacle) = first(&way_out) {
             let what = format!("containers on {bridge} cannot reach the outside");
             tell(self.dropped(&obstacle, &what), findings);
-        } else if let Some(obstacle) = come_in.and_then(|packet| self.obstacle(packet)) {
+        } else if let Some(obstacle) = way_in.and_then(|packets| first(&packets)) {
             let what =
                 format!("nobody outside reaches the published ports of containers on {bridge}");
             tell(self.dropped(&obstacle, &what), findings);
         }
     }
 
-    fn dropped(&self, obstacle: &Obstacle, means: &str) -> Finding {
+    fn dropped(&self, obstacle: &Drop, means: &str) -> Finding {
         let bridge = self.bridge;
-        let Obstacle { table, chain, rule } = obstacle;
-        let native = obstacle.tool().is_none();
-        let id = match native {
-            true => "forward-dropped-by-nftables",
-            false => "forward-dropped",
+        let id = match tool(obstacle) {
+            None => "forward-dropped-by-nftables",
+            Some(_) => "forward-dropped",
         };
         Finding::new(id, bridge)
             .means(format!(
                 "{} drops what is forwarded and not its own: {means}",
                 self.whose(obstacle)
             ))
-            .seen(match rule.as_str() {
-                "policy" => format!(
-                    "{table}, chain {chain}: the policy is to drop, and no rule accepts it before"
-                ),
-                rule => format!("{table}, chain {chain}: {rule}"),
-            })
+            .seen(obstacle.to_string())
             .mend(self.mend(obstacle))
             .of_bridge(bridge)
     }
@@ -207,9 +157,11 @@ impl<'a> View<'a> {
         let packet = Packet {
             in_port: one.host_interface.clone().unwrap_or_default(),
             out_port: other.host_interface.clone().unwrap_or_default(),
-            ..self.packet((self.bridge, from), (self.bridge, to), 443, false)
+            ..self
+                .packet("tcp", from, to, 443)
+                .forwarded(self.bridge, self.bridge)
         };
-        let Some(obstacle) = self.obstacle(packet) else {
+        let Some(obstacle) = self.obstacle(&packet) else {
             return;
         };
         let bridge = self.bridge;
@@ -217,31 +169,31 @@ impl<'a> View<'a> {
         let told = |one: &Finding| {
             one.id == "forward-dropped-by-nftables" && one.bridge.as_deref() == Some(bridge)
         };
-        if obstacle.tool().is_none() && findings.iter().any(told) {
+        if tool(&obstacle).is_none() && findings.iter().any(told) {
             return;
         }
         // Not by switching the setting off: kubeadm and Docker want it on.
-        let mend = match obstacle.tool() {
+        let mend = match tool(&obstacle) {
             Some(tool) => format!(
                 "{tool} -I {} -i {bridge} -o {bridge} -j ACCEPT",
                 self.users_chain(&obstacle)
             ),
             None => format!(
                 "nft 'insert rule {} {} iifname \"{bridge}\" oifname \"{bridge}\" accept'",
-                obstacle.table, obstacle.chain
+                obstacle.table, obstacle.base
             ),
         };
         tell(
             Finding::new("bridged-packets-filtered", bridge)
                 .means(format!("containers on {bridge} cannot reach each other: what passes the bridge passes FORWARD too"))
-                .seen(format!("/proc/sys/{path} is 1, and {}, chain {} drops", obstacle.table, obstacle.chain))
+                .seen(format!("/proc/sys/{path} is 1, and {obstacle} drops"))
                 .mend(mend)
                 .of_bridge(bridge),
             findings,
         );
     }
 
-    fn whose(&self, obstacle: &Obstacle) -> String {
+    fn whose(&self, obstacle: &Drop) -> String {
         let table = self
             .rules
             .tables
@@ -250,7 +202,7 @@ impl<'a> View<'a> {
         let has = |start: &str| {
             table.is_some_and(|table| table.chains.keys().any(|chain| chain.starts_with(start)))
         };
-        match obstacle.tool() {
+        match tool(obstacle) {
             Some(_) if has("ufw") => "ufw".to_owned(),
             Some(_) if has("DOCKER") => "Docker".to_owned(),
             Some(tool) => format!("FORWARD of {tool}"),
@@ -260,7 +212,7 @@ impl<'a> View<'a> {
     }
 
     /// Where a rule for others belongs.
-    fn users_chain(&self, obstacle: &Obstacle) -> &'static str {
+    fn users_chain(&self, obstacle: &Drop) -> &'static str {
         let mut tables = self.rules.tables.iter();
         let table = tables.find(|one| one.name == obstacle.table);
         match table.is_some_and(|table| table.chains.contains_key("DOCKER-USER")) {
@@ -269,7 +221,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn mend(&self, obstacle: &Obstacle) -> String {
+    fn mend(&self, obstacle: &Drop) -> String {
         let bridge = self.bridge;
         let stance: Option<Stance> = self.ground.host.state.read_policy(&self.network.name);
         if obstacle.table.ends_with(" firewalld")
@@ -278,7 +230,7 @@ impl<'a> View<'a> {
         {
             return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
         }
-        if let Some(tool) = obstacle.tool() {
+        if let Some(tool) = tool(obstacle) {
             // The plugin firewall accepts beside a chain that drops, and repair makes that again.
             if stance.is_some() {
                 return format!("pontoon repair {}", self.network.name);
@@ -288,7 +240,9 @@ impl<'a> View<'a> {
                 "{tool} -I {chain} -i {bridge} -j ACCEPT && {tool} -I {chain} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
             );
         }
-        let Obstacle { table, chain, .. } = obstacle;
+        let Drop {
+            table, base: chain, ..
+        } = obstacle;
         let insert = |rule: &str| format!("nft 'insert rule {table} {chain} {rule}'");
         format!(
             "{} && {} && {}",
@@ -301,10 +255,8 @@ impl<'a> View<'a> {
     }
 }
 
-impl Obstacle {
-    /// The program that edits its table, when that is iptables'.
-    fn tool(&self) -> Option<&str> {
-        let tool = self.table.split(' ').next()?;
-        tool.contains("tables-").then_some(tool)
-    }
+/// The program that edits the table, when that is iptables'.
+fn tool(obstacle: &Drop) -> Option<&str> {
+    let tool = obstacle.table.split(' ').next()?;
+    tool.contains("tables-").then_some(tool)
 }
