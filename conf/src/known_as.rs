@@ -10,6 +10,8 @@ use crate::{ContainerId, Invocation, NameError, NetworkConfig};
 
 /// Length of Docker's short container ids.
 const SHORT: usize = 12;
+/// What messages call a name that is no alias.
+const NAME: &str = "container name";
 
 /// A name that a container is called by: letters, digits, `_`, `.` and `-`, not starting with a
 /// sign, at most 200 bytes; kept in lower case, since names are looked up without regard to it. Fit
@@ -21,22 +23,24 @@ impl KnownAs {
     /// All names of the attachment that the verb is about, each once, and what was given as a name
     /// and can be none. In this order: `K8S_POD_NAME` of `CNI_ARGS`, `args.cni.name`, the capability
     /// `aliases` (a list, or an object with a list for each network, as podman gives it), the
-    /// container id, and its first twelve characters.
+    /// container id, and its first twelve characters. A dot at the end of a name is left out, since
+    /// `db.` is the domain name `db`.
     #[must_use]
     pub fn of(invocation: &Invocation, config: &NetworkConfig) -> (Vec<KnownAs>, Vec<NameError>) {
-        let mut given: Vec<&str> = invocation
+        let mut given: Vec<(&'static str, &str)> = invocation
             .args
             .get("K8S_POD_NAME")
             .into_iter()
             .chain(key(&config.args_cni, "name").and_then(Value::as_str))
-            .chain(aliases(config))
+            .map(|name| (NAME, name))
+            .chain(aliases(config).map(|alias| ("alias", alias)))
             .collect();
         let id = invocation.container_id.as_ref().map(ContainerId::as_str);
-        given.extend(id);
-        given.extend(id.and_then(|id| id.get(..SHORT)));
+        given.extend(id.map(|id| (NAME, id)));
+        given.extend(id.and_then(|id| id.get(..SHORT)).map(|id| (NAME, id)));
         let (mut names, mut refused) = (Vec::new(), Vec::new());
-        for text in given.into_iter().filter(|text| !text.is_empty()) {
-            match text.parse() {
+        for (what, text) in given.into_iter().filter(|(_, text)| !text.is_empty()) {
+            match given_name(what, text) {
                 Ok(name) if names.contains(&name) => {}
                 Ok(name) => names.push(name),
                 Err(error) => refused.push(error),
@@ -50,6 +54,29 @@ impl KnownAs {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A name as a configuration gives it.
+fn given_name(what: &'static str, text: &str) -> Result<KnownAs, NameError> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    crate::names::identifier(what, if name.is_empty() { text } else { name })?;
+    if name.ends_with('.') {
+        return Err(NameError::Character {
+            what,
+            name: text.to_owned(),
+            character: '.',
+            where_: " twice at its end",
+        });
+    }
+    let name = name.to_ascii_lowercase();
+    // RFC 6761 section 6.3: these names always mean the asking machine itself.
+    if name == "localhost" || name.ends_with(".localhost") {
+        return Err(NameError::Reserved {
+            what,
+            name: text.to_owned(),
+        });
+    }
+    Ok(KnownAs(name))
 }
 
 fn aliases(config: &NetworkConfig) -> impl Iterator<Item = &str> {
@@ -76,7 +103,7 @@ impl FromStr for KnownAs {
     type Err = NameError;
 
     fn from_str(name: &str) -> Result<Self, NameError> {
-        crate::names::identifier("container name", name)?;
+        crate::names::identifier(NAME, name)?;
         Ok(Self(name.to_ascii_lowercase()))
     }
 }

@@ -42,7 +42,7 @@ pub enum NameError {
         /// `" at its start"`, or nothing.
         where_: &'static str,
     },
-    /// `.` or `..`, which are directories.
+    /// A name with a meaning of its own: `.` and `..` are directories, `localhost` is every machine.
     #[error("the {what} may not be {name:?}")]
     Reserved {
         /// Which kind of name.

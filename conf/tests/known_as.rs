@@ -5,7 +5,12 @@ use serde_json::{Value, json};
 
 const ID: &str = "0123456789abcdef";
 
-fn names(args: &str, mut config: Value) -> (Vec<String>, usize) {
+fn names(args: &str, config: Value) -> (Vec<String>, usize) {
+    let (names, refused) = names_and_errors(args, config);
+    (names, refused.len())
+}
+
+fn names_and_errors(args: &str, mut config: Value) -> (Vec<String>, Vec<String>) {
     let variable = |name: &str| {
         let value = match name {
             "CNI_COMMAND" => "ADD",
@@ -25,7 +30,8 @@ fn names(args: &str, mut config: Value) -> (Vec<String>, usize) {
     let config = NetworkConfig::parse(config.to_string().as_bytes(), Verb::Add).unwrap();
     let (names, refused) = KnownAs::of(&invocation, &config);
     let names = names.iter().map(ToString::to_string).collect();
-    (names, refused.len())
+    let refused = refused.iter().map(ToString::to_string).collect();
+    (names, refused)
 }
 
 #[track_caller]
@@ -67,4 +73,33 @@ fn what_can_be_no_name_is_told_apart() {
     );
     assert_eq!(found, ["ok", ID, &ID[..12]]);
     assert_eq!(refused, 3);
+}
+
+#[test]
+fn a_dot_at_the_end_is_no_part_of_a_name() {
+    check(
+        "K8S_POD_NAME=web.",
+        json!({"runtimeConfig": {"aliases": ["db.", "DB", "a.b."]}}),
+        &["web", "db", "a.b"],
+    );
+}
+
+#[test]
+fn localhost_is_no_name_of_a_container_and_errors_say_what_was_given() {
+    let (found, refused) = names_and_errors(
+        "K8S_POD_NAME=LocalHost",
+        json!({"runtimeConfig": {"aliases": ["localhost", "Db.localhost.", "x y", "db..", ".", "localhost2"]}}),
+    );
+    assert_eq!(found, ["localhost2", ID, &ID[..12]]);
+    assert_eq!(
+        refused,
+        [
+            "the container name may not be \"LocalHost\"",
+            "the alias may not be \"localhost\"",
+            "the alias may not be \"Db.localhost.\"",
+            "the alias \"x y\" may not contain ' '",
+            "the alias \"db..\" may not contain '.' twice at its end",
+            "the alias \".\" may not contain '.' at its start",
+        ]
+    );
 }
