@@ -1,9 +1,9 @@
 //! The answer: a pure function of what the resolver knows, who asks, and what is asked.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::message::{CLASS_IN, Query, Rcode, Reply, kind, pointer};
-use crate::name::{Name, reverse};
+use crate::name::{Name, localhost, reverse};
 use crate::zone::{Asker, Attachment, Zone};
 
 /// What becomes of a question.
@@ -59,6 +59,8 @@ pub enum Refusal {
     Kind,
     /// Not the class of the internet.
     Class,
+    /// A name of the outside, and the container is on internal networks alone.
+    Internal,
 }
 
 /// For how long the absence of a name in our domain may be remembered when no record says, in
@@ -95,6 +97,9 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     name.make_ascii_lowercase();
     let name = &*name;
 
+    if let Some(head) = localhost(name) {
+        return of_localhost(head.len(), query.qtype);
+    }
     let domain = zone.domain(asker, name);
     let apex = domain.map_or(0, |(_, head)| head.len());
     let found = lookup(zone, asker, name, domain);
@@ -104,6 +109,11 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     }
     if let Some((_, head)) = domain {
         return in_domain(zone, asker, head, query.qtype);
+    }
+    if let Some(address) = reverse(name)
+        && let Some(verdict) = of_loopback(address, query.qtype)
+    {
+        return verdict;
     }
     if let Some(address) = reverse(name)
         && let Some(attachment) = zone.at(address)
@@ -170,6 +180,35 @@ fn of_name(found: &[&Attachment], qtype: u16, apex: usize, ttl: u32) -> Verdict 
     } else {
         Verdict::Addresses { addresses, ttl }
     }
+}
+
+/// RFC 6761 section 6.3: `localhost` has the loopback addresses and nothing else, and no other
+/// server is asked about it.
+fn of_localhost(apex: usize, qtype: u16) -> Verdict {
+    let address: IpAddr = match qtype {
+        kind::A => Ipv4Addr::LOCALHOST.into(),
+        kind::AAAA => Ipv6Addr::LOCALHOST.into(),
+        _ => return Verdict::NoData { apex, ttl: TTL },
+    };
+    Verdict::Addresses {
+        addresses: vec![address],
+        ttl: TTL,
+    }
+}
+
+/// The way back from the loopback addresses (RFC 6303 section 4).
+fn of_loopback(address: IpAddr, qtype: u16) -> Option<Verdict> {
+    let known = [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv6Addr::LOCALHOST.into(),
+    ];
+    if !known.contains(&address) {
+        return None;
+    }
+    Some(match (qtype, Name::parse("localhost")) {
+        (kind::PTR, Some(name)) => Verdict::Pointer { name, ttl: TTL },
+        _ => Verdict::NoData { apex: 0, ttl: TTL },
+    })
 }
 
 /// What is in our domain and no container's name.

@@ -8,6 +8,7 @@ mod flight;
 mod forward;
 mod listen;
 mod options;
+mod outside;
 mod poll;
 mod slab;
 mod stats;
@@ -36,6 +37,7 @@ use flight::Client;
 use forward::Forwarder;
 use listen::Listeners;
 use options::Options;
+use outside::Outside;
 use poll::{Interest, Poll, Ready, Source};
 use slab::Id;
 use stats::Stats;
@@ -67,6 +69,7 @@ struct Daemon {
     control: UnixListener,
     commands: Commands,
     forwarder: Forwarder,
+    outside: Outside,
     signals: SignalFd,
     stats: Stats,
     warnings: VecDeque<String>,
@@ -148,6 +151,7 @@ impl Daemon {
         let now = Instant::now();
         let mut daemon = Self {
             store: Store::new(&options.state.join("dns/records")),
+            outside: Outside::new(&options.state),
             options,
             files,
             port,

@@ -7,6 +7,7 @@
 //! - [`zone`]: what the resolver knows from all records, and who asks.
 //! - [`answer`]: from zone, asker and question to a verdict, and from that to bytes.
 //! - [`message`], [`name`]: DNS messages and names, read in place.
+//! - [`internal`]: who may not ask for names of the outside.
 //! - [`present`]: messages in words, for people.
 //! - [`cache`]: replies of other servers, as long as they may be kept.
 //! - [`resolv_conf`], [`hosts`]: the two files that a container's own resolver reads.
@@ -22,6 +23,7 @@
 pub mod answer;
 pub mod cache;
 pub mod hosts;
+pub mod internal;
 pub mod message;
 pub mod name;
 pub mod present;

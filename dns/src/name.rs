@@ -121,6 +121,18 @@ pub fn strip<'a>(name: &'a [u8], suffix: &[u8]) -> Option<&'a [u8]> {
     (at == head.len()).then_some(head)
 }
 
+/// `localhost`, and everything below it (RFC 6761 section 6.3); the name is in lower case.
+#[must_use]
+pub fn is_localhost(name: &[u8]) -> bool {
+    localhost(name).is_some()
+}
+
+/// What stands before `localhost` in a name that ends with it.
+#[must_use]
+pub fn localhost(name: &[u8]) -> Option<&[u8]> {
+    strip(name, b"\x09localhost")
+}
+
 /// The address that a name below `in-addr.arpa` or `ip6.arpa` stands for (RFC 1035 section 3.5,
 /// RFC 3596 section 2.5).
 #[must_use]

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use pontoon_netlink::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 /// The version of the format. A file of another one is passed over with a warning.
@@ -52,6 +53,12 @@ pub struct Record {
     /// Path of the container's network namespace.
     #[serde(default)]
     pub netns: Option<PathBuf>,
+    /// The network has no way to the outside, so that its names must not have one either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub internal: bool,
+    /// Subnets of the addresses: servers in them may be asked even where names of the outside may not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<IpNetwork>,
 }
 
 /// A name that one container has for another.
@@ -168,6 +175,8 @@ pub(crate) mod tests {
             upstreams: Vec::new(),
             resolv_conf: "/etc/resolv.conf".into(),
             netns: None,
+            internal: false,
+            subnets: Vec::new(),
         }
     }
 
@@ -177,6 +186,8 @@ pub(crate) mod tests {
         let path = dir.path().join("c:eth0");
         assert!(Record::read(&path).unwrap().is_none());
         let mut wanted = record("net", "c", "10.0.0.2");
+        wanted.internal = true;
+        wanted.subnets = vec!["10.0.0.0/24".parse().unwrap()];
         wanted.links.push(Link {
             target: "db".into(),
             alias: "database".into(),

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use crate::name::Name;
+
 /// Where systemd-resolved keeps the servers that its stub hides.
 pub const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 /// Bytes of a file that are read; a real one has some hundred.
@@ -114,6 +116,10 @@ impl ResolvConf {
             .filter(|word| !word.is_empty())
             .take_while(|word| !word.starts_with(['#', ';']));
         let Some(keyword) = words.next() else { return };
+        if words.clone().any(|word| word.contains(char::is_control)) {
+            self.unreadable.push(printable(line));
+            return;
+        }
         match keyword.to_ascii_lowercase().as_str() {
             "nameserver" => {
                 let mut any = false;
@@ -196,11 +202,21 @@ impl ResolvConf {
 
 /// A line that may be quoted in a comment.
 fn printable(text: &str) -> String {
-    text.trim()
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .take(80)
-        .collect()
+    text.trim().chars().map(plain).take(80).collect()
+}
+
+fn plain(c: char) -> char {
+    if c.is_control() { '?' } else { c }
+}
+
+/// Whether it can be searched: a domain name, or `.`, which is none.
+fn is_domain(text: &str) -> bool {
+    text == "." || Name::parse(text).is_some()
+}
+
+/// Whether it is one word: anything else would be another option, or another line of the file.
+fn is_option(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 /// An address, maybe with a scope. Port numbers and netmasks are no part of it.
@@ -301,6 +317,8 @@ pub struct Inside {
 impl fmt::Display for Inside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for note in &self.notes {
+            // A path may have a line break, and what follows it would not be a comment any more.
+            let note: String = note.chars().map(plain).collect();
             writeln!(f, "# {note}")?;
         }
         for server in &self.servers {
@@ -337,6 +355,25 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// What of the domains and options cannot stand in the file and is left out, in words.
+    #[must_use]
+    pub fn unfit(&self) -> Vec<String> {
+        let domains = self.search.iter().filter(|text| !is_domain(text));
+        let options = self.options.iter().filter(|text| !is_option(text));
+        domains
+            .map(|text| {
+                format!(
+                    "the search domain \"{}\" is no domain name",
+                    printable(text)
+                )
+            })
+            .chain(
+                options.map(|text| format!("the option \"{}\" is not one word", printable(text))),
+            )
+            .map(|text| format!("{text}, and is left out of resolv.conf"))
+            .collect()
+    }
+
     /// Makes the container's file. The second part is a warning for the admin, when the container
     /// would reach no server of the host.
     #[must_use]
@@ -380,16 +417,18 @@ impl Wanted<'_> {
         } else {
             &self.search
         };
-        for domain in more.iter().filter(|domain| *domain != ".") {
+        let wanted = |domain: &&String| *domain != "." && is_domain(domain);
+        for domain in more.iter().filter(wanted) {
             if !search.contains(domain) {
                 search.push(domain.clone());
             }
         }
-        let options = if self.options.is_empty() {
+        let mut options = if self.options.is_empty() {
             conf.options.clone()
         } else {
             self.options.clone()
         };
+        options.retain(|option| is_option(option));
         let inside = Inside {
             servers,
             search,

@@ -271,3 +271,43 @@ fn the_runtime_replaces_lists() {
     assert_eq!(warning, None);
     assert!(inside.notes[0].contains("there is no"), "{inside}");
 }
+
+#[test]
+fn no_word_begins_another_line() {
+    let mut mine = wanted(None);
+    mine.host.0 = "/etc/x\nnameserver 6.6.6.6".into();
+    mine.search = vec![
+        "lan".into(),
+        "a\nnameserver 6.6.6.6".into(),
+        "b c".into(),
+        "d..e".into(),
+    ];
+    mine.options = vec![
+        "ndots:1".into(),
+        "x\nnameserver 6.6.6.6".into(),
+        String::new(),
+    ];
+    let (inside, _) = mine.inside();
+    let text = inside.to_string();
+    let server = |line: &&str| line.starts_with("nameserver") && line.contains("6.6.6.6");
+    assert_eq!(text.lines().find(server), None, "{text}");
+    assert_eq!(inside.search, ["dns.pontoon", "lan"]);
+    assert_eq!(inside.options, ["ndots:1"]);
+    let unfit = mine.unfit();
+    assert_eq!(unfit.len(), 5, "{unfit:?}");
+    assert!(
+        unfit[0].contains("\"a?nameserver 6.6.6.6\" is no domain name"),
+        "{unfit:?}"
+    );
+}
+
+#[test]
+fn control_characters_of_the_hosts_file_stay_there() {
+    let conf = ResolvConf::parse(b"search a\x1bb lan\noptions ok\x7f\nnameserver 10.0.0.1\n");
+    assert!(
+        conf.search.is_empty() && conf.options.is_empty(),
+        "{conf:?}"
+    );
+    assert_eq!(conf.servers.len(), 1);
+    assert_eq!(conf.unreadable.len(), 2);
+}

@@ -6,7 +6,9 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::name::{Name, strip};
+use pontoon_netlink::IpNetwork;
+
+use crate::name::{Name, is_localhost, strip};
 use crate::record::{Link, Record};
 
 /// Network, container id and interface name: what a record's file is called by.
@@ -64,6 +66,10 @@ pub struct Attachment {
     pub ttl: u32,
     /// Who answers what is not ours.
     pub route: Route,
+    /// Whether the network has no way to the outside.
+    pub internal: bool,
+    /// The subnets of its addresses.
+    pub subnets: Vec<IpNetwork>,
 }
 
 /// Where an attachment's other questions go.
@@ -356,7 +362,8 @@ pub const DOMAIN: &str = "dns.pontoon";
 
 fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
     let mut read = |text: &str| {
-        let name = Name::parse(text);
+        // RFC 6761 section 6.3: such a name means the asking machine.
+        let name = Name::parse(text).filter(|name| !is_localhost(name.wire()));
         if name.is_none() {
             unfit.push(text.to_owned());
         }
@@ -395,6 +402,8 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
             upstreams: record.upstreams,
             resolv_conf: record.resolv_conf,
         },
+        internal: record.internal,
+        subnets: record.subnets,
         key: Key {
             network: record.network,
             container: record.container,

@@ -13,7 +13,8 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use pontoon_dns::answer::{Verdict, decide_for, write};
+use pontoon_dns::answer::{Refusal, Verdict, decide_for, write};
+use pontoon_dns::internal::confinement;
 use pontoon_dns::message::Query;
 use pontoon_dns::name::Name;
 use pontoon_dns::present;
@@ -21,6 +22,7 @@ use pontoon_dns::zone::{Asker, Key};
 use serde_json::{Value, json};
 
 use super::flight::{Client, waits};
+use super::outside::Look;
 use super::poll::{Interest, Source};
 use super::slab::{Id, Slab};
 use super::{Daemon, Fate, MESSAGE};
@@ -333,15 +335,24 @@ impl Daemon {
             return Ok(Some(about));
         }
         let route = self.zone.at(source).map(|attachment| &attachment.route);
+        let now = Instant::now();
+        let mut look = Look {
+            outside: &mut self.outside,
+            zone: &self.zone,
+            now,
+        };
+        let confined = confinement(&self.zone, asker, &mut look);
         let way = self
             .forwarder
             .upstreams
-            .way(&self.zone, route, Instant::now());
+            .way(&self.zone, route, confined.as_deref(), now);
+        let confined = confined.is_some();
         let servers: Vec<String> = way.servers.iter().map(ToString::to_string).collect();
         let hits = self.stats.cache_hits;
         let fate = self.forward(&query, Client::Command(id), source, MESSAGE);
         about["servers"] = servers.clone().into();
         about["why"] = match (self.stats.cache_hits > hits, servers.is_empty()) {
+            (_, true) if confined => why(&Verdict::Refused(Refusal::Internal)),
             (true, _) => format!("no name of ours; from the cache of {}", way.origin),
             (false, true) => format!("no name of ours, and {} names no usable server", way.origin),
             (false, false) => format!("no name of ours; asked of {}", way.origin),
@@ -411,7 +422,6 @@ fn http(text: &str) -> String {
 }
 
 fn why(verdict: &Verdict) -> String {
-    use pontoon_dns::answer::Refusal;
     match verdict {
         Verdict::Addresses { .. } => "a name of the asker's networks",
         Verdict::Pointer { .. } => "an address of the asker's networks",
@@ -421,6 +431,9 @@ fn why(verdict: &Verdict) -> String {
         Verdict::Refused(Refusal::Stranger) => "no container has this address, nor the host",
         Verdict::Refused(Refusal::Kind) => "ANY and zone transfers are refused",
         Verdict::Refused(Refusal::Class) => "not the class of the internet",
+        Verdict::Refused(Refusal::Internal) => {
+            "no name of ours, and the container is on internal networks alone: names of the outside are not asked for"
+        }
         Verdict::BadVersion => "a version of EDNS that nobody knows",
         Verdict::Forward => "no name of ours",
     }

@@ -9,7 +9,10 @@ use std::time::Instant;
 use pontoon_dns::cache::{Cache, Question, readdress};
 use pontoon_dns::message::{Query, Rcode, Reply, answers, flag, flags};
 
+use pontoon_dns::internal::confinement;
+
 use super::flight::{ATTEMPT, Arrival, Client, Flight, Transport, WHOLE, Waiter};
+use super::outside::Look;
 use super::poll::{Interest, Source};
 use super::slab::{Id, Slab};
 use super::upstream::Upstreams;
@@ -69,7 +72,22 @@ impl Daemon {
     ) -> Fate {
         let now = Instant::now();
         let route = self.zone.at(source).map(|attachment| &attachment.route);
-        let way = self.forwarder.upstreams.way(&self.zone, route, now);
+        let mut look = Look {
+            outside: &mut self.outside,
+            zone: &self.zone,
+            now,
+        };
+        let confined = confinement(&self.zone, self.zone.asker(source), &mut look);
+        let way = self
+            .forwarder
+            .upstreams
+            .way(&self.zone, route, confined.as_deref(), now);
+        if confined.is_some() && way.servers.is_empty() {
+            // Before the cache: what others have asked is not for this one either.
+            self.stats.refused += 1;
+            Reply::new(query, Rcode::Refused, false, limit, &mut self.out).finish();
+            return Fate::Reply;
+        }
         let question = Question::of(query, way.number);
         if let Some(question) = &question
             && self

@@ -8,11 +8,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use pontoon_dns::internal::is_inside;
 use pontoon_dns::resolv_conf::{Audience, RESOLVED, Server, source};
-use pontoon_dns::zone::{Route, Zone};
+use pontoon_dns::zone::{Attachment, Route, Zone};
 
 /// For how long a server that did not answer is tried last.
 const PENALTY: Duration = Duration::from_secs(30);
+/// What stands for a list of servers where there is none.
+const INTERNAL: &str = "the container's networks are internal";
 /// Most servers of one list that are asked.
 const MOST: usize = 8;
 /// Most servers whose health is remembered.
@@ -70,8 +73,16 @@ impl Upstreams {
         self.turn += 1;
     }
 
-    /// The way of a question. Servers that failed a moment ago come last.
-    pub(crate) fn way(&mut self, zone: &Zone, route: Option<&Route>, now: Instant) -> Way {
+    /// The way of a question. Servers that failed a moment ago come last. `confined` has the
+    /// attachments of a container that is on internal networks alone: only servers on these are
+    /// asked, and never those of the host.
+    pub(crate) fn way(
+        &mut self,
+        zone: &Zone,
+        route: Option<&Route>,
+        confined: Option<&[&Attachment]>,
+        now: Instant,
+    ) -> Way {
         let own = |address: &IpAddr| zone.is_gateway(*address);
         let plain = |list: &[IpAddr]| -> Vec<SocketAddr> {
             list.iter()
@@ -91,6 +102,7 @@ impl Upstreams {
                 None,
                 "key \"upstreams\" of the network".to_owned(),
             ),
+            _ if confined.is_some() => (Vec::new(), None, INTERNAL.to_owned()),
             other => {
                 let path = other.map_or(&default, |route| &route.resolv_conf);
                 let file = self.file(path);
@@ -99,6 +111,16 @@ impl Upstreams {
                 (servers, None, file.used.display().to_string())
             }
         };
+        let mut origin = origin;
+        if let Some(attachments) = confined {
+            servers.retain(|server| {
+                let own = netns.is_some() && server.ip().is_loopback();
+                own || is_inside(attachments, server.ip())
+            });
+            if servers.is_empty() {
+                origin = INTERNAL.to_owned();
+            }
+        }
         servers.truncate(MOST);
         let mut hasher = DefaultHasher::new();
         (&servers, &netns).hash(&mut hasher);
@@ -220,23 +242,23 @@ mod tests {
             resolv_conf: path.clone(),
         };
         let (mut upstreams, zone, now) = (Upstreams::default(), Zone::default(), Instant::now());
-        let none = upstreams.way(&zone, Some(&route), now);
+        let none = upstreams.way(&zone, Some(&route), None, now);
         assert!(none.servers.is_empty());
         upstreams.begin_turn();
         fs::write(&path, "nameserver 10.0.0.1\nnameserver 10.0.0.2\n").unwrap();
-        let first = upstreams.way(&zone, Some(&route), now);
+        let first = upstreams.way(&zone, Some(&route), None, now);
         assert_eq!(servers(&first), ["10.0.0.1:53", "10.0.0.2:53"]);
         upstreams.failed("10.0.0.1:53".parse().unwrap(), now);
-        let second = upstreams.way(&zone, Some(&route), now);
+        let second = upstreams.way(&zone, Some(&route), None, now);
         assert_eq!(servers(&second), ["10.0.0.2:53", "10.0.0.1:53"]);
         assert_eq!(first.number, second.number, "the cache stays good");
-        let later = upstreams.way(&zone, Some(&route), now + PENALTY);
+        let later = upstreams.way(&zone, Some(&route), None, now + PENALTY);
         assert_eq!(servers(&later), ["10.0.0.1:53", "10.0.0.2:53"]);
         // By rename, as editors and network managers do.
         fs::write(dir.path().join("new"), "nameserver 10.0.0.3\n").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
         upstreams.begin_turn();
-        let third = upstreams.way(&zone, Some(&route), now);
+        let third = upstreams.way(&zone, Some(&route), None, now);
         assert_eq!(servers(&third), ["10.0.0.3:53"]);
         assert_ne!(first.number, third.number);
     }
@@ -253,11 +275,11 @@ mod tests {
         zone.insert(serde_json::from_value(record).unwrap());
         let mut route = zone.at("10.0.0.2".parse().unwrap()).unwrap().route.clone();
         let mut upstreams = Upstreams::default();
-        let own = upstreams.way(&zone, Some(&route), Instant::now());
+        let own = upstreams.way(&zone, Some(&route), None, Instant::now());
         assert_eq!(servers(&own), ["10.9.9.9:53"]);
         assert_eq!(own.netns.as_deref(), Some(Path::new("/run/netns/c")));
         route.servers.clear();
-        let network = upstreams.way(&zone, Some(&route), Instant::now());
+        let network = upstreams.way(&zone, Some(&route), None, Instant::now());
         assert_eq!(servers(&network), ["10.8.8.8:53"]);
         assert_eq!(network.netns, None);
     }

@@ -1,12 +1,15 @@
 //! ADD: the record, the resolver that has seen it, the way there, the container's files.
 
+use std::cell::RefCell;
 use std::net::{IpAddr, UdpSocket};
 
 use pontoon_conf::{Attached, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
 use pontoon_netfilter::{BackendKind, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Sandbox, Undo, backends, fault, repair, rules};
+use pontoon_plugin::{
+    Context, Key, Lock, Sandbox, Undo, backends, fault, masquerade, repair, rules,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -43,9 +46,10 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     }
     serve_where_possible(&config, &mut place);
     let netns = context.invocation.netns.as_deref();
-    let record = plan::record(&key, &config, &place, &result, netns);
-    let (inside, warning) = inside(context, &config, &record, &result)?;
-    if let Some(text) = warning {
+    let internal = plan::is_internal(&place, &result, masquerade::noted(context));
+    let record = plan::record(&key, &config, &place, &result, netns, internal);
+    let (inside, warnings) = inside(context, &config, &record, &result)?;
+    for text in warnings {
         eprintln!("dns: warning: {text}");
     }
     let served = !record.gateways.is_empty();
@@ -107,8 +111,18 @@ fn inside(
     config: &Config,
     record: &Record,
     previous: &Attached,
-) -> Result<(Inside, Option<String>), Error> {
-    let host = source(&config.resolv_conf, |path| std::fs::read(path).ok());
+) -> Result<(Inside, Vec<String>), Error> {
+    let unread = RefCell::new(None);
+    let host = source(&config.resolv_conf, |path| match std::fs::read(path) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            if path == config.resolv_conf {
+                *unread.borrow_mut() = Some(error);
+            }
+            None
+        }
+    });
+    let missing = plan::without_servers(record, &host, unread.borrow().as_ref());
     let mut silent = Vec::new();
     if config.probe
         && let Some(conf) = &host.1
@@ -119,7 +133,8 @@ fn inside(
             .run(|| pontoon_dns::probe::silent(&servers))
             .map_err(|error| pontoon_plugin::netns_error(&error))?;
     }
-    Ok(plan::inside(record, config, host, previous, &silent))
+    let (inside, warnings) = plan::inside(record, config, host, previous, &silent);
+    Ok((inside, missing.into_iter().chain(warnings).collect()))
 }
 
 fn register(

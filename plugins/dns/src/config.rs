@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use pontoon_conf::{Error, KnownAs, code, keys};
-use pontoon_dns::name::Name;
+use pontoon_dns::name::{Name, is_localhost};
 use pontoon_dns::record::Link;
 use pontoon_dns::zone::DOMAIN;
 use pontoon_plugin::Context;
@@ -74,11 +74,21 @@ impl Config {
             .flatten()
             .find(|domain| !domain.is_empty())
             .unwrap_or_else(|| DOMAIN.to_owned());
-        if Name::parse(&domain).is_none() {
-            return Err(invalid(format!(
-                "key \"domain\": \"{}\" is no domain name",
-                clip(&domain)
-            )));
+        match Name::parse(&domain) {
+            None => {
+                return Err(invalid(format!(
+                    "key \"domain\": \"{}\" is no domain name",
+                    clip(&domain)
+                )));
+            }
+            Some(name) if is_localhost(name.wire()) => {
+                return Err(invalid(format!(
+                    "key \"domain\": \"{}\" always means the asking machine itself (RFC 6761)",
+                    clip(&domain)
+                ))
+                .with_details("containers would never find names in it"));
+            }
+            Some(_) => {}
         }
         let ttl = keys.ttl.unwrap_or(TTL.into());
         let ttl = u32::try_from(ttl)
@@ -115,6 +125,19 @@ impl Config {
         let mut links = Vec::new();
         for link in keys.links.into_iter().chain(runtime.links) {
             if link.alias.is_empty() || link.container.is_empty() {
+                continue;
+            }
+            let fit = |name: &str| Name::parse(name).is_some_and(|name| !is_localhost(name.wire()));
+            if let Some(bad) = [&link.alias, &link.container]
+                .into_iter()
+                .find(|name| !fit(name))
+            {
+                unfit.push(format!(
+                    "the link to {:?} as {:?} is left out: {:?} can be no name of a container",
+                    clip(&link.container),
+                    clip(&link.alias),
+                    clip(bad)
+                ));
                 continue;
             }
             links.push(Link {

@@ -1,12 +1,14 @@
 //! Decisions: configuration and the result of the plugins before in, a record and files out.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Attached, Error, code};
+use pontoon_conf::{Attached, Error, Route, code};
 use pontoon_dns::record::{Record, VERSION};
 use pontoon_dns::resolv_conf::{Audience, Inside, ResolvConf, Wanted};
 use pontoon_netfilter::Resolver;
+use pontoon_netlink::IpNetwork;
 use pontoon_plugin::Key;
 
 use crate::config::Config;
@@ -17,6 +19,23 @@ pub(crate) struct Place {
     pub(crate) addresses: Vec<IpAddr>,
     /// Of each address, if the host has it.
     pub(crate) gateways: Vec<IpAddr>,
+    /// The subnets of the addresses.
+    pub(crate) subnets: Vec<IpNetwork>,
+}
+
+/// Whether the network has no way to the outside. `noted` is what the bridge's plugin has noted of
+/// it: whether it is internal, and whether it is masqueraded. Without either, a container that has
+/// no route beyond its own subnets is on a network like podman's `--internal`.
+pub(crate) fn is_internal(place: &Place, previous: &Attached, noted: Option<(bool, bool)>) -> bool {
+    let (internal, masqueraded) = noted.unwrap_or_default();
+    let leads_out = |route: &Route| {
+        let target = IpNetwork::from(route.dst);
+        !place
+            .subnets
+            .iter()
+            .any(|subnet| subnet.contains(target.ip()) && subnet.prefix() <= target.prefix())
+    };
+    internal || !masqueraded && !previous.routes.iter().any(leads_out)
 }
 
 /// The addresses of the container's interface, and its gateways.
@@ -42,6 +61,7 @@ pub(crate) fn place(key: &Key, previous: Option<&Attached>) -> Result<Place, Err
     let mut place = Place::default();
     for ip in previous.ips.iter().filter(|ip| ours(ip.interface)) {
         place.addresses.push(ip.address.addr());
+        place.subnets.push(ip.address.into());
         if let Some(gateway) = ip.gateway
             && !place.gateways.contains(&gateway)
         {
@@ -65,6 +85,7 @@ pub(crate) fn record(
     place: &Place,
     previous: &Attached,
     netns: Option<&str>,
+    internal: bool,
 ) -> Record {
     let served = !place.gateways.is_empty();
     let network_servers = || {
@@ -103,17 +124,20 @@ pub(crate) fn record(
         },
         resolv_conf: config.resolv_conf.clone(),
         netns: netns.map(PathBuf::from),
+        internal,
+        subnets: place.subnets.clone(),
     }
 }
 
-/// What the container's resolv.conf says, and a warning when it reaches no server of the host.
+/// What the container's resolv.conf says, and warnings: that it reaches no server of the host, and
+/// what cannot stand in the file.
 pub(crate) fn inside(
     record: &Record,
     config: &Config,
     host: (PathBuf, Option<ResolvConf>),
     previous: &Attached,
     silent: &[IpAddr],
-) -> (Inside, Option<String>) {
+) -> (Inside, Vec<String>) {
     let has = |v4: bool| {
         record
             .addresses
@@ -128,7 +152,7 @@ pub(crate) fn inside(
     } else {
         record.servers.clone()
     };
-    Wanted {
+    let wanted = Wanted {
         host,
         audience: Audience {
             v4: has(true),
@@ -142,8 +166,41 @@ pub(crate) fn inside(
         servers,
         search: nearest(&config.searches, &previous.dns.search),
         options: nearest(&config.options, &previous.dns.options),
+    };
+    let (inside, warning) = wanted.inside();
+    let warnings = wanted.unfit().into_iter().chain(warning).collect();
+    (inside, warnings)
+}
+
+/// What is said of a host's file that names no server to be asked. `read` is why it cannot be read.
+pub(crate) fn without_servers(
+    record: &Record,
+    host: &(PathBuf, Option<ResolvConf>),
+    read: Option<&io::Error>,
+) -> Option<String> {
+    let (path, conf) = host;
+    let path = path.display();
+    if let Some(error) = read {
+        return Some(format!(
+            "resolvConf {path} cannot be read ({error}): its servers, search domains and options are missing until it is there"
+        ));
     }
-    .inside()
+    let own = !record.servers.is_empty() || !record.upstreams.is_empty();
+    if own || record.gateways.is_empty() || record.internal {
+        return None;
+    }
+    // The resolver asks from the host, where loopback servers are reached too.
+    let audience = Audience {
+        v4: true,
+        v6: true,
+        on_host: true,
+        ours: &record.gateways,
+        silent: &[],
+    };
+    let (usable, _) = conf.as_ref()?.usable(&audience);
+    usable.is_empty().then(|| {
+        format!("{path} names no server that can be asked: only names of the network are resolved")
+    })
 }
 
 /// The way to the resolver.

@@ -46,6 +46,14 @@ pub fn note(context: &Context, rules: Option<&Rules>, internal: bool) -> Result<
     context.state.write_network(network, &made)
 }
 
+/// What is noted of a network: whether it is internal, and whether packets that leave it are
+/// masqueraded. `None` when there is no note.
+#[must_use]
+pub fn noted(context: &Context) -> Option<(bool, bool)> {
+    let made: Made = context.state.read_network(context.config.name.as_ref())?;
+    Some((made.internal, !made.rules.is_empty()))
+}
+
 /// Makes the rules, unless they are there. Tells whether they were missing, too.
 ///
 /// # Errors

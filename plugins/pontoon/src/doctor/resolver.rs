@@ -46,6 +46,8 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     let files: BTreeSet<(&Path, bool)> = records
         .iter()
         .filter(|record| record.servers.is_empty() && record.upstreams.is_empty())
+        // The servers of the host are never asked for a container of an internal network.
+        .filter(|record| !record.internal)
         .map(|record| (record.resolv_conf.as_path(), !record.gateways.is_empty()))
         .collect();
     let ours: Vec<IpAddr> = records

@@ -1,0 +1,92 @@
+//! Internal networks: a container that is on no other kind learns names of its networks only. A
+//! question about a name of the outside would be a way out for data.
+
+use std::net::IpAddr;
+
+use pontoon_netlink::IpNetwork;
+
+use crate::zone::{Asker, Attachment, Zone};
+
+/// What the records of names do not tell.
+pub trait Facts {
+    /// Whether a firewall keeps the network to itself.
+    fn is_closed(&mut self, network: &str) -> bool;
+
+    /// Whether the container is on an open network that has no names.
+    fn is_on_open_network(&mut self, container: &str) -> bool;
+}
+
+/// Whether the asker is a container on internal networks alone: then the subnets of those.
+pub fn confinement<'z>(
+    zone: &'z Zone,
+    asker: Asker<'z>,
+    facts: &mut impl Facts,
+) -> Option<Vec<&'z Attachment>> {
+    let Asker::Container(id) = asker else {
+        return None;
+    };
+    let attachments: Vec<&Attachment> = zone.of_container(id).collect();
+    let all = attachments
+        .iter()
+        .all(|one| one.internal || facts.is_closed(&one.key.network));
+    (all && !facts.is_on_open_network(id)).then_some(attachments)
+}
+
+/// Whether a server lies on one of these networks, so that asking it leads nowhere else.
+#[must_use]
+pub fn is_inside(attachments: &[&Attachment], server: IpAddr) -> bool {
+    attachments
+        .iter()
+        .flat_map(|one| &one.subnets)
+        .any(|subnet: &IpNetwork| subnet.contains(server))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    #[derive(Default)]
+    struct Known {
+        closed: Vec<&'static str>,
+        open: bool,
+    }
+
+    impl Facts for Known {
+        fn is_closed(&mut self, network: &str) -> bool {
+            self.closed.contains(&network)
+        }
+
+        fn is_on_open_network(&mut self, _: &str) -> bool {
+            self.open
+        }
+    }
+
+    #[test]
+    fn one_open_network_is_enough() {
+        let mut zone = Zone::default();
+        let mut inner = record("inner", "c", "10.0.0.2");
+        inner.internal = true;
+        inner.subnets = vec!["10.0.0.0/24".parse().unwrap()];
+        zone.insert(inner);
+        let container = Asker::Container("c");
+        let mut none = Known::default();
+        let confined = confinement(&zone, container, &mut none).unwrap();
+        assert!(is_inside(&confined, "10.0.0.53".parse().unwrap()));
+        assert!(!is_inside(&confined, "10.0.1.53".parse().unwrap()));
+        assert!(confinement(&zone, Asker::Host, &mut none).is_none());
+        let mut elsewhere = Known {
+            open: true,
+            ..Known::default()
+        };
+        assert!(confinement(&zone, container, &mut elsewhere).is_none());
+
+        zone.insert(record("outer", "c", "10.0.1.2"));
+        assert!(confinement(&zone, container, &mut none).is_none());
+        let mut firewalled = Known {
+            closed: vec!["outer"],
+            ..Known::default()
+        };
+        assert!(confinement(&zone, container, &mut firewalled).is_some());
+    }
+}
