@@ -307,6 +307,50 @@ fn collected(version: &str, backend: Backend) -> Outcome {
     only_shared(&swap, &before)
 }
 
+/// CHECK passes of what the reference has attached and works: its rules are not called missing because ours
+/// would look otherwise. What it lost of that which can be judged is told still.
+fn judged(version: &str, backend: Backend) -> Outcome {
+    let site = Site::new(backend)?;
+    let swap = Swap::new(&site, version)?;
+    let bridged = swap.network.list().clone();
+    let portmap = bridged["plugins"][1].clone();
+    let ipam = bridged["plugins"][0]["ipam"].clone();
+    let mut first = json!({ "type": "ptp", "ipMasq": true, "ipam": ipam });
+    if version != "1.1.1" {
+        first["ipMasqBackend"] = json!(backend.key());
+    }
+    let mut routed = bridged.clone();
+    routed["name"] = json!("routed");
+    routed["plugins"] = json!([first, portmap]);
+    for list in [bridged, routed] {
+        let network = Network::from_list(list);
+        let container = Container::new("theirs")?;
+        let mut attachment = Attachment::new(&container).publish("", 20000, 80, "tcp");
+        swap.runtime(false).add(&network, &mut attachment)?;
+        site.runtime()
+            .check(&network, &attachment)
+            .map_err(|error| {
+                Failure::new(format!("{version}, {backend}, {}: {error}", network.name()))
+            })?;
+        let mut other = attachment.clone();
+        if let Some(result) = &mut other.result {
+            result["ips"][0]["address"] = json!("10.78.0.99/24");
+        }
+        if site.runtime().check(&network, &other).is_ok() {
+            return Err(Failure::new("CHECK of another address passes"));
+        }
+        site.runtime().del(&network, &attachment)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn check_of_what_the_reference_has_attached() -> Outcome {
+    judged("1.9.1", Backend::IptablesNft)?;
+    judged("1.1.1", Backend::IptablesLegacy)?;
+    judged("1.9.1", Backend::Nftables)
+}
+
 #[test]
 fn gc_of_what_the_reference_has_made() -> Outcome {
     for (version, backend) in [

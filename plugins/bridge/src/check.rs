@@ -5,7 +5,7 @@ use pontoon_ipam::delegation;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{Link, RouteSocket, sysctl};
 use pontoon_plugin::interior::{self, differs, listed, same_mac};
-use pontoon_plugin::{Context, Key, kernel_error, rules, veth};
+use pontoon_plugin::{Context, Key, kernel_error, reference, rules, veth};
 
 use crate::config::Config;
 use crate::plan;
@@ -175,6 +175,10 @@ fn check_rules(
     port: &Link,
     previous: &Attached,
 ) -> Result<(), Error> {
+    let any = config.ip_masq || config.mac_spoof_check;
+    if !any || reference::attached_by_another(context, "bridge", key)? {
+        return Ok(());
+    }
     let mut wanted: Vec<(BackendKind, Ruleset)> = Vec::new();
     if config.ip_masq {
         let network = plan::rules(&key.network, config, &previous.ips)?;

@@ -4,7 +4,7 @@
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::{BackendKind, Ruleset};
 use pontoon_plugin::policy::Stance;
-use pontoon_plugin::{Context, rules};
+use pontoon_plugin::{Context, reference, rules};
 
 use crate::add::{NOT_HELD, Record, member};
 use crate::coexist;
@@ -37,6 +37,9 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         ))
     };
     let Some(record) = context.state.records("firewall").read::<Record>(&key) else {
+        if reference::attached_by_another(context, "firewall", &key)? {
+            return Ok(());
+        }
         return Err(failed(vec!["firewall has no record of it".to_owned()]));
     };
     let mut differences = Vec::new();

@@ -16,7 +16,10 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     match context.state.records("firewall").read::<Record>(&key) {
         Some(record) => remove(context, &key, &record),
         // Nothing of it is left, or it was never here: the reference plugin may have made it.
-        None => reference::forget(context, Role::Forward).and(retire(context)),
+        None => {
+            zones::leave_unrecorded(context, &key);
+            reference::forget(context, Role::Forward).and(retire(context))
+        }
     }
 }
 

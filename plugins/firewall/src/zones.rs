@@ -2,12 +2,16 @@
 //! the key `firewalldZone` names another, and out of it with the network. Who is on no bridge goes
 //! there by address, as the reference plugin has it.
 
+use std::net::IpAddr;
+
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::firewalld::{self, Part};
 use pontoon_plugin::policy::Stance;
-use pontoon_plugin::{Context, fault, rules};
+use pontoon_plugin::{Context, Key, fault, rules};
 
 use crate::add::{Ground, Record, change};
+use crate::config::{Choice, Config};
+use crate::plan;
 
 /// Enters the zone where firewalld is there, or has to be. Noted before it is done. A firewalld that
 /// only happens to be there and refuses is said; STATUS says it again.
@@ -70,6 +74,37 @@ pub(crate) fn leave(record: &Record) {
         // One that does not answer has forgotten, or is not there any more.
         eprintln!("firewall: zone {zone} of firewalld: {error}");
     }
+}
+
+/// Takes out what the reference plugin has put in: it keeps no record, but the result has the addresses. One
+/// that an attachment of ours has by now stays.
+pub(crate) fn leave_unrecorded(context: &Context, key: &Key) {
+    let (Ok(config), Some(previous)) = (Config::from_context(context), &context.config.prev_result)
+    else {
+        return;
+    };
+    let possible = matches!(config.choice, Choice::Firewalld | Choice::Rules(None));
+    let Some(mut bus) = possible.then(rules::firewalld).and_then(Result::ok) else {
+        return;
+    };
+    for address in plan::place(previous).addresses {
+        let part = Part::Source(address);
+        if !bus.holds(&config.zone, part).unwrap_or(false) || is_anothers(context, key, address) {
+            continue;
+        }
+        if let Err(error) = bus.leave(&config.zone, part) {
+            eprintln!("firewall: zone {} of firewalld: {error}", config.zone);
+        }
+    }
+}
+
+fn is_anothers(context: &Context, key: &Key, address: IpAddr) -> bool {
+    let records = context.state.records("firewall");
+    let others = records.attachments(&key.network).into_iter();
+    others.filter(|other| other != key).any(|other| {
+        let record: Option<Record> = records.read(&other);
+        record.is_some_and(|record| record.zone.is_some() && record.addresses.contains(&address))
+    })
 }
 
 /// What is missing in the zone, in words.

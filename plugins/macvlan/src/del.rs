@@ -5,7 +5,7 @@ use std::path::Path;
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
 use pontoon_netlink::{Netns, RouteSocket};
-use pontoon_plugin::{Context, Key, fault, kernel_error};
+use pontoon_plugin::{Context, Key, fault, kernel_error, reference};
 
 use crate::add::{self, Record};
 
@@ -66,6 +66,9 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         result = result.and(done.and_then(|()| forget(context, &key)));
     }
     records.remove_drafts(&network);
+    if let Some(leases) = delegation::leases(context)? {
+        result = result.and(reference::collect(context, &leases));
+    }
     match delegation::configured(&context.config)? {
         Some(ipam) => result.and(delegation::gc(context, &ipam)),
         None => result,

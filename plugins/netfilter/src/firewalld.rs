@@ -64,6 +64,27 @@ struct Reply {
     body: Vec<u8>,
 }
 
+impl Part<'_> {
+    /// The text that firewalld knows it by. It takes an address with and without prefix length for two
+    /// sources; the reference plugin writes it with one, and so do we.
+    fn text(self) -> String {
+        match self {
+            Self::Interface(name) => name.to_owned(),
+            Self::Source(address) => {
+                format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+            }
+        }
+    }
+
+    /// What a source was called by Pontoon before it wrote the prefix length.
+    fn former(self) -> Option<String> {
+        match self {
+            Self::Interface(_) => None,
+            Self::Source(address) => Some(address.to_string()),
+        }
+    }
+}
+
 impl Firewalld {
     /// Connects to the bus at `address` (`unix:path=...`, the value of `DBUS_SYSTEM_BUS_ADDRESS`),
     /// or to the system's.
@@ -111,8 +132,8 @@ impl Firewalld {
     /// # Errors
     /// Another zone has it, there is no such zone, or firewalld does not run.
     pub fn enter(&mut self, zone: &str, part: Part<'_>) -> Result<(), Error> {
-        self.ask("add", zone, part, &["ALREADY_ENABLED", "ZONE_ALREADY_SET"])
-            .map(drop)
+        let there = ["ALREADY_ENABLED", "ZONE_ALREADY_SET"];
+        self.ask("add", zone, part, &part.text(), &there).map(drop)
     }
 
     /// Takes something out of a zone. That it is not there is fine, and that firewalld does not run:
@@ -129,7 +150,11 @@ impl Firewalld {
             "org.freedesktop.DBus.Error.ServiceUnknown",
             "org.freedesktop.DBus.Error.NameHasNoOwner",
         ];
-        self.ask("remove", zone, part, &gone).map(drop)
+        let spellings = [Some(part.text()), part.former()];
+        spellings
+            .into_iter()
+            .flatten()
+            .try_for_each(|text| self.ask("remove", zone, part, &text, &gone).map(drop))
     }
 
     /// Whether a zone holds something.
@@ -137,8 +162,28 @@ impl Firewalld {
     /// # Errors
     /// firewalld does not run, or there is no such zone.
     pub fn holds(&mut self, zone: &str, part: Part<'_>) -> Result<bool, Error> {
-        let body = self.ask("query", zone, part, &[])?;
-        Ok(body.first() == Some(&1))
+        for text in [Some(part.text()), part.former()].into_iter().flatten() {
+            if self.ask("query", zone, part, &text, &[])?.first() == Some(&1) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The zone that an address is a source of.
+    ///
+    /// # Errors
+    /// firewalld does not run.
+    pub fn zone_of(&mut self, source: IpAddr) -> Result<Option<String>, Error> {
+        let part = Part::Source(source);
+        for text in [Some(part.text()), part.former()].into_iter().flatten() {
+            let reply = self.method("getZoneOfSource", &[&text], &[])?;
+            let zone = string_at(&reply, &mut 0).filter(|zone| !zone.is_empty());
+            if zone.is_some() {
+                return Ok(zone);
+            }
+        }
+        Ok(None)
     }
 
     /// Calls `VERBInterface` or `VERBSource`; errors that begin with one of `fine` are none.
@@ -147,20 +192,29 @@ impl Firewalld {
         verb: &str,
         zone: &str,
         part: Part<'_>,
+        text: &str,
         fine: &[&str],
     ) -> Result<Vec<u8>, Error> {
-        let (kind, text) = match part {
-            Part::Interface(name) => ("Interface", name.to_owned()),
-            Part::Source(address) => ("Source", address.to_string()),
+        let kind = match part {
+            Part::Interface(_) => "Interface",
+            Part::Source(_) => "Source",
         };
-        let method = format!("{verb}{kind}");
+        self.method(&format!("{verb}{kind}"), &[zone, text], fine)
+    }
+
+    fn method(
+        &mut self,
+        method: &str,
+        arguments: &[&str],
+        fine: &[&str],
+    ) -> Result<Vec<u8>, Error> {
         let place = [
             "org.fedoraproject.FirewallD1",
             "/org/fedoraproject/FirewallD1",
             "org.fedoraproject.FirewallD1.zone",
         ];
         let reply = self
-            .call(place, &method, &[zone, &text])
+            .call(place, method, arguments)
             .map_err(|source| Error::Bus {
                 path: self.path.clone(),
                 source,
@@ -176,7 +230,7 @@ impl Firewalld {
             return Ok(Vec::new());
         }
         Err(Error::Refused {
-            call: format!("{method}({zone}, {text})"),
+            call: format!("{method}({})", arguments.join(", ")),
             message: if words.is_empty() { name } else { words },
         })
     }
@@ -320,7 +374,19 @@ fn put(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::{header, message, number, string_at};
+    use super::{Part, header, message, number, string_at};
+
+    #[test]
+    fn a_source_is_spelled_as_the_reference_spells_it() {
+        let texts = |address: &str| {
+            let part = Part::Source(address.parse().unwrap());
+            (part.text(), part.former())
+        };
+        let expected = ("10.0.0.2/32".to_owned(), Some("10.0.0.2".to_owned()));
+        assert_eq!(texts("10.0.0.2"), expected);
+        let expected = ("fd00::2/128".to_owned(), Some("fd00::2".to_owned()));
+        assert_eq!(texts("fd00::2"), expected);
+    }
 
     #[test]
     fn a_call_is_laid_out_as_the_specification_says() {

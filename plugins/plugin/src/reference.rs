@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use pontoon_conf::{Error, IpConfig};
+use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::reference::{Role, Traces};
 use pontoon_netfilter::{Backend, BackendKind};
 
 use pontoon_netlink::RouteSocket;
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Key, kernel_error, rules};
+use crate::{Context, Key, kernel_error, rules, veth};
 
 const KINDS: [BackendKind; 3] = [
     BackendKind::Nftables,
@@ -114,7 +115,56 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
         }
         done = done.and(forget_ifb(traces));
     }
+    forget_sources(&lost);
     done
+}
+
+/// The reference's firewall plugin puts addresses into a zone of firewalld. Which one, its conflist says,
+/// and that is not known to every plugin; so firewalld is asked.
+fn forget_sources(lost: &[Traces]) {
+    // One that does not answer has forgotten, or is not there.
+    let Some(mut bus) = (!lost.is_empty())
+        .then(rules::firewalld)
+        .and_then(Result::ok)
+    else {
+        return;
+    };
+    for address in lost.iter().flat_map(|traces| &traces.addresses) {
+        let done = bus
+            .zone_of(*address)
+            .and_then(|zone| zone.map_or(Ok(()), |zone| bus.leave(&zone, Part::Source(*address))));
+        if let Err(error) = done {
+            eprintln!("address {address} in firewalld: {error}");
+            return;
+        }
+    }
+}
+
+/// For a CHECK without a record: whether another program has attached the container. Its rules have names
+/// and places of its own, so that CHECK cannot judge them, and says so.
+///
+/// # Errors
+/// Code 100 when the kernel does not answer.
+pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result<bool, Error> {
+    let ours = ["bridge", "ptp", "macvlan", "host-device"];
+    if context.state.records(plugin).holds(key)
+        || ours
+            .iter()
+            .any(|plugin| context.state.records(plugin).holds(key))
+    {
+        return Ok(false);
+    }
+    let mut host =
+        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    if veth::find(&mut host, key)?.is_some() {
+        // Our pair without a record: that is a loss, and CHECK tells it.
+        return Ok(false);
+    }
+    eprintln!(
+        "{plugin}: warning: container {} was attached by another program: CHECK cannot judge the rules that it made",
+        key.container
+    );
+    Ok(true)
 }
 
 /// The device by which the reference's bandwidth limits what a container sends; ours carries a tag, and

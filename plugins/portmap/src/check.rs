@@ -2,7 +2,7 @@
 
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::Ruleset;
-use pontoon_plugin::{Context, rules};
+use pontoon_plugin::{Context, reference, rules};
 
 use crate::add::Record;
 use crate::config::Config;
@@ -29,7 +29,10 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         published.v4 = published.v4.filter(|_| record.waits.v4.is_none());
         published.v6 = published.v6.filter(|_| record.waits.v6.is_none());
     }
-    if !published.has_address() {
+    let unknown = record.is_none();
+    if !published.has_address()
+        || unknown && reference::attached_by_another(context, "portmap", &key)?
+    {
         return Ok(());
     }
     let backend = match record {

@@ -5,7 +5,7 @@ use pontoon_ipam::delegation;
 use pontoon_netfilter::Ruleset;
 use pontoon_netlink::{RouteSocket, sysctl};
 use pontoon_plugin::interior::{self, differs, listed, same_mac};
-use pontoon_plugin::{Context, Key, kernel_error, rules, veth};
+use pontoon_plugin::{Context, Key, kernel_error, reference, rules, veth};
 
 use crate::config::Config;
 use crate::plan;
@@ -21,7 +21,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         .ok_or_else(|| Error::new(code::INVALID_CONFIG, "ptp: Required prevResult missing"))?;
     let port = check_container(context, &key, previous)?;
     check_host(&key, port, previous)?;
-    if !config.ip_masq {
+    if !config.ip_masq || reference::attached_by_another(context, "ptp", &key)? {
         return Ok(());
     }
     let kind = rules::select(context, config.ip_masq_backend.as_deref())?;
