@@ -66,6 +66,12 @@ impl Ward {
         self.site.host.command(&mut command).map(drop)
     }
 
+    /// The same in the first container.
+    fn inside(&self, line: &str) -> Outcome {
+        let path = self.containers[0].0.path_text();
+        self.shell(&format!("nsenter --net={path} sh -c {}", quoted(line)))
+    }
+
     /// The findings: kinds and commands.
     fn examine(&self, arguments: &[&str]) -> Outcome<Vec<(String, String, bool)>> {
         let conf = self.conf.path().display().to_string();
@@ -104,7 +110,8 @@ impl Ward {
         for _ in 0..3 {
             let remedy = |(id, mend, _): (String, String, bool)| {
                 let followed = ADVISED.iter().find(|(advised, _)| *advised == id);
-                followed.map_or(mend, |(_, command)| (*command).to_owned())
+                let conf = self.conf.path().display().to_string();
+                followed.map_or(mend, |(_, command)| command.replace("$CONF", &conf))
             };
             let mut commands: Vec<String> = self.examine(&[])?.into_iter().map(remedy).collect();
             commands.dedup();
@@ -139,6 +146,11 @@ impl Drop for Ward {
     }
 }
 
+/// A word of a shell's command line.
+fn quoted(line: &str) -> String {
+    format!("'{}'", line.replace('\'', "'\\''"))
+}
+
 /// One thing that can be wrong: its name, the findings it gives, and how it comes about.
 type Illness = (
     &'static str,
@@ -146,13 +158,19 @@ type Illness = (
     fn(&mut Ward) -> Outcome,
 );
 
-/// What an administrator does who follows the advice of findings that name no command.
-const ADVISED: [(&str, &str); 2] = [
+/// What an administrator does who follows the advice of findings that name no command, or in whose
+/// place no command is enough.
+const ADVISED: [(&str, &str); 4] = [
     (
         "subnet-overlaps-route",
         "ip route del 10.82.0.128/25 dev eth0",
     ),
     ("iptables-variants-mixed", "iptables-legacy -F"),
+    (
+        "no-default-route",
+        "ip link set dev eth0 up && ip route replace default via 198.18.7.2 dev eth0",
+    ),
+    ("plugin-missing", "rm $CONF/20-typo.conflist"),
 ];
 
 const SWITCHES: [Illness; 4] = [
@@ -315,6 +333,90 @@ const LEFTOVERS: [Illness; 4] = [
     }),
 ];
 
+const INTERIORS: [Illness; 7] = [
+    ("a container's address gone", &["address-missing"], |ward| {
+        ward.inside("ip -4 address flush dev eth0")
+    }),
+    (
+        "a container's IPv6 address gone",
+        &["address-missing"],
+        |ward| {
+            ward.inside("ip -6 address del $(ip -6 -o address show dev eth0 scope global | awk '{print $4}') dev eth0")
+        },
+    ),
+    (
+        "a container's default route gone",
+        &["route-missing"],
+        |ward| ward.inside("ip route del default"),
+    ),
+    (
+        "a container's interface down",
+        &["interface-down"],
+        |ward| ward.inside("ip link set dev eth0 down"),
+    ),
+    ("the host's end down", &["host-end-down"], |ward| {
+        let list = ward.site.pontoon_json(&["ls"])?;
+        let veth = list[0]["host_interface"].as_str().unwrap_or_default();
+        ward.shell(&format!("ip link set dev {veth} down"))
+    }),
+    (
+        "a wrong neighbour on the host",
+        &["neighbour-wrong"],
+        |ward| {
+            let address = ward.containers[0].1.address(false).unwrap_or_default();
+            ward.shell(&format!(
+                "ip neighbour replace {address} lladdr 02:00:00:00:00:99 dev ward0 nud permanent"
+            ))
+        },
+    ),
+    (
+        "a wrong gateway in a container",
+        &["neighbour-wrong"],
+        |ward| {
+            ward.inside(
+                "ip neighbour replace fd00:82::1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
+            )
+        },
+    ),
+];
+
+const CONFIGURED: [Illness; 5] = [
+    ("no default route", &["no-default-route"], |ward| {
+        ward.shell("ip route del default; ip -6 route del default; true")
+    }),
+    ("the uplink down", &["no-default-route"], |ward| {
+        ward.shell("ip link set dev eth0 down")
+    }),
+    (
+        "a configuration that is no JSON",
+        &["configuration-unreadable"],
+        |ward| {
+            let file = ward.conf.path().join("05-broken.conflist");
+            fs::write(file, "{ \"name\": \"b\", }").map_err(Failure::act("plant a file"))
+        },
+    ),
+    ("a plugin that is not there", &["plugin-missing"], |ward| {
+        let file = ward.conf.path().join("20-typo.conflist");
+        let text =
+            r#"{"cniVersion":"1.0.0","name":"t","plugins":[{"type":"ipvlan","master":"eth0"}]}"#;
+        fs::write(file, text).map_err(Failure::act("plant a network"))
+    }),
+    (
+        "a plugin that nobody may execute",
+        &["plugin-not-executable"],
+        |ward| {
+            let folder = ward.site.leases.path().join("plugins");
+            fs::create_dir(&folder).map_err(Failure::act("make a folder"))?;
+            fs::write(folder.join("ipvlan"), "#!/bin/sh\n")
+                .map_err(Failure::act("write a plugin"))?;
+            ward.plugins = format!("{}:{}", ward.plugins, folder.display());
+            let file = ward.conf.path().join("20-typo.conflist");
+            let text = r#"{"cniVersion":"1.0.0","name":"t","plugins":[{"type":"ipvlan","master":"eth0"}]}"#;
+            fs::write(file, text).map_err(Failure::act("plant a network"))
+        },
+    ),
+];
+
 #[test]
 fn a_healthy_host_has_no_findings() -> Outcome {
     for backend in Backend::ALL {
@@ -395,6 +497,8 @@ groups! {
     bridges: BRIDGES,
     ports: PORTS,
     rules: RULES,
+    interiors: INTERIORS,
+    configured: CONFIGURED,
     leftovers: LEFTOVERS
 }
 
@@ -619,4 +723,112 @@ fn a_backend_that_cannot_be_used() -> Outcome {
         [one] if one["mend"] == "apt-get install iptables" => Ok(()),
         _ => Err(Failure::new(format!("not named once: {report}"))),
     }
+}
+
+/// The veth pair of a container is gone: only its runtime can attach it again.
+#[test]
+fn an_interface_that_is_gone() -> Outcome {
+    let mut ward = Ward::new(Backend::Nftables)?;
+    let list = ward.site.pontoon_json(&["ls"])?;
+    let veth = list[0]["host_interface"].as_str().unwrap_or_default();
+    ward.shell(&format!("ip link del dev {veth}"))?;
+    let found = ward.examine(&[])?;
+    match &found[..] {
+        [(kind, mend, false)] if kind == "interface-gone" && mend.is_empty() => {}
+        _ => return Err(Failure::new(format!("not named: {found:?}"))),
+    }
+    // As the advice says.
+    let id = list[0]["id"].as_str().unwrap_or_default();
+    let one = ward
+        .containers
+        .iter_mut()
+        .find(|(_, one)| one.container_id == id);
+    let (_, attachment) = one.ok_or_else(|| Failure::new(format!("no {id}")))?;
+    ward.site.runtime().del(&ward.network, attachment)?;
+    ward.site.runtime().add(&ward.network, attachment)?;
+    ward.cure(&[])
+}
+
+/// Keys of ours that another vendor's plugin ignores: a policy that is not there.
+#[test]
+fn keys_that_another_vendors_plugin_ignores() -> Outcome {
+    let mut ward = Ward::new(Backend::Nftables)?;
+    let theirs = Scratch::new("theirs")?;
+    for name in ["bridge", "firewall"] {
+        let file = theirs.path().join(name);
+        fs::write(&file, "#!/bin/sh\n").map_err(Failure::act("write a plugin"))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))
+            .map_err(Failure::act("make it a program"))?;
+    }
+    fs::remove_file(ward.conf.path().join("10-ward.conflist"))
+        .map_err(Failure::act("remove the conflist"))?;
+    let write = |keys: Value| {
+        let mut firewall = json!({ "type": "firewall" });
+        if let (Value::Object(own), Value::Object(keys)) = (&mut firewall, keys) {
+            own.extend(keys);
+        }
+        let bridge = json!({
+            "type": "bridge", "isGateway": true, "ipMasq": true,
+            "ipam": { "type": "host-local", "subnet": "10.97.0.0/24" },
+        });
+        let list = json!({ "cniVersion": "1.0.0", "name": "k", "plugins": [bridge, firewall] });
+        fs::write(ward.conf.path().join("30-k.conflist"), list.to_string())
+            .map_err(Failure::act("write a conflist"))
+    };
+    write(json!({ "profile": "docker", "icc": false }))?;
+    let ours = std::mem::replace(&mut ward.plugins, theirs.path().display().to_string());
+    let found = ward.examine(&[])?;
+    match &found[..] {
+        [(kind, mend, false)] if kind == "plugin-of-another-vendor" && mend.is_empty() => {}
+        _ => return Err(Failure::new(format!("not named: {found:?}"))),
+    }
+    // The same keys with our plugin, and theirs without the keys.
+    ward.plugins = ours;
+    ward.cure(&[])?;
+    ward.plugins = theirs.path().display().to_string();
+    write(json!({}))?;
+    ward.cure(&[])
+}
+
+#[test]
+fn folders_that_do_not_exist() -> Outcome {
+    let ward = Ward::new(Backend::Nftables)?;
+    let conf = ward.conf.path().display().to_string();
+    for (places, kind) in [
+        (
+            ["--conf-dir", "/nonexistent", "--bin-dir", &ward.plugins],
+            "conf-dir-missing",
+        ),
+        (
+            ["--conf-dir", &conf, "--bin-dir", "/nonexistent"],
+            "bin-dir-missing",
+        ),
+    ] {
+        let report = ward
+            .site
+            .pontoon_json(&[&["doctor"], &places[..]].concat())?;
+        let findings = report["findings"].as_array().map_or(&[][..], Vec::as_slice);
+        if findings.len() != 1 || findings[0]["id"] != kind {
+            return Err(Failure::new(format!("not {kind}: {report}")));
+        }
+    }
+    Ok(())
+}
+
+/// `ip-forward` does not say that containers reach the outside when the host itself does not.
+#[test]
+fn ip_forward_knows_a_host_without_a_way_out() -> Outcome {
+    for line in [
+        "ip route del default; ip -6 route del default; true",
+        "ip link set dev eth0 down",
+    ] {
+        let ward = Ward::new(Backend::Nftables)?;
+        ward.site.pontoon_ends(&["ip-forward"], 0)?;
+        ward.shell(line)?;
+        let text = ward.site.pontoon_ends(&["ip-forward"], 1)?;
+        if !text.contains("containers cannot reach the outside: this host has no default route") {
+            return Err(Failure::new(format!("{line}: {text}")));
+        }
+    }
+    Ok(())
 }

@@ -38,6 +38,9 @@ pub(crate) struct Record {
     /// What stands for a DEL of the reference plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stand_in: Option<StandIn>,
+    /// For who compares it with what the container has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given: Option<interior::Given>,
 }
 
 /// A step that has been done, with what it takes to undo it.
@@ -189,6 +192,7 @@ fn attach(
         names: context.names(),
         leases: delegation::leases(context)?,
         stand_in,
+        given: (!ground.config.disable_container_interface).then(|| interior::Given::of(&result)),
     };
     let wanted = network::Wanted {
         bridge: ground.config.bridge.to_string(),

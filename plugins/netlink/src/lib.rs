@@ -53,6 +53,7 @@ pub use link::veth::{Veth, VethSpec};
 pub use link::vlan::VlanRange;
 pub use link::{BridgeInfo, Link, PortFlags};
 pub use listener::{Group, Heard, Listener};
+pub use neighbour::Neighbour;
 pub use netfilter::{NetfilterError, NetfilterSocket, Reply, receive};
 pub use netns::{Netns, NetnsError, NetnsId, NetnsMount, NotNetnsId};
 pub use nix::errno::Errno;

@@ -63,6 +63,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Frames can pass: the cable, or the other end, is there.
+    pub carrier: bool,
     /// Promiscuous by order of an administrator.
     pub promisc: bool,
     /// Takes all multicast by order of an administrator.
@@ -118,6 +120,7 @@ impl Link {
         let mut link = Link {
             index: word(4),
             up: flags & libc::IFF_UP as u32 != 0,
+            carrier: flags & libc::IFF_LOWER_UP as u32 != 0,
             promisc: flags & libc::IFF_PROMISC as u32 != 0,
             allmulti: flags & libc::IFF_ALLMULTI as u32 != 0,
             ..Link::default()

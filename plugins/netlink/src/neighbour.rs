@@ -1,6 +1,6 @@
 //! Proxied neighbours: addresses that the host answers neighbour solicitations for, on one link.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::AddressFamily;
@@ -9,11 +9,53 @@ use netlink_packet_route::neighbour::{
 };
 use nix::errno::Errno;
 
+use crate::attr;
 use crate::error::Error;
+use crate::frame::Frame;
 use crate::route::RouteSocket;
 
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_GETNEIGH: u16 = 30;
+/// `struct ndmsg`.
+const HEADER: usize = 12;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+/// `NUD_PERMANENT`.
+const PERMANENT: u16 = 0x80;
+
+/// An entry of the neighbour table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Number of the link.
+    pub interface: u32,
+    /// Whose hardware address it is.
+    pub address: IpAddr,
+    /// The hardware address, where one is known.
+    pub mac: Option<[u8; 6]>,
+    /// Written by an administrator: the kernel never corrects it.
+    pub permanent: bool,
+}
+
+impl Neighbour {
+    fn parse(payload: &[u8]) -> Option<Neighbour> {
+        let header = payload.get(..HEADER)?;
+        let (mut address, mut mac) = (None, None);
+        for attr in attr::read(&payload[HEADER..]) {
+            match attr.kind {
+                NDA_DST => address = attr.ip(),
+                NDA_LLADDR => mac = attr.value.try_into().ok(),
+                _ => {}
+            }
+        }
+        Some(Neighbour {
+            interface: u32::from_ne_bytes([header[4], header[5], header[6], header[7]]),
+            address: address?,
+            mac,
+            permanent: u16::from_ne_bytes([header[8], header[9]]) & PERMANENT != 0,
+        })
+    }
+}
 
 fn message(index: u32, address: Ipv6Addr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
@@ -29,6 +71,17 @@ fn message(index: u32, address: Ipv6Addr) -> NeighbourMessage {
 }
 
 impl RouteSocket {
+    /// The neighbours that the namespace knows, of both families.
+    pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, Error> {
+        let read = |frame: Frame<'_>| {
+            (frame.kind == RTM_NEWNEIGH)
+                .then(|| Neighbour::parse(frame.payload))
+                .flatten()
+        };
+        let question = NeighbourMessage::default();
+        self.dump("neighbours", RTM_GETNEIGH, &question, read)
+    }
+
     /// Lets the host answer for an IPv6 address on a link, once `proxy_ndp` of the link is on. Repeating it changes
     /// nothing.
     pub fn add_proxied_neighbour(&mut self, index: u32, address: Ipv6Addr) -> Result<(), Error> {

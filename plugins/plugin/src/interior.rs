@@ -5,8 +5,38 @@ use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route, code};
 use pontoon_netlink::{Link, Netns, RouteEntry, RouteSocket, RouteSpec, Setup, sysctl};
+use serde::{Deserialize, Serialize};
 
 use crate::{Context, kernel_error, netns_error};
+
+/// What an ADD gave a container's interface. Its record keeps it for who compares without the result
+/// that the runtime keeps: `pontoon doctor`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// With the prefix lengths of their subnets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Cidr>,
+    /// Each with its gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+}
+
+impl Given {
+    /// That of a result.
+    #[must_use]
+    pub fn of(result: &Attached) -> Self {
+        let route = |route: &Route| Route {
+            gw: route
+                .gw
+                .or_else(|| first_gateway(&result.ips, route.dst.is_ipv4())),
+            ..route.clone()
+        };
+        Self {
+            addresses: result.ips.iter().map(|ip| ip.address).collect(),
+            routes: result.routes.iter().map(route).collect(),
+        }
+    }
+}
 
 /// Refuses an attachment whose interface name is in use in the container.
 ///

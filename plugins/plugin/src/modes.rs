@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use pontoon_conf::Dns;
 use serde::Deserialize;
 
+use crate::interior::Given;
 use crate::{Key, Sandbox, State};
 
 /// The plugins that give a container its network.
@@ -33,6 +34,9 @@ pub struct About {
     pub dns: Option<Dns>,
     /// Where the leases of its network lie, when they are ours.
     pub leases: Option<PathBuf>,
+    /// What its interface was given.
+    #[serde(default)]
+    pub given: Option<Given>,
     /// Id of the container whose network it shares.
     pub container: Option<String>,
 }

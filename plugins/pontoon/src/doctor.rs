@@ -2,28 +2,34 @@
 //! evidence, and names the command that mends it. `--fix` runs the safe ones.
 
 mod bridges;
+mod conflists;
 mod filters;
 mod finding;
 pub(crate) mod flows;
 mod forwarding;
+mod interiors;
 mod kernel;
 mod leftovers;
+mod neighbours;
 mod programs;
 mod resolver;
 mod rules;
 mod shadowed;
 mod sockets;
+pub(crate) mod uplink;
 mod variants;
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use clap::Args;
-use pontoon_netlink::{Netns, RouteSocket};
+use pontoon_netlink::{IpNetwork, Link, Neighbour, Netns, RouteEntry, RouteSocket};
 use pontoon_passage::Rules;
+use pontoon_plugin::Key;
+use pontoon_plugin::interior::Given;
 use serde::Serialize;
 
 use crate::conflist::Places;
@@ -65,10 +71,22 @@ const CHECKS: &[Check] = &[
         ],
         bridges::check,
     ),
+    (&["no-default-route", "uplink-down"], uplink::check),
     (&["subnet-overlaps-route"], bridges::routes),
     (&["mtu-too-large"], bridges::mtu),
     (&["container-unplugged"], bridges::unplugged),
     (&["hairpin-off", "loopback-closed"], bridges::publishing),
+    (
+        &[
+            "host-end-down",
+            "interface-gone",
+            "interface-down",
+            "address-missing",
+            "route-missing",
+        ],
+        interiors::check,
+    ),
+    (&["neighbour-wrong"], neighbours::check),
     (
         &[
             "forward-dropped",
@@ -89,6 +107,17 @@ const CHECKS: &[Check] = &[
         leftovers::check,
     ),
     (&["port-taken-by-process"], sockets::check),
+    (
+        &[
+            "conf-dir-missing",
+            "bin-dir-missing",
+            "configuration-unreadable",
+            "plugin-missing",
+            "plugin-not-executable",
+            "plugin-of-another-vendor",
+        ],
+        conflists::check,
+    ),
     (&["plugin-shadowed"], programs::check),
     (&["kernel-feature-missing"], kernel::check),
     (
@@ -107,8 +136,8 @@ pub(crate) struct Ground {
     pub(crate) host: Host,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) networks: Vec<Network>,
-    /// By container id: what is in a container that is alive and has an interface of its own.
-    pub(crate) insides: BTreeMap<String, Inside>,
+    /// By attachment: what is in a container that is alive and has an interface of its own.
+    pub(crate) insides: HashMap<Key, Inside>,
     /// Where programs are looked for.
     pub(crate) search: Vec<PathBuf>,
     pub(crate) places: Places,
@@ -119,6 +148,16 @@ pub(crate) struct Ground {
 /// The inside of a container.
 #[derive(Debug, Default)]
 pub(crate) struct Inside {
+    /// Its interface; none when that is gone.
+    pub(crate) link: Option<Link>,
+    /// Of its interface.
+    pub(crate) addresses: Vec<IpNetwork>,
+    /// Of the main table, and of those that its addresses have by rules (sbr).
+    pub(crate) routes: Vec<RouteEntry>,
+    /// Known by its interface.
+    pub(crate) neighbours: Vec<Neighbour>,
+    /// What the ADD gave it.
+    pub(crate) given: Option<Given>,
     /// Gateways of its default routes.
     pub(crate) gateways: Vec<std::net::IpAddr>,
     /// MTU of its interface.
@@ -231,10 +270,11 @@ impl Ground {
     fn survey(mut host: Host, places: &Places) -> Result<Self, Failure> {
         let networks = host.networks()?;
         let attachments = host.attachments().to_vec();
-        let mut insides = BTreeMap::new();
-        for one in attachments.iter().filter(|one| one.mode == "bridge") {
+        let mut insides = HashMap::new();
+        let own = ["bridge", "ptp", "macvlan"];
+        for one in attachments.iter().filter(|one| own.contains(&one.mode)) {
             if let Some(inside) = look_inside(one) {
-                insides.insert(one.id.clone(), inside);
+                insides.insert(one.key(), inside);
             }
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -267,21 +307,48 @@ impl Ground {
 }
 
 fn look_inside(one: &Attachment) -> Option<Inside> {
-    let netns: Netns = one.about.as_ref()?.sandbox.open()?;
+    let about = one.about.as_ref()?;
+    let netns: Netns = about.sandbox.open()?;
     let mut socket = RouteSocket::open_in(&netns).ok()?;
     let mut inside = Inside {
-        mtu: socket.link_by_name(&one.interface).ok()??.mtu,
+        given: about.given.clone(),
+        link: socket.link_by_name(&one.interface).ok()?,
         ..Inside::default()
     };
+    let Some(link) = &inside.link else {
+        return Some(inside);
+    };
+    inside.mtu = link.mtu;
+    let index = link.index;
+    let addresses = socket.addresses(index).ok()?;
+    inside.addresses = addresses.iter().map(|address| address.cidr).collect();
     for v4 in [true, false] {
-        let routes = socket.routes(v4).ok()?;
-        let defaults = routes
-            .iter()
-            .filter(|route| route.destination.prefix() == 0);
-        inside
-            .gateways
-            .extend(defaults.filter_map(|route| route.gateway));
+        inside.routes.extend(socket.routes(v4).ok()?);
     }
+    let by_it = |route: &&RouteEntry| route.interface == Some(index);
+    let defaults = inside.routes.iter().filter(by_it);
+    let defaults = defaults.filter(|route| route.destination.prefix() == 0);
+    inside.gateways = defaults.filter_map(|route| route.gateway).collect();
+    let given = inside.given.iter().flat_map(|given| &given.routes);
+    for v4 in [true, false] {
+        let mut wanted = given.clone().filter(|route| route.dst.is_ipv4() == v4);
+        if wanted.all(|route| inside.routes.iter().any(|got| interiors::is(got, route))) {
+            continue;
+        }
+        // A plugin after this one, as sbr, may have moved them to tables of their own.
+        for rule in socket.source_rules(v4).ok()? {
+            let own = |source| inside.addresses.iter().any(|own| own.ip() == source);
+            if rule.source.is_some_and(own) {
+                let moved = socket.routes_of_table(v4, rule.table).ok()?;
+                inside.routes.extend(moved);
+            }
+        }
+    }
+    let neighbours = socket.neighbours().ok()?;
+    inside.neighbours = neighbours
+        .into_iter()
+        .filter(|entry| entry.interface == index)
+        .collect();
     Some(inside)
 }
 

@@ -10,7 +10,7 @@ use pontoon_netfilter::{BackendKind, Ingress, Owner, Policy};
 use pontoon_netlink::{Link, Netns, RouteSocket};
 use pontoon_plugin::policy::Stance;
 use pontoon_plugin::repair::{NetworkRecord, PortRecord};
-use pontoon_plugin::{About, Member, State};
+use pontoon_plugin::{About, Key, Member, State};
 use serde::Serialize;
 
 use crate::linked::{self, Linked};
@@ -87,6 +87,15 @@ pub(crate) fn backend_name(kind: BackendKind) -> String {
 }
 
 impl Attachment {
+    /// What it is known by everywhere.
+    pub(crate) fn key(&self) -> Key {
+        Key {
+            network: self.network.clone(),
+            container: self.id.clone(),
+            interface: self.interface.clone(),
+        }
+    }
+
     /// Its addresses, without prefix lengths.
     pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> {
         let ip = |text: &String| text.split('/').next()?.parse().ok();

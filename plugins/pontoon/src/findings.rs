@@ -11,6 +11,9 @@ pub(crate) struct Facts {
     pub(crate) ipv6_forward: Setting,
     /// The bridges that Pontoon has made.
     pub(crate) bridges: Vec<Bridge>,
+    /// Why nothing leaves this host itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_way_out: Option<String>,
 }
 
 /// A bridge and the settings of its own.
@@ -116,6 +119,7 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
             );
         }
     }
+    reasons.extend(facts.no_way_out.clone());
     let summary = if reasons.is_empty() {
         "containers can reach the outside: this host forwards packets".to_owned()
     } else {
@@ -155,6 +159,7 @@ mod tests {
             ipv4_forward: v4,
             ipv6_forward: v6,
             bridges,
+            no_way_out: None,
         });
         assert_eq!(verdict.ok, ok, "{}", verdict.summary);
         assert_eq!(verdict.mend, mend);
@@ -185,5 +190,17 @@ mod tests {
         );
         check(On, Absent, vec![bridge(true, On, Absent)], false, &[]);
         check(On, On, vec![bridge(true, On, On)], true, &[]);
+    }
+
+    #[test]
+    fn a_host_without_a_way_out_forwards_to_nowhere() {
+        let verdict = judge(&Facts {
+            ipv4_forward: Setting::On,
+            ipv6_forward: Setting::On,
+            bridges: Vec::new(),
+            no_way_out: Some("this host has no default route".into()),
+        });
+        assert!(!verdict.ok && verdict.mend.is_empty());
+        assert!(verdict.summary.contains("no default route"));
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use pontoon_netlink::{RouteSocket, sysctl};
 use serde::Serialize;
 
-use crate::doctor::{self, Finding};
+use crate::doctor::{self, Finding, uplink};
 use crate::findings::{Bridge, Facts, Setting, Verdict, judge};
 use crate::report::Failure;
 
@@ -107,7 +107,14 @@ fn gather() -> Result<Facts, String> {
             name: link.name,
         });
     }
+    let links = host
+        .links()
+        .map_err(|error| format!("cannot list the host's interfaces: {error}"))?;
+    let cut = uplink::cut(&mut host, &links, &[true, false]).map_err(|failure| match failure {
+        Failure::NotFound(text) | Failure::Failed(text) => text,
+    })?;
     Ok(Facts {
+        no_way_out: cut.map(|cut| cut.text()),
         ipv4_forward: read("net/ipv4/ip_forward"),
         ipv6_forward: read("net/ipv6/conf/all/forwarding"),
         bridges,

@@ -30,6 +30,9 @@ pub(crate) struct Record {
     /// What stands for a DEL of the reference plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stand_in: Option<StandIn>,
+    /// For who compares it with what the container has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given: Option<interior::Given>,
 }
 
 /// A step that has been done, or may be half done.
@@ -116,6 +119,7 @@ fn attach(
             names: context.names(),
             leases: delegation::leases(context)?,
             stand_in,
+            given: Some(interior::Given::of(&result)),
         };
         state.records("ptp").write(&ground.key, &record)?;
         backends::claim(context, "ptp", ground.backend)?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use pontoon_netlink::{IpNetwork, sysctl};
-use pontoon_plugin::Key;
 use pontoon_plugin::repair::PortRecord;
 
 use super::{Finding, Ground};
@@ -95,12 +94,15 @@ pub(crate) fn mtu(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<()
                 .filter(|one| {
                     ground
                         .insides
-                        .get(&one.id)
+                        .get(&one.key())
                         .is_some_and(|inside| inside.mtu > uplink.mtu)
                 })
                 .collect();
             for one in larger {
-                let inside = ground.insides.get(&one.id).map_or(0, |inside| inside.mtu);
+                let inside = ground
+                    .insides
+                    .get(&one.key())
+                    .map_or(0, |inside| inside.mtu);
                 let mtu = uplink.mtu;
                 let host_end = one.host_interface.clone().unwrap_or_default();
                 findings.push(
@@ -138,7 +140,7 @@ fn addresses(
         }
         let gateways = ground
             .insides
-            .get(&one.id)
+            .get(&one.key())
             .map(|inside| inside.gateways.clone());
         for gateway in gateways.unwrap_or_default() {
             if own.iter().any(|own| own.ip() == gateway) {
@@ -204,12 +206,7 @@ pub(crate) fn unplugged(ground: &mut Ground, findings: &mut Vec<Finding>) -> Res
 pub(crate) fn publishing(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let link = |name: &String| ground.host.links.iter().find(|link| link.name == *name);
     for one in ground.attachments.iter().filter(|one| one.alive) {
-        let key = Key {
-            network: one.network.clone(),
-            container: one.id.clone(),
-            interface: one.interface.clone(),
-        };
-        let record: Option<PortRecord> = ground.host.state.records("portmap").read(&key);
+        let record: Option<PortRecord> = ground.host.state.records("portmap").read(&one.key());
         let ends = one.bridge.as_ref().zip(one.host_interface.as_ref());
         let (Some(record), Some((bridge, veth))) = (record, ends) else {
             continue;
