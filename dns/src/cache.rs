@@ -1,6 +1,7 @@
 //! Replies of other servers, kept as long as they may be. Time comes in as an argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::message::{Query, Rcode, entries, flag, flags, kind};
@@ -9,6 +10,8 @@ use crate::message::{Query, Rcode, entries, flag, flags, kind};
 pub const MOST: usize = 4096;
 /// Largest reply kept, in bytes.
 const LARGEST: usize = 4096;
+/// How often a full cache is searched for replies that have expired.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Longest that an answer is kept, in seconds.
 const LONGEST: u32 = 3600;
 /// Longest that the absence of one is kept, in seconds.
@@ -57,7 +60,10 @@ struct Kept {
 /// A bounded cache.
 #[derive(Default)]
 pub struct Cache {
-    kept: HashMap<Question, Kept>,
+    kept: HashMap<Rc<Question>, Kept>,
+    /// Questions in the order in which they came: the oldest one makes room.
+    order: VecDeque<Rc<Question>>,
+    swept: Option<Instant>,
 }
 
 impl Cache {
@@ -76,6 +82,7 @@ impl Cache {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.kept.clear();
+        self.order.clear();
     }
 
     /// Keeps a reply, if it says for how long.
@@ -83,21 +90,37 @@ impl Cache {
         let Some(seconds) = keepable(reply).filter(|seconds| *seconds > 0) else {
             return;
         };
-        if self.kept.len() >= MOST {
-            self.kept.retain(|_, kept| kept.until > now);
-        }
-        if self.kept.len() >= MOST
-            && let Some(some) = self.kept.keys().next().cloned()
-        {
-            // The order of a hash map is as good as chance.
-            self.kept.remove(&some);
+        let known = self.kept.contains_key(&question);
+        if !known && self.kept.len() >= MOST {
+            self.make_room(now);
         }
         let kept = Kept {
             reply: reply.into(),
             since: now,
             until: now + Duration::from_secs(seconds.into()),
         };
+        let question = Rc::new(question);
+        if !known {
+            self.order.push_back(Rc::clone(&question));
+        }
         self.kept.insert(question, kept);
+    }
+
+    /// Every reply is looked at once a second at most, so that a full cache costs what an empty one
+    /// does.
+    fn make_room(&mut self, now: Instant) {
+        let rested = |at: Instant| now.saturating_duration_since(at) >= SWEEP;
+        if self.swept.is_none_or(rested) {
+            self.swept = Some(now);
+            self.kept.retain(|_, kept| kept.until > now);
+            self.order
+                .retain(|question| self.kept.contains_key(question));
+        }
+        if self.kept.len() >= MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.kept.remove(&oldest);
+        }
     }
 
     /// Writes the kept reply to a question, as one to `query`, its times to live less what has
@@ -262,5 +285,40 @@ mod tests {
             );
         }
         assert_eq!(cache.len(), MOST);
+        assert_eq!(cache.order.len(), MOST);
+        let hit = |cache: &Cache, number: u32| {
+            let label = format!("{number:04}");
+            let name = [&[label.len() as u8][..], label.as_bytes()].concat();
+            let packet = packet(&name, 1);
+            let query = Query::parse(&packet).unwrap();
+            let question = Question::of(&query, 0).unwrap();
+            cache.get(&question, &query, now, &mut Vec::new())
+        };
+        assert!(!hit(&cache, 99), "the oldest ones made room");
+        assert!(hit(&cache, 100) && hit(&cache, MOST as u32 + 99));
+    }
+
+    #[test]
+    fn a_full_cache_is_swept_once_a_second() {
+        let mut cache = Cache::default();
+        let start = Instant::now();
+        let put = |cache: &mut Cache, number: u32, ttl: u32, now| {
+            let label = format!("{number:04}");
+            let name = [&[label.len() as u8][..], label.as_bytes()].concat();
+            let packet = packet(&name, 1);
+            let query = Query::parse(&packet).unwrap();
+            let question = Question::of(&query, 0).unwrap();
+            let reply = reply(&query, Rcode::NoError, 1, kind::A, ttl);
+            cache.put(question, &reply, now);
+        };
+        for number in 0..MOST as u32 {
+            put(&mut cache, number, 2, start);
+        }
+        put(&mut cache, 9000, 60, start);
+        assert_eq!(cache.len(), MOST, "swept, and nothing had expired");
+        let later = start + Duration::from_secs(3);
+        put(&mut cache, 9001, 60, later);
+        assert_eq!(cache.len(), 2, "all that has expired is gone");
+        assert_eq!(cache.order.len(), 2);
     }
 }

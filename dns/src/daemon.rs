@@ -47,6 +47,8 @@ use store::Store;
 const GRACE: Duration = Duration::from_secs(1);
 /// How often idle connections are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+/// For how long no connection is accepted when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How often a resolver looks whether there is still a container.
 const LOOK: Duration = Duration::from_secs(5);
 /// Warnings kept for `pontoon dns status`.
@@ -76,6 +78,8 @@ struct Daemon {
     rotation: usize,
     /// Since when there has been no record.
     idle_since: Option<Instant>,
+    /// Until when no connection is accepted, since there was no descriptor for one.
+    accepts_from: Option<Instant>,
     swept: Instant,
     /// When containers were last looked for.
     looked: Instant,
@@ -162,12 +166,13 @@ impl Daemon {
             clients: Clients::default(),
             control,
             commands: Commands::default(),
-            forwarder: Forwarder::default(),
+            forwarder: Forwarder::new(birth::raise_descriptors()),
             signals,
             stats: Stats::default(),
             warnings: VecDeque::new(),
             rotation: 0,
             idle_since: None,
+            accepts_from: None,
             swept: now,
             looked: now,
             visible: HashSet::new(),
@@ -270,6 +275,10 @@ impl Daemon {
             {
                 return Ok(());
             }
+            if self.accepts_from.is_some_and(|at| at <= now) {
+                self.accepts_from = None;
+                self.accepting(true);
+            }
             self.poll.wait(self.patience(now), &mut ready)?;
             let now = Instant::now();
             self.forwarder.upstreams.begin_turn();
@@ -306,11 +315,37 @@ impl Daemon {
             // Somebody may have the lock when it is time: not asked for in a tight loop.
             .map(|since| (since + GRACE).max(now + Duration::from_millis(50)));
         let look = (!self.options.stay && !self.zone.is_empty()).then_some(self.looked + LOOK);
-        [sweep, leave, look, self.forwarder.next_deadline()]
+        let accept = self.accepts_from;
+        [sweep, leave, look, accept, self.forwarder.next_deadline()]
             .into_iter()
             .flatten()
             .min()
             .map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Stops listening for connections for a moment when there is no descriptor for one: they stay
+    /// ready, and the loop would do nothing but ask for them.
+    fn pause_accepting(&mut self, error: &io::Error, now: Instant) {
+        if error.kind() == io::ErrorKind::WouldBlock || self.accepts_from.is_some() {
+            return;
+        }
+        self.stats.over_limit += 1;
+        self.accepts_from = Some(now + PAUSE);
+        self.accepting(false);
+    }
+
+    fn accepting(&self, on: bool) {
+        let interest = if on {
+            Interest::Read
+        } else {
+            Interest::Nothing
+        };
+        let _ = self.poll.change(&self.control, Source::Control, interest);
+        for id in self.listeners.tcp.ids() {
+            if let Some(listener) = self.listeners.tcp.get(id) {
+                let _ = self.poll.change(listener, Source::Listener(id), interest);
+            }
+        }
     }
 
     fn sweep(&mut self, now: Instant) {

@@ -299,6 +299,37 @@ pub fn source(
     (path.to_owned(), Some(conf))
 }
 
+/// The servers that a process of the host asks: those of the file. Behind systemd-resolved the stub
+/// comes first, since it alone knows which server answers for which domain (a VPN's, a link's); its
+/// own servers follow, for a stub that does not answer. Returns the file that counted.
+#[must_use]
+pub fn servers_of_host(
+    path: &Path,
+    read: impl Fn(&Path) -> Option<Vec<u8>>,
+) -> (PathBuf, Vec<Server>) {
+    let audience = Audience {
+        v4: true,
+        v6: true,
+        on_host: true,
+        ..Audience::default()
+    };
+    let conf = read(path)
+        .map(|bytes| ResolvConf::parse(&bytes))
+        .unwrap_or_default();
+    let (mut servers, _) = conf.usable(&audience);
+    if conf.names_stub()
+        && let Some(bytes) = read(Path::new(RESOLVED))
+    {
+        let (real, _) = ResolvConf::parse(&bytes).usable(&audience);
+        for server in real {
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+    }
+    (path.to_owned(), servers)
+}
+
 /// What a container's own resolver is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {

@@ -311,3 +311,24 @@ fn control_characters_of_the_hosts_file_stay_there() {
     assert_eq!(conf.servers.len(), 1);
     assert_eq!(conf.unreadable.len(), 2);
 }
+
+#[test]
+fn the_stub_is_asked_before_the_servers_that_it_hides() {
+    let read = |path: &Path| {
+        let text = match path.to_str()? {
+            "/etc/resolv.conf" => "nameserver 127.0.0.53\noptions edns0\n",
+            RESOLVED => "nameserver 192.0.2.1\nnameserver 127.0.0.53\nnameserver 192.0.2.2\n",
+            "/plain" => "nameserver 192.0.2.9\n",
+            _ => return None,
+        };
+        Some(text.as_bytes().to_vec())
+    };
+    let all = |path: &str| {
+        let (_, servers) = servers_of_host(Path::new(path), read);
+        let texts: Vec<String> = servers.iter().map(ToString::to_string).collect();
+        texts.join(" ")
+    };
+    assert_eq!(all("/etc/resolv.conf"), "127.0.0.53 192.0.2.1 192.0.2.2");
+    assert_eq!(all("/plain"), "192.0.2.9");
+    assert_eq!(all("/nowhere"), "");
+}

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, close, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
@@ -20,6 +21,10 @@ pub(crate) const PORT: u16 = 21_053;
 const PORTS: u16 = 16;
 /// For how long a resolver that is about to end is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Descriptors that all bounds together can need: four sockets for each of 1,024 questions, 512 TCP
+/// connections, 256 commands, two sockets for each bridge.
+const DESCRIPTORS: u64 = 16_384;
 
 /// Why there is no resolver.
 #[derive(Debug, thiserror::Error)]
@@ -228,6 +233,18 @@ fn leave_mounts(state: &Path) {
         let _ = setns(&own, CloneFlags::CLONE_NEWNS);
     }
     let _ = chdir("/");
+}
+
+/// Lets the process have as many descriptors as it may: a question under way has up to four sockets.
+/// Returns how many there are then.
+pub(crate) fn raise_descriptors() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return 1024;
+    };
+    let wanted = hard.min(DESCRIPTORS).max(soft);
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok();
+    let limit = if raised { wanted } else { soft };
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// Says that the resolver is there, and where.

@@ -64,8 +64,9 @@ impl Daemon {
             let Some(listener) = self.listeners.tcp.get(id) else {
                 return;
             };
-            let Ok((stream, peer)) = listener.accept() else {
-                return;
+            let (stream, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) => return self.pause_accepting(&error, now),
             };
             let source = peer.ip();
             let of_one = self.clients.of_source.get(&source).copied().unwrap_or(0);

@@ -55,7 +55,11 @@ impl Commands {
 
 impl Daemon {
     pub(super) fn accept_command(&mut self, now: Instant) {
-        while let Ok((stream, _)) = self.control.accept() {
+        loop {
+            let stream = match self.control.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) => return self.pause_accepting(&error, now),
+            };
             if self.commands.len() >= MOST || stream.set_nonblocking(true).is_err() {
                 continue;
             }

@@ -60,6 +60,8 @@ pub(crate) struct Flight {
     pub(crate) transport: Option<Transport>,
     /// Attempts that have been silent so far: a reply may still come late.
     pub(crate) earlier: Vec<Earlier>,
+    /// How many attempts were ever set aside.
+    pub(crate) kept_aside: usize,
     /// When the attempt began.
     pub(crate) since: Instant,
     pub(crate) attempt_ends: Instant,
@@ -160,8 +162,8 @@ impl Flight {
             if *written < output.len())
     }
 
-    /// Gives the current attempt up, but for a reply that comes late.
-    pub(crate) fn set_aside(&mut self) {
+    /// Gives the current attempt up, but for a reply that comes late. Whether its socket stays.
+    pub(crate) fn set_aside(&mut self) -> bool {
         let server = self.server();
         if let (Some(Transport::Udp(socket)), Some(server)) = (self.transport.take(), server) {
             self.earlier.push(Earlier {
@@ -169,7 +171,10 @@ impl Flight {
                 id: self.id,
                 server,
             });
+            self.kept_aside += 1;
+            return true;
         }
+        false
     }
 
     /// What has come for attempts that were given up.

@@ -21,6 +21,8 @@ use super::{Daemon, Fate, MESSAGE};
 /// Most questions under way in all, and of one client.
 const MOST: usize = 1024;
 const MOST_OF_ONE: usize = 128;
+/// Descriptors that are left for everything else: connections, bridges, commands, files.
+const RESERVE: usize = 256;
 /// Most clients that wait for one reply.
 const WAITERS: usize = 256;
 /// Datagrams of one question that are looked at before others get their turn.
@@ -32,13 +34,35 @@ pub(crate) struct Forwarder {
     flights: Slab<Flight>,
     by_question: HashMap<Question, Id>,
     of_source: HashMap<IpAddr, usize>,
+    /// Sockets of attempts that were given up and are still listened to.
+    set_aside: usize,
     timers: BinaryHeap<Reverse<(Instant, Id)>>,
     pub(crate) cache: Cache,
     pub(crate) upstreams: Upstreams,
     chance: Chance,
+    /// How many descriptors the process may have.
+    descriptors: usize,
 }
 
 impl Forwarder {
+    pub(crate) fn new(descriptors: usize) -> Self {
+        Self {
+            descriptors,
+            ..Self::default()
+        }
+    }
+
+    /// Sockets that all questions together may have. When descriptors are few, a third of them at
+    /// least stays for the rest of the program.
+    fn sockets_at_most(&self) -> usize {
+        let reserve = RESERVE.min(self.descriptors / 3);
+        self.descriptors - reserve
+    }
+
+    fn sockets(&self) -> usize {
+        self.flights.len() + self.set_aside
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers.peek().map(|Reverse((at, _))| *at)
     }
@@ -124,7 +148,9 @@ impl Daemon {
             self.stats.servfail += 1;
             return self.servfail(query, limit);
         }
-        if self.forwarder.flights.len() >= MOST {
+        if self.forwarder.flights.len() >= MOST
+            || self.forwarder.sockets() >= self.forwarder.sockets_at_most()
+        {
             self.stats.over_limit += 1;
             return self.servfail(query, limit);
         }
@@ -141,6 +167,7 @@ impl Daemon {
             attempts: 0,
             transport: None,
             earlier: Vec::new(),
+            kept_aside: 0,
             since: now,
             attempt_ends: now,
             begun: now,
@@ -166,6 +193,8 @@ impl Daemon {
     /// time; after a refusal of the last one there is nobody left to ask.
     fn next_server(&mut self, id: Id, now: Instant, silence: bool) {
         let mut silence = silence;
+        // A reply may come late, but no socket is kept for it that a new question needs.
+        let room = self.forwarder.sockets() < self.forwarder.sockets_at_most() / 2;
         loop {
             let Some(flight) = self.forwarder.flights.get_mut(id) else {
                 return;
@@ -173,8 +202,8 @@ impl Daemon {
             if now >= flight.ends || flight.all_tried() && !silence {
                 return self.give_up(id, now);
             }
-            if silence {
-                flight.set_aside();
+            if silence && room && flight.set_aside() {
+                self.forwarder.set_aside += 1;
             }
             flight.transport = None;
             flight.attempts += 1;
@@ -300,6 +329,7 @@ impl Daemon {
         let Some(flight) = self.forwarder.flights.remove(id) else {
             return;
         };
+        self.forwarder.set_aside -= flight.kept_aside;
         if let Some(question) = flight.question {
             self.forwarder.by_question.remove(&question);
             if let Some(message) = &message {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pontoon_dns::internal::is_inside;
-use pontoon_dns::resolv_conf::{Audience, RESOLVED, Server, source};
+use pontoon_dns::resolv_conf::{RESOLVED, Server, servers_of_host};
 use pontoon_dns::zone::{Attachment, Route, Zone};
 
 /// For how long a server that did not answer is tried last.
@@ -154,14 +154,7 @@ impl Upstreams {
         if let Some(known) = known.filter(|known| known.stamps == stamps) {
             known.looked = turn;
         } else {
-            let (used, conf) = source(path, |path| fs::read(path).ok());
-            let audience = Audience {
-                v4: true,
-                v6: true,
-                on_host: true,
-                ..Audience::default()
-            };
-            let (servers, _) = conf.unwrap_or_default().usable(&audience);
+            let (used, servers) = servers_of_host(path, |path| fs::read(path).ok());
             let file = File {
                 looked: turn,
                 stamps,
