@@ -17,6 +17,7 @@ struct Bridge;
 
 impl Plugin for Bridge {
     const NAME: &'static str = "bridge";
+    const CONNECTS: bool = true;
 
     fn add(&self, context: &Context) -> Result<Attached, Error> {
         add::add(context)

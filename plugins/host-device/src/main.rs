@@ -16,6 +16,7 @@ struct HostDevice;
 
 impl Plugin for HostDevice {
     const NAME: &'static str = "host-device";
+    const CONNECTS: bool = true;
 
     fn add(&self, context: &Context) -> Result<Attached, Error> {
         add::add(context)

@@ -15,6 +15,7 @@ struct Macvlan;
 
 impl Plugin for Macvlan {
     const NAME: &'static str = "macvlan";
+    const CONNECTS: bool = true;
 
     fn add(&self, context: &Context) -> Result<Attached, Error> {
         add::add(context)

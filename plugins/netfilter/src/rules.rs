@@ -101,8 +101,13 @@ pub struct Published {
     pub v6: Option<IpNetwork>,
     /// The ports, one entry each; ranges are expanded by the caller.
     pub ports: Vec<Port>,
+    /// Networks that the container has a way to by other interfaces than the one with these
+    /// addresses: it would answer a client there past the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<IpNetwork>,
     /// Masquerade what would otherwise be answered past the host: hairpin traffic from the
-    /// container's own subnet and connections from the host's loopback address.
+    /// container's own subnet and from the networks `beside` it, and connections from the host's
+    /// loopback address.
     pub snat: bool,
     /// Masquerade every published connection.
     pub masquerade_all: bool,
@@ -115,6 +120,15 @@ pub struct Published {
 }
 
 impl Published {
+    /// The networks whose clients the container would answer past the host, of the family of its
+    /// address `container`: its own subnet first.
+    pub(crate) fn nearby(&self, container: IpNetwork) -> Vec<IpNetwork> {
+        let own = IpNetwork::new(container.network(), container.prefix()).unwrap_or(container);
+        let beside = self.beside.iter().copied();
+        let others = beside.filter(|net| net.is_ipv4() == own.is_ipv4() && *net != own);
+        std::iter::once(own).chain(others).collect()
+    }
+
     /// Whether the ports lead anywhere: another network of the container may publish them instead.
     #[must_use]
     pub fn has_address(&self) -> bool {

@@ -20,6 +20,7 @@
 //! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
 //! - [`backends`]: which netfilter backends have rules on the host, for whom, and when what they share goes.
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
+//! - [`ports`]: the published ports of a container, and the other networks that it is on.
 //! - [`masquerade`]: the rules that a network has once, and when they go.
 //! - [`repair`]: making again what somebody has flushed.
 //! - [`veth`] and [`interior`]: what plugins share that make an interface for a container.
@@ -44,6 +45,7 @@ mod log;
 pub mod masquerade;
 mod modes;
 pub mod policy;
+pub mod ports;
 mod rebind;
 pub mod reference;
 pub mod repair;

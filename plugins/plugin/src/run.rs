@@ -8,7 +8,7 @@ use pontoon_conf::{
 };
 
 use crate::log::Log;
-use crate::{Context, State};
+use crate::{Context, State, ports};
 
 /// A CNI plugin: one method a verb. The methods get validated values and return values; reading
 /// and printing is [`main`]'s business.
@@ -22,6 +22,9 @@ pub trait Plugin {
     /// Whether the container may be in the namespace that the plugin itself runs in. Where it may
     /// not, such a `CNI_NETNS` is refused before the verb runs.
     const ON_THE_HOST: bool = false;
+
+    /// Whether an attachment changes what other networks a container can answer by.
+    const CONNECTS: bool = false;
 
     /// Creates the attachment.
     ///
@@ -137,6 +140,9 @@ fn run<P: Plugin>(
     match context.invocation.verb {
         Verb::Add => {
             let attached = plugin.add(&context)?;
+            if P::CONNECTS {
+                ports::follow(&context, P::NAME);
+            }
             let text = attached.to_json(context.config.version);
             if text.is_err() {
                 // The result cannot be told in the asked version: the runtime will see a failed
@@ -145,7 +151,13 @@ fn run<P: Plugin>(
             }
             text.map(|text| Some((text, attached)))
         }
-        Verb::Del => plugin.del(&context).map(|()| None),
+        Verb::Del => {
+            let done = plugin.del(&context);
+            if P::CONNECTS {
+                ports::follow(&context, P::NAME);
+            }
+            done.map(|()| None)
+        }
         Verb::Check => plugin.check(&context).map(|()| None),
         Verb::Status => plugin.status(&context).map(|()| None),
         Verb::Gc => plugin.gc(&context).map(|()| None),

@@ -3,52 +3,18 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use ipnetwork::IpNetwork;
 use pontoon_conf::{Attached, Error, code};
-use pontoon_netfilter::{BackendKind, Published, Ruleset};
+use pontoon_netfilter::{Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
 use pontoon_netlink::{Link, RouteSocket, sysctl};
+use pontoon_plugin::ports::{self, Record, Waits};
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, backends, fault, kernel_error, repair, rules,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::reserve::{Refusal, Reservations};
 use crate::{del, plan, share};
-
-/// What DEL, CHECK and GC need to know of an attachment beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) backend: BackendKind,
-    pub(crate) sandbox: Sandbox,
-    /// What the rules say.
-    pub(crate) published: Published,
-    /// Addresses whose ports another network of the container publishes.
-    #[serde(default)]
-    pub(crate) waits: Waits,
-    /// Who waits for this one.
-    #[serde(default)]
-    pub(crate) waiters: Vec<String>,
-}
-
-/// Addresses that are in no rule.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub(crate) struct Waits {
-    pub(crate) v4: Option<IpNetwork>,
-    pub(crate) v6: Option<IpNetwork>,
-}
-
-impl Record {
-    /// What it would publish if it were the container's only network.
-    pub(crate) fn full(&self) -> Published {
-        Published {
-            v4: self.published.v4.or(self.waits.v4),
-            v6: self.published.v6.or(self.waits.v6),
-            ..self.published.clone()
-        }
-    }
-}
 
 /// A step that has been done.
 #[derive(Debug)]
@@ -114,9 +80,10 @@ fn publish(
             .state
             .lock(&repair::ports_lock(&context.state), Lock::exclusive)?;
         let holders = clear(context, key, &mut record)?;
+        ports::see_beside(&mut record.published, context.netns()?)?;
         // The record before all that it tells DEL of.
         undo.push(Step::Record(Box::new(record.clone())));
-        records.write(key, &record)?;
+        ports::write(&context.state, key, &record)?;
         backends::claim(context, "portmap", Some(record.backend))?;
         fault::point("portmap.recorded")?;
         share::queue(context, key, &holders)?;

@@ -2,9 +2,9 @@
 
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::Ruleset;
+use pontoon_plugin::ports::Record;
 use pontoon_plugin::{Context, reference, rules};
 
-use crate::add::Record;
 use crate::config::Config;
 use crate::plan;
 use crate::reserve::Reservations;
@@ -28,6 +28,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         // What another network of the container publishes is checked there.
         published.v4 = published.v4.filter(|_| record.waits.v4.is_none());
         published.v6 = published.v6.filter(|_| record.waits.v6.is_none());
+        published.beside.clone_from(&record.published.beside);
     }
     let unknown = record.is_none();
     if !published.has_address()

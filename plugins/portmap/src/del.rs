@@ -7,10 +7,10 @@ use pontoon_conf::{Error, Verb};
 use pontoon_netfilter::reference::Role;
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
+use pontoon_plugin::ports::{self, Record};
 use pontoon_plugin::repair::ports_lock;
 use pontoon_plugin::{Context, Key, Lock, backends, fault, kernel_error, reference, rules};
 
-use crate::add::Record;
 use crate::config::Config;
 use crate::plan;
 use crate::reserve::Reservations;
@@ -21,6 +21,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     if let Some(record) = context.state.records("portmap").read::<Record>(&key) {
         return remove(context, &key, &record);
     }
+    ports::remove(&context.state, &key)?;
     // Without a record, rules can only be the reference plugin's, or what a lost state directory has
     // left: in iptables both have the same names.
     let mut result = reference::forget(context, Role::Ports);
@@ -56,7 +57,7 @@ pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Re
     let published = &record.published;
     if !published.has_address() {
         // Another network of the container publishes its ports.
-        return context.state.records("portmap").remove(key).map(drop);
+        return ports::remove(&context.state, key);
     }
     let mut backend = rules::open(context, record.backend)?;
     let ruleset = Ruleset {
@@ -103,7 +104,7 @@ pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Re
     }
     done?;
     share::succeed(context, record);
-    context.state.records("portmap").remove(key).map(drop)
+    ports::remove(&context.state, key)
 }
 
 /// The flows that a container answers.
@@ -150,7 +151,7 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         }
         let done = match record {
             Some(record) => remove(context, &key, &record),
-            None => records.remove(&key).map(drop),
+            None => ports::remove(&context.state, &key),
         };
         result = result.and(done);
     }

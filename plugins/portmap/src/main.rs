@@ -18,6 +18,7 @@ struct Portmap;
 
 impl Plugin for Portmap {
     const NAME: &'static str = "portmap";
+    const CONNECTS: bool = true;
 
     fn add(&self, context: &Context) -> Result<Attached, Error> {
         add::add(context)

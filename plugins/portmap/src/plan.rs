@@ -80,6 +80,7 @@ pub(crate) fn published(
         v4,
         v6,
         ports,
+        beside: Vec::new(),
         snat: config.snat,
         masquerade_all: config.masquerade_all,
         mark: config.mark.clone(),

@@ -17,6 +17,7 @@ fn published(container: &str, host_ip: Option<&str>, host_port: u16) -> Publishe
             host_port,
             container_port: 80,
         }],
+        beside: Vec::new(),
         snat: true,
         masquerade_all: false,
         mark: Mark::Bit(13),

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use pontoon_conf::{Attached, Error};
 use pontoon_netfilter::Published;
 use pontoon_netlink::RouteSocket;
+use pontoon_plugin::ports::{self, Record};
 use pontoon_plugin::{Context, Key, fault, kernel_error, rules};
 use serde::Deserialize;
 
-use crate::add::{self, Record};
+use crate::add;
 use crate::reserve;
 
 /// Takes out the families in which the network has no way in, and says so. `bridge` has noted
@@ -122,8 +123,10 @@ pub(crate) fn succeed(context: &Context, gone: &Record) {
 
 fn promote(context: &Context, key: &Key, mut record: Record) -> Result<(), Error> {
     let holders = add::clear(context, key, &mut record)?;
-    let records = context.state.records("portmap");
-    records.write(key, &record)?;
+    if let Some(netns) = record.sandbox.open() {
+        ports::see_beside(&mut record.published, &netns)?;
+    }
+    ports::write(&context.state, key, &record)?;
     queue(context, key, &holders)?;
     fault::point("portmap.promoted")?;
     if !record.published.has_address() {

@@ -17,6 +17,7 @@ struct Ptp;
 
 impl Plugin for Ptp {
     const NAME: &'static str = "ptp";
+    const CONNECTS: bool = true;
 
     fn add(&self, context: &Context) -> Result<Attached, Error> {
         add::add(context)

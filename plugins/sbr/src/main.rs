@@ -17,6 +17,7 @@ struct Sbr;
 
 impl Plugin for Sbr {
     const NAME: &'static str = "sbr";
+    const CONNECTS: bool = true;
 
     fn add(&self, context: &Context) -> Result<Attached, Error> {
         add::add(context)

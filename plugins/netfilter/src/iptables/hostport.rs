@@ -280,9 +280,10 @@ fn translations(
     let marked: Vec<String> = if published.masquerade_all {
         vec![String::new()]
     } else if published.snat {
-        let own = format!("-s {}/{} ", container.network(), container.prefix());
+        let nearby = published.nearby(container).into_iter();
+        let nearby = nearby.map(|source| format!("-s {source} "));
         let loopback = v4.then(|| String::from("-s 127.0.0.0/8 "));
-        std::iter::once(own).chain(loopback).collect()
+        nearby.chain(loopback).collect()
     } else {
         Vec::new()
     };

@@ -19,6 +19,7 @@ fn published(ports: &[(Protocol, Option<&str>, u16, u16)]) -> Published {
                 container_port: *container_port,
             })
             .collect(),
+        beside: Vec::new(),
         snat: true,
         masquerade_all: false,
         mark: Mark::Bit(13),

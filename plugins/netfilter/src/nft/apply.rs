@@ -10,7 +10,7 @@ use super::message::{Batch, Family, Verb, message, table};
 use super::plan::{Plan, Planned, PlannedChain, Purpose, Users};
 use super::skeleton::{self, Part};
 use super::socket::Socket;
-use super::{TRIES, list};
+use super::{TRIES, list, withdraw};
 
 /// What the kernel says about the chains of a plan.
 pub(super) struct Chains {
@@ -128,7 +128,10 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<bool, Error> {
             remove_chain(&mut batch, plan.family, chain);
         }
         let refusal = match socket.commit(batch)? {
-            Ok(()) => return Ok(made),
+            Ok(()) => {
+                withdraw::sweep(socket, plan.family, &change.left, |_| None)?;
+                return Ok(made);
+            }
             Err(refusal) => refusal,
         };
         let about_elements = refusal
@@ -182,6 +185,8 @@ struct Change {
     add: Vec<Element>,
     /// Chains of one user that lose it.
     chains: Vec<String>,
+    /// Chains that several use, and one of them not any more.
+    left: Vec<String>,
 }
 
 impl Change {
@@ -220,8 +225,12 @@ impl Change {
                 (purpose, Some(found)) => {
                     change.remove.push(element.clone());
                     change.add.push(element.clone());
-                    if let (Data::Jump(chain), Purpose::Port(_)) = (&found.data, purpose) {
-                        change.chains.push(chain.clone());
+                    match (&found.data, purpose) {
+                        (Data::Jump(chain), Purpose::Port(_)) => change.chains.push(chain.clone()),
+                        (Data::Jump(chain), Purpose::Hairpin) if !same => {
+                            change.left.push(chain.clone());
+                        }
+                        _ => {}
                     }
                 }
             }

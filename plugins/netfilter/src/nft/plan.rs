@@ -222,7 +222,8 @@ impl Plan {
                 }
             }
             if published.snat || published.masquerade_all {
-                self.hairpin(container, published.masquerade_all, &tag);
+                let all = published.masquerade_all;
+                self.hairpin(container, &published.nearby(container), all, &tag);
             }
         }
     }
@@ -283,35 +284,33 @@ impl Plan {
         });
     }
 
-    fn hairpin(&mut self, container: IpNetwork, all: bool, tag: &str) {
-        let subnet = IpNetwork::new(container.network(), container.prefix()).unwrap_or(container);
-        let name = format!("hairpin-{}", hash(&format!("{subnet} {all}")));
+    fn hairpin(&mut self, container: IpNetwork, nearby: &[IpNetwork], all: bool, tag: &str) {
+        let v6 = container.is_ipv6();
+        let subnets: Vec<String> = nearby.iter().map(IpNetwork::to_string).collect();
+        let subnets = subnets.join(" ");
+        let name = format!("hairpin-{}", hash(&format!("{subnets} {all}")));
         let mut rules = Vec::new();
         if all {
             rules.push(Rule::default().masquerade());
         } else {
-            rules.push(
+            let loopback = (!v6).then_some(LOOPBACK);
+            rules.extend(nearby.iter().copied().chain(loopback).map(|source| {
                 Rule::default()
-                    .address(true, Compare::Equal, subnet)
-                    .masquerade(),
-            );
-            if subnet.is_ipv4() {
-                rules.push(
-                    Rule::default()
-                        .address(true, Compare::Equal, LOOPBACK)
-                        .masquerade(),
-                );
-            }
+                    .address(true, Compare::Equal, source)
+                    .masquerade()
+            }));
         }
         self.element(
             Purpose::Hairpin,
-            maps(subnet.is_ipv6()).hairpin,
+            maps(v6).hairpin,
             super::expression::octets(container.ip()),
             Data::Jump(name.clone()),
             tag,
         );
-        // Network and container share it, so the comment says what it is for.
-        let comment = format!("hairpin {subnet}");
+        // Network and container share it, so the comment says what it is for. The kernel takes 128
+        // bytes of it.
+        let mut comment = format!("hairpin {subnets}");
+        comment.truncate(120);
         self.chains.push(PlannedChain {
             name,
             rules,

@@ -4,10 +4,11 @@ use nix::errno::Errno;
 
 use super::TRIES;
 use super::apply::{look, remove_chain};
+use super::attr::{self, Attributes};
 use super::element::{self, Data};
 use super::error::Error;
 use super::list;
-use super::message::{Batch, Family, Verb};
+use super::message::{Batch, Family, Verb, message, table};
 use super::plan::{Plan, Purpose, Users};
 use super::socket::Socket;
 
@@ -67,7 +68,13 @@ pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
             remove_chain(&mut batch, plan.family, chain);
         }
         match socket.commit(batch)? {
-            Ok(()) => return sweep(socket, plan, &left),
+            Ok(()) => {
+                let known = |name: &str| {
+                    let chain = plan.chains.iter().find(|chain| chain.name == name)?;
+                    Some(chain.rules.len() as u32)
+                };
+                return sweep(socket, plan.family, &left, known);
+            }
             Err(refusal) if refusal.errno == Errno::EBUSY && !contested => contested = true,
             // Something went between the look and the removal: look again.
             Err(refusal) if refusal.errno == Errno::ENOENT => {}
@@ -80,19 +87,39 @@ pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
 }
 
 /// When two containers leave at once, each may have seen the other still there. So each looks once
-/// more after it has left, and whoever was last finds the shared chain without users.
-fn sweep(socket: &mut Socket, plan: &Plan, left: &[String]) -> Result<(), Error> {
+/// more after it has left these chains, and whoever was last finds a shared chain without users.
+/// The rules of a chain whose number is not `known` are listed.
+pub(super) fn sweep(
+    socket: &mut Socket,
+    family: Family,
+    left: &[String],
+    known: impl Fn(&str) -> Option<u32>,
+) -> Result<(), Error> {
     if left.is_empty() {
         return Ok(());
     }
-    let (chains, _) = look(socket, plan, |_| false)?;
-    for (chain, uses) in plan.chains.iter().zip(&chains.own) {
-        let unused = uses.is_some_and(|uses| uses as usize <= chain.rules.len());
-        if chain.users != Users::Containers || !unused {
+    let answers = socket.ask(left.len(), |out, index, sequence| {
+        message(out, Verb::GetChain, family, 0, sequence, |out| {
+            table(out);
+            attr::put_str(out, 3, &left[index]);
+        });
+    })?;
+    for (chain, answer) in left.iter().zip(answers) {
+        let uses = answer
+            .as_deref()
+            .and_then(|body| Attributes::find(body, 6))
+            .and_then(attr::number);
+        let Some(uses) = uses else { continue };
+        let rules = match known(chain) {
+            Some(rules) => Some(rules),
+            None => list::rules_of(socket, family, chain)?,
+        };
+        // The kernel counts what refers to a chain together with the rules in it.
+        if rules.is_none_or(|rules| uses > rules) {
             continue;
         }
         let mut batch = Batch::default();
-        remove_chain(&mut batch, plan.family, &chain.name);
+        remove_chain(&mut batch, family, chain);
         match socket.commit(batch)? {
             Ok(()) => {}
             // Somebody came, or somebody else swept.
@@ -107,26 +134,13 @@ fn sweep(socket: &mut Socket, plan: &Plan, left: &[String]) -> Result<(), Error>
 pub(super) fn remove_table(socket: &mut Socket, family: Family) -> Result<(), Error> {
     // Asked first, since the kernel takes a grace period to refuse a batch.
     let answers = socket.ask(1, |out, _, sequence| {
-        super::message::message(
-            out,
-            Verb::GetTable,
-            family,
-            0,
-            sequence,
-            super::message::table,
-        );
+        message(out, Verb::GetTable, family, 0, sequence, table);
     })?;
     if !matches!(answers.first(), Some(Some(_))) {
         return Ok(());
     }
     let mut batch = Batch::default();
-    batch.push(
-        Verb::DelTable,
-        family,
-        0,
-        "the table pontoon",
-        super::message::table,
-    );
+    batch.push(Verb::DelTable, family, 0, "the table pontoon", table);
     match socket.commit(batch)? {
         Ok(()) => Ok(()),
         Err(refusal) if refusal.subject.is_some() && refusal.errno == Errno::ENOENT => Ok(()),

@@ -241,6 +241,7 @@ pub(crate) fn published(
                     .expect("address"),
             ),
             ports: ports.to_vec(),
+            beside: Vec::new(),
             snat: true,
             masquerade_all: false,
             mark: Mark::Bit(13),

@@ -99,6 +99,7 @@ pub(crate) fn published(owner: Owner, addresses: &[&str], ports: &[Port]) -> Pub
             .copied()
             .find(ipnetwork::IpNetwork::is_ipv6),
         ports: ports.to_vec(),
+        beside: Vec::new(),
         snat: true,
         masquerade_all: false,
         mark: Mark::Bit(13),
