@@ -1,6 +1,11 @@
 //! An address with its prefix length, strictly written.
 
-use std::{fmt, net::IpAddr, ops::Deref, str::FromStr};
+use std::{
+    fmt,
+    net::{AddrParseError, IpAddr},
+    ops::Deref,
+    str::FromStr,
+};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -32,6 +37,18 @@ pub enum CidrError {
         /// The length asked for.
         prefix: u8,
     },
+    /// A length that is none of IPv4, with an IPv4 address in IPv6 notation.
+    #[error("the prefix length of the IPv4-mapped address {0:?} is not between 96 and 128")]
+    Mapped(String),
+}
+
+/// Reads an address. An IPv4 address in the notation `::ffff:10.1.2.3`, which programs write whose
+/// sockets serve both families, is that IPv4 address.
+///
+/// # Errors
+/// The text is no address.
+pub fn address(text: &str) -> Result<IpAddr, AddrParseError> {
+    text.parse::<IpAddr>().map(|address| address.to_canonical())
 }
 
 impl Cidr {
@@ -105,17 +122,24 @@ impl FromStr for Cidr {
         let (address, prefix) = text
             .split_once('/')
             .ok_or_else(|| CidrError::NoPrefix(text.to_owned()))?;
-        let address = address
+        let written: IpAddr = address
             .parse()
             .map_err(|_| CidrError::Address(text.to_owned()))?;
         // u8's parser alone would take "+24".
         let digits = prefix.len() <= 3 && prefix.bytes().all(|byte| byte.is_ascii_digit());
-        let prefix = prefix
+        let prefix: u8 = prefix
             .parse()
             .ok()
             .filter(|_| digits)
             .ok_or_else(|| CidrError::Prefix(text.to_owned()))?;
-        Cidr::new(address, prefix)
+        let address = written.to_canonical();
+        if address.is_ipv4() == written.is_ipv4() {
+            return Cidr::new(address, prefix);
+        }
+        match prefix.checked_sub(96) {
+            Some(prefix) if prefix <= 32 => Cidr::new(address, prefix),
+            _ => Err(CidrError::Mapped(text.to_owned())),
+        }
     }
 }
 

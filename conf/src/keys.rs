@@ -412,6 +412,6 @@ pub struct StaticAddress {
     /// The address with the prefix length of its subnet.
     pub address: String,
     /// The router's address.
-    #[serde(default, deserialize_with = "crate::blank_is_none")]
+    #[serde(default, deserialize_with = "crate::address_or_none")]
     pub gateway: Option<std::net::IpAddr>,
 }

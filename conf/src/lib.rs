@@ -41,7 +41,7 @@ mod result;
 mod version;
 
 pub use args::Args;
-pub use cidr::{Cidr, CidrError};
+pub use cidr::{Cidr, CidrError, address};
 pub use config::{Attachment, NetworkConfig};
 pub use decode::{DecodeError, decode, field};
 pub use error::{Error, code};
@@ -49,5 +49,5 @@ pub use invocation::{Invocation, Verb};
 pub use known_as::KnownAs;
 pub use mac::{Mac, MacError};
 pub use names::{ContainerId, IfName, NameError, NetworkName, PluginType};
-pub use result::{Attached, Dns, Interface, IpConfig, Route, blank_is_none};
+pub use result::{Attached, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none};
 pub use version::{UnknownVersion, Version, VersionInfo, banner};

@@ -63,7 +63,7 @@ pub struct Route {
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub dst: Cidr,
     /// Through whom; none means the gateway of the address's network.
-    #[serde(default, deserialize_with = "blank_is_none")]
+    #[serde(default, deserialize_with = "address_or_none")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
     /// The path's MTU (1.1.0).
@@ -129,6 +129,22 @@ impl Dns {
 }
 
 impl Attached {
+    /// The addresses of the container's interface of this name. One that names no interface, or one
+    /// that is not in the list, counts as its own: the specification leaves the index out where it
+    /// likes, and some plugins list the host's end of a pair alone.
+    pub fn ips_of<'a, 'n>(
+        &'a self,
+        name: &'n str,
+    ) -> impl Iterator<Item = &'a IpConfig> + use<'a, 'n> {
+        let another = move |interface: &Interface| {
+            interface.name != name || interface.sandbox.as_deref().is_none_or(str::is_empty)
+        };
+        self.ips.iter().filter(move |ip| {
+            let named = ip.interface.and_then(|index| self.interfaces.get(index));
+            !named.is_some_and(another)
+        })
+    }
+
     /// Reads a result in any version's shape. `fallback`, the version of the configuration, counts
     /// when the result does not name its own.
     pub fn parse(value: &Value, fallback: Version) -> Result<Attached, Error> {
@@ -156,6 +172,14 @@ where
             .map_err(|why| de::Error::custom(format_args!("{text:?}: {why}"))),
         _ => Ok(None),
     }
+}
+
+/// An address in its canonical form; an empty text means none.
+pub fn address_or_none<'de, D>(deserializer: D) -> Result<Option<IpAddr>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    blank_is_none(deserializer).map(|address: Option<IpAddr>| address.map(|ip| ip.to_canonical()))
 }
 
 /// Numbers whose zero means "not set" in the reference plugins, which never print it.

@@ -165,6 +165,26 @@ fn strict_cidrs() {
     assert!(serde_json::from_str::<Cidr>("\"10.1.2.3\"").is_err());
 }
 
+#[test]
+fn an_ipv4_address_in_ipv6_notation_is_the_ipv4_address() {
+    for (text, canonical) in [
+        ("::ffff:10.1.2.3/120", "10.1.2.3/24"),
+        ("::ffff:10.1.2.3/128", "10.1.2.3/32"),
+        ("::ffff:0a01:0203/96", "10.1.2.3/0"),
+    ] {
+        assert_eq!(text.parse::<Cidr>().unwrap().to_string(), canonical);
+    }
+    for bad in ["::ffff:10.1.2.3/24", "::ffff:10.1.2.3/95"] {
+        let told = format!(
+            "the prefix length of the IPv4-mapped address {bad:?} is not between 96 and 128"
+        );
+        check::<Cidr>(bad, Err(&told));
+    }
+    let canonical = pontoon_conf::address("::ffff:10.1.2.3").unwrap();
+    assert_eq!(canonical, "10.1.2.3".parse::<IpAddr>().unwrap());
+    assert!(pontoon_conf::address("10.1.2.3/24").is_err());
+}
+
 #[track_caller]
 fn network(text: &str, base: &str, first: &str, last: &str) {
     let cidr: Cidr = text.parse().unwrap();

@@ -73,6 +73,38 @@ fn check(attached: &Attached, version: Version, expected: Value) {
 }
 
 #[test]
+fn addresses_are_the_containers_unless_they_name_another_interface() {
+    let text = |index: Value| json!({ "address": "10.9.0.2/24", "interface": index });
+    let given = |ip: Value, name: &str| {
+        let result = json!({
+            "interfaces": [{ "name": "eth0" }, { "name": "eth0", "sandbox": "/run/netns/c" }],
+            "ips": [ip],
+        });
+        let attached = Attached::parse(&result, Version::V1_0_0).unwrap();
+        attached.ips_of(name).count()
+    };
+    for (index, counts) in [(json!(1), 1), (json!(0), 0), (json!(2), 1), (json!(-1), 1)] {
+        assert_eq!(given(text(index.clone()), "eth0"), counts, "{index}");
+    }
+    assert_eq!(given(json!({ "address": "10.9.0.2/24" }), "eth0"), 1);
+    assert_eq!(given(text(json!(1)), "eth1"), 0);
+}
+
+#[test]
+fn addresses_are_canonical() {
+    let result = json!({
+        "ips": [{ "address": "::ffff:10.9.0.2/120", "gateway": "::ffff:10.9.0.1" }],
+        "routes": [{ "dst": "::ffff:0.0.0.0/96", "gw": "::ffff:10.9.0.1" }],
+    });
+    let attached = Attached::parse(&result, Version::V1_0_0).unwrap();
+    let gateway = Some("10.9.0.1".parse().unwrap());
+    assert_eq!(attached.ips[0].address, cidr("10.9.0.2/24"));
+    assert_eq!(attached.ips[0].gateway, gateway);
+    assert_eq!(attached.routes[0].dst, cidr("0.0.0.0/0"));
+    assert_eq!(attached.routes[0].gw, gateway);
+}
+
+#[test]
 fn shape_of_0_1_and_0_2() {
     for version in [Version::V0_1_0, Version::V0_2_0] {
         check(

@@ -195,7 +195,7 @@ fn requested(
         .chain(runtime.iter().map(String::as_str));
     for text in all {
         let address = match text.contains('/') {
-            true => range::parse_network(text.trim()).map(|(address, _)| address),
+            true => range::parse_mapped_network(text.trim()).map(|(address, _)| address),
             false => range::parse_address(text.trim()),
         }
         .map_err(|error| {

@@ -139,6 +139,12 @@ fn requests_accumulate() {
         r#""ipam": {"type": "x"}"#,
         &["172.17.0.9", "fd00::1"],
     );
+    // Both are one address.
+    asks(
+        "IP=::ffff:172.17.0.9,::ffff:172.17.0.9/112",
+        r#""ipam": {"type": "x"}, "runtimeConfig": {"ips": ["::ffff:172.17.0.10/112"]}"#,
+        &["172.17.0.9", "172.17.0.10"],
+    );
     asks(
         "IP=172.17.0.9",
         r#""ipam": {"type": "x"}, "args": {"cni": {"ips": ["172.17.0.10", "172.17.0.9"]}},

@@ -47,7 +47,7 @@ fn parse_entry(entry: &str) -> Result<Span, ExcludeError> {
     };
     let address = |text: &str| range::parse_address(text.trim()).map_err(|_: RangeError| error());
     if entry.contains('/') {
-        let (network, prefix) = range::parse_network(entry).map_err(|_| error())?;
+        let (network, prefix) = range::parse_mapped_network(entry).map_err(|_| error())?;
         let span = Span::network(network, prefix);
         return (span.first() == network).then_some(span).ok_or_else(error);
     }
@@ -76,6 +76,9 @@ mod tests {
         check("10.0.0.64/28", Some("10.0.0.64-10.0.0.79"));
         check("10.0.0.10-10.0.0.20", Some("10.0.0.10-10.0.0.20"));
         check("10.0.0.10 - 10.0.0.20", Some("10.0.0.10-10.0.0.20"));
+        check("::ffff:10.0.0.5", Some("10.0.0.5-10.0.0.5"));
+        check("::ffff:10.0.0.64/124", Some("10.0.0.64-10.0.0.79"));
+        check("::ffff:10.0.0.64/28", None);
         check("fd00::5", Some("fd00::5-fd00::5"));
         check("fd00::/120", Some("fd00::-fd00::ff"));
         check("10.0.0.65/28", None);

@@ -225,11 +225,21 @@ pub(crate) fn parse_network(text: &str) -> Result<(IpAddr, u8), RangeError> {
     Ok((address, prefix))
 }
 
+/// As [`parse_network`]; in IPv4-mapped notation the length counts from bit 96 on. The subnet of a
+/// range is refused in that notation, as by the reference plugin.
+pub(crate) fn parse_mapped_network(text: &str) -> Result<(IpAddr, u8), RangeError> {
+    match parse_network(text) {
+        Err(RangeError::MixedNotation) => text
+            .parse::<pontoon_conf::Cidr>()
+            .map(|cidr| (cidr.addr(), cidr.prefix()))
+            .map_err(|_| RangeError::MixedNotation),
+        read => read,
+    }
+}
+
 /// A bare address; one in IPv4-mapped notation means the IPv4 address.
 pub(crate) fn parse_address(text: &str) -> Result<IpAddr, RangeError> {
-    text.parse::<IpAddr>()
-        .map(|address| address.to_canonical())
-        .map_err(|_| RangeError::BadAddress(text.to_owned()))
+    pontoon_conf::address(text).map_err(|_| RangeError::BadAddress(text.to_owned()))
 }
 
 /// The spans of a set in the order in which they are tried after `last`.

@@ -31,7 +31,7 @@ pub(crate) fn servers(text: &str) -> Vec<IpAddr> {
     parse(text)
         .nameservers
         .iter()
-        .filter_map(|server| server.split('%').next()?.parse().ok())
+        .filter_map(|server| pontoon_conf::address(server.split('%').next()?).ok())
         .collect()
 }
 

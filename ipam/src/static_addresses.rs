@@ -75,8 +75,7 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached,
         ips.push(bare(parse(text)?));
     }
     for text in list("GATEWAY") {
-        let gateway: IpAddr = text
-            .parse()
+        let gateway: IpAddr = pontoon_conf::address(text)
             .map_err(|_| invalid(format!("invalid gateway address: {text}")))?;
         for ip in ips.iter_mut().filter(|ip| ip.address.contains(gateway)) {
             ip.gateway = Some(gateway);

@@ -77,6 +77,13 @@ fn arguments_add_and_the_runtime_replaces() {
             "fd00::5/64",
         ]),
     );
+    check_ips(
+        "1.0.0",
+        json!({ "type": "static", "addresses": [{ "address": "::ffff:10.10.0.1/120", "gateway": "::ffff:10.10.0.9" }] }),
+        "IP=::ffff:10.11.0.5/120;GATEWAY=::ffff:10.11.0.1",
+        Value::Null,
+        Ok(&["10.10.0.1/24 via 10.10.0.9", "10.11.0.5/24 via 10.11.0.1"]),
+    );
     let by_args = json!({ "args": { "cni": { "ips": ["10.12.0.5/24"] } } });
     check_ips("1.0.0", two(), "", by_args, Ok(&["10.12.0.5/24"]));
     let both = json!({

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Attached, Dns, Interface, IpConfig, Route, blank_is_none, zero_is_none};
+use super::{
+    Attached, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none, zero_is_none,
+};
 use crate::{
     Cidr, Error, Version, code,
     decode::{DecodeError, decode, field},
@@ -30,7 +32,7 @@ struct Wire {
 #[derive(Deserialize)]
 struct Family {
     ip: Cidr,
-    #[serde(default, deserialize_with = "blank_is_none")]
+    #[serde(default, deserialize_with = "address_or_none")]
     gateway: Option<IpAddr>,
     #[serde(default)]
     routes: Vec<Route>,
@@ -58,7 +60,7 @@ struct WireIp {
     #[serde(default)]
     interface: Option<i64>,
     address: Cidr,
-    #[serde(default, deserialize_with = "blank_is_none")]
+    #[serde(default, deserialize_with = "address_or_none")]
     gateway: Option<IpAddr>,
 }
 

@@ -398,6 +398,7 @@ fn configure(
             .collect::<Vec<_>>(),
         up: true,
         routes: if later.is_empty() { &routes } else { &[] },
+        loose: true,
         // Only a MAC of somebody's choice can contradict what neighbours remember.
         arp_notify: ground.config.mac.is_some(),
         ..Setup::default()

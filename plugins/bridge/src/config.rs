@@ -249,7 +249,7 @@ fn snat(values: &[Value]) -> Result<Vec<Snat>, Error> {
             },
             other => decode(other).map_err(|error| invalid(format!("key \"{key}\": {error}")))?,
         };
-        let source: IpAddr = keys.source.parse().map_err(|_| {
+        let source: IpAddr = pontoon_conf::address(&keys.source).map_err(|_| {
             invalid(format!(
                 "key \"{key}\": {:?} is no IP address",
                 clip(&keys.source)
@@ -375,6 +375,10 @@ mod tests {
                 ("198.51.100.7", None),
                 ("2001:db8::7", None),
             ]),
+        );
+        check_snat(
+            json!(["::ffff:198.51.100.7"]),
+            Ok(&[("198.51.100.7", None)]),
         );
         check_snat(json!(["198.51.100.7/24"]), Err("198.51.100.7/24"));
         check_snat(json!(["198.51.100.7", "198.51.100.8"]), Err("198.51.100.8"));

@@ -8,7 +8,7 @@
 
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
-use pontoon_netlink::{BridgeSpec, Link, LinkChange, RouteSocket, sysctl};
+use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Lock, fault, kernel_error, masquerade, veth};
 
 use crate::add::Step;
@@ -115,9 +115,13 @@ fn bridge(
     let up = !link.up;
     let promisc = wanted.promisc && !link.promisc;
     let mtu = wanted.mtu.filter(|mtu| link.mtu != *mtu);
-    if up || promisc || mtu.is_some() {
+    // A container on several networks answers by the one with its default route.
+    let routes = wanted.gateways.iter().any(Cidr::is_ipv4);
+    let loose = routes && link.rp_filter != LOOSE;
+    if up || promisc || mtu.is_some() || loose {
         let change = LinkChange {
             up: up.then_some(true),
+            rp_filter: loose.then_some(LOOSE),
             promisc: promisc.then_some(true),
             mtu,
             ..LinkChange::default()
@@ -128,6 +132,7 @@ fn bridge(
             link.index,
             LinkChange {
                 up: up.then_some(false),
+                rp_filter: loose.then_some(link.rp_filter),
                 promisc: promisc.then_some(false),
                 mtu: mtu.map(|_| link.mtu),
                 ..LinkChange::default()

@@ -166,14 +166,13 @@ impl Config {
 
 fn addresses(key: &str, texts: &[String]) -> Result<Vec<IpAddr>, Error> {
     let read = |text: &String| {
-        let address: IpAddr = text.trim().parse().map_err(|_| {
+        pontoon_conf::address(text.trim()).map_err(|_| {
             invalid(format!(
                 "key \"{key}\": \"{}\" is no IP address",
                 clip(text)
             ))
             .with_details("servers are given by address, and asked at port 53")
-        })?;
-        Ok(address.to_canonical())
+        })
     };
     texts
         .iter()

@@ -47,19 +47,8 @@ pub(crate) fn place(key: &Key, previous: Option<&Attached>) -> Result<Place, Err
         )
         .with_details("list dns after the plugin that creates the interface")
     })?;
-    let ours = |index: Option<usize>| match index.and_then(|index| previous.interfaces.get(index)) {
-        Some(interface) => {
-            interface.name == key.interface
-                && interface
-                    .sandbox
-                    .as_deref()
-                    .is_some_and(|sandbox| !sandbox.is_empty())
-        }
-        // Results older than 0.3.0 name no interfaces.
-        None => previous.interfaces.is_empty(),
-    };
     let mut place = Place::default();
-    for ip in previous.ips.iter().filter(|ip| ours(ip.interface)) {
+    for ip in previous.ips_of(&key.interface) {
         place.addresses.push(ip.address.addr());
         place.subnets.push(ip.address.into());
         if let Some(gateway) = ip.gateway
@@ -93,7 +82,7 @@ pub(crate) fn record(
             .dns
             .nameservers
             .iter()
-            .filter_map(|text| text.parse().ok())
+            .filter_map(|text| pontoon_conf::address(text).ok())
             .collect()
     };
     Record {

@@ -60,5 +60,5 @@ pub use nix::errno::Errno;
 pub use route::RouteSocket;
 pub use routing::{NextHop, RouteEntry, RouteQuestion, RouteSpec};
 pub use rule::SourceRule;
-pub use setup::{Setup, Step};
+pub use setup::{LOOSE, Setup, Step};
 pub use traffic::{Qdisc, TokenBucket};

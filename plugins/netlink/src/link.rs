@@ -44,7 +44,8 @@ const IFLA_MACVLAN_MODE: u16 = 1;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
 const IFLA_INET_CONF: u16 = 1;
-const IPV4_DEVCONF_ROUTE_LOCALNET: usize = 26;
+const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
+pub(crate) const IPV4_DEVCONF_RP_FILTER: u16 = 8;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 
@@ -83,6 +84,8 @@ pub struct Link {
     pub group: u32,
     /// `net.ipv4.conf.NAME.route_localnet`.
     pub route_localnet: bool,
+    /// `net.ipv4.conf.NAME.rp_filter`.
+    pub rp_filter: u32,
     /// What only bridges have.
     pub bridge: Option<BridgeInfo>,
     /// `MACVLAN_MODE_*`, of a macvlan link.
@@ -136,7 +139,11 @@ impl Link {
                 IFLA_IFALIAS => link.alias = Some(attr.text()),
                 IFLA_GROUP => link.group = attr.u32().unwrap_or_default(),
                 IFLA_LINK_NETNSID => link.link_netnsid = attr.u32().map(u32::cast_signed),
-                IFLA_AF_SPEC => link.route_localnet = routes_localnet(attr.nested()),
+                IFLA_AF_SPEC => {
+                    let setting = |number| ipv4_setting(attr.nested(), number);
+                    link.route_localnet = setting(IPV4_DEVCONF_ROUTE_LOCALNET) != 0;
+                    link.rp_filter = setting(IPV4_DEVCONF_RP_FILTER);
+                }
                 IFLA_LINKINFO => link.read_info(attr.nested()),
                 _ => {}
             }
@@ -168,17 +175,15 @@ impl Link {
 }
 
 /// The settings are an array in the order of their numbers, which begin with 1.
-fn routes_localnet(families: AttrReader<'_>) -> bool {
+fn ipv4_setting(families: AttrReader<'_>, number: u16) -> u32 {
     let settings = families
         .get(libc::AF_INET as u16)
         .and_then(|inet| inet.nested().get(IFLA_INET_CONF));
-    settings.is_some_and(|settings| {
-        let value = settings
-            .value
-            .chunks_exact(4)
-            .nth(IPV4_DEVCONF_ROUTE_LOCALNET - 1);
-        value.is_some_and(|value| value.iter().any(|byte| *byte != 0))
-    })
+    let value = settings.and_then(|settings| {
+        let values = settings.value.as_chunks::<4>().0;
+        values.get(usize::from(number).checked_sub(1)?).copied()
+    });
+    u32::from_ne_bytes(value.unwrap_or_default())
 }
 
 fn is_on(attr: Option<Attr<'_>>) -> bool {

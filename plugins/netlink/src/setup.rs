@@ -18,6 +18,9 @@ use crate::routing::{self, RTM_NEWROUTE, RouteSpec};
 /// Loopback is the first link of every namespace.
 const LOOPBACK: u32 = 1;
 
+/// `rp_filter` that asks for any way back.
+pub const LOOSE: u32 = 2;
+
 /// What a link in a container shall become.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Setup<'a> {
@@ -33,6 +36,9 @@ pub struct Setup<'a> {
     pub no_prefix_route: bool,
     /// Bring it up.
     pub up: bool,
+    /// Its reverse-path filter takes packets whose answers go out by another link: a container on
+    /// several networks has one default route.
+    pub loose: bool,
     /// Its routes; without an interface of their own they go out by this link. Several gateways for one destination
     /// share the load.
     pub routes: &'a [RouteSpec],
@@ -49,6 +55,8 @@ pub enum Step {
     Address(IpNetwork),
     /// The link comes up.
     Up,
+    /// The reverse-path filter takes what another link answers.
+    Loosen,
     /// A route is made.
     Route(RouteSpec),
 }
@@ -60,6 +68,7 @@ impl fmt::Display for Step {
             Step::Announce => write!(f, "switch arp_notify on"),
             Step::Address(cidr) => write!(f, "add address {cidr}"),
             Step::Up => write!(f, "bring the link up"),
+            Step::Loosen => write!(f, "set rp_filter to 2"),
             Step::Route(route) => write!(f, "add {route}"),
         }
     }
@@ -159,9 +168,16 @@ fn batch(setup: &Setup<'_>) -> (Frames, Vec<Step>) {
         frames.emit(address::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message);
         steps.push(Step::Address(*cidr));
     }
-    if setup.up {
-        frames.emit(RTM_NEWLINK, 0, &change::message(setup.index, &up));
-        steps.push(Step::Up);
+    // One message: the reverse-path filter is one of IPv4.
+    let loose = setup.loose && setup.addresses.iter().any(IpNetwork::is_ipv4);
+    if setup.up || loose {
+        let change = LinkChange {
+            up: setup.up.then_some(true),
+            rp_filter: loose.then_some(LOOSE),
+            ..LinkChange::default()
+        };
+        frames.emit(RTM_NEWLINK, 0, &change::message(setup.index, &change));
+        steps.push(if setup.up { Step::Up } else { Step::Loosen });
     }
     let here = |route: &RouteSpec| RouteSpec {
         interface: route.interface.or(Some(setup.index)),

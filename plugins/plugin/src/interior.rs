@@ -151,6 +151,7 @@ pub fn configure(
         arp_notify: !addresses.is_empty(),
         addresses: &addresses,
         up: true,
+        loose: true,
         routes: &routes(result, index),
         ..Setup::default()
     };

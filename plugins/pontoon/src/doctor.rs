@@ -16,6 +16,7 @@ mod resolver;
 mod rules;
 mod shadowed;
 mod sockets;
+mod source_routes;
 pub(crate) mod uplink;
 mod variants;
 
@@ -129,6 +130,7 @@ const CHECKS: &[Check] = &[
         &["rules-of-nobody", "published-port-shadowed"],
         shadowed::check,
     ),
+    (&["uplink-by-source"], source_routes::check),
 ];
 
 /// What the checks look at.

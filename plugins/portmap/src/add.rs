@@ -14,7 +14,7 @@ use pontoon_plugin::{
 
 use crate::config::Config;
 use crate::reserve::{Refusal, Reservations};
-use crate::{del, plan, share};
+use crate::{del, plan, share, warn};
 
 /// A step that has been done.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let previous = context.config.prev_result.as_ref();
     let published = plan::published(&key, &config, previous)?;
     let previous = previous.cloned().unwrap_or_default();
+    warn::of_host_addresses(&key, &config.ports, &previous, published.as_ref())?;
     let Some(mut published) = published else {
         return Ok(previous);
     };
@@ -39,6 +40,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         return Ok(previous);
     }
     let backend = rules::follow(context, config.asked())?;
+    config.refuse_without_means(backend)?;
     let record = Record {
         backend,
         sandbox: Sandbox::of(context),

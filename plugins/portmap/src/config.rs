@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use pontoon_conf::{Error, code, keys};
-use pontoon_netfilter::{Mark, Port, Protocol};
+use pontoon_netfilter::{BackendKind, Mark, Port, Protocol};
 use pontoon_plugin::Context;
 use serde::Deserialize;
 
@@ -89,6 +89,18 @@ impl Config {
             None => None,
         }
     }
+
+    /// Refuses what the backend has no means for, as the reference plugin does.
+    pub(crate) fn refuse_without_means(&self, backend: BackendKind) -> Result<(), Error> {
+        match (&self.mark, backend) {
+            (Mark::Chain(chain), BackendKind::Nftables) => Err(invalid(format!(
+                "key \"externalSetMarkChain\": the nftables backend marks no packets, and knows no chain {}",
+                clip(chain)
+            ))
+            .with_details("leave the key out, or set \"backend\": \"iptables\"")),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn invalid(msg: impl Into<String>) -> Error {
@@ -168,7 +180,7 @@ fn host_ip(text: &str) -> Result<Option<IpAddr>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| {
+    pontoon_conf::address(text).map(Some).map_err(|_| {
         invalid(format!(
             "portMappings: hostIP \"{}\" is no IP address",
             clip(text)
@@ -221,6 +233,14 @@ mod tests {
         check(
             json!({"portMappings": [{"HostPort": 53, "ContainerPort": 53, "Protocol": "UDP", "HostIP": ""}]}),
             &["53->53/udp"],
+        );
+        // Go programs write IPv4 addresses so; both are one address.
+        check(
+            json!({"portMappings": [
+                {"hostPort": 1, "containerPort": 2, "hostIP": "::ffff:198.18.7.1"},
+                {"hostPort": 1, "containerPort": 2, "hostIP": "198.18.7.1"},
+            ]}),
+            &["198.18.7.1 1->2/tcp"],
         );
         check(
             json!({"portMappings": [{"hostPort": 9000, "containerPort": 90, "range": 3, "hostIP": "::1"}]}),

@@ -8,6 +8,7 @@ mod del;
 mod plan;
 mod reserve;
 mod share;
+mod warn;
 
 use std::process::ExitCode;
 

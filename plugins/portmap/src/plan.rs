@@ -10,7 +10,7 @@ use pontoon_plugin::Key;
 use crate::config::Config;
 
 /// The rules of an attachment: its ports lead to the first IPv4 and the first IPv6 address of the
-/// container's interface. `None`: nothing is to be published.
+/// container's interface. `None`: nothing is to be published, or the network gives no addresses.
 pub(crate) fn published(
     key: &Key,
     config: &Config,
@@ -28,37 +28,13 @@ pub(crate) fn published(
     })?;
     let address = |v4: bool| {
         previous
-            .ips
-            .iter()
-            .filter(|ip| {
-                match ip
-                    .interface
-                    .and_then(|index| previous.interfaces.get(index))
-                {
-                    Some(interface) => {
-                        interface.name == key.interface
-                            && interface
-                                .sandbox
-                                .as_deref()
-                                .is_some_and(|sandbox| !sandbox.is_empty())
-                    }
-                    // Results older than 0.3.0 name no interfaces.
-                    None => previous.interfaces.is_empty(),
-                }
-            })
+            .ips_of(&key.interface)
             .find(|ip| ip.address.is_ipv4() == v4)
             .map(|ip| IpNetwork::from(ip.address))
     };
     let (v4, v6) = (address(true), address(false));
     if v4.is_none() && v6.is_none() {
-        return Err(Error::new(
-            code::INVALID_CONFIG,
-            format!(
-                "no address of {} in prevResult to publish ports of",
-                key.interface
-            ),
-        )
-        .with_details("the plugin before portmap must give the container's interface an address"));
+        return Ok(None);
     }
     // A mapping of the other family cannot be served: skipped, as the reference plugin does.
     let served = |ip: Option<IpAddr>| match ip {
@@ -168,9 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn a_result_without_address_is_refused() {
-        let error = published(&key(), &config(&[None]), Some(&result(&[]))).unwrap_err();
+    fn a_result_without_address_is_passed_over_and_none_is_refused() {
+        let rules = published(&key(), &config(&[None]), Some(&result(&[])));
+        assert_eq!(rules.unwrap(), None);
+        let error = published(&key(), &config(&[None]), None).unwrap_err();
         assert_eq!(error.code, code::INVALID_CONFIG);
-        assert!(published(&key(), &config(&[None]), None).is_err());
     }
 }

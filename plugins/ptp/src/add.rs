@@ -224,6 +224,7 @@ fn host_end(
     let setup = Setup {
         index: veth.index,
         addresses: &addresses,
+        loose: true,
         routes: &plan::host_routes(&result.ips, veth.index),
         ..Setup::default()
     };
@@ -249,6 +250,7 @@ fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Res
         addresses: &addresses,
         no_prefix_route: true,
         up: true,
+        loose: true,
         routes: &plan::container_routes(result, veth.peer_index),
         ..Setup::default()
     };

@@ -42,9 +42,7 @@ impl Config {
         let mut gateways: Vec<IpAddr> = Vec::new();
         for text in &keys.gateways {
             let shown: String = text.chars().take(80).collect();
-            let gateway: IpAddr = text
-                .trim()
-                .parse()
+            let gateway: IpAddr = pontoon_conf::address(text.trim())
                 .map_err(|_| invalid(format!("key \"gateways\": \"{shown}\" is no IP address")))?;
             if gateways
                 .iter()
@@ -81,16 +79,7 @@ pub(crate) fn addresses<'a>(
         invalid("must be called as chained plugin: no prevResult".to_owned())
             .with_details("list sbr after the plugin that makes the interface")
     })?;
-    let own = |ip: &&IpConfig| {
-        let index = ip.interface;
-        match index.and_then(|index| previous.interfaces.get(index)) {
-            Some(found) => {
-                found.name == interface && found.sandbox.as_deref().is_some_and(|s| !s.is_empty())
-            }
-            None => previous.interfaces.is_empty(),
-        }
-    };
-    let found: Vec<&IpConfig> = previous.ips.iter().filter(own).collect();
+    let found: Vec<&IpConfig> = previous.ips_of(interface).collect();
     if found.is_empty() {
         return Err(invalid(format!("no address of {interface} in prevResult"))
             .with_details("the plugin before sbr must give the container's interface an address"));

@@ -6,7 +6,10 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
-use super::{IFLA_AF_SPEC, IFLA_BRPORT_MODE, IFLA_INET_CONF, RTM_NEWLINK, RTM_SETLINK};
+use super::{
+    IFLA_AF_SPEC, IFLA_BRPORT_MODE, IFLA_INET_CONF, IPV4_DEVCONF_RP_FILTER, RTM_NEWLINK,
+    RTM_SETLINK,
+};
 use crate::attr::Attrs;
 use crate::error::Error;
 use crate::frame::Frames;
@@ -45,6 +48,9 @@ pub struct LinkChange {
     pub isolated: Option<bool>,
     /// Announce addresses by ARP when the link comes up: neighbours forget who had them before.
     pub arp_notify: Option<bool>,
+    /// Which packets the reverse-path filter takes: 0 all, 1 those of senders to whom packets go out by
+    /// this very link, 2 those of senders to whom there is any way.
+    pub rp_filter: Option<u32>,
     /// Give the link an IPv6 link-local address when it comes up.
     pub link_local: Option<bool>,
     /// Group number.
@@ -147,7 +153,7 @@ pub(crate) fn message(index: u32, change: &LinkChange) -> LinkMessage {
             .set_port_kind(InfoPortKind::Bridge)
             .set_port_data(InfoPortData::BridgePort(port));
     }
-    if change.arp_notify.is_some() || change.link_local.is_some() {
+    if change.arp_notify.is_some() || change.rp_filter.is_some() || change.link_local.is_some() {
         builder = builder.append_extra_attribute(of_families(change));
     }
     builder.build()
@@ -156,10 +162,18 @@ pub(crate) fn message(index: u32, change: &LinkChange) -> LinkMessage {
 /// As bytes, since netlink-packet-route's type for it leaves out whatever is zero: it could switch on, never off.
 fn of_families(change: &LinkChange) -> LinkAttribute {
     let mut attrs = Attrs::default();
-    if let Some(on) = change.arp_notify {
-        attrs.nested(libc::AF_INET as u16, |inet| {
-            inet.nested(IFLA_INET_CONF, |conf| {
-                conf.u32(IPV4_DEVCONF_ARP_NOTIFY, on.into());
+    let inet = [
+        (IPV4_DEVCONF_ARP_NOTIFY, change.arp_notify.map(u32::from)),
+        (IPV4_DEVCONF_RP_FILTER, change.rp_filter),
+    ];
+    if inet.iter().any(|(_, value)| value.is_some()) {
+        attrs.nested(libc::AF_INET as u16, |attrs| {
+            attrs.nested(IFLA_INET_CONF, |conf| {
+                for (setting, value) in inet {
+                    if let Some(value) = value {
+                        conf.u32(setting, value);
+                    }
+                }
             });
         });
     }
