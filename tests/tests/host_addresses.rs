@@ -231,6 +231,10 @@ fn nftables_refuses_a_chain_of_marks() -> Outcome {
         Some(error) if error.code == 7 && error.msg.contains("externalSetMarkChain") => {}
         outcome => return wrong(format!("{outcome:?}")),
     }
+    let mut without_ports = Attachment::new(&container);
+    if site.try_add(&network, &mut without_ports)?.is_none() {
+        return wrong("ADD without ports takes it");
+    }
     if site.runtime().status(&network).is_ok() {
         return wrong("STATUS takes it");
     }

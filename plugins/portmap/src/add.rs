@@ -40,7 +40,6 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         return Ok(previous);
     }
     let backend = rules::follow(context, config.asked())?;
-    config.refuse_without_means(backend)?;
     let record = Record {
         backend,
         sandbox: Sandbox::of(context),

@@ -75,7 +75,6 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     rules::follow(context, config.asked())
-        .and_then(|kind| config.refuse_without_means(kind).map(|()| kind))
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {

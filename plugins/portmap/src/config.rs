@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use pontoon_conf::{Error, code, keys};
-use pontoon_netfilter::{BackendKind, Mark, Port, Protocol};
+use pontoon_netfilter::{Mark, Port, Protocol};
 use pontoon_plugin::Context;
 use serde::Deserialize;
 
@@ -61,6 +61,12 @@ impl Config {
                     "Cannot specify externalSetMarkChain and markMasqBit",
                 ));
             }
+            (Some(_), None) if backend.as_deref() == Some("nftables") => {
+                return Err(invalid(
+                    "key \"externalSetMarkChain\": the nftables backend marks no packets",
+                )
+                .with_details("leave the key out, or set \"backend\": \"iptables\""));
+            }
             (Some(chain), None) => Mark::Chain(chain),
             (None, bit) => Mark::Bit(mark_bit(bit.unwrap_or(13))?),
         };
@@ -87,18 +93,6 @@ impl Config {
             None if iptables => Some("iptables"),
             None if conditions.count() > 0 => Some("nftables"),
             None => None,
-        }
-    }
-
-    /// Refuses what the backend has no means for, as the reference plugin does.
-    pub(crate) fn refuse_without_means(&self, backend: BackendKind) -> Result<(), Error> {
-        match (&self.mark, backend) {
-            (Mark::Chain(chain), BackendKind::Nftables) => Err(invalid(format!(
-                "key \"externalSetMarkChain\": the nftables backend marks no packets, and knows no chain {}",
-                clip(chain)
-            ))
-            .with_details("leave the key out, or set \"backend\": \"iptables\"")),
-            _ => Ok(()),
         }
     }
 }
