@@ -15,6 +15,7 @@ pub(crate) mod outcome;
 pub(crate) mod podman;
 pub(crate) mod probe;
 pub(crate) mod programs;
+pub(crate) mod router;
 pub(crate) mod runtime;
 pub(crate) mod schemas;
 pub(crate) mod scratch;

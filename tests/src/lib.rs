@@ -30,6 +30,7 @@ pub use lab::outcome::{CniError, Finished};
 pub use lab::podman::{IMAGE, Podman};
 pub use lab::probe::{Ask, BOTH, Echo, Reply, Silence, tcp, udp};
 pub use lab::programs::{Programs, find, libraries, missing, target_dir};
+pub use lab::router::{Advertisement, Router, advertise};
 pub use lab::runtime::{Call, Runtime};
 pub use lab::schemas::shipped_schemas;
 pub use lab::scratch::Scratch;

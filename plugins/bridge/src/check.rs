@@ -3,9 +3,9 @@
 use pontoon_conf::{Attached, Error, code};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
-use pontoon_netlink::{Link, RouteSocket, sysctl};
+use pontoon_netlink::{Address, Link, RouteSocket};
 use pontoon_plugin::interior::{self, differs, listed, same_mac};
-use pontoon_plugin::{Context, Key, kernel_error, reference, rules, veth};
+use pontoon_plugin::{Context, Key, forwarding, kernel_error, reference, rules, veth};
 
 use crate::config::Config;
 use crate::plan;
@@ -155,12 +155,8 @@ fn check_gateway(
                 bridge.name
             )));
         }
-        let path = if gateway.is_ipv4() {
-            "net/ipv4/ip_forward"
-        } else {
-            "net/ipv6/conf/all/forwarding"
-        };
-        if sysctl::read(path).is_ok_and(|value| value.trim() == "0") {
+        let path = forwarding::switch(gateway.is_ipv4());
+        if !config.internal && forwarding::is_off(gateway.is_ipv4()) {
             return Err(differs(format!("forwarding is off: /proc/sys/{path} is 0"))
                 .with_details("pontoon ip-forward --fix switches it on"));
         }
@@ -231,8 +227,8 @@ fn check_rules(
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
-    if config.is_gateway {
-        forwarding(context)?;
+    if config.is_gateway && !config.internal {
+        check_forwarding(context, config.bridge.as_ref())?;
     }
     if config.ip_masq {
         let kind = rules::select(context, config.ip_masq_backend.as_deref());
@@ -249,23 +245,21 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     }
 }
 
-/// An ADD switches forwarding on; if somebody has switched it off since, those who are attached reach
-/// nothing beyond the host.
-fn forwarding(context: &Context) -> Result<(), Error> {
-    let records = context.state.records("bridge");
-    if !records.has_network(context.config.name.as_ref()) {
+/// Whether those who are attached get beyond the host.
+fn check_forwarding(context: &Context, bridge: &str) -> Result<(), Error> {
+    let network = context.config.name.as_ref();
+    if !context.state.records("bridge").has_network(network) {
         return Ok(());
     }
-    let off = sysctl::read("net/ipv4/ip_forward").is_ok_and(|value| value.trim() == "0");
-    if !off {
-        return Ok(());
-    }
-    Err(Error::new(
-        code::LIMITED,
-        format!(
-            "the host forwards nothing: containers of network {} reach the host and each other only",
-            context.config.name
-        ),
-    )
-    .with_details("net.ipv4.ip_forward is 0; try: pontoon ip-forward --fix"))
+    let mut host =
+        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let addresses = match lookup(&mut host, bridge)? {
+        Some(link) => host.addresses(link.index).map_err(|error| {
+            kernel_error(&format!("cannot list the addresses of {bridge}"), &error)
+        })?,
+        None => Vec::new(),
+    };
+    // A link-local address is no gateway of the network.
+    let v6 = |address: &Address| address.cidr.is_ipv6() && address.scope == 0;
+    forwarding::status(network, &mut host, addresses.iter().any(v6))
 }

@@ -9,7 +9,7 @@
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
 use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteSocket, sysctl};
-use pontoon_plugin::{Context, Lock, fault, kernel_error, masquerade, veth};
+use pontoon_plugin::{Context, Lock, fault, forwarding, kernel_error, masquerade, veth};
 
 use crate::add::Step;
 use crate::plan;
@@ -45,7 +45,7 @@ pub(crate) fn ensure(
     fault::point("bridge.created")?;
     addresses(host, &bridge, &present, wanted, undo)?;
     fault::point("bridge.addressed")?;
-    forwarding(wanted, undo)?;
+    switch_forwarding(host, wanted, undo)?;
     fault::point("bridge.forwarding")?;
     let backend = match &wanted.rules {
         None => None,
@@ -276,28 +276,23 @@ fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Re
     Ok(())
 }
 
-/// Switches on what a gateway needs, per family, and only what is off.
-fn forwarding(wanted: &Wanted, undo: &mut dyn FnMut(Step)) -> Result<(), Error> {
-    for (path, v4) in [
-        ("net/ipv4/ip_forward", true),
-        ("net/ipv6/conf/all/forwarding", false),
-    ] {
-        if !wanted
-            .gateways
-            .iter()
-            .any(|gateway| gateway.is_ipv4() == v4)
-        {
-            continue;
-        }
-        let changed = sysctl::write_if_different(path, "1").map_err(|error| {
-            Error::new(
-                code::KERNEL,
-                format!("cannot enable forwarding: /proc/sys/{path}"),
-            )
-            .with_details(format!("{error}; set it to 1 by hand, then try again"))
-        })?;
-        if changed {
-            undo(Step::Sysctl(path.to_owned(), "0".to_owned()));
+/// Switches on what a gateway needs, per family, and only what is off. An internal network has no way out that would need
+/// it; what its policy routes between siblings is firewall's to ask for.
+fn switch_forwarding(
+    host: &mut RouteSocket,
+    wanted: &Wanted,
+    undo: &mut dyn FnMut(Step),
+) -> Result<(), Error> {
+    if wanted.internal {
+        return Ok(());
+    }
+    for v4 in [true, false] {
+        let needed = wanted.gateways.iter().any(|it| it.is_ipv4() == v4);
+        if needed && forwarding::switch_on("bridge", host, v4)? {
+            undo(Step::Sysctl(
+                forwarding::switch(v4).to_owned(),
+                "0".to_owned(),
+            ));
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use pontoon_conf::{Error, code};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, Separation};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
-use pontoon_plugin::{Context, fault, kernel_error, rules};
+use pontoon_plugin::{Context, fault, forwarding, kernel_error, rules};
 
 use crate::add::Record;
 
@@ -32,6 +32,12 @@ pub(crate) fn separate(
     };
     answer(bridge, true)?;
     fault::point("firewall.answering")?;
+    // An internal bridge has not switched it on: it needs none but for this.
+    for v4 in [true, false] {
+        if record.addresses.iter().any(|it| it.is_ipv4() == v4) {
+            forwarding::switch_on("firewall", host, v4)?;
+        }
+    }
     let failed = |error| kernel_error("cannot look up the container's link on the host", &error);
     let mut apart = rules::open(context, BackendKind::Nftables);
     let done = match &mut apart {

@@ -26,6 +26,10 @@ const IFA_FLAGS: u16 = 8;
 const TENTATIVE: u32 = 0x40;
 /// `IFA_F_DADFAILED`.
 const DUPLICATE: u32 = 0x08;
+/// `IFA_F_PERMANENT`: the address has no lifetime.
+const PERMANENT: u32 = 0x80;
+/// `IFA_F_MANAGETEMPADDR`: the kernel sets it on every address that it forms from an advertised prefix.
+const AUTOCONFIGURED: u32 = 0x100;
 
 /// An address of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub struct Address {
     pub tentative: bool,
     /// Duplicate address detection found another owner.
     pub dad_failed: bool,
+    /// The kernel formed it from the prefix of a router advertisement.
+    pub advertised: bool,
 }
 
 impl Address {
@@ -61,6 +67,7 @@ impl Address {
             scope: header[3],
             tentative: flags & TENTATIVE != 0,
             dad_failed: flags & DUPLICATE != 0,
+            advertised: flags & AUTOCONFIGURED != 0 && flags & PERMANENT == 0,
         })
     }
 }

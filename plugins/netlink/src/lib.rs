@@ -38,6 +38,7 @@ mod routing;
 mod rule;
 mod setup;
 mod socket;
+mod solicit;
 mod traffic;
 
 pub use address::Address;
@@ -61,4 +62,5 @@ pub use route::RouteSocket;
 pub use routing::{NextHop, RouteEntry, RouteQuestion, RouteSpec};
 pub use rule::SourceRule;
 pub use setup::{LOOSE, Setup, Step};
+pub use solicit::solicit_routers;
 pub use traffic::{Qdisc, TokenBucket};

@@ -1,6 +1,7 @@
 //! Links: what the kernel tells of them, and how to find and delete them. Making and changing them stands in the files
 //! below.
 
+mod announce;
 pub(crate) mod bridge;
 pub(crate) mod change;
 pub(crate) mod ifb;
@@ -31,11 +32,14 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_GROUP: u16 = 27;
 const IFLA_LINK_NETNSID: u16 = 37;
+/// `IF_OPER_UP`.
+const OPERATIONAL: u8 = 6;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -66,6 +70,8 @@ pub struct Link {
     pub up: bool,
     /// Frames can pass: the cable, or the other end, is there.
     pub carrier: bool,
+    /// It has a carrier, and the kernel has put its queues into service. Links whose driver knows no carrier never are.
+    pub operational: bool,
     /// Promiscuous by order of an administrator.
     pub promisc: bool,
     /// Takes all multicast by order of an administrator.
@@ -134,6 +140,7 @@ impl Link {
                 IFLA_IFNAME => link.name = attr.text(),
                 IFLA_MTU => link.mtu = attr.u32().unwrap_or_default(),
                 IFLA_TXQLEN => link.tx_queue_length = attr.u32().unwrap_or_default(),
+                IFLA_OPERSTATE => link.operational = attr.u8() == Some(OPERATIONAL),
                 IFLA_LINK => link.peer = attr.u32(),
                 IFLA_MASTER => link.master = attr.u32(),
                 IFLA_IFALIAS => link.alias = Some(attr.text()),

@@ -28,6 +28,8 @@ const NEXT_HOP: usize = 8;
 const MAIN: u32 = 254;
 /// `RTN_UNICAST`.
 const UNICAST: u8 = 1;
+/// `RTPROT_RA`.
+const ADVERTISED: u8 = 9;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -142,6 +144,16 @@ pub struct NextHop {
 }
 
 impl RouteEntry {
+    /// Whether it leads everywhere.
+    pub fn is_default(&self) -> bool {
+        self.destination.prefix() == 0 && self.kind == UNICAST
+    }
+
+    /// Whether it came by a router advertisement.
+    pub fn is_advertised(&self) -> bool {
+        self.protocol == ADVERTISED
+    }
+
     fn parse(payload: &[u8]) -> Option<RouteEntry> {
         let header = payload.get(..HEADER)?;
         let any = match i32::from(header[0]) {

@@ -1,8 +1,11 @@
 //! Kernel parameters. Those under `net/` are read and written in the calling thread's network namespace.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
+
+use crate::netns::{Netns, NetnsError};
 
 const ROOT: &str = "/proc/sys";
 
@@ -27,6 +30,57 @@ pub fn write_if_different(path: &str, value: &str) -> io::Result<bool> {
 /// Writes a parameter of something that has just been made, whose value is known to be another.
 pub fn write(path: &str, value: &str) -> io::Result<()> {
     fs::write(locate(path)?, value)
+}
+
+/// As [`write_if_different`] for each parameter, in another namespace. One outcome for each.
+///
+/// The calling thread enters the namespace while it opens the files, and no longer: a file stays the namespace's that it
+/// was opened in. A thread of its own would cost three times as much.
+pub fn write_in(
+    netns: &Netns,
+    settings: &[(String, &str)],
+) -> Result<Vec<io::Result<bool>>, NetnsError> {
+    let mut wanted = Vec::with_capacity(settings.len());
+    for (path, value) in settings {
+        wanted.push((locate(path), *value));
+    }
+    let files = netns.make_inside(|| {
+        let mut files = Vec::with_capacity(wanted.len());
+        for (path, value) in wanted {
+            files.push((path.and_then(|path| open(&path)), value));
+        }
+        files
+    })?;
+    let change = |(file, value): (io::Result<_>, &str)| change(file?, value);
+    Ok(files.into_iter().map(change).collect())
+}
+
+/// A parameter that is open, and why it cannot be written.
+type Opened = (File, Option<io::Error>);
+
+fn open(path: &Path) -> io::Result<Opened> {
+    match File::options().read(true).write(true).open(path) {
+        Ok(file) => Ok((file, None)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+        // What has the value already needs no writing.
+        Err(error) => match File::open(path) {
+            Ok(file) => Ok((file, Some(error))),
+            Err(_) => Err(error),
+        },
+    }
+}
+
+fn change((file, barred): Opened, value: &str) -> io::Result<bool> {
+    let mut current = [0; 64];
+    // What cannot be read (write-only parameters exist) is written.
+    let length = file.read_at(&mut current, 0).unwrap_or(0);
+    if current[..length].trim_ascii_end() == value.as_bytes() {
+        return Ok(false);
+    }
+    match barred {
+        Some(error) => Err(error),
+        None => file.write_at(value.as_bytes(), 0).map(|_| true),
+    }
 }
 
 /// Interface names are part of paths here: a name like `..` must not lead elsewhere.

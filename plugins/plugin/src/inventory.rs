@@ -160,6 +160,7 @@ mod tests {
             scope: 0,
             tentative: false,
             dad_failed: false,
+            advertised: false,
         }
     }
 

@@ -23,6 +23,7 @@
 //! - [`ports`]: the published ports of a container, and the other networks that it is on.
 //! - [`masquerade`]: the rules that a network has once, and when they go.
 //! - [`repair`]: making again what somebody has flushed.
+//! - [`forwarding`]: switching it on without taking the host's own default route away.
 //! - [`veth`] and [`interior`]: what plugins share that make an interface for a container.
 //!
 //! This crate decides nothing about a network: what an interface, a rule or an address shall be is the
@@ -38,6 +39,7 @@ pub mod backends;
 mod context;
 pub mod delegate;
 pub mod fault;
+pub mod forwarding;
 pub mod interior;
 mod inventory;
 mod lock;

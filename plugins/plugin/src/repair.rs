@@ -63,6 +63,9 @@ pub struct PortRecord {
 pub struct NetworkRecord {
     /// The rules for the way out, by backend.
     pub rules: Vec<(BackendKind, NetworkRules)>,
+    /// The network has no way out, so it needs no forwarding.
+    #[serde(default)]
+    pub internal: bool,
 }
 
 /// What was done for a network.

@@ -1,6 +1,7 @@
 //! `pontoon doctor`: looks for what keeps containers from working, says what it means and on what
 //! evidence, and names the command that mends it. `--fix` runs the safe ones.
 
+mod advertised;
 mod bridges;
 mod conflists;
 mod filters;
@@ -63,6 +64,7 @@ type Check = (
 /// All checks, in the order in which their findings are told. A check sees what those before it found.
 const CHECKS: &[Check] = &[
     (&["forwarding-off"], forwarding::check),
+    (&["router-advertisements-ignored"], advertised::check),
     (&["rp-filter-strict"], forwarding::reverse_path),
     (
         &[

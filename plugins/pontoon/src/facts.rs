@@ -68,6 +68,8 @@ pub(crate) struct Network {
     pub(crate) backend: Option<String>,
     /// What its policy keeps from passing: `icc off`, `internal`, … Empty without a policy.
     pub(crate) closed: Vec<&'static str>,
+    /// Its bridge has no way out.
+    pub(crate) internal: bool,
     pub(crate) containers: usize,
 }
 
@@ -290,6 +292,7 @@ impl Host {
                     Some(stance) if mode == "bridge" => closed(&stance.policy),
                     _ => Vec::new(),
                 },
+                internal: record.internal,
                 containers: own.iter().map(|one| &one.id).collect::<BTreeSet<_>>().len(),
                 name,
                 mode,

@@ -1,5 +1,6 @@
 //! What the forwarding settings mean: facts in, verdict out.
 
+use pontoon_plugin::forwarding;
 use serde::Serialize;
 
 /// The settings that decide whether packets pass this host.
@@ -14,6 +15,8 @@ pub(crate) struct Facts {
     /// Why nothing leaves this host itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) no_way_out: Option<String>,
+    /// Interfaces that hear no routers since this host forwards IPv6, while it has no IPv6 default route.
+    pub(crate) deaf: Vec<String>,
 }
 
 /// A bridge and the settings of its own.
@@ -22,6 +25,8 @@ pub(crate) struct Bridge {
     pub(crate) name: String,
     pub(crate) up: bool,
     pub(crate) addresses: Vec<String>,
+    /// Its network has no way out: nothing has to be forwarded for it.
+    pub(crate) internal: bool,
     /// `net.ipv4.conf.NAME.forwarding`.
     pub(crate) ipv4_forward: Setting,
     /// `net.ipv6.conf.NAME.forwarding`.
@@ -64,13 +69,34 @@ pub(crate) struct Verdict {
     pub(crate) ok: bool,
     /// One line for a person.
     pub(crate) summary: String,
-    /// Paths below /proc/sys to set to 1.
+    /// Paths below /proc/sys to set, each to its [`value`].
     pub(crate) mend: Vec<String>,
+}
+
+/// What a parameter is mended with.
+pub(crate) fn value(path: &str) -> &'static str {
+    match path.ends_with("/accept_ra") {
+        // Even if the interface forwards.
+        true => "2",
+        false => "1",
+    }
 }
 
 /// Judges the facts. IPv6 counts only where a bridge has an IPv6 address: a host without IPv6
 /// containers need not forward it.
 pub(crate) fn judge(facts: &Facts) -> Verdict {
+    let open = || facts.bridges.iter().filter(|bridge| !bridge.internal);
+    if !facts.bridges.is_empty() && open().next().is_none() {
+        return Verdict {
+            ok: true,
+            summary: "every network is internal: nothing has to be forwarded".to_owned(),
+            mend: facts
+                .deaf
+                .iter()
+                .map(|name| forwarding::accept_ra(name))
+                .collect(),
+        };
+    }
     let mut reasons = Vec::new();
     let mut mend = Vec::new();
     let mut require = |setting: Setting, path: String, what: String| {
@@ -87,7 +113,7 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
         format!("net.ipv4.ip_forward is {}", facts.ipv4_forward.as_str()),
     );
     let has_v6 = |bridge: &Bridge| bridge.addresses.iter().any(|address| address.contains(':'));
-    if facts.bridges.iter().any(has_v6) {
+    if open().any(has_v6) {
         require(
             facts.ipv6_forward,
             "net/ipv6/conf/all/forwarding".into(),
@@ -97,7 +123,7 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
             ),
         );
     }
-    for bridge in &facts.bridges {
+    for bridge in open() {
         require(
             bridge.ipv4_forward,
             format!("net/ipv4/conf/{}/forwarding", bridge.name),
@@ -120,6 +146,15 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
         }
     }
     reasons.extend(facts.no_way_out.clone());
+    // The host itself suffers even without IPv6 containers.
+    mend.extend(facts.deaf.iter().map(|name| forwarding::accept_ra(name)));
+    if open().any(has_v6) {
+        reasons.extend(facts.deaf.iter().map(|name| {
+            format!(
+                "this host has no IPv6 default route, and {name} ignores router advertisements (accept_ra 1 while it forwards)"
+            )
+        }));
+    }
     let summary = if reasons.is_empty() {
         "containers can reach the outside: this host forwards packets".to_owned()
     } else {
@@ -148,6 +183,7 @@ mod tests {
             name: "cni0".into(),
             up: true,
             addresses,
+            internal: false,
             ipv4_forward,
             ipv6_forward,
         }
@@ -160,6 +196,7 @@ mod tests {
             ipv6_forward: v6,
             bridges,
             no_way_out: None,
+            deaf: Vec::new(),
         });
         assert_eq!(verdict.ok, ok, "{}", verdict.summary);
         assert_eq!(verdict.mend, mend);
@@ -199,8 +236,50 @@ mod tests {
             ipv6_forward: Setting::On,
             bridges: Vec::new(),
             no_way_out: Some("this host has no default route".into()),
+            deaf: Vec::new(),
         });
         assert!(!verdict.ok && verdict.mend.is_empty());
         assert!(verdict.summary.contains("no default route"));
+    }
+
+    #[test]
+    fn internal_networks_need_no_forwarding() {
+        use Setting::{Off, On};
+        let internal = |v6| Bridge {
+            internal: true,
+            ..bridge(v6, Off, Off)
+        };
+        check(Off, Off, vec![internal(true)], true, &[]);
+        check(
+            On,
+            Off,
+            vec![internal(true), bridge(false, On, Off)],
+            true,
+            &[],
+        );
+        check(
+            Off,
+            Off,
+            vec![internal(true), bridge(false, On, Off)],
+            false,
+            &["net/ipv4/ip_forward"],
+        );
+    }
+
+    #[test]
+    fn a_lost_default_route_counts_for_ipv6() {
+        use Setting::On;
+        let facts = |v6| Facts {
+            ipv4_forward: On,
+            ipv6_forward: On,
+            bridges: vec![bridge(v6, On, On)],
+            no_way_out: None,
+            deaf: vec!["eth0".to_owned()],
+        };
+        assert!(judge(&facts(false)).ok);
+        let verdict = judge(&facts(true));
+        assert!(!verdict.ok && verdict.summary.contains("eth0 ignores router"));
+        assert_eq!(verdict.mend, ["net/ipv6/conf/eth0/accept_ra"]);
+        assert_eq!(value(&verdict.mend[0]), "2");
     }
 }

@@ -2,13 +2,19 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use pontoon_netlink::{RouteSocket, sysctl};
+use pontoon_netlink::{RouteEntry, RouteSocket, solicit_routers, sysctl};
+use pontoon_plugin::repair::NetworkRecord;
+use pontoon_plugin::{State, forwarding};
 use serde::Serialize;
 
 use crate::doctor::{self, Finding, uplink};
-use crate::findings::{Bridge, Facts, Setting, Verdict, judge};
+use crate::findings::{Bridge, Facts, Setting, Verdict, judge, value};
 use crate::report::Failure;
+
+/// How long a router may take to answer a solicitation (RFC 4861, `MIN_DELAY_BETWEEN_RAS`).
+const ROUTERS_ANSWER: Duration = Duration::from_secs(3);
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -39,12 +45,7 @@ fn report(fix: bool, json: bool) -> Result<bool, String> {
     let mut verdict = judge(&facts);
     let mut fixed = Vec::new();
     if fix && !verdict.mend.is_empty() {
-        for path in std::mem::take(&mut verdict.mend) {
-            sysctl::write_if_different(&path, "1").map_err(|error| {
-                format!("cannot set /proc/sys/{path} to 1: {error}\nhint: run as root, on the host")
-            })?;
-            fixed.push(path);
-        }
+        fixed = mend(&mut verdict)?;
         facts = gather()?;
         verdict = judge(&facts);
     }
@@ -67,6 +68,65 @@ fn report(fix: bool, json: bool) -> Result<bool, String> {
     Ok(verdict.ok && findings.is_empty())
 }
 
+/// Sets what the verdict names; tells which parameters.
+fn mend(verdict: &mut Verdict) -> Result<Vec<String>, String> {
+    let set = |path: &str| {
+        let value = value(path);
+        sysctl::write_if_different(path, value).map_err(|error| {
+            format!(
+                "cannot set /proc/sys/{path} to {value}: {error}\nhint: run as root, on the host"
+            )
+        })
+    };
+    let mut host =
+        RouteSocket::open().map_err(|error| format!("cannot open a route socket: {error}"))?;
+    let mut fixed = std::mem::take(&mut verdict.mend);
+    if fixed.iter().any(|path| path.starts_with("net/ipv6")) {
+        // Before IPv6 forwarding is written, that of one bridge included: it deletes the routes of all interfaces.
+        let kept = forwarding::keep_advertised(&mut host).map_err(|error| error.to_string())?;
+        let mut kept: Vec<String> = kept
+            .iter()
+            .map(|name| forwarding::accept_ra(name))
+            .collect();
+        kept.retain(|path| !fixed.contains(path));
+        fixed.splice(..0, kept);
+    }
+    for path in &fixed {
+        set(path)?;
+    }
+    solicit(&mut host)?;
+    Ok(fixed)
+}
+
+/// Asks for the default route that was lost: the next advertisement that comes unasked may be half an hour away.
+fn solicit(host: &mut RouteSocket) -> Result<(), String> {
+    let failed = |error| format!("cannot list the host's IPv6 routes: {error}");
+    let deadline = Instant::now() + ROUTERS_ANSWER;
+    let mut asked = false;
+    while Instant::now() < deadline {
+        let routes = host.routes(false).map_err(failed)?;
+        if routes.iter().any(RouteEntry::is_default) {
+            break;
+        }
+        if !asked {
+            asked = true;
+            let mut listening = 0;
+            for link in host.links().map_err(failed)? {
+                let accepts = sysctl::read(&forwarding::accept_ra(&link.name));
+                if link.up && accepts.is_ok_and(|value| value == "2") {
+                    // Where no router can be asked, none answers.
+                    listening += usize::from(solicit_routers(link.index).is_ok());
+                }
+            }
+            if listening == 0 {
+                break;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 fn others(findings: &[Finding]) -> String {
     let lines = findings.iter().map(|finding| {
         format!(
@@ -84,6 +144,7 @@ fn gather() -> Result<Facts, String> {
         .links_of_kind("bridge")
         .map_err(|error| format!("cannot list the host's bridges: {error}"))?;
     let mut bridges = Vec::new();
+    let state = State::locate().map_err(|error| error.to_string())?;
     for link in links {
         let ours = link
             .alias
@@ -102,6 +163,12 @@ fn gather() -> Result<Facts, String> {
                 .filter(|address| !matches!(address.cidr.ip(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local()))
                 .map(|address| address.cidr.to_string())
                 .collect(),
+            internal: link
+                .alias
+                .as_deref()
+                .and_then(|alias| alias.strip_prefix("pontoon "))
+                .and_then(|network| state.read_network::<NetworkRecord>(network))
+                .is_some_and(|record| record.internal),
             ipv4_forward: read(&format!("net/ipv4/conf/{}/forwarding", link.name)),
             ipv6_forward: read(&format!("net/ipv6/conf/{}/forwarding", link.name)),
             name: link.name,
@@ -118,6 +185,11 @@ fn gather() -> Result<Facts, String> {
         ipv4_forward: read("net/ipv4/ip_forward"),
         ipv6_forward: read("net/ipv6/conf/all/forwarding"),
         bridges,
+        deaf: forwarding::deaf(&mut host)
+            .map_err(|error| format!("cannot list the host's IPv6 routes: {error}"))?
+            .into_iter()
+            .map(|deaf| deaf.interface)
+            .collect(),
     })
 }
 
@@ -138,8 +210,9 @@ fn table(facts: &Facts, verdict: &Verdict, fixed: &[String]) -> String {
     ];
     for bridge in &facts.bridges {
         let state = if bridge.up { "" } else { " (down)" };
+        let internal = if bridge.internal { ", internal" } else { "" };
         let settings = format!(
-            "ipv4 {}, ipv6 {}, {}{state}",
+            "ipv4 {}, ipv6 {}, {}{internal}{state}",
             bridge.ipv4_forward.as_str(),
             bridge.ipv6_forward.as_str(),
             if bridge.addresses.is_empty() {
@@ -160,7 +233,11 @@ fn table(facts: &Facts, verdict: &Verdict, fixed: &[String]) -> String {
         text.push_str(&format!("{name:width$}  {value}\n"));
     }
     for path in fixed {
-        text.push_str(&format!("set {} to 1\n", path.replace('/', ".")));
+        text.push_str(&format!(
+            "set {} to {}\n",
+            path.replace('/', "."),
+            value(path)
+        ));
     }
     text.push_str(&format!("{}\n", verdict.summary));
     if !verdict.mend.is_empty() {

@@ -3,14 +3,14 @@
 
 use std::path::PathBuf;
 
-use pontoon_conf::{Attached, Error, Interface, KnownAs, Mac, code};
+use pontoon_conf::{Attached, Error, Interface, KnownAs, Mac};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
 use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, backends, fault, interior, kernel_error, masquerade,
-    netns_error, reference, repair, rules, veth,
+    Context, Key, Lock, Sandbox, Undo, backends, fault, forwarding, interior, kernel_error,
+    masquerade, netns_error, reference, repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -147,7 +147,7 @@ fn attach(
     fault::point("ptp.routed")?;
     container_end(ground, &veth, &result)?;
     fault::point("ptp.configured")?;
-    forwarding(&result)?;
+    switch_forwarding(&mut ground.host, &result)?;
     fault::point("ptp.forwarding")?;
     if let Some((backend, made)) = backend {
         rules::linger(backend.into_sockets());
@@ -261,19 +261,10 @@ fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Res
 }
 
 /// The host routes for its containers. Stays on, as README says.
-fn forwarding(result: &Attached) -> Result<(), Error> {
-    for (path, v4) in [
-        ("net/ipv4/ip_forward", true),
-        ("net/ipv6/conf/all/forwarding", false),
-    ] {
+fn switch_forwarding(host: &mut RouteSocket, result: &Attached) -> Result<(), Error> {
+    for v4 in [true, false] {
         if result.ips.iter().any(|ip| ip.address.is_ipv4() == v4) {
-            sysctl::write_if_different(path, "1").map_err(|error| {
-                Error::new(
-                    code::KERNEL,
-                    format!("Could not enable IP forwarding: /proc/sys/{path}"),
-                )
-                .with_details(format!("{error}; set it to 1 by hand, then try again"))
-            })?;
+            forwarding::switch_on("ptp", host, v4)?;
         }
     }
     Ok(())

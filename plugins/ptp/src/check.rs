@@ -2,10 +2,10 @@
 
 use pontoon_conf::{Attached, Cidr, Error, code};
 use pontoon_ipam::delegation;
-use pontoon_netfilter::Ruleset;
-use pontoon_netlink::{RouteSocket, sysctl};
+use pontoon_netfilter::{Owner, Ruleset};
+use pontoon_netlink::RouteSocket;
 use pontoon_plugin::interior::{self, differs, listed, same_mac};
-use pontoon_plugin::{Context, Key, kernel_error, reference, rules, veth};
+use pontoon_plugin::{Context, Key, forwarding, kernel_error, reference, rules, veth};
 
 use crate::config::Config;
 use crate::plan;
@@ -112,12 +112,8 @@ fn check_host(key: &Key, peer: Option<u32>, previous: &Attached) -> Result<(), E
                 "the host lacks the route to {address} by {name}"
             )));
         }
-        let path = if address.is_ipv4() {
-            "net/ipv4/ip_forward"
-        } else {
-            "net/ipv6/conf/all/forwarding"
-        };
-        if sysctl::read(path).is_ok_and(|value| value.trim() == "0") {
+        let path = forwarding::switch(address.is_ipv4());
+        if forwarding::is_off(address.is_ipv4()) {
             return Err(differs(format!("forwarding is off: /proc/sys/{path} is 0"))
                 .with_details("pontoon ip-forward --fix switches it on"));
         }
@@ -125,8 +121,31 @@ fn check_host(key: &Key, peer: Option<u32>, previous: &Attached) -> Result<(), E
     Ok(())
 }
 
+/// Whether those who are attached get beyond the host.
+fn check_forwarding(context: &Context) -> Result<(), Error> {
+    let network = context.config.name.as_ref();
+    if !context.state.records("ptp").has_network(network) {
+        return Ok(());
+    }
+    let failed = |error| kernel_error("cannot look at the host's IPv6 addresses", &error);
+    let mut host = RouteSocket::open().map_err(failed)?;
+    // The host's end of a container with IPv6 has its gateway's address, alone.
+    let tag = format!("{} ", Owner::network(network).tag());
+    let mut v6 = false;
+    for address in host.all_addresses(false).map_err(failed)? {
+        if v6 || address.scope != 0 || address.cidr.prefix() != 128 {
+            continue;
+        }
+        let link = host.link_by_index(address.index).map_err(failed)?;
+        let alias = link.and_then(|link| link.alias);
+        v6 = alias.is_some_and(|alias| alias.starts_with(&tag));
+    }
+    forwarding::status(network, &mut host, v6)
+}
+
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
+    check_forwarding(context)?;
     if config.ip_masq {
         let kind = rules::select(context, config.ip_masq_backend.as_deref());
         kind.and_then(|kind| rules::open(context, kind))

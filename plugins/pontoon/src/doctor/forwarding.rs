@@ -14,6 +14,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     let bridges: Vec<(String, bool)> = ground
         .networks
         .iter()
+        .filter(|network| !network.internal)
         .filter_map(|network| {
             let v6 = network.gateways.iter().any(|gateway| gateway.contains(':'));
             Some((network.bridge.clone()?, v6))

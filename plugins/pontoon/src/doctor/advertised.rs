@@ -1,0 +1,23 @@
+//! Whether the host has lost its IPv6 default route by forwarding IPv6.
+
+use pontoon_plugin::forwarding;
+
+use super::{Finding, Ground};
+use crate::report::Failure;
+
+pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    for deaf in forwarding::deaf(&mut ground.host.socket)? {
+        findings.push(
+            Finding::new("router-advertisements-ignored", &deaf.interface)
+                .means("neither this host nor its containers reach the outside by IPv6: a host that forwards IPv6 takes no default route by router advertisement")
+                .seen(format!(
+                    "no IPv6 default route; forwarding and accept_ra of {} are 1; {}",
+                    deaf.interface, deaf.evidence
+                ))
+                // Its exit code is about all that stands in the way.
+                .mend("pontoon ip-forward --fix || true")
+                .safe(),
+        );
+    }
+    Ok(())
+}
