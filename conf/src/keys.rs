@@ -97,6 +97,15 @@ pub struct Snat {
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
 #[allow(dead_code)] // only its shape counts
+enum ServersOrDomains {
+    Servers(Vec<String>),
+    Domains(std::collections::BTreeMap<String, Vec<String>>),
+}
+
+#[cfg(feature = "schema")]
+#[derive(schemars::JsonSchema)]
+#[schemars(untagged)]
+#[allow(dead_code)] // only its shape counts
 enum NumberOrAuto {
     Number(#[schemars(range(min = 0, max = 65535))] i64),
     Auto(Auto),
@@ -280,8 +289,10 @@ pub struct DnsPlugin {
     pub domain: Option<String>,
     /// The same, as podman writes it.
     pub domain_name: Option<String>,
-    /// Servers to ask instead of the host's.
-    pub upstreams: Vec<String>,
+    /// Servers to ask instead of the host's: a list, or an object with a list for each domain, in
+    /// which "." stands for everything else.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<ServersOrDomains>"))]
+    pub upstreams: Option<Value>,
     /// Seconds for which an answer may be kept; 5 by default.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 86400)))]
     pub ttl: Option<i64>,

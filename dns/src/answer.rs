@@ -67,6 +67,12 @@ pub enum Refusal {
 /// seconds.
 const TTL: u32 = 5;
 
+/// Names of the host in wire format, as Podman and Docker have them.
+const HOST_NAMES: [&[u8]; 2] = [
+    b"\x04host\x0acontainers\x08internal",
+    b"\x04host\x06docker\x08internal",
+];
+
 /// Decides.
 #[must_use]
 pub fn decide(zone: &Zone, source: IpAddr, query: &Query<'_>) -> Verdict {
@@ -109,6 +115,9 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     }
     if let Some((_, head)) = domain {
         return in_domain(zone, asker, head, query.qtype);
+    }
+    if HOST_NAMES.contains(&name) {
+        return of_host(zone, asker, query.qtype);
     }
     if let Some(address) = reverse(name)
         && let Some(verdict) = of_loopback(address, query.qtype)
@@ -179,6 +188,47 @@ fn of_name(found: &[&Attachment], qtype: u16, apex: usize, ttl: u32) -> Verdict 
         Verdict::NoData { apex, ttl }
     } else {
         Verdict::Addresses { addresses, ttl }
+    }
+}
+
+/// The host as its containers reach it: at the gateways of their networks. An open network's come
+/// first, since an internal one may keep the host away.
+fn of_host(zone: &Zone, asker: Asker<'_>, qtype: u16) -> Verdict {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    match asker {
+        Asker::Container(id) => {
+            for internal in [false, true] {
+                let networks = zone.of_container(id);
+                let gateways = networks
+                    .filter(|one| one.internal == internal)
+                    .flat_map(|one| &one.gateways);
+                for gateway in gateways {
+                    let known = |other: &IpAddr| other.is_ipv4() == gateway.is_ipv4();
+                    if !addresses.iter().any(known) {
+                        addresses.push(*gateway);
+                    }
+                }
+            }
+        }
+        Asker::Host => {
+            addresses.extend([
+                IpAddr::from(Ipv4Addr::LOCALHOST),
+                Ipv6Addr::LOCALHOST.into(),
+            ]);
+        }
+        Asker::Stranger => {}
+    }
+    addresses.retain(|address| match qtype {
+        kind::A => address.is_ipv4(),
+        kind::AAAA => address.is_ipv6(),
+        _ => false,
+    });
+    if addresses.is_empty() {
+        return Verdict::NoData { apex: 0, ttl: TTL };
+    }
+    Verdict::Addresses {
+        addresses,
+        ttl: TTL,
     }
 }
 

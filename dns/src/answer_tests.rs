@@ -215,3 +215,45 @@ fn bits_of_replies() {
         assert_eq!(sections, expected, "{name}");
     }
 }
+
+#[test]
+fn the_host_has_names_at_the_gateways() {
+    for name in ["host.containers.internal", "HOST.docker.internal"] {
+        check(WEB, name, "10.1.0.1");
+        check(APP, name, "10.1.0.1");
+        check(DB, name, "10.2.0.1");
+        check(HOST, name, "127.0.0.1");
+        check("192.0.2.1", name, "Stranger");
+        assert_eq!(ask(&zone(), WEB, name, kind::AAAA), "fd01::1");
+        assert_eq!(ask(&zone(), DB, name, kind::AAAA), "nodata@0");
+    }
+    check(WEB, "other.containers.internal", "forward");
+    // A container that is called so is meant, as everywhere.
+    let mut zone = zone();
+    let mut own = record("front", "x", "10.1.0.99");
+    own.aliases = vec!["host.docker.internal".into()];
+    zone.insert(own);
+    assert_eq!(
+        ask(&zone, WEB, "host.docker.internal", kind::A),
+        "10.1.0.99"
+    );
+}
+
+#[test]
+fn localhost_is_answered_here() {
+    for name in ["localhost", "LocalHost", "a.b.localhost"] {
+        for source in [WEB, DB, HOST] {
+            check(source, name, "127.0.0.1");
+            assert_eq!(ask(&zone(), source, name, kind::AAAA), "::1");
+        }
+        check("192.0.2.1", name, "Stranger");
+    }
+    assert_eq!(ask(&zone(), WEB, "localhost", 15), "nodata@0");
+    assert_eq!(ask(&zone(), WEB, "x.localhost", 15), "nodata@2");
+    check(WEB, "notlocalhost", "forward");
+    assert_eq!(ask(&zone(), WEB, "1.0.0.127.in-addr.arpa", 12), "localhost");
+    let mut zone = zone();
+    let mut liar = record("front", "x", "10.1.0.99");
+    liar.aliases = vec!["localhost".into()];
+    assert_eq!(zone.insert(liar), ["localhost"]);
+}

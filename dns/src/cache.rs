@@ -12,6 +12,10 @@ pub const MOST: usize = 4096;
 const LARGEST: usize = 4096;
 /// How often a full cache is searched for replies that have expired.
 const SWEEP: Duration = Duration::from_secs(1);
+/// For how long a reply that has expired is there for when every server is silent (RFC 8767).
+const STALE: Duration = Duration::from_secs(30);
+/// Time to live of a stale answer, in seconds: asked again soon.
+const STALE_TTL: u32 = 5;
 /// Longest that an answer is kept, in seconds.
 const LONGEST: u32 = 3600;
 /// Longest that the absence of one is kept, in seconds.
@@ -112,7 +116,7 @@ impl Cache {
         let rested = |at: Instant| now.saturating_duration_since(at) >= SWEEP;
         if self.swept.is_none_or(rested) {
             self.swept = Some(now);
-            self.kept.retain(|_, kept| kept.until > now);
+            self.kept.retain(|_, kept| kept.until + STALE > now);
             self.order
                 .retain(|question| self.kept.contains_key(question));
         }
@@ -135,20 +139,36 @@ impl Cache {
         let Some(kept) = self.kept.get(question).filter(|kept| kept.until > now) else {
             return false;
         };
-        out.clear();
-        out.extend_from_slice(&kept.reply);
         let age = now.saturating_duration_since(kept.since).as_secs() as u32;
-        for entry in entries(&kept.reply).unwrap_or_default() {
+        kept.write(|ttl| ttl.saturating_sub(age), out);
+        readdress(query, out);
+        true
+    }
+
+    /// The reply to a question that expired a moment ago, for when nobody else answers.
+    #[must_use]
+    pub fn stale(&self, question: &Question, now: Instant) -> Option<Vec<u8>> {
+        let kept = self.kept.get(question)?;
+        let mut out = Vec::new();
+        (kept.until + STALE > now).then(|| kept.write(|_| STALE_TTL, &mut out))?;
+        Some(out)
+    }
+}
+
+impl Kept {
+    /// Writes the reply with other times to live.
+    fn write(&self, left: impl Fn(u32) -> u32, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&self.reply);
+        for entry in entries(&self.reply).unwrap_or_default() {
             if entry.kind == kind::OPT {
                 continue;
             }
-            let left = entry.ttl.saturating_sub(age);
+            let left = left(entry.ttl);
             if let Some(place) = out.get_mut(entry.ttl_at..entry.ttl_at + 4) {
                 place.copy_from_slice(&left.to_be_bytes());
             }
         }
-        readdress(query, out);
-        true
     }
 }
 
@@ -240,6 +260,9 @@ mod tests {
         assert_eq!(&out[12..18], b"\x01A\x03cOm");
         assert_eq!(entries(&out).unwrap()[0].ttl, 40);
         assert!(!cache.get(&question, &second, after(60), &mut out));
+        let stale = cache.stale(&question, after(80)).unwrap();
+        assert_eq!(entries(&stale).unwrap()[0].ttl, STALE_TTL);
+        assert!(cache.stale(&question, after(90)).is_none());
         let elsewhere = Question::of(&second, 8).unwrap();
         assert!(!cache.get(&elsewhere, &second, after(20), &mut out));
     }
@@ -316,7 +339,7 @@ mod tests {
         }
         put(&mut cache, 9000, 60, start);
         assert_eq!(cache.len(), MOST, "swept, and nothing had expired");
-        let later = start + Duration::from_secs(3);
+        let later = start + Duration::from_secs(3) + STALE;
         put(&mut cache, 9001, 60, later);
         assert_eq!(cache.len(), 2, "all that has expired is gone");
         assert_eq!(cache.order.len(), 2);

@@ -34,13 +34,13 @@ use birth::{Birth, Departure, Files};
 use clients::Clients;
 use control::Commands;
 use flight::Client;
-use forward::Forwarder;
+use forward::{Failure, Forwarder};
 use listen::Listeners;
 use options::Options;
 use outside::Outside;
 use poll::{Interest, Poll, Ready, Source};
 use slab::Id;
-use stats::Stats;
+use stats::{Outcome, Stats, Times};
 use store::Store;
 
 /// For how long a resolver without records waits for the next one.
@@ -74,6 +74,8 @@ struct Daemon {
     outside: Outside,
     signals: SignalFd,
     stats: Stats,
+    times: Times,
+    failures: VecDeque<Failure>,
     warnings: VecDeque<String>,
     rotation: usize,
     /// Since when there has been no record.
@@ -169,6 +171,8 @@ impl Daemon {
             forwarder: Forwarder::new(birth::raise_descriptors()),
             signals,
             stats: Stats::default(),
+            times: Times::default(),
+            failures: VecDeque::new(),
             warnings: VecDeque::new(),
             rotation: 0,
             idle_since: None,
@@ -425,10 +429,18 @@ impl Daemon {
         };
         self.rotation = self.rotation.wrapping_add(1);
         if write(&verdict, &query, self.rotation, limit, &mut self.out) {
-            match verdict {
-                Verdict::Refused(_) => self.stats.refused += 1,
-                _ => self.stats.local_answers += 1,
-            }
+            // Nothing is waited for: the shortest time that is told apart.
+            let outcome = match verdict {
+                Verdict::Refused(_) => {
+                    self.stats.refused += 1;
+                    Outcome::Refused
+                }
+                _ => {
+                    self.stats.local_answers += 1;
+                    Outcome::Local
+                }
+            };
+            self.times.note(outcome, Duration::ZERO);
             return Fate::Reply;
         }
         self.forward(&query, client, source, limit)

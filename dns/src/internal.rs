@@ -32,6 +32,20 @@ pub fn confinement<'z>(
     (all && !facts.is_on_open_network(id)).then_some(attachments)
 }
 
+/// Whether a question came to the address of internal networks alone from a container that is on none
+/// of them. A container of the network can claim any source address, and needs no reply to carry
+/// data out.
+pub fn is_astray(zone: &Zone, asker: Asker<'_>, gateway: IpAddr, facts: &mut impl Facts) -> bool {
+    let Asker::Container(_) = asker else {
+        return false;
+    };
+    let mut networks = zone.networks_at(gateway).peekable();
+    networks.peek().is_some()
+        && networks.all(|(network, internal)| {
+            (internal || facts.is_closed(network)) && !zone.on_network(asker, network)
+        })
+}
+
 /// Whether a server lies on one of these networks, so that asking it leads nowhere else.
 #[must_use]
 pub fn is_inside(attachments: &[&Attachment], server: IpAddr) -> bool {
@@ -60,6 +74,29 @@ mod tests {
         fn is_on_open_network(&mut self, _: &str) -> bool {
             self.open
         }
+    }
+
+    #[test]
+    fn an_address_of_another_network_is_believed_on_no_internal_one() {
+        let mut zone = Zone::default();
+        let (inner, outer): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 1, 1].into());
+        let mut one = record("inner", "c", "10.0.0.2");
+        (one.internal, one.gateways) = (true, vec![inner]);
+        zone.insert(one);
+        let mut two = record("outer", "d", "10.0.1.2");
+        two.gateways = vec![outer];
+        zone.insert(two);
+        let (c, d) = (Asker::Container("c"), Asker::Container("d"));
+        let mut none = Known::default();
+        assert!(is_astray(&zone, d, inner, &mut none));
+        assert!(!is_astray(&zone, c, inner, &mut none));
+        assert!(!is_astray(&zone, d, outer, &mut none));
+        assert!(!is_astray(&zone, Asker::Host, inner, &mut none));
+        let mut closed = Known {
+            closed: vec!["outer"],
+            ..Known::default()
+        };
+        assert!(is_astray(&zone, c, outer, &mut closed));
     }
 
     #[test]

@@ -34,7 +34,9 @@ pub fn kind(word: &str) -> Option<u16> {
         .or_else(|| word.strip_prefix("TYPE")?.parse().ok())
 }
 
-fn kind_name(number: u16) -> String {
+/// The name of a record type.
+#[must_use]
+pub fn kind_name(number: u16) -> String {
     KINDS
         .iter()
         .find(|(_, known)| *known == number)

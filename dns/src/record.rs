@@ -48,6 +48,9 @@ pub struct Record {
     /// Servers of the network, asked instead of the host's.
     #[serde(default)]
     pub upstreams: Vec<IpAddr>,
+    /// Servers of the network for names below a domain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<Domain>,
     /// The host's file that names servers for everybody else.
     pub resolv_conf: PathBuf,
     /// Path of the container's network namespace.
@@ -68,6 +71,15 @@ pub struct Link {
     pub target: String,
     /// What the linking container calls it.
     pub alias: String,
+}
+
+/// Servers that answer for a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Its name.
+    pub name: String,
+    /// Its servers.
+    pub servers: Vec<IpAddr>,
 }
 
 /// Why a file is no record.
@@ -173,6 +185,7 @@ pub(crate) mod tests {
             ttl: 5,
             servers: Vec::new(),
             upstreams: Vec::new(),
+            domains: Vec::new(),
             resolv_conf: "/etc/resolv.conf".into(),
             netns: None,
             internal: false,

@@ -81,8 +81,23 @@ pub struct Route {
     pub netns: Option<PathBuf>,
     /// The network's servers, else those that `resolv_conf` names.
     pub upstreams: Vec<IpAddr>,
+    /// The network's servers for names below a domain, which come before those.
+    pub domains: Vec<(Name, Vec<IpAddr>)>,
     /// A file of the host.
     pub resolv_conf: PathBuf,
+}
+
+impl Route {
+    /// The domain that has servers of its own, the longest one that the name is or ends with, and
+    /// its servers. The name is in lower case.
+    #[must_use]
+    pub fn domain(&self, name: &[u8]) -> Option<(&Name, &[IpAddr])> {
+        self.domains
+            .iter()
+            .filter(|(domain, _)| strip(name, domain.wire()).is_some())
+            .max_by_key(|(domain, _)| domain.wire().len())
+            .map(|(domain, servers)| (domain, servers.as_slice()))
+    }
 }
 
 /// Who asks.
@@ -105,7 +120,9 @@ pub struct Zone {
     names: HashMap<Name, Vec<u32>>,
     addresses: HashMap<IpAddr, Vec<u32>>,
     containers: HashMap<Box<str>, Vec<u32>>,
-    gateways: HashMap<IpAddr, usize>,
+    /// How many attachments of each network reach the resolver there, and how many of them say that
+    /// the network is internal.
+    gateways: HashMap<IpAddr, HashMap<Box<str>, (usize, usize)>>,
     changes: u64,
     networks: HashMap<Name, usize>,
     domains: HashMap<Name, usize>,
@@ -135,8 +152,12 @@ impl Zone {
         push(&mut self.containers, &container, index);
         for gateway in &attachment.gateways {
             let users = self.gateways.entry(*gateway).or_default();
-            self.changes += u64::from(*users == 0);
-            *users += 1;
+            self.changes += u64::from(users.is_empty());
+            let (all, internal) = users
+                .entry(attachment.key.network.as_str().into())
+                .or_default();
+            *all += 1;
+            *internal += usize::from(attachment.internal);
         }
         if let Some(network) = &attachment.network {
             *self.networks.entry(network.clone()).or_default() += 1;
@@ -170,7 +191,20 @@ impl Zone {
             index,
         );
         for gateway in &attachment.gateways {
-            self.changes += u64::from(discount(&mut self.gateways, gateway));
+            let Entry::Occupied(mut users) = self.gateways.entry(*gateway) else {
+                continue;
+            };
+            if let Some((all, internal)) = users.get_mut().get_mut(key.network.as_str()) {
+                *all -= 1;
+                *internal -= usize::from(attachment.internal);
+                if *all == 0 {
+                    users.get_mut().remove(key.network.as_str());
+                }
+            }
+            if users.get().is_empty() {
+                users.remove();
+                self.changes += 1;
+            }
         }
         if let Some(network) = &attachment.network {
             discount(&mut self.networks, network);
@@ -211,6 +245,16 @@ impl Zone {
     #[must_use]
     pub fn is_gateway(&self, address: IpAddr) -> bool {
         self.gateways.contains_key(&address)
+    }
+
+    /// The networks whose containers reach the resolver there, and whether a record says that the
+    /// network is internal.
+    pub fn networks_at(&self, gateway: IpAddr) -> impl Iterator<Item = (&str, bool)> {
+        self.gateways
+            .get(&gateway)
+            .into_iter()
+            .flatten()
+            .map(|(network, (_, internal))| (&**network, *internal > 0))
     }
 
     /// Who asks from this address. A container's address beats all else; a host asks from the
@@ -387,6 +431,11 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
         .or_else(|| Name::parse(DOMAIN))
         .unwrap_or_else(|| unreachable!("the default domain is a name"));
     let network = read(&record.network);
+    let domains = record
+        .domains
+        .into_iter()
+        .filter_map(|domain| Some((read(&domain.name)?, domain.servers)))
+        .collect();
     Attachment {
         network,
         own,
@@ -400,6 +449,7 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
             servers: record.servers,
             netns: record.netns,
             upstreams: record.upstreams,
+            domains,
             resolv_conf: record.resolv_conf,
         },
         internal: record.internal,

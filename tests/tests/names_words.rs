@@ -42,7 +42,7 @@ fn a_missing_resolv_conf_earns_a_warning() -> Outcome {
         &words,
         &format!("dns: warning: resolvConf {} cannot be read", path.display()),
     )?;
-    fs::write(&path, "nameserver 10.88.0.1\n").map_err(Failure::act("write resolv.conf"))?;
+    fs::write(&path, "nameserver 198.18.7.2\n").map_err(Failure::act("write resolv.conf"))?;
     let mut second = Attachment::new(&two);
     let words = attach(&site, &network, &mut second)?;
     same("with a file", &words, "")?;

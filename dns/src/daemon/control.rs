@@ -259,7 +259,7 @@ impl Daemon {
     }
 
     fn metrics(&self) -> String {
-        self.stats.metrics(&self.gauges())
+        self.stats.metrics(&self.gauges()) + &self.times.metrics()
     }
 
     fn status(&self) -> Value {
@@ -291,6 +291,28 @@ impl Daemon {
             .map(ToString::to_string)
             .collect();
         listening.sort();
+        let answers: Vec<Value> = self
+            .times
+            .summary()
+            .into_iter()
+            .map(|(outcome, count, within)| {
+                json!({ "outcome": outcome, "count": count, "nineInTenWithin": within })
+            })
+            .collect();
+        let failures: Vec<Value> = self
+            .failures
+            .iter()
+            .rev()
+            .map(|failure| {
+                json!({
+                    "secondsAgo": now.saturating_duration_since(failure.at).as_secs(),
+                    "name": failure.name,
+                    "type": present::kind_name(failure.kind),
+                    "source": failure.source.to_string(),
+                    "reason": failure.reason,
+                })
+            })
+            .collect();
         json!({
             "pid": std::process::id(),
             "port": self.port,
@@ -298,6 +320,8 @@ impl Daemon {
             "listening": listening,
             "numbers": numbers,
             "servers": servers,
+            "answers": answers,
+            "failures": failures,
             "warnings": self.warnings,
         })
     }
@@ -346,10 +370,10 @@ impl Daemon {
             now,
         };
         let confined = confinement(&self.zone, asker, &mut look);
-        let way = self
-            .forwarder
-            .upstreams
-            .way(&self.zone, route, confined.as_deref(), now);
+        let way =
+            self.forwarder
+                .upstreams
+                .way(&self.zone, route, name.wire(), confined.as_deref(), now);
         let confined = confined.is_some();
         let servers: Vec<String> = way.servers.iter().map(ToString::to_string).collect();
         let hits = self.stats.cache_hits;

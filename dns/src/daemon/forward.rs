@@ -4,17 +4,19 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io::Read;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pontoon_dns::cache::{Cache, Question, readdress};
 use pontoon_dns::message::{Query, Rcode, Reply, answers, flag, flags};
+use pontoon_dns::name::text;
 
-use pontoon_dns::internal::confinement;
+use pontoon_dns::internal::{confinement, is_astray};
 
 use super::flight::{ATTEMPT, Arrival, Client, Flight, Transport, WHOLE, Waiter};
 use super::outside::Look;
 use super::poll::{Interest, Source};
 use super::slab::{Id, Slab};
+use super::stats::Outcome;
 use super::upstream::Upstreams;
 use super::{Daemon, Fate, MESSAGE};
 
@@ -23,6 +25,8 @@ const MOST: usize = 1024;
 const MOST_OF_ONE: usize = 128;
 /// Descriptors that are left for everything else: connections, bridges, commands, files.
 const RESERVE: usize = 256;
+/// Questions without an answer that are remembered.
+const FAILURES: usize = 20;
 /// Most clients that wait for one reply.
 const WAITERS: usize = 256;
 /// Datagrams of one question that are looked at before others get their turn.
@@ -101,14 +105,23 @@ impl Daemon {
             zone: &self.zone,
             now,
         };
-        let confined = confinement(&self.zone, self.zone.asker(source), &mut look);
+        let asker = self.zone.asker(source);
+        let gateway = match client {
+            Client::Udp(socket, _) => self.listeners.address(socket),
+            _ => None,
+        };
+        let astray =
+            gateway.is_some_and(|gateway| is_astray(&self.zone, asker, gateway, &mut look));
+        let confined = confinement(&self.zone, asker, &mut look);
+        let name = query.name.to_ascii_lowercase();
         let way = self
             .forwarder
             .upstreams
-            .way(&self.zone, route, confined.as_deref(), now);
-        if confined.is_some() && way.servers.is_empty() {
+            .way(&self.zone, route, &name, confined.as_deref(), now);
+        if astray || confined.is_some() && way.servers.is_empty() {
             // Before the cache: what others have asked is not for this one either.
             self.stats.refused += 1;
+            self.times.note(Outcome::Refused, Duration::ZERO);
             Reply::new(query, Rcode::Refused, false, limit, &mut self.out).finish();
             return Fate::Reply;
         }
@@ -120,12 +133,15 @@ impl Daemon {
                 .get(question, query, now, &mut self.out)
         {
             self.stats.cache_hits += 1;
+            self.times.note(Outcome::Cached, now.elapsed());
             cut(query, limit, &mut self.out);
             return Fate::Reply;
         }
         let of_one = self.forwarder.of_source.get(&source).copied().unwrap_or(0);
         if of_one >= MOST_OF_ONE {
             self.stats.over_limit += 1;
+            let reason = format!("more than {MOST_OF_ONE} questions of one client at a time");
+            self.failed(query.packet, source, &reason, now, now);
             return self.servfail(query, limit);
         }
         let waiter = Waiter {
@@ -146,12 +162,21 @@ impl Daemon {
         }
         if way.servers.is_empty() {
             self.stats.servfail += 1;
+            let reason = format!("{} names no usable server", way.origin);
+            self.failed(query.packet, source, &reason, now, now);
             return self.servfail(query, limit);
         }
         if self.forwarder.flights.len() >= MOST
             || self.forwarder.sockets() >= self.forwarder.sockets_at_most()
         {
             self.stats.over_limit += 1;
+            self.failed(
+                query.packet,
+                source,
+                "too many questions at a time",
+                now,
+                now,
+            );
             return self.servfail(query, limit);
         }
         let id = self.forwarder.chance.word();
@@ -202,6 +227,15 @@ impl Daemon {
             if now >= flight.ends || flight.all_tried() && !silence {
                 return self.give_up(id, now);
             }
+            if flight.all_tried()
+                && flight.refusal.is_none()
+                && let Some(stale) = self.stale(id, now)
+            {
+                return self.deliver(id, Some(stale), Outcome::Stale, now);
+            }
+            let Some(flight) = self.forwarder.flights.get_mut(id) else {
+                return;
+            };
             if silence && room && flight.set_aside() {
                 self.forwarder.set_aside += 1;
             }
@@ -274,7 +308,7 @@ impl Daemon {
                     if !truncated && (code == 0 || code == Rcode::NxDomain as u16) {
                         let took = now.saturating_duration_since(flight.begun);
                         self.forwarder.upstreams.answered(server, took);
-                        self.deliver(id, Some(message), now);
+                        self.deliver(id, Some(message), Outcome::Forwarded, now);
                         break;
                     }
                 }
@@ -311,33 +345,95 @@ impl Daemon {
             flight.refusal = Some(message);
             return self.next_server(id, now, false);
         }
-        self.deliver(id, Some(message), now);
+        self.deliver(id, Some(message), Outcome::Forwarded, now);
     }
 
     fn give_up(&mut self, id: Id, now: Instant) {
-        self.stats.servfail += 1;
         let refusal = self
             .forwarder
             .flights
             .get_mut(id)
             .and_then(|flight| flight.refusal.take());
-        self.deliver(id, refusal, now);
+        if refusal.is_none()
+            && let Some(stale) = self.stale(id, now)
+        {
+            return self.deliver(id, Some(stale), Outcome::Stale, now);
+        }
+        self.stats.servfail += 1;
+        self.deliver(id, refusal, Outcome::Failed, now);
+    }
+
+    /// What has expired a moment ago is better than nothing when no server answers.
+    fn stale(&mut self, id: Id, now: Instant) -> Option<Vec<u8>> {
+        let question = self.forwarder.flights.get(id)?.question.as_ref()?;
+        let stale = self.forwarder.cache.stale(question, now)?;
+        self.stats.stale += 1;
+        Some(stale)
+    }
+
+    /// Notes a question that has no answer, for `pontoon dns status`.
+    fn failed(
+        &mut self,
+        packet: &[u8],
+        source: IpAddr,
+        reason: &str,
+        begun: Instant,
+        now: Instant,
+    ) {
+        self.times
+            .note(Outcome::Failed, now.saturating_duration_since(begun));
+        let Ok(query) = Query::parse(packet) else {
+            return;
+        };
+        let failure = Failure {
+            at: now,
+            name: text(query.name),
+            kind: query.qtype,
+            source,
+            reason: reason.to_owned(),
+        };
+        if self.failures.len() >= FAILURES {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(failure);
     }
 
     /// Gives everybody who waits the reply, or SERVFAIL when there is none.
-    fn deliver(&mut self, id: Id, message: Option<Vec<u8>>, now: Instant) {
+    fn deliver(&mut self, id: Id, message: Option<Vec<u8>>, outcome: Outcome, now: Instant) {
         let Some(flight) = self.forwarder.flights.remove(id) else {
             return;
         };
         self.forwarder.set_aside -= flight.kept_aside;
         if let Some(question) = flight.question {
             self.forwarder.by_question.remove(&question);
-            if let Some(message) = &message {
+            if let Some(message) = message.as_ref().filter(|_| outcome != Outcome::Stale) {
                 self.forwarder.cache.put(question, message, now);
             }
         }
+        let reason = match (outcome, &message) {
+            (Outcome::Failed, Some(reply)) => {
+                let refused = flags(reply) & flag::RCODE == Rcode::Refused as u16;
+                let code = if refused { "REFUSED" } else { "SERVFAIL" };
+                format!("every server that answered said no, the last one {code}")
+            }
+            (Outcome::Failed, None) => {
+                let servers: Vec<String> = flight
+                    .servers
+                    .iter()
+                    .map(|server| server.ip().to_string())
+                    .collect();
+                format!("no answer of {}", servers.join(", "))
+            }
+            _ => String::new(),
+        };
         for waiter in flight.waiters {
             self.forwarder.discount(waiter.source);
+            if outcome == Outcome::Failed {
+                self.failed(&waiter.packet, waiter.source, &reason, flight.begun, now);
+            } else {
+                let took = now.saturating_duration_since(flight.begun);
+                self.times.note(outcome, took);
+            }
             let Ok(query) = Query::parse(&waiter.packet) else {
                 continue;
             };
@@ -398,6 +494,15 @@ fn cut(query: &Query<'_>, limit: usize, out: &mut Vec<u8>) {
     let mut reply = Reply::new(query, rcode, false, limit, out);
     reply.truncate();
     reply.finish();
+}
+
+/// A question that had no answer.
+pub(crate) struct Failure {
+    pub(crate) at: Instant,
+    pub(crate) name: String,
+    pub(crate) kind: u16,
+    pub(crate) source: IpAddr,
+    pub(crate) reason: String,
 }
 
 /// Numbers that nobody can guess, from the kernel.

@@ -56,6 +56,12 @@ impl Listeners {
         self.udp.get(id).map(|(socket, v4)| (socket, *v4))
     }
 
+    /// The address of a UDP socket.
+    pub(crate) fn address(&self, id: Id) -> Option<IpAddr> {
+        let (socket, _) = self.udp.get(id)?;
+        socket.local_addr().ok().map(|address| address.ip())
+    }
+
     pub(crate) fn has(&self, address: IpAddr) -> bool {
         self.by_address.contains_key(&address)
     }

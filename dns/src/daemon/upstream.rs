@@ -73,13 +73,14 @@ impl Upstreams {
         self.turn += 1;
     }
 
-    /// The way of a question. Servers that failed a moment ago come last. `confined` has the
+    /// The way of a question for `name`, in lower case. Servers that failed a moment ago come last. `confined` has the
     /// attachments of a container that is on internal networks alone: only servers on these are
     /// asked, and never those of the host.
     pub(crate) fn way(
         &mut self,
         zone: &Zone,
         route: Option<&Route>,
+        name: &[u8],
         confined: Option<&[&Attachment]>,
         now: Instant,
     ) -> Way {
@@ -91,11 +92,17 @@ impl Upstreams {
                 .collect()
         };
         let default = PathBuf::from("/etc/resolv.conf");
+        let domain = route.and_then(|route| route.domain(name));
         let (mut servers, netns, origin) = match route {
             Some(route) if !route.servers.is_empty() => (
                 plain(&route.servers),
                 route.netns.clone(),
                 "the container's own servers".to_owned(),
+            ),
+            _ if let Some((domain, servers)) = domain => (
+                plain(servers),
+                None,
+                format!("key \"upstreams\" of the network for {domain}"),
             ),
             Some(route) if !route.upstreams.is_empty() => (
                 plain(&route.upstreams),
@@ -218,6 +225,8 @@ fn reachable(server: &Server) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use pontoon_dns::name::Name;
+
     use super::*;
 
     fn servers(way: &Way) -> Vec<String> {
@@ -232,26 +241,27 @@ mod tests {
             servers: Vec::new(),
             netns: None,
             upstreams: Vec::new(),
+            domains: Vec::new(),
             resolv_conf: path.clone(),
         };
         let (mut upstreams, zone, now) = (Upstreams::default(), Zone::default(), Instant::now());
-        let none = upstreams.way(&zone, Some(&route), None, now);
+        let none = upstreams.way(&zone, Some(&route), b"", None, now);
         assert!(none.servers.is_empty());
         upstreams.begin_turn();
         fs::write(&path, "nameserver 10.0.0.1\nnameserver 10.0.0.2\n").unwrap();
-        let first = upstreams.way(&zone, Some(&route), None, now);
+        let first = upstreams.way(&zone, Some(&route), b"", None, now);
         assert_eq!(servers(&first), ["10.0.0.1:53", "10.0.0.2:53"]);
         upstreams.failed("10.0.0.1:53".parse().unwrap(), now);
-        let second = upstreams.way(&zone, Some(&route), None, now);
+        let second = upstreams.way(&zone, Some(&route), b"", None, now);
         assert_eq!(servers(&second), ["10.0.0.2:53", "10.0.0.1:53"]);
         assert_eq!(first.number, second.number, "the cache stays good");
-        let later = upstreams.way(&zone, Some(&route), None, now + PENALTY);
+        let later = upstreams.way(&zone, Some(&route), b"", None, now + PENALTY);
         assert_eq!(servers(&later), ["10.0.0.1:53", "10.0.0.2:53"]);
         // By rename, as editors and network managers do.
         fs::write(dir.path().join("new"), "nameserver 10.0.0.3\n").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
         upstreams.begin_turn();
-        let third = upstreams.way(&zone, Some(&route), None, now);
+        let third = upstreams.way(&zone, Some(&route), b"", None, now);
         assert_eq!(servers(&third), ["10.0.0.3:53"]);
         assert_ne!(first.number, third.number);
     }
@@ -268,12 +278,38 @@ mod tests {
         zone.insert(serde_json::from_value(record).unwrap());
         let mut route = zone.at("10.0.0.2".parse().unwrap()).unwrap().route.clone();
         let mut upstreams = Upstreams::default();
-        let own = upstreams.way(&zone, Some(&route), None, Instant::now());
+        let own = upstreams.way(&zone, Some(&route), b"", None, Instant::now());
         assert_eq!(servers(&own), ["10.9.9.9:53"]);
         assert_eq!(own.netns.as_deref(), Some(Path::new("/run/netns/c")));
         route.servers.clear();
-        let network = upstreams.way(&zone, Some(&route), None, Instant::now());
+        let network = upstreams.way(&zone, Some(&route), b"", None, Instant::now());
         assert_eq!(servers(&network), ["10.8.8.8:53"]);
         assert_eq!(network.netns, None);
+    }
+
+    #[test]
+    fn the_longest_domain_has_its_servers() {
+        let list = |text: &str| vec![text.parse().unwrap()];
+        let domain = |name: &str, server: &str| (Name::parse(name).unwrap(), list(server));
+        let mut route = Route {
+            servers: Vec::new(),
+            netns: None,
+            upstreams: list("10.0.0.1"),
+            domains: vec![
+                domain("example", "10.0.0.2"),
+                domain("Corp.Example", "10.0.0.3"),
+            ],
+            resolv_conf: "/nowhere".into(),
+        };
+        let (mut upstreams, zone) = (Upstreams::default(), Zone::default());
+        let mut ask = |route: &Route, name: &[u8]| {
+            servers(&upstreams.way(&zone, Some(route), name, None, Instant::now())).join(" ")
+        };
+        assert_eq!(ask(&route, b"\x01a\x04corp\x07example"), "10.0.0.3:53");
+        assert_eq!(ask(&route, b"\x04corp\x07example"), "10.0.0.3:53");
+        assert_eq!(ask(&route, b"\x05acorp\x07example"), "10.0.0.2:53");
+        assert_eq!(ask(&route, b"\x03org"), "10.0.0.1:53");
+        route.servers = list("10.0.0.9");
+        assert_eq!(ask(&route, b"\x07example"), "10.0.0.9:53");
     }
 }

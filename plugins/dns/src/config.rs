@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use pontoon_conf::{Error, KnownAs, code, keys};
 use pontoon_dns::name::{Name, is_localhost};
-use pontoon_dns::record::Link;
+use pontoon_dns::record::{Domain, Link};
 use pontoon_dns::zone::DOMAIN;
 use pontoon_plugin::Context;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Time to live of answers, in seconds, when the key is absent.
 const TTL: u32 = 5;
@@ -45,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) options: Vec<String>,
     /// Servers of the network.
     pub(crate) upstreams: Vec<IpAddr>,
+    /// Servers of the network for names below a domain.
+    pub(crate) domains: Vec<Domain>,
     pub(crate) resolv_conf: PathBuf,
     pub(crate) probe: bool,
     /// Whether the embedded resolver serves this network.
@@ -145,6 +148,13 @@ impl Config {
                 alias: link.alias,
             });
         }
+        let (servers, domains) = upstreams(keys.upstreams.as_ref())?;
+        if !serve && !domains.is_empty() {
+            unfit.push(
+                "key \"upstreams\": servers of single domains are the resolver's to ask, and \"serve\" is \"none\""
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             backend,
             domain,
@@ -154,7 +164,8 @@ impl Config {
             servers: addresses("runtimeConfig.dns.servers", &runtime.dns.servers)?,
             searches: runtime.dns.searches,
             options: runtime.dns.options,
-            upstreams: addresses("upstreams", &keys.upstreams)?,
+            upstreams: servers,
+            domains,
             resolv_conf,
             probe: keys.probe,
             serve,
@@ -162,6 +173,52 @@ impl Config {
             unfit,
         })
     }
+}
+
+/// A list of servers, or an object with a list for each domain; "." is everything else.
+fn upstreams(value: Option<&Value>) -> Result<(Vec<IpAddr>, Vec<Domain>), Error> {
+    let list = |key: &str, value: &Value| -> Result<Vec<IpAddr>, Error> {
+        let texts: Option<Vec<String>> = value.as_array().and_then(|list| {
+            list.iter()
+                .map(|one| one.as_str().map(str::to_owned))
+                .collect()
+        });
+        let texts = texts.ok_or_else(|| {
+            invalid(format!("key \"{key}\" is no list of IP addresses")).with_details(
+                "it takes a list of addresses, or an object with a list for each domain",
+            )
+        })?;
+        addresses(key, &texts)
+    };
+    let Some(Value::Object(object)) = value else {
+        return match value {
+            None | Some(Value::Null) => Ok((Vec::new(), Vec::new())),
+            Some(value) => Ok((list("upstreams", value)?, Vec::new())),
+        };
+    };
+    let (mut rest, mut domains) = (Vec::new(), Vec::new());
+    for (name, value) in object {
+        let key = format!("upstreams.{}", clip(name));
+        let servers = list(&key, value)?;
+        if name == "." {
+            rest = servers;
+            continue;
+        }
+        if Name::parse(name).is_none() {
+            return Err(invalid(format!(
+                "key \"upstreams\": \"{}\" is no domain name",
+                clip(name)
+            )));
+        }
+        if servers.is_empty() {
+            return Err(invalid(format!("key \"{key}\" names no server")));
+        }
+        domains.push(Domain {
+            name: name.clone(),
+            servers,
+        });
+    }
+    Ok((rest, domains))
 }
 
 fn addresses(key: &str, texts: &[String]) -> Result<Vec<IpAddr>, Error> {

@@ -111,6 +111,7 @@ pub(crate) fn record(
         } else {
             config.upstreams.clone()
         },
+        domains: config.domains.clone(),
         resolv_conf: config.resolv_conf.clone(),
         netns: netns.map(PathBuf::from),
         internal,

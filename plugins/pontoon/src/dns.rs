@@ -257,6 +257,24 @@ fn status(value: &Value) -> String {
             server["lastMicroseconds"]
         ));
     }
+    for answer in value["answers"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "{}: {} answers, nine in ten within {}",
+            text(&answer["outcome"]),
+            answer["count"],
+            text(&answer["nineInTenWithin"])
+        ));
+    }
+    for failure in value["failures"].as_array().into_iter().flatten() {
+        lines.push(format!(
+            "failed {} s ago: {} {} for {}: {}",
+            failure["secondsAgo"],
+            text(&failure["name"]),
+            text(&failure["type"]),
+            text(&failure["source"]),
+            text(&failure["reason"])
+        ));
+    }
     let warnings = value["warnings"].as_array().into_iter().flatten();
     lines.extend(warnings.map(|warning| format!("warning: {}", text(warning))));
     lines.join("\n")

@@ -23,6 +23,7 @@ use super::failure::{Failure, Outcome};
 /// | `truncated` | TC over UDP, the right reply over TCP |
 /// | `big` | TC over UDP, 4000 addresses over TCP |
 /// | `cname` | an alias without its target |
+/// | `brief` | the right reply, with two seconds to live |
 /// | anything else | the right reply: `address` for A, nothing for other types |
 pub struct NameServer {
     stop: Arc<AtomicBool>,
@@ -109,7 +110,8 @@ fn reply(query: &[u8], end: usize, flags: u16, records: &[(u16, Vec<u8>)]) -> Ve
     for (kind, data) in records {
         out.extend_from_slice(&[0xc0, 12]);
         out.extend_from_slice(&kind.to_be_bytes());
-        out.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
+        let brief = query.get(13..18) == Some(b"brief");
+        out.extend_from_slice(&[0, 1, 0, 0, 0, if brief { 2 } else { 60 }]);
         out.extend_from_slice(&(data.len() as u16).to_be_bytes());
         out.extend_from_slice(data);
     }
