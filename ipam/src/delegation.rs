@@ -52,6 +52,20 @@ pub fn configured(config: &NetworkConfig) -> Result<Option<PluginType>, Error> {
         })
 }
 
+/// Refuses what an ADD by one of our own address plugins would refuse in the configuration. Asks
+/// nothing of the host, and runs no other address plugin.
+///
+/// # Errors
+/// The address plugin's.
+pub fn judge(context: &Context, kind: Option<&PluginType>) -> Result<(), Error> {
+    let (invocation, config) = (&context.invocation, &context.config);
+    match kind.and_then(own) {
+        Some(Own::HostLocal) => host_local::judge(invocation, config),
+        Some(Own::Static) => static_addresses::add(invocation, config).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// Where the leases of the network lie, when its address plugin is host-local.
 ///
 /// # Errors

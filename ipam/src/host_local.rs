@@ -8,7 +8,7 @@ use std::path::Path;
 use pontoon_conf::{Attached, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
 
 use crate::allocator::{Grant, Pool};
-use crate::auto::facts;
+use crate::auto::{DEFAULT_POOLS, choose, facts};
 use crate::boot::Boot;
 use crate::config::{self, Settings};
 use crate::owner::{Owner, Owners};
@@ -152,6 +152,14 @@ pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> 
     }
     store.commit();
     Ok(())
+}
+
+/// Refuses a configuration by which no address can be given out.
+pub fn judge(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Error> {
+    // Any subnet stands for the one that would be chosen.
+    let chosen = choose(&DEFAULT_POOLS, &[]);
+    let settings = Settings::read(invocation, config)?;
+    settings.pool(chosen.as_deref()).map(drop)
 }
 
 /// Releases what belongs to no valid attachment of the network. Without a

@@ -75,7 +75,7 @@ fn nothing_wrong_in_what_others_write() -> Outcome {
 fn a_mistake_is_told_with_its_place() -> Outcome {
     let dir = Scratch::new("lint")?;
     let file = dir.path().join("wrong.conflist");
-    let text = "{\n  \"cniVersion\": \"1.1.0\", \"name\": \"n\",\n  \"plugins\": [\n    \
+    let text = "{\n  \"cniVersion\": \"1.0.0\", \"name\": \"n\",\n  \"plugins\": [\n    \
                 { \"type\": \"bridge\", \"isGatway\": true, \"ipMasq\": \"yes\" }\n  ]\n}\n";
     fs::write(&file, text).map_err(Failure::act("write a conflist"))?;
     let (content, told) = lint(std::slice::from_ref(&file))?;

@@ -1,43 +1,7 @@
-//! The `bandwidth` plugin: token buckets for what goes into a container and for what comes out of
-//! it. See README for the keys.
-
-mod add;
-mod check;
-mod config;
-mod del;
-mod plan;
+//! The `bandwidth` plugin: see README for the keys.
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct Bandwidth;
-
-impl Plugin for Bandwidth {
-    const NAME: &'static str = "bandwidth";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        config::limits(&context.config).map(drop)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-}
-
 fn main() -> ExitCode {
-    pontoon_plugin::main(&Bandwidth)
+    pontoon_plugin::main(&pontoon_bandwidth::Bandwidth)
 }

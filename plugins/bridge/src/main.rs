@@ -1,45 +1,7 @@
-//! The `bridge` plugin: a docker0-style bridge, a veth pair for each container, addresses, routes,
-//! masquerade or SNAT. See README for the keys.
-
-mod add;
-mod check;
-mod config;
-mod del;
-mod network;
-mod plan;
+//! The `bridge` plugin: see README for the keys.
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct Bridge;
-
-impl Plugin for Bridge {
-    const NAME: &'static str = "bridge";
-    const CONNECTS: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-}
-
 fn main() -> ExitCode {
-    pontoon_plugin::main(&Bridge)
+    pontoon_plugin::main(&pontoon_bridge::Bridge)
 }

@@ -1,41 +1,7 @@
-//! The `container` plugin: the container is in the network namespace of another one. Docker's mode
-//! of that name.
-
-mod add;
-mod check;
-mod config;
-mod del;
-mod files;
-mod plan;
-mod target;
+//! The `container` plugin: see README for the keys.
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct Container;
-
-impl Plugin for Container {
-    const NAME: &'static str = "container";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-}
-
 fn main() -> ExitCode {
-    pontoon_plugin::main(&Container)
+    pontoon_plugin::main(&pontoon_container::Container)
 }

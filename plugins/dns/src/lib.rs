@@ -41,4 +41,8 @@ impl Plugin for Names {
     fn gc(&self, context: &Context) -> Result<(), Error> {
         del::gc(context)
     }
+
+    fn judge(&self, context: &Context) -> Result<(), Error> {
+        config::Config::from_context(context).map(drop)
+    }
 }

@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use pontoon_conf::{ContainerId, Error, IfName, Invocation, KnownAs, NetworkConfig, code};
+use pontoon_conf::{
+    Args, ContainerId, Error, IfName, Invocation, KnownAs, NameError, NetworkConfig, Verb, code,
+};
 use pontoon_netlink::{Netns, NetnsError};
 
 use crate::{Key, State};
@@ -37,6 +39,31 @@ impl Context {
             search,
             netns: OnceLock::new(),
         }
+    }
+
+    /// A configuration without a runtime that sends it and without a container, to be judged by
+    /// [`Plugin::judge`](crate::Plugin::judge).
+    ///
+    /// # Errors
+    /// Those of a configuration that no plugin can read.
+    pub fn to_judge(bytes: &[u8]) -> Result<Self, Error> {
+        let name = |error: NameError| Error::new(code::INVALID_ENVIRONMENT, error.to_string());
+        let invocation = Invocation {
+            verb: Verb::Add,
+            container_id: Some("judged".parse().map_err(name)?),
+            netns: None,
+            ifname: Some("eth0".parse().map_err(name)?),
+            args: Args::default(),
+            path: Vec::new(),
+            netns_override: false,
+        };
+        let config = NetworkConfig::parse(bytes, Verb::Add)?;
+        Ok(Self::new(
+            invocation,
+            config,
+            State::at(Path::new("/nonexistent")),
+            Vec::new(),
+        ))
     }
 
     /// The attachment that the verb is about.

@@ -59,6 +59,15 @@ pub trait Plugin {
     fn gc(&self, _context: &Context) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Refuses a configuration that ADD would refuse without asking the kernel: for
+    /// `pontoon lint`, which has no container.
+    ///
+    /// # Errors
+    /// The error of ADD.
+    fn judge(&self, _context: &Context) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Runs a plugin as a process: the whole of a plugin's `main`.

@@ -59,19 +59,15 @@ impl Places {
             .unwrap_or_else(|| "/opt/cni/bin".to_owned())
     }
 
+    /// The files that runtimes read as configurations, in their order.
+    pub(crate) fn files(&self) -> Result<Vec<PathBuf>, Failure> {
+        files(&self.conf_dir())
+    }
+
     /// The configuration of a network, as a list.
     pub(crate) fn network(&self, name: &str) -> Result<Value, Failure> {
         let dir = self.conf_dir();
-        let entries = fs::read_dir(&dir).map_err(|error| {
-            Failure::NotFound(format!("cannot list {}: {error}", dir.display()))
-        })?;
-        let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
-            let kind = path.extension().and_then(|kind| kind.to_str());
-            if !matches!(kind, Some("conf" | "conflist" | "json")) {
-                continue;
-            }
+        for path in self.files()? {
             let value: Option<Value> = fs::read(&path)
                 .ok()
                 .and_then(|text| serde_json::from_slice(&text).ok());
@@ -142,6 +138,21 @@ impl Places {
             answer["details"].as_str().unwrap_or_default()
         )))
     }
+}
+
+/// The files of a folder that runtimes read as configurations, in their order.
+pub(crate) fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error| Failure::NotFound(format!("cannot list {}: {error}", dir.display()));
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let kind = path.extension().and_then(|kind| kind.to_str());
+        if matches!(kind, Some("conf" | "conflist" | "json")) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
 }
 
 /// A configuration of one plugin becomes a list of one.

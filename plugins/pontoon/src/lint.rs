@@ -2,18 +2,20 @@
 //!
 //! Keys and kinds are judged by the schemas in `conf/schemas`, which are made from the types that
 //! the plugins read; what lies between plugins is judged in [`chain`]. Nothing of the host counts:
-//! that is `doctor`'s.
+//! that is `doctor`'s, which asks [`configured`].
 
 mod chain;
+mod refused;
 mod shape;
 mod source;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
+use crate::conflist::Places;
 use crate::report::{Failure, Outcome, print};
 use source::{Node, Place};
 
@@ -31,7 +33,7 @@ pub(crate) struct Options {
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Level {
+pub(crate) enum Level {
     /// A plugin or a runtime refuses it.
     Error,
     /// It does nothing, or not what it seems to.
@@ -40,11 +42,11 @@ enum Level {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Finding {
-    level: Level,
+pub(crate) struct Finding {
+    pub(crate) level: Level,
     #[serde(flatten)]
-    place: Place,
-    text: String,
+    pub(crate) place: Place,
+    pub(crate) text: String,
 }
 
 impl Finding {
@@ -65,10 +67,13 @@ impl Finding {
     }
 }
 
-#[derive(Serialize)]
-struct Judged {
-    file: String,
-    findings: Vec<Finding>,
+/// A file, and what is wrong with it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Judged {
+    pub(crate) file: String,
+    /// The network's name, where one can be read.
+    pub(crate) network: Option<String>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// Judges files. Warnings alone are no failure.
@@ -78,17 +83,41 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let text = fs::read_to_string(path).map_err(|error| {
             Failure::NotFound(format!("cannot read {}: {error}", path.display()))
         })?;
-        let kind = path.extension().and_then(|kind| kind.to_str());
-        all.push(Judged {
-            file: path.display().to_string(),
-            findings: judge(&text, kind.unwrap_or_default()),
-        });
+        all.push(judged(path, &text));
     }
     print(options.json, &all, || {
         all.iter().map(told).collect::<String>()
     })?;
     let mut findings = all.iter().flat_map(|file| &file.findings);
     Ok(findings.all(|finding| finding.level != Level::Error))
+}
+
+/// Judges the networks that this host has: every configuration in the folder of them, each for itself,
+/// beside the others, and on this host. For `doctor`.
+///
+/// # Errors
+/// When the folder or a file in it cannot be read.
+#[allow(dead_code)]
+pub(crate) fn configured(places: &Places) -> Result<Vec<Judged>, Failure> {
+    let files = places.files()?;
+    let mut all = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(&path)
+            .map_err(|error| Failure::Failed(format!("cannot read {}: {error}", path.display())))?;
+        all.push(judged(&path, &text));
+    }
+    Ok(all)
+}
+
+fn judged(path: &Path, text: &str) -> Judged {
+    let kind = path.extension().and_then(|kind| kind.to_str());
+    let root = source::read(text).ok();
+    let name = root.as_ref().and_then(|root| root.get("name"));
+    Judged {
+        file: path.display().to_string(),
+        network: name.and_then(|name| name.value.text().map(str::to_owned)),
+        findings: judge(text, kind.unwrap_or_default()),
+    }
 }
 
 fn told(judged: &Judged) -> String {

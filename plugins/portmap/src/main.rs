@@ -1,47 +1,7 @@
-//! The `portmap` plugin: published ports, reached from outside, from the host, from siblings, from
-//! other networks and from the container itself. See README for the keys.
-
-mod add;
-mod check;
-mod config;
-mod del;
-mod plan;
-mod reserve;
-mod share;
-mod warn;
+//! The `portmap` plugin: see README for the keys.
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct Portmap;
-
-impl Plugin for Portmap {
-    const NAME: &'static str = "portmap";
-    const CONNECTS: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-}
-
 fn main() -> ExitCode {
-    pontoon_plugin::main(&Portmap)
+    pontoon_plugin::main(&pontoon_portmap::Portmap)
 }

@@ -1,45 +1,7 @@
-//! The `ptp` plugin: a veth pair between a container and its host, without a bridge. The host
-//! routes; the container's neighbours in its own subnet are reached through it too. See README for
-//! the keys.
-
-mod add;
-mod check;
-mod config;
-mod del;
-mod plan;
+//! The `ptp` plugin: see README for the keys.
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct Ptp;
-
-impl Plugin for Ptp {
-    const NAME: &'static str = "ptp";
-    const CONNECTS: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-}
-
 fn main() -> ExitCode {
-    pontoon_plugin::main(&Ptp)
+    pontoon_plugin::main(&pontoon_ptp::Ptp)
 }

@@ -1,47 +1,7 @@
-//! The `tuning` plugin: kernel parameters of the container, and MAC address, MTU, promiscuous mode,
-//! all-multicast and queue length of its interface. DEL gives all of them back. See README for the
-//! keys.
-
-mod add;
-mod allowlist;
-mod backup;
-mod check;
-mod config;
-mod del;
-mod inside;
-mod plan;
+//! The `tuning` plugin: see README for the keys.
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct Tuning;
-
-impl Plugin for Tuning {
-    const NAME: &'static str = "tuning";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-}
-
 fn main() -> ExitCode {
-    pontoon_plugin::main(&Tuning)
+    pontoon_plugin::main(&pontoon_tuning::Tuning)
 }

@@ -101,6 +101,9 @@ impl Network {
     #[must_use]
     pub fn in_version(mut self, version: &str) -> Self {
         self.list["cniVersion"] = json!(version);
+        if let Some(list) = self.list.as_object_mut() {
+            list.remove("cniVersions");
+        }
         self
     }
 
@@ -131,10 +134,15 @@ impl Network {
             .unwrap_or(default)
     }
 
-    /// The version of the protocol.
+    /// The version of the protocol in which a runtime calls: as libcni from 1.2 on chooses it, the
+    /// newest of those that the list offers.
     #[must_use]
     pub fn version(&self) -> &str {
-        self.list["cniVersion"].as_str().unwrap_or("0.1.0")
+        let offered = self.list["cniVersions"].as_array().into_iter().flatten();
+        let offered = offered.chain([&self.list["cniVersion"]]);
+        // The versions that there are compare as their texts do.
+        let newest = offered.filter_map(Value::as_str).max();
+        newest.unwrap_or("0.1.0")
     }
 
     /// The plugin objects, in order.
@@ -159,10 +167,11 @@ impl Network {
         previous: Option<&Value>,
     ) -> Value {
         let mut object = plugin.clone();
-        for key in ["name", "cniVersion"] {
-            if let Some(value) = self.list.get(key) {
-                object[key] = value.clone();
-            }
+        if let Some(name) = self.list.get("name") {
+            object["name"] = name.clone();
+        }
+        if self.list.get("cniVersion").is_some() {
+            object["cniVersion"] = json!(self.version());
         }
         let declared: Map<String, Value> = capabilities
             .iter()

@@ -1,10 +1,11 @@
 //! A document as a whole: its head, its plugins one by one, and what lies between them.
 
-use pontoon_conf::NetworkName;
 use pontoon_conf::keys::AddressRange;
+use pontoon_conf::{NetworkName, Version};
 use pontoon_ipam::Range;
 
 use super::Finding;
+use super::refused;
 use super::shape::{self, nearest};
 use super::source::{Kind, Node};
 
@@ -43,6 +44,7 @@ pub(super) fn document(root: &Node, extension: &str, findings: &mut Vec<Finding>
         return;
     }
     head(root, findings);
+    version(root, findings);
     match (root.get("plugins"), root.get("type")) {
         (Some(plugins), _) => {
             if matches!(extension, "conf" | "json") {
@@ -54,7 +56,7 @@ pub(super) fn document(root: &Node, extension: &str, findings: &mut Vec<Finding>
             if let Some(schema) = shape::schema("conflist") {
                 shape::object_but(root, schema, "the list", &["plugins"], findings);
             }
-            list(&plugins.value, findings);
+            list(&plugins.value, &called_in(root), findings);
         }
         (None, Some(_)) => {
             if extension == "conflist" {
@@ -63,7 +65,7 @@ pub(super) fn document(root: &Node, extension: &str, findings: &mut Vec<Finding>
                     "a single plugin in a file called .conflist: put it into \"plugins\": [...]",
                 ));
             }
-            plugin(root, findings);
+            plugin(root, &called_in(root), findings);
         }
         (None, None) => findings.push(Finding::error(
             root.place,
@@ -92,15 +94,71 @@ fn head(root: &Node, findings: &mut Vec<Finding>) {
             }
         }
     }
-    if root.get("cniVersion").is_none() {
+}
+
+/// The versions that are offered. A runtime whose libcni is older than 1.2 reads `cniVersion` alone,
+/// and refuses what is newer than 1.0.0; newer ones take the newest of all that are offered.
+fn version(root: &Node, findings: &mut Vec<Finding>) {
+    const BOTH: &str = "\"cniVersion\": \"1.0.0\", \"cniVersions\": [\"1.0.0\", \"1.1.0\"]";
+    let is_list = root.get("plugins").is_some();
+    let remedy = if is_list {
+        format!("write {BOTH}")
+    } else {
+        "write \"1.0.0\", or make a list of it, which can offer several versions".to_owned()
+    };
+    let Some(version) = root.get("cniVersion") else {
         findings.push(Finding::warning(
             root.place,
-            "key \"cniVersion\" is missing: 0.1.0 is assumed, without CHECK and GC; write \"1.1.0\"",
+            format!(
+                "key \"cniVersion\" is missing: 0.1.0 is assumed, without CHECK and GC; {remedy}"
+            ),
         ));
+        return;
+    };
+    if version.value.text() == Some("1.1.0") {
+        findings.push(Finding::warning(
+            version.value.place,
+            format!(
+                "key \"cniVersion\": runtimes with libcni before 1.2 refuse 1.1.0 (containerd 1.6, podman 4.3 and \
+                 cnitool 1.1.2 of Debian 12): {remedy}"
+            ),
+        ));
+    }
+    let Some(versions) = root.get("cniVersions").filter(|_| is_list) else {
+        return;
+    };
+    for item in versions.value.items() {
+        let number = |text: &str| {
+            let parts: Vec<&str> = text.split('.').collect();
+            parts.len() == 3 && parts.iter().all(|part| part.parse::<u32>().is_ok())
+        };
+        if let Some(text) = item.text().filter(|text| !number(text)) {
+            findings.push(Finding::error(
+                item.place,
+                format!(
+                    "key \"cniVersions\" of the list: \"{text}\" is no version, as \"1.0.0\" is"
+                ),
+            ));
+        }
     }
 }
 
-fn list(plugins: &Node, findings: &mut Vec<Finding>) {
+/// The version in which a plugin's parser is asked: the one that every runtime can use.
+fn called_in(root: &Node) -> String {
+    let written = root
+        .get("cniVersion")
+        .and_then(|version| version.value.text());
+    let known = written.filter(|text| text.parse::<Version>().is_ok());
+    known
+        .unwrap_or(if root.get("cniVersion").is_none() {
+            "0.1.0"
+        } else {
+            "1.1.0"
+        })
+        .to_owned()
+}
+
+fn list(plugins: &Node, version: &str, findings: &mut Vec<Finding>) {
     let all = plugins.items();
     if all.is_empty() {
         findings.push(Finding::error(
@@ -109,7 +167,7 @@ fn list(plugins: &Node, findings: &mut Vec<Finding>) {
         ));
     }
     for each in all {
-        plugin(each, findings);
+        plugin(each, version, findings);
     }
     let kinds: Vec<&str> = all.iter().map(kind).collect();
     if let (Some(first), Some(name)) = (all.first(), kinds.first())
@@ -154,7 +212,7 @@ fn place_of_type(plugin: &Node) -> super::Place {
         .map_or(plugin.place, |kind| kind.value.place)
 }
 
-fn plugin(node: &Node, findings: &mut Vec<Finding>) {
+fn plugin(node: &Node, version: &str, findings: &mut Vec<Finding>) {
     let name = kind(node);
     if name.is_empty() {
         findings.push(Finding::error(
@@ -182,6 +240,10 @@ fn plugin(node: &Node, findings: &mut Vec<Finding>) {
         }
     }
     sense(node, name, findings);
+    // Without the key each container names another one in args.cni.
+    if name != "container" || node.get("container").is_some() {
+        refused::by_plugin(node, name, version, findings);
+    }
 }
 
 /// A plugin that is not ours: it may well be somebody's, unless it looks like one of ours.
@@ -202,11 +264,7 @@ fn stranger(node: &Node, name: &str, findings: &mut Vec<Finding>) {
 /// What single keys do not tell.
 fn sense(node: &Node, name: &str, findings: &mut Vec<Finding>) {
     let on = |key: &str| node.get(key).filter(|member| member.value.is_true());
-    let declares = |capability: &str| {
-        node.get("capabilities")
-            .and_then(|all| all.value.get(capability))
-            .is_some_and(|one| one.value.is_true())
-    };
+    let declares = |capability: &str| node.declares(capability);
     let place = place_of_type(node);
     match name {
         "bridge" => {

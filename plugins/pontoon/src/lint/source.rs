@@ -4,16 +4,18 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Where something begins: from 1, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 /// A value.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) place: Place,
+    /// Behind its last character.
+    end: Place,
     pub(super) kind: Kind,
 }
 
@@ -57,6 +59,36 @@ impl Node {
             there.filter(|member| member.key.eq_ignore_ascii_case(key) && !member.value.is_null());
         let first = found.clone().next();
         found.find(|member| member.key == key).or(first)
+    }
+
+    /// The member in which a place of the document lies.
+    pub(super) fn member_at(&self, place: Place) -> Option<&Member> {
+        let before = self
+            .members()
+            .iter()
+            .take_while(|member| member.place <= place);
+        before.last().filter(|_| place < self.end)
+    }
+
+    /// Whether a plugin's object says that it takes this argument of the runtime.
+    pub(super) fn declares(&self, capability: &str) -> bool {
+        let all = self.get("capabilities");
+        let one = all.and_then(|all| all.value.get(capability));
+        one.is_some_and(|one| one.value.is_true())
+    }
+
+    /// The value as serde_json has it.
+    pub(super) fn plain(&self) -> Value {
+        match &self.kind {
+            Kind::Plain(value) => value.clone(),
+            Kind::Array(items) => items.iter().map(Node::plain).collect(),
+            Kind::Object(members) => {
+                let pairs = members
+                    .iter()
+                    .map(|member| (member.key.clone(), member.value.plain()));
+                Value::Object(pairs.collect())
+            }
+        }
     }
 
     pub(super) fn text(&self) -> Option<&str> {
@@ -161,7 +193,8 @@ impl Reader<'_> {
             Some('"') => Kind::Plain(Value::String(self.string())),
             _ => Kind::Plain(self.word()),
         };
-        Node { place, kind }
+        let end = self.place;
+        Node { place, end, kind }
     }
 
     fn object(&mut self) -> Vec<Member> {

@@ -11,7 +11,7 @@ fn told(text: &str, extension: &str) -> Vec<String> {
 /// A list with these plugins, each on a line of its own from the second on.
 fn list(plugins: &[&str]) -> String {
     let plugins = plugins.join(",\n");
-    format!("{{\"cniVersion\": \"1.1.0\", \"name\": \"n\", \"plugins\": [\n{plugins}\n]}}")
+    format!("{{\"cniVersion\": \"1.0.0\", \"name\": \"n\", \"plugins\": [\n{plugins}\n]}}")
 }
 
 #[track_caller]
@@ -145,6 +145,34 @@ fn what_lies_between_plugins_is_judged() {
         r#"{"type": "bridge", "internal": true, "internal": false}"#,
         &["2:38 Warning key \"internal\" stands here twice"],
     );
+}
+
+#[test]
+fn a_version_that_older_runtimes_refuse_is_told() {
+    let newest = r#"{"cniVersion": "1.1.0", "name": "n", "plugins": [{"type": "loopback"}]}"#;
+    check(
+        newest,
+        &["1:16 Warning key \"cniVersion\": runtimes with libcni before 1.2 refuse 1.1.0"],
+    );
+    assert!(
+        told(newest, "conflist")[0]
+            .ends_with(r#"write "cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"]"#)
+    );
+    // The old ones read `cniVersion` only.
+    check(
+        r#"{"cniVersion": "1.1.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "n", "plugins": [{"type": "loopback"}]}"#,
+        &["1:16 Warning key \"cniVersion\""],
+    );
+    check(
+        r#"{"cniVersion": "1.0.0", "cniVersions": ["1.0.0", "1.1.0"], "name": "n", "plugins": [{"type": "loopback"}]}"#,
+        &[],
+    );
+    check(
+        r#"{"cniVersion": "1.0.0", "cniVersions": ["1.0", "2.0.0"], "name": "n", "plugins": [{"type": "loopback"}]}"#,
+        &["1:41 Error key \"cniVersions\" of the list: \"1.0\" is no version"],
+    );
+    let single = r#"{"cniVersion": "1.1.0", "name": "n", "type": "loopback"}"#;
+    assert!(told(single, "conf")[0].contains("write \"1.0.0\", or make a list"));
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! The `macvlan` plugin: a link of the container that shares a device of the host and has a MAC
+//! address of its own. See README for the keys.
+
+mod add;
+mod check;
+mod config;
+mod del;
+
+use pontoon_conf::{Attached, Error};
+use pontoon_ipam::delegation;
+use pontoon_plugin::{Context, Plugin};
+
+/// The plugin.
+pub struct Macvlan;
+
+impl Plugin for Macvlan {
+    const NAME: &'static str = "macvlan";
+    const CONNECTS: bool = true;
+
+    fn add(&self, context: &Context) -> Result<Attached, Error> {
+        add::add(context)
+    }
+
+    fn del(&self, context: &Context) -> Result<(), Error> {
+        del::del(context)
+    }
+
+    fn check(&self, context: &Context) -> Result<(), Error> {
+        check::check(context)
+    }
+
+    fn status(&self, context: &Context) -> Result<(), Error> {
+        check::status(context)
+    }
+
+    fn gc(&self, context: &Context) -> Result<(), Error> {
+        del::gc(context)
+    }
+
+    fn judge(&self, context: &Context) -> Result<(), Error> {
+        config::Config::from_context(context)
+            .and_then(|config| delegation::judge(context, config.ipam.as_ref()))
+    }
+}
