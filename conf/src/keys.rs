@@ -61,6 +61,9 @@ pub struct Bridge {
     pub snat_unchecked: bool,
     /// No default route, no masquerade, no published ports.
     pub internal: bool,
+    /// Addresses are given out on a bridge that Pontoon did not make and on which another program,
+    /// Docker for one, has containers.
+    pub shared_bridge: bool,
 }
 
 /// VLANs of a trunk: one, or a range.

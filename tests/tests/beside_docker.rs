@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use pontoon_netlink::{RouteSocket, Setup, VethSpec};
 use serde_json::json;
 use xtask::{
     Attachment, BOTH, Backend, Container, Daemon, Echo, Failure, HOST_V4, HOST_V6, Network,
-    OUTSIDE_V4, OUTSIDE_V6, Outcome, Scratch, Site, find, libraries, missing, target_dir,
+    OUTSIDE_V4, OUTSIDE_V6, Outcome, Programs, Runtime, Scratch, Site, find, libraries, missing,
+    target_dir, tcp,
 };
 
 const PLAIN: [&str; 2] = ["10.83.0.0/24", "fd00:83::/64"];
@@ -219,4 +221,193 @@ fn docker_was_there() -> Outcome {
 #[test]
 fn docker_comes_later() -> Outcome {
     Backend::ALL.into_iter().try_for_each(docker_last)
+}
+
+/// A container of another program: a port with this name on a bridge, and an address in a namespace at
+/// the other end.
+fn stranger(site: &Site, bridge: &str, port: &str, addresses: &[&str]) -> Outcome<Container> {
+    let container = Container::new("stranger")?;
+    let act = "plug a container of another program";
+    let mut socket = site
+        .host
+        .run(RouteSocket::open)?
+        .map_err(Failure::act(act))?;
+    let master = socket.link_by_name(bridge).map_err(Failure::act(act))?;
+    let netns = container.netns();
+    let spec = VethSpec {
+        master: master.map(|link| link.index),
+        peer_mac: Some([2, 0x42, 0xac, 17, 0, 2]),
+        ..VethSpec::new(port, "eth0", netns)
+    };
+    let veth = socket.create_veth(&spec).map_err(Failure::act(act))?;
+    socket
+        .finish_veth(veth.index, &spec)
+        .map_err(Failure::act(act))?;
+    let mut cidrs = Vec::new();
+    for address in addresses {
+        cidrs.push(address.parse().map_err(Failure::act(act))?);
+    }
+    let mut inside = RouteSocket::open_in(netns).map_err(Failure::act(act))?;
+    inside
+        .configure(&Setup {
+            lo_up: true,
+            index: veth.peer_index,
+            addresses: &cidrs,
+            up: true,
+            ..Setup::default()
+        })
+        .map_err(Failure::act(act))?;
+    Ok(container)
+}
+
+fn ip(site: &Site, arguments: &str) -> Outcome {
+    let mut command = Command::new("ip");
+    site.host
+        .command(command.args(arguments.split(' ')))
+        .map(drop)
+}
+
+/// A network on a bridge that is there.
+fn on(site: &Site, name: &str, bridge: &str, subnets: &[&str]) -> Network {
+    site.network(name, bridge, subnets)
+}
+
+/// ADD and STATUS are refused, naming bridge and port, and nothing is changed by them.
+#[track_caller]
+fn refused(site: &Site, network: &Network, port: &str) {
+    let before = site.snapshot().unwrap();
+    let container = Container::new("late").unwrap();
+    let mut attachment = Attachment::new(&container);
+    let told = site.try_add(network, &mut attachment).unwrap();
+    let told = told.expect("ADD on a bridge of another program");
+    assert_eq!(told.code, 107, "{told:?}");
+    for word in [network.bridge(), port, "sharedBridge"] {
+        assert!(told.to_string().contains(word), "no {word}: {told}");
+    }
+    let told = site.runtime().status(network).unwrap_err();
+    assert_eq!(told.code, 50, "{told:?}");
+    before
+        .same_as(&site.snapshot().unwrap(), "a refused ADD")
+        .unwrap();
+}
+
+/// ADD works, and the container is reached from the host.
+#[track_caller]
+fn welcome(site: &Site, network: &Network) -> (Container, Attachment) {
+    let (container, attachment) = site.join("late", network).unwrap();
+    site.runtime().check(network, &attachment).unwrap();
+    (container, attachment)
+}
+
+/// What dockerd made and gives addresses out on is refused by name; its container keeps its address.
+fn docker0_is_dockers(backend: Backend) -> Outcome {
+    let site = Site::new(backend)?;
+    let _docker = Docker::start(&site)?;
+    let web = stranger(&site, "docker0", "veth1a2b3c4", &["172.17.0.2/16"])?;
+    let _server = web.serve(80)?;
+    let target: SocketAddr = "172.17.0.2:80".parse().map_err(Failure::act("parse"))?;
+    let answers = |when: &str| {
+        for (name, ask) in BOTH {
+            let answer = site.host.run(|| ask(target, WAIT)).unwrap();
+            assert!(
+                answer.is_ok(),
+                "{backend}, {when}: {name} to Docker's container"
+            );
+        }
+    };
+    answers("before");
+    for subnets in [&["172.17.0.0/16"][..], &["fd00:17::/64"], &PLAIN] {
+        refused(&site, &on(&site, "dock", "docker0", subnets), "veth1a2b3c4");
+    }
+    answers("after a refused ADD");
+    // Who says so gets an address there, from a part that Docker does not give out.
+    let shared = on(&site, "dock", "docker0", &["172.17.0.0/16"])
+        .with("bridge", "sharedBridge", json!(true))
+        .with_ipam(
+            "ranges",
+            json!([[{ "subnet": "172.17.0.0/16", "rangeStart": "172.17.200.1" }]]),
+        );
+    let (container, attachment) = welcome(&site, &shared);
+    let answer = container.run(|| tcp(target, WAIT))?;
+    assert!(
+        answer.is_ok(),
+        "{backend}: from a sibling to Docker's container"
+    );
+    answers("beside a container of ours");
+    site.runtime().del(&shared, &attachment)?;
+    site.runtime().gc(&shared, &[])?;
+    answers("after GC");
+    Ok(())
+}
+
+#[test]
+fn a_bridge_of_dockers_is_refused_unless_it_is_to_be_shared() -> Outcome {
+    Backend::ALL.into_iter().try_for_each(docker0_is_dockers)
+}
+
+#[test]
+fn a_bridge_of_the_admins_is_used_until_another_program_is_on_it() -> Outcome {
+    let site = Site::new(Backend::Nftables)?;
+    let _beyond = site.host.neighbour()?;
+    ip(&site, "link add lan0 type bridge")?;
+    ip(&site, "link set lan0 up")?;
+    // Bare, with an uplink, and with two networks of ours.
+    let one = on(&site, "one", "lan0", &["10.85.0.0/24"]).with("bridge", "isGateway", json!(false));
+    let two = on(&site, "two", "lan0", &["10.86.0.0/24"]).with("bridge", "isGateway", json!(false));
+    let first = welcome(&site, &one);
+    ip(&site, "link set eth1 master lan0")?;
+    ip(&site, "link add dummy0 type dummy")?;
+    ip(&site, "link set dummy0 master lan0")?;
+    let second = welcome(&site, &one);
+    let third = welcome(&site, &two);
+    // Containers and virtual machines of others, whichever way they are plugged in.
+    ip(&site, "tuntap add tap0 mode tap")?;
+    ip(&site, "link set tap0 master lan0")?;
+    refused(&site, &one, "tap0");
+    refused(&site, &two, "tap0");
+    ip(&site, "link del tap0")?;
+    let stranger = stranger(&site, "lan0", "veth0", &["10.85.0.2/24"])?;
+    refused(&site, &one, "veth0");
+    // An address that is written out is no guess.
+    let fixed =
+        on(&site, "fixed", "lan0", &["10.87.0.0/24"]).with("bridge", "isGateway", json!(false));
+    let fixed = fixed.with(
+        "bridge",
+        "ipam",
+        json!({ "type": "static", "addresses": [{ "address": "10.87.0.7/24" }] }),
+    );
+    let fourth = welcome(&site, &fixed);
+    drop(stranger);
+    for (network, (_, attachment)) in [
+        (&one, &first),
+        (&one, &second),
+        (&two, &third),
+        (&fixed, &fourth),
+    ] {
+        site.runtime().del(network, attachment)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bridge_of_the_reference_plugin_is_used_on() -> Outcome {
+    let site = Site::new(Backend::IptablesNft)?;
+    let reference = Programs::reference("1.9.1")?;
+    let theirs = Runtime::new(&site.host, &reference, site.runtime().path());
+    let network = on(&site, "pods", "cni9", &["10.88.0.0/24"]).in_version("1.0.0");
+    // A VLAN each on one bridge, or simply two networks: their leases lie side by side.
+    let other = on(&site, "more", "cni9", &["10.89.0.0/24"])
+        .in_version("1.0.0")
+        .with("bridge", "isGateway", json!(false));
+    let container = Container::new("theirs")?;
+    let mut attachment = Attachment::new(&container);
+    theirs.add(&network, &mut attachment)?;
+    let (_own, own) = welcome(&site, &network);
+    let (_second, second) = welcome(&site, &other);
+    theirs.del(&network, &attachment)?;
+    let (_third, third) = welcome(&site, &network);
+    for (network, attachment) in [(&network, &own), (&other, &second), (&network, &third)] {
+        site.runtime().del(network, attachment)?;
+    }
+    Ok(())
 }

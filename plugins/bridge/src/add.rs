@@ -194,6 +194,7 @@ fn attach(
         stand_in,
         given: (!ground.config.disable_container_interface).then(|| interior::Given::of(&result)),
     };
+    let guarded = !ground.config.shared_bridge;
     let wanted = network::Wanted {
         bridge: ground.config.bridge.to_string(),
         mtu: ground.mtu,
@@ -202,6 +203,7 @@ fn attach(
         force_address: ground.config.force_address,
         gateways,
         internal: ground.config.internal,
+        pool: record.leases.clone().filter(|_| guarded),
         rules: ground.backend.map(|backend| (backend, rules)),
     };
     let (bridge, mut backend) = {

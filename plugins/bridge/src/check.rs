@@ -8,7 +8,7 @@ use pontoon_plugin::interior::{self, differs, listed, same_mac};
 use pontoon_plugin::{Context, Key, forwarding, kernel_error, reference, rules, veth};
 
 use crate::config::Config;
-use crate::plan;
+use crate::{foreign, plan};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
@@ -238,6 +238,18 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
                 Error::new(code::NOT_AVAILABLE, format!("no masquerade: {}", error.msg))
                     .with_details(error.details)
             })?;
+    }
+    if !config.shared_bridge {
+        let pool = delegation::leases(context)?;
+        let mut host = RouteSocket::open()
+            .map_err(|error| kernel_error("cannot open a route socket", &error))?;
+        let bridge = lookup(&mut host, config.bridge.as_ref())?;
+        foreign::refuse(context, &mut host, bridge.as_ref(), pool.as_deref()).map_err(|error| {
+            Error {
+                code: code::NOT_AVAILABLE,
+                ..error
+            }
+        })?;
     }
     match &config.ipam {
         None => Ok(()),

@@ -40,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) snat_unchecked: bool,
     /// No default route and no masquerade; no published ports either.
     pub(crate) internal: bool,
+    /// Addresses are given out on a bridge that has another program's containers.
+    pub(crate) shared_bridge: bool,
     pub(crate) mac: Option<Mac>,
     pub(crate) ipam: Option<PluginType>,
 }
@@ -123,6 +125,7 @@ impl Config {
             snat,
             snat_unchecked: keys.snat_unchecked,
             internal: keys.internal,
+            shared_bridge: keys.shared_bridge,
             mac: mac(context)?,
             ipam,
         })

@@ -5,12 +5,15 @@ mod add;
 mod check;
 mod config;
 mod del;
+mod foreign;
 mod network;
 mod plan;
 
 use pontoon_conf::{Attached, Error};
 use pontoon_ipam::delegation;
 use pontoon_plugin::{Context, Plugin};
+
+pub use foreign::foreign_ports;
 
 /// The plugin.
 pub struct Bridge;

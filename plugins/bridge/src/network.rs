@@ -6,13 +6,15 @@
 //! DEL of the host needs, and waits 15 to 35 ms there (`rcu_barrier` in `br_multicast_dev_del`).
 //! GC of a network without attachments removes it.
 
+use std::path::PathBuf;
+
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
 use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Lock, fault, forwarding, kernel_error, masquerade, veth};
 
 use crate::add::Step;
-use crate::plan;
+use crate::{foreign, plan};
 
 /// What an ADD wants the network to be.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Wanted {
     pub(crate) force_address: bool,
     pub(crate) gateways: Vec<Cidr>,
     pub(crate) internal: bool,
+    /// The lease directory, unless the bridge may be another program's.
+    pub(crate) pool: Option<PathBuf>,
     pub(crate) rules: Option<(BackendKind, NetworkRules)>,
 }
 
@@ -38,6 +42,7 @@ pub(crate) fn ensure(
 ) -> Result<(Link, Option<(Backend, bool)>), Error> {
     let network = context.config.name.to_string();
     let existing = lookup(host, &wanted.bridge)?;
+    foreign::refuse(context, host, existing.as_ref(), wanted.pool.as_deref())?;
     let present = present(host, existing.as_ref(), wanted)?;
     refuse_clash(host, &present, wanted)?;
     masquerade::note(context, wanted.rules.as_ref(), wanted.internal)?;

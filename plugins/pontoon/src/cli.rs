@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Graph(graph::Options),
     /// Show all that is known of a container
     Inspect(inspect::Options),
-    /// Put the plugins and a sample configuration in place
+    /// Put the plugins in place, and a network when asked
     Install(install::Options),
     /// Say whether this host forwards packets between containers and the outside
     IpForward(IpForward),
@@ -51,7 +51,7 @@ pub(crate) enum Command {
     /// Tell the way of a packet, rule by rule
     Trace(trace::Options),
     /// Remove the plugins, and put back what was there before
-    Uninstall(install::Folders),
+    Uninstall(install::Uninstall),
     /// Tell of attachments, detachments and changes of ports as they happen
     Watch(watch::Options),
 }

@@ -38,14 +38,18 @@ struct Doomed {
     why: &'static str,
 }
 
+/// Why what a network has once goes.
+const UNUSED: &str = "no container of the network is attached any more";
+
 #[derive(Serialize)]
 struct Report {
+    /// Whether anything was removed.
     removed: bool,
     doomed: Vec<Doomed>,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
-    let host = Host::look()?;
+    let mut host = Host::look()?;
     let network = options.places.network(&options.network)?;
     let kind = network["plugins"][0]["type"].as_str().unwrap_or_default();
     if options.all_dead && !MODES.contains(&kind) {
@@ -97,23 +101,64 @@ pub(crate) fn run(options: &Options) -> Outcome {
             why: "no such container is attached",
         }));
     }
+    let bridge = host.bridge_of(&options.network).cloned();
+    if keep.is_empty() {
+        if host.state.networks().contains(&options.network) {
+            doomed.push(Doomed {
+                what: "rules",
+                name: format!("of network {}", options.network),
+                why: UNUSED,
+            });
+        }
+        let configured = network["plugins"][0]["bridge"].as_str().unwrap_or("cni0");
+        let goes = bridge
+            .iter()
+            .filter(|bridge| kind == "bridge" && bridge.name == configured);
+        // Ports of the containers that go do not hold it; another program's do.
+        let goes = goes.filter(|bridge| {
+            let mut ports = host
+                .links
+                .iter()
+                .filter(|link| link.master == Some(bridge.index));
+            ports.all(|port| {
+                let name = Some(&port.name);
+                own.iter().any(|one| one.host_interface.as_ref() == name)
+            })
+        });
+        doomed.extend(goes.map(|bridge| Doomed {
+            what: "bridge",
+            name: bridge.name.clone(),
+            why: UNUSED,
+        }));
+    }
     if !options.dry_run {
         options.places.gc(&network, &keep)?;
+        // What the plugins did counts, not what they were thought to do.
+        let gone = match &bridge {
+            Some(bridge) => host.socket.link_by_index(bridge.index)?.is_none(),
+            None => false,
+        };
+        doomed.retain(|one| one.what != "bridge" || gone);
+        if let Some(bridge) = bridge.filter(|_| gone)
+            && !doomed.iter().any(|one| one.what == "bridge")
+        {
+            doomed.push(Doomed {
+                what: "bridge",
+                name: bridge.name,
+                why: UNUSED,
+            });
+        }
     }
     let report = Report {
-        removed: !options.dry_run,
+        removed: !options.dry_run && !doomed.is_empty(),
         doomed,
     };
-    print(options.json, &report, || text(&report))?;
+    print(options.json, &report, || text(&report, options.dry_run))?;
     Ok(true)
 }
 
-fn text(report: &Report) -> String {
-    let act = if report.removed {
-        "removed"
-    } else {
-        "would remove"
-    };
+fn text(report: &Report, dry_run: bool) -> String {
+    let act = if dry_run { "would remove" } else { "removed" };
     if report.doomed.is_empty() {
         return "nothing to remove\n".to_owned();
     }

@@ -7,7 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use pontoon_netlink::{Link, RouteSocket};
 
+use crate::facts::Host;
 use crate::report::{Failure, Outcome, write};
 
 /// The plugins, by the names under which runtimes look for them, and the resolver that `dns` starts.
@@ -31,8 +34,31 @@ pub(crate) const PLUGINS: [&str; 18] = [
     "static",
     "tuning",
 ];
-const SAMPLE: &str = include_str!("../../../conf/samples/docker0.conflist");
-const SAMPLE_NAME: &str = "10-docker0.conflist";
+macro_rules! samples {
+    ($($name:literal . $kind:literal),* $(,)?) => {
+        /// The networks that can be asked for: name, ending of the file, text.
+        const SAMPLES: [(&str, &str, &str); [$($name),*].len()] = [$((
+            $name,
+            $kind,
+            include_str!(concat!("../../../conf/samples/", $name, ".", $kind)),
+        )),*];
+    };
+}
+
+samples![
+    "auto-subnet"."conflist",
+    "container"."conflist",
+    "docker0"."conflist",
+    "dual-stack"."conflist",
+    "host"."conflist",
+    "icc-off"."conflist",
+    "internal"."conflist",
+    "loopback"."conf",
+    "names"."conflist",
+    "none"."conflist",
+    "point-to-point"."conflist",
+    "snat"."conflist",
+];
 /// Where what was there before is kept, below each folder.
 const BACKUP: &str = ".pontoon-backup";
 
@@ -54,6 +80,18 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Replace another vendor's plugins; they are kept aside until pontoon uninstall
+    #[arg(long)]
+    force: bool,
+    /// Put a network into the folder of configurations too: one of Pontoon's samples
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(SAMPLES.map(|(name, _, _)| name)))]
+    sample: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Uninstall {
+    #[command(flatten)]
+    folders: Folders,
+    /// Remove the plugins although containers are attached, which nothing can detach then
     #[arg(long)]
     force: bool,
 }
@@ -137,16 +175,88 @@ pub(crate) fn install(options: &Options) -> Outcome {
         )?;
         text += &format!("installed {}\n", target.display());
     }
-    let conf = options.folders.conf_dir.join(SAMPLE_NAME);
-    if conf.exists() {
-        // It may have been edited: it is the admin's now.
-        text += &format!("left {} as it is\n", conf.display());
-    } else {
-        place(SAMPLE.as_bytes(), &conf, 0o644)?;
-        text += &format!("installed {}\n", conf.display());
-    }
+    text += &networks(options)?;
     write(&text)?;
     Ok(true)
+}
+
+/// Installs the networks that were asked for. None is installed unasked: a runtime that takes the first
+/// configuration of a folder, as containerd does on a Kubernetes node, would put its pods there.
+fn networks(options: &Options) -> Result<String, Failure> {
+    let conf_dir = &options.folders.conf_dir;
+    let docker = docker_is_here()?;
+    let mut text = String::new();
+    if options.sample.is_empty() {
+        text += &format!(
+            "no network is installed: --sample NAME puts one into {}, docker0 for example\n",
+            conf_dir.display()
+        );
+        if docker {
+            text += "Docker is on this host: its docker0 stays its own, and --sample docker0 gets a bridge and a subnet beside it\n";
+        }
+    }
+    for (name, kind, sample) in SAMPLES {
+        if !options.sample.iter().any(|asked| asked == name) {
+            continue;
+        }
+        let conf = conf_dir.join(file_name(name, kind));
+        if conf.exists() {
+            // It may have been edited: it is the admin's now.
+            text += &format!("left {} as it is\n", conf.display());
+            continue;
+        }
+        let beside = beside_docker(sample);
+        let adapted = docker && beside != sample;
+        let sample = if adapted { &beside } else { sample };
+        place(sample.as_bytes(), &conf, 0o644)?;
+        text += &format!("installed {}\n", conf.display());
+        if adapted {
+            text += &format!(
+                "Docker is on this host, and bridge docker0 is Docker's: network {name} has bridge {BESIDE}, and a \
+                 subnet that no other network has (\"subnet\": \"auto\")\n"
+            );
+        }
+    }
+    Ok(text)
+}
+
+fn file_name(name: &str, kind: &str) -> String {
+    format!("10-{name}.{kind}")
+}
+
+/// The bridge that a network gets where docker0 is Docker's.
+const BESIDE: &str = "pontoon0";
+
+/// A sample whose bridge is docker0, as it can be used beside Docker; any other as it is.
+fn beside_docker(sample: &str) -> String {
+    let bridge = "\"bridge\": \"docker0\"";
+    if !sample.contains(bridge) {
+        return sample.to_owned();
+    }
+    let local = "\"type\": \"host-local\"";
+    sample
+        .replace(bridge, &format!("\"bridge\": \"{BESIDE}\""))
+        .replace(local, &format!("{local},\n        \"subnet\": \"auto\""))
+}
+
+/// Whether Docker is on this host, or will be: its bridge, its socket, or its program.
+fn docker_is_here() -> Result<bool, Failure> {
+    let bridge = RouteSocket::open()?.link_by_name("docker0")?;
+    let theirs = |link: Link| {
+        let alias = link.alias.unwrap_or_default();
+        link.kind.as_deref() == Some("bridge") && !alias.starts_with("pontoon ")
+    };
+    if bridge.is_some_and(theirs) {
+        return Ok(true);
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    let programs = path
+        .split(':')
+        .filter(|dir| !dir.is_empty())
+        .chain(["/usr/bin", "/usr/sbin", "/usr/local/bin"])
+        .map(|dir| Path::new(dir).join("dockerd"));
+    let sockets = ["/run/docker.sock", "/var/run/docker.sock"].map(PathBuf::from);
+    Ok(programs.chain(sockets).any(|path| path.exists()))
 }
 
 fn keep_aside(dir: &Path, name: &str) -> Result<(), Failure> {
@@ -171,8 +281,12 @@ fn place(bytes: &[u8], target: &Path, mode: u32) -> Result<(), Failure> {
         .map_err(failed("write", target))
 }
 
-pub(crate) fn uninstall(folders: &Folders) -> Outcome {
+pub(crate) fn uninstall(options: &Uninstall) -> Outcome {
+    let folders = &options.folders;
     let bin = &folders.bin_dir;
+    if !options.force {
+        refuse_while_attached(bin)?;
+    }
     let mut text = String::new();
     for name in PLUGINS {
         let target = bin.join(name);
@@ -193,18 +307,73 @@ pub(crate) fn uninstall(folders: &Folders) -> Outcome {
     }
     // Fails while something is kept that could not be put back.
     let _ = fs::remove_dir(bin.join(BACKUP));
-    let conf = folders.conf_dir.join(SAMPLE_NAME);
-    match fs::read_to_string(&conf) {
-        Ok(found) if found == SAMPLE => {
-            fs::remove_file(&conf).map_err(failed("remove", &conf))?;
-            text += &format!("removed {}\n", conf.display());
+    for (name, kind, sample) in SAMPLES {
+        let conf = folders.conf_dir.join(file_name(name, kind));
+        match fs::read_to_string(&conf) {
+            Ok(found) if found == sample || found == beside_docker(sample) => {
+                fs::remove_file(&conf).map_err(failed("remove", &conf))?;
+                text += &format!("removed {}\n", conf.display());
+            }
+            Ok(_) => text += &format!("left {}: it has been edited\n", conf.display()),
+            Err(_) => {}
         }
-        Ok(_) => text += &format!("left {}: it has been edited\n", conf.display()),
-        Err(_) => {}
     }
     if text.is_empty() {
         text = "nothing of ours is there\n".to_owned();
     }
     write(&text)?;
     Ok(true)
+}
+
+/// Only the plugins can detach what they have attached.
+fn refuse_while_attached(bin: &Path) -> Result<(), Failure> {
+    let attached: Vec<String> = Host::look()?
+        .attachments()
+        .iter()
+        .map(|one| {
+            let dead = if one.alive {
+                ""
+            } else {
+                ", its namespace is gone"
+            };
+            format!(
+                "{} {} (network {}{dead})",
+                one.id, one.interface, one.network
+            )
+        })
+        .collect();
+    if attached.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "{} attached, and only the plugins in {} can detach them:\n  {}\nhint: let the runtime detach them \
+         (pontoon gc NETWORK --all-dead those whose namespace is gone), or --force leaves them as they are",
+        match attached.len() {
+            1 => "1 container is".to_owned(),
+            count => format!("{count} containers are"),
+        },
+        bin.display(),
+        attached.join("\n  ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_sample_beside_docker_keeps_off_its_bridge_and_its_subnet() {
+        for (name, _, sample) in SAMPLES {
+            let beside: Value = serde_json::from_str(&beside_docker(sample)).expect(name);
+            let bridge = &beside["plugins"][0];
+            assert_ne!(bridge["bridge"], "docker0", "{name}");
+            if name == "docker0" {
+                assert_eq!(beside["name"], "docker0");
+                assert_eq!(bridge["bridge"], BESIDE);
+                assert_eq!(bridge["ipam"]["subnet"], "auto");
+            }
+        }
+    }
 }

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         Command::Ports(options) => report::finish(ports::run(&options)),
         Command::Repair(options) => report::finish(repair::run(&options)),
         Command::Trace(options) => report::finish(trace::run(&options)),
-        Command::Uninstall(folders) => report::finish(install::uninstall(&folders)),
+        Command::Uninstall(options) => report::finish(install::uninstall(&options)),
         Command::Watch(options) => report::finish(watch::run(&options)),
     }
 }

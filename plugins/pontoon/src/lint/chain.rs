@@ -1,13 +1,11 @@
 //! A document as a whole: its head, its plugins one by one, and what lies between them.
 
-use pontoon_conf::keys::AddressRange;
 use pontoon_conf::{NetworkName, Version};
-use pontoon_ipam::Range;
 
 use super::Finding;
-use super::refused;
 use super::shape::{self, nearest};
 use super::source::{Kind, Node};
+use super::{ranges, refused, ways};
 
 /// Plugins that make an interface: one of them comes first.
 const FIRST: [&str; 7] = [
@@ -231,7 +229,8 @@ fn plugin(node: &Node, version: &str, findings: &mut Vec<Finding>) {
     shape::object_but(node, schema, &whose, &apart, findings);
     if let Some(ipam) = node.get("ipam") {
         if schema["properties"]["ipam"].is_object() {
-            addresses(&ipam.value, findings);
+            // By ptp the gateway is reached by a route of its own, wherever it is.
+            addresses(&ipam.value, name != "ptp", findings);
         } else {
             findings.push(Finding::warning(
                 ipam.place,
@@ -240,6 +239,7 @@ fn plugin(node: &Node, version: &str, findings: &mut Vec<Finding>) {
         }
     }
     sense(node, name, findings);
+    ways::judge(node, name, findings);
     // Without the key each container names another one in args.cni.
     if name != "container" || node.get("container").is_some() {
         refused::by_plugin(node, name, version, findings);
@@ -315,8 +315,8 @@ fn sense(node: &Node, name: &str, findings: &mut Vec<Finding>) {
     }
 }
 
-/// `ipam`, and the ranges in it.
-fn addresses(ipam: &Node, findings: &mut Vec<Finding>) {
+/// `ipam`, and the ranges in it. `routed` when the gateway must be a neighbour of the container.
+fn addresses(ipam: &Node, routed: bool, findings: &mut Vec<Finding>) {
     if ipam.members().is_empty() {
         return;
     }
@@ -341,32 +341,6 @@ fn addresses(ipam: &Node, findings: &mut Vec<Finding>) {
     };
     shape::object(ipam, schema, &format!("ipam {name}"), findings);
     if name == "host-local" {
-        ranges(ipam, findings);
-    }
-}
-
-/// Ranges as host-local judges them.
-fn ranges(ipam: &Node, findings: &mut Vec<Finding>) {
-    let sets = ipam.get("ranges").map(|ranges| ranges.value.items());
-    let nested = sets.unwrap_or_default().iter().flat_map(Node::items);
-    let flat = ipam.get("subnet").map(|_| ipam);
-    for range in nested.chain(flat) {
-        let text = |key: &str| {
-            let member = range.get(key)?;
-            member.value.text().map(str::to_owned)
-        };
-        let written = AddressRange {
-            subnet: text("subnet"),
-            range_start: text("rangeStart"),
-            range_end: text("rangeEnd"),
-            gateway: text("gateway"),
-        };
-        let place = range
-            .get("subnet")
-            .map_or(range.place, |subnet| subnet.value.place);
-        let chosen = written.subnet.as_deref() == Some("auto");
-        if let (false, Err(error)) = (chosen, Range::parse(&written)) {
-            findings.push(Finding::error(place, error.to_string()));
-        }
+        ranges::judge(ipam, routed, findings);
     }
 }

@@ -46,9 +46,15 @@ pub(super) fn by_plugin(node: &Node, kind: &str, version: &str, findings: &mut V
             None if !whole => return,
             None => node.get("type").map_or(node.place, |kind| kind.value.place),
         };
+        let key = culprit.as_ref().map(|(key, _)| format!("key \"{key}\": "));
+        let key = key.filter(|_| !error.msg.starts_with("key "));
         findings.push(Finding::error(
             place,
-            format!("plugin {kind} refuses it: {}", words(&error)),
+            format!(
+                "plugin {kind} refuses it: {}{}",
+                key.unwrap_or_default(),
+                words(&error)
+            ),
         ));
         let Some((key, _)) = culprit else { return };
         left.retain(|member| member.key != key);
@@ -93,9 +99,22 @@ fn words(error: &Error) -> String {
 /// The member that the error names.
 fn culprit<'n>(members: &[&'n Member], error: &Error) -> Option<&'n Member> {
     let text = format!("{} {}", error.msg, error.details);
-    let names = |member: &&&Member| member.key != "type" && mentions(&text, &member.key);
+    let names = |member: &&&Member| {
+        let of_ipam = || {
+            let mut keys = member.value.members().iter();
+            member.key.eq_ignore_ascii_case("ipam")
+                && keys.any(|inner| inner.key != "type" && mentions(&text, &inner.key))
+        };
+        member.key != "type" && (mentions(&text, &member.key) || of_ipam())
+    };
     let named = members.iter().filter(names);
-    named.max_by_key(|member| member.key.len()).copied()
+    let named = named.max_by_key(|member| member.key.len()).copied();
+    // Texts that the reference plugins have too name the value only.
+    let shown = |member: &&&Member| {
+        let value = member.value.text().filter(|value| value.len() > 2);
+        member.key != "type" && value.is_some_and(|value| error.msg.contains(value))
+    };
+    named.or_else(|| members.iter().find(shown).copied())
 }
 
 /// Whether a text has a key as a word of its own. Letters count as they are written, since keys are

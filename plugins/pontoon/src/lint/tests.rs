@@ -8,6 +8,21 @@ fn told(text: &str, extension: &str) -> Vec<String> {
     judge(text, extension).into_iter().map(line).collect()
 }
 
+/// All that is wrong with one document.
+fn judge(text: &str, kind: &str) -> Vec<Finding> {
+    let document = document("n.conflist", kind, text);
+    let judged = together(&[document], false, None);
+    judged.into_iter().flat_map(|one| one.findings).collect()
+}
+
+fn document(file: &str, kind: &str, text: &str) -> Document {
+    Document {
+        file: file.to_owned(),
+        kind: kind.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
 /// A list with these plugins, each on a line of its own from the second on.
 fn list(plugins: &[&str]) -> String {
     let plugins = plugins.join(",\n");
@@ -211,5 +226,238 @@ fn what_is_no_configuration_is_told() {
             "conf"
         ),
         [""; 0]
+    );
+}
+
+/// A bridge with this ipam.
+fn on_bridge(ipam: &str) -> String {
+    format!("{{\"type\": \"bridge\", \"isDefaultGateway\": true,\n\"ipam\": {ipam}}}")
+}
+
+#[test]
+fn what_plugins_refuse_is_told_by_their_own_parsers() {
+    plugin(
+        r#"{"type": "bridge", "bridge": "a-bridge-of-22-bytes..", "vlan": 7}"#,
+        &["2:30 Error plugin bridge refuses it: key \"bridge\": \"a-bridge-of-22-bytes..\""],
+    );
+    // One key after the other, though a parser tells its first fault only.
+    plugin(
+        r#"{"type": "dns", "domain": "my domain", "ttl": 100000, "upstreams": ["1.1.1.1", "one"]}"#,
+        &[
+            "2:10 Error dns comes first",
+            "2:27 Error plugin dns refuses it: key \"domain\": \"my domain\" is no domain name",
+            "2:47 Error ",
+            "2:80 Error plugin dns refuses it: key \"upstreams\": \"one\" is no IP address",
+        ],
+    );
+    plugin(
+        r#"{"type": "bridge", "snat": ["192.0.2.1/24"]}"#,
+        &["2:29 Error plugin bridge refuses it: key \"snat[0]\""],
+    );
+    plugin(
+        r#"{"type": "macvlan", "mode": "tree", "master": "a/b"}"#,
+        &[
+            "2:29 Error key \"mode\" of plugin macvlan",
+            "2:47 Error plugin macvlan refuses it: key \"master\"",
+        ],
+    );
+    plugin(
+        r#"{"type": "host-device"}"#,
+        &["2:10 Error plugin host-device refuses it: specify either"],
+    );
+    plugin(
+        r#"{"type": "host-device", "capabilities": {"deviceID": true}}"#,
+        &[],
+    );
+    let chained = |text: &str, expected: &[&str]| {
+        check(&list(&[r#"{"type": "bridge"}"#, text]), expected);
+    };
+    chained(
+        r#"{"type": "firewall", "profile": "docker", "trustedInterfaces": ["a b"]}"#,
+        &["3:65 Error plugin firewall refuses it: key \"trustedInterfaces\""],
+    );
+    chained(
+        r#"{"type": "firewall", "internal": true, "isolation": false}"#,
+        &["3:"],
+    );
+    chained(
+        r#"{"type": "bandwidth", "ingressRate": 8000}"#,
+        &[
+            "3:38 Error plugin bandwidth refuses it: key \"ingressRate\": if rate is set, burst must also be set",
+        ],
+    );
+    chained(
+        r#"{"type": "sbr", "table": 254}"#,
+        &["3:26 Error plugin sbr refuses it"],
+    );
+    chained(
+        r#"{"type": "tuning", "mac": "02:00"}"#,
+        &["3:27 Error plugin tuning refuses it"],
+    );
+    plugin(
+        &on_bridge(r#"{"type": "host-local", "exclude": ["10.0.0.300"]}"#),
+        &["3:44 Error plugin bridge refuses it: "],
+    );
+    plugin(
+        &on_bridge(r#"{"type": "static", "addresses": [{"address": "10.0.0.1"}]}"#),
+        &["3:54 Error plugin bridge refuses it: key \"ipam\": invalid CIDR 10.0.0.1"],
+    );
+}
+
+#[test]
+fn every_fault_of_a_range_is_told_at_its_key() {
+    plugin(
+        &on_bridge(
+            r#"{"type": "host-local", "ranges": [[{"subnet": "10.20.0.5/24",
+"rangeStart": "10.30.0.1",
+"rangeEnd": "ten",
+"gateway": "10.40.0.1"}]]}"#,
+        ),
+        &[
+            "3:55 Error key \"subnet\": 10.20.0.5/24 has bits behind its prefix length: the subnet is 10.20.0.0/24",
+            "4:15 Error key \"rangeStart\": 10.30.0.1 is not in the subnet 10.20.0.0/24",
+            "5:13 Error key \"rangeEnd\": \"ten\" is no IP address",
+            "6:12 Error key \"gateway\": 10.40.0.1 is not in the subnet 10.20.0.0/24: containers cannot reach it",
+        ],
+    );
+    let local = |range: &str| {
+        on_bridge(&format!(
+            "{{\"type\": \"host-local\", \"ranges\": [[\n{range}]]}}"
+        ))
+    };
+    plugin(
+        &local(r#"{"subnet": "10.20.0.0/24", "rangeStart": "10.20.0.9", "rangeEnd": "10.20.0.2"}"#),
+        &["4:67 Error key \"rangeEnd\": 10.20.0.2 comes before rangeStart"],
+    );
+    plugin(
+        &local(r#"{"subnet": "10.20.0.0/24"}, {"subnet": "10.20.0.128/25"}"#),
+        &["4:40 Error key \"subnet\": 10.20.0.128/25 overlaps with 10.20.0.0/24"],
+    );
+    plugin(
+        &local(r#"{"subnet": "10.20.0.0/24"}], [{"subnet": "10.0.0.0/8"}"#),
+        &["4:42 Error key \"subnet\": 10.0.0.0/8 overlaps with 10.20.0.0/24"],
+    );
+    plugin(
+        &local(r#"{"subnet": "fd00::/126", "gateway": "fe80::1"}, {"subnet": "fd00::8/126"}"#),
+        &[],
+    );
+    plugin(
+        &local(r#"{"rangeStart": "10.0.0.1"}"#),
+        &["4:1 Error key \"subnet\" is missing"],
+    );
+    plugin(
+        &local(r#"{"subnet": "10.0.0.0/31"}"#),
+        &["4:12 Error key \"subnet\": "],
+    );
+    // The gateway of a pair is reached by a route of its own.
+    let pair = r#"{"type": "ptp", "ipam": {"type": "host-local", "subnet": "10.1.0.0/24", "gateway": "10.2.0.1"}}"#;
+    plugin(pair, &[]);
+}
+
+#[test]
+fn masquerade_without_a_way_out_is_told() {
+    let bridge = |keys: &str, routes: &str| {
+        format!(
+            "{{\"type\": \"bridge\", {keys},\n\"ipam\": {{\"type\": \"host-local\", \"ranges\": \
+             [[{{\"subnet\": \"10.1.0.0/16\"}}], [{{\"subnet\": \"fd01::/64\"}}]], \"routes\": [{routes}]}}}}"
+        )
+    };
+    let (v4, v6) = (r#"{"dst": "0.0.0.0/0"}"#, r#"{"dst": "::/0"}"#);
+    let both = format!("{v4}, {v6}");
+    plugin(
+        &bridge("\"ipMasq\": true", &both),
+        &["2:20 Warning \"ipMasq\": without \"isGateway\""],
+    );
+    let gateway = "\"isGateway\": true, \"ipMasq\": true";
+    plugin(&bridge(gateway, &both), &[]);
+    plugin(
+        &bridge("\"isDefaultGateway\": true, \"ipMasq\": true", ""),
+        &[],
+    );
+    plugin(
+        &bridge(gateway, v4),
+        &["2:39 Warning \"ipMasq\": containers get no default route for IPv6"],
+    );
+    plugin(
+        &bridge(gateway, v6),
+        &["2:39 Warning \"ipMasq\": containers get no default route for IPv4"],
+    );
+    plugin(
+        r#"{"type": "ptp", "ipMasq": true, "ipam": {"type": "host-local", "subnet": "10.1.0.0/24"}}"#,
+        &["2:17 Warning \"ipMasq\": containers get no default route for IPv4"],
+    );
+}
+
+/// What is said of the second of two networks, each a bridge with these keys and this subnet.
+fn beside(folder: bool, one: (&str, &str, &str), other: (&str, &str, &str)) -> Vec<String> {
+    let text = |(name, keys, subnet): (&str, &str, &str)| {
+        format!(
+            "{{\"cniVersion\": \"1.0.0\", \"name\": \"{name}\", \"plugins\": [{{\"type\": \"bridge\", {keys},\n\
+             \"ipam\": {{\"type\": \"host-local\", \"subnet\": \"{subnet}\"}}}}]}}"
+        )
+    };
+    let documents = [
+        document("10-a.conflist", "conflist", &text(one)),
+        document("20-b.conflist", "conflist", &text(other)),
+    ];
+    let mut judged = together(&documents, folder, None);
+    assert!(judged[0].findings.is_empty(), "{judged:?}");
+    let line = |finding: Finding| {
+        let Place { line, column } = finding.place;
+        format!("{line}:{column} {:?} {}", finding.level, finding.text)
+    };
+    judged.remove(1).findings.into_iter().map(line).collect()
+}
+
+#[track_caller]
+fn check_beside(one: (&str, &str, &str), other: (&str, &str, &str), expected: &[&str]) {
+    let told = beside(true, one, other);
+    let all = told.len() == expected.len()
+        && told
+            .iter()
+            .zip(expected)
+            .all(|(told, expected)| told.starts_with(expected));
+    assert!(all, "{told:#?}\ninstead of\n{expected:#?}");
+    let singly = beside(false, one, other);
+    assert_eq!(singly.len(), told.len());
+    assert!(
+        singly.iter().all(|told| told.contains(" Warning ")),
+        "{singly:?}"
+    );
+}
+
+#[test]
+fn one_name_bridge_or_subnet_in_two_files_is_told() {
+    const A: &str = r#""bridge": "br-a", "isGateway": true"#;
+    const B: &str = r#""bridge": "br-b", "isGateway": true"#;
+    let one = ("a", A, "10.1.0.0/16");
+    check_beside(one, ("b", B, "10.2.0.0/16"), &[]);
+    check_beside(
+        one,
+        ("a", B, "10.2.0.0/16"),
+        &["1:33 Error key \"name\": 10-a.conflist has a network a already"],
+    );
+    check_beside(
+        one,
+        ("b", A, "10.2.0.0/16"),
+        &["1:84 Error key \"bridge\": br-a is the bridge of the network in 10-a.conflist too"],
+    );
+    check_beside(
+        one,
+        ("b", B, "10.1.128.0/24"),
+        &[
+            "2:42 Error key \"subnet\": 10.1.128.0/24 clashes with 10.1.0.0/16 of the network in 10-a.conflist",
+        ],
+    );
+    // Without gateways: one link, and one pool in two hands.
+    check_beside(
+        ("a", r#""bridge": "lan""#, "10.1.0.0/16"),
+        ("b", r#""bridge": "lan""#, "10.2.0.0/16"),
+        &["1:83 Warning key \"bridge\": lan is the bridge of the network in 10-a.conflist too"],
+    );
+    check_beside(
+        ("a", r#""bridge": "lan", "vlan": 7"#, "10.1.0.0/16"),
+        ("b", r#""bridge": "lan", "vlan": 8"#, "10.2.0.0/16"),
+        &[],
     );
 }

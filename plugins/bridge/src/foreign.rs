@@ -1,0 +1,183 @@
+//! A bridge that Pontoon did not make and on which another program has its containers, as Docker has
+//! on docker0: that program gives out addresses of the same subnet, and its containers would have
+//! theirs taken away. Looked at only when the network has a pool of addresses of its own (host-local):
+//! an address that is written out (static) or that a server of the whole link gives is no guess of ours.
+//!
+//! What is no container's port does not count: physical devices, and VLANs, bonds, tunnels and
+//! dummies, so that a bridge with an uplink is used as by the reference plugin. In a host that is a
+//! container itself the uplink is a veth too; it has the name of a network card.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use pontoon_conf::{Error, code};
+use pontoon_netlink::{Link, RouteSocket};
+use pontoon_plugin::{Context, Key, MODES, kernel_error};
+
+/// Kinds of links at whose other end a container or a virtual machine is.
+const CONTAINERS: [&str; 3] = ["netkit", "tun", "veth"];
+/// How names of network cards begin: the kernel's and udev's.
+const CARDS: [&str; 3] = ["eth", "en", "wl"];
+/// Ports that the error names.
+const SHOWN: usize = 3;
+
+/// The ports of a bridge at whose other end are containers or virtual machines that are neither
+/// Pontoon's nor the reference plugin's; none on a bridge of Pontoon's. For `pontoon lint`.
+#[must_use]
+pub fn foreign_ports<'l>(bridge: &Link, ports: &[&'l Link]) -> Vec<&'l str> {
+    if is_pontoons(bridge) {
+        return Vec::new();
+    }
+    let mut foreign = containers(ports.iter().copied());
+    foreign.retain(|port| !is_named_by_reference(port));
+    foreign
+}
+
+fn containers<'l>(ports: impl Iterator<Item = &'l Link>) -> Vec<&'l str> {
+    ports
+        .filter(|port| is_container(port) && !is_pontoons(port))
+        .map(|port| port.name.as_str())
+        .collect()
+}
+
+/// Refuses to give out addresses on a bridge of another program. `pool` is the lease directory of the
+/// network, where it has one. A bridge of any network of Pontoon's costs no question.
+pub(crate) fn refuse(
+    context: &Context,
+    host: &mut RouteSocket,
+    bridge: Option<&Link>,
+    pool: Option<&Path>,
+) -> Result<(), Error> {
+    let (Some(bridge), Some(pool)) = (bridge, pool) else {
+        return Ok(());
+    };
+    if bridge.kind.as_deref() != Some("bridge") || is_pontoons(bridge) {
+        return Ok(());
+    }
+    let name = &bridge.name;
+    let ports = host.links_of_bridge(bridge.index).map_err(|error| {
+        kernel_error(&format!("cannot list the ports of bridge {name}"), &error)
+    })?;
+    let mut foreign = containers(ports.iter());
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    // The reference plugin takes addresses from the same pool: binaries may be exchanged while
+    // containers run.
+    if foreign.iter().all(|port| is_named_by_reference(port))
+        && (has_others(context) || has_lease_of_reference(context, pool))
+    {
+        return Ok(());
+    }
+    foreign.sort_unstable();
+    let more = match foreign.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    foreign.truncate(SHOWN);
+    Err(Error::new(
+        code::CONFLICT,
+        format!(
+            "bridge {name} was not made by Pontoon and has ports of another program ({}{more}): network {} would \
+             give out addresses that containers there may have",
+            foreign.join(", "),
+            context.config.name
+        ),
+    )
+    .with_details(
+        "choose another bridge by the key \"bridge\" and \"subnet\": \"auto\"; or set \"sharedBridge\": true, \
+         if the pool has no address that the other program gives out",
+    ))
+}
+
+/// By the note that Pontoon leaves on every link it makes.
+fn is_pontoons(link: &Link) -> bool {
+    let alias = link.alias.as_deref().unwrap_or_default();
+    alias.starts_with("pontoon ")
+}
+
+fn is_container(port: &Link) -> bool {
+    let kind = port.kind.as_deref().unwrap_or_default();
+    let card = || {
+        let behind = CARDS.iter().find_map(|card| port.name.strip_prefix(card));
+        behind.is_some_and(|rest| rest.contains(|c: char| c.is_ascii_digit()))
+    };
+    CONTAINERS.contains(&kind) && !card()
+}
+
+/// As the reference plugin names its end of a pair: `veth` and four random bytes. Docker takes seven
+/// digits.
+fn is_named_by_reference(name: &str) -> bool {
+    name.strip_prefix("veth").is_some_and(|digits| {
+        digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+    })
+}
+
+/// Whether the network has attachments of Pontoon's beside this one: the question was answered then.
+fn has_others(context: &Context) -> bool {
+    let records = context.state.records("bridge");
+    match context.key() {
+        Ok(key) => !records.is_only(&key),
+        // STATUS is about no attachment.
+        Err(_) => records.has_network(context.config.name.as_ref()),
+    }
+}
+
+/// Whether an attachment that is not Pontoon's has an address of this network, or of another one that
+/// may share its bridge.
+fn has_lease_of_reference(context: &Context, pool: &Path) -> bool {
+    let networks = pool.parent().and_then(|all| fs::read_dir(all).ok());
+    let siblings = networks.into_iter().flatten().flatten();
+    let siblings = siblings
+        .map(|entry| entry.path())
+        .filter(|path| path != pool);
+    let is_pontoons = |key: &Key| {
+        MODES
+            .iter()
+            .any(|mode| context.state.records(mode).holds(key))
+    };
+    let is_of_reference = |folder: &Path, lease: &fs::DirEntry| {
+        let is_address = |name: &str| name.parse::<IpAddr>().is_ok();
+        if !lease.file_name().to_str().is_some_and(is_address) {
+            return false;
+        }
+        let text = fs::read_to_string(lease.path()).unwrap_or_default();
+        let mut lines = text.lines().map(str::trim);
+        let key = Key {
+            network: folder
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            container: lines.next().unwrap_or_default().to_owned(),
+            interface: lines.next().unwrap_or_default().to_owned(),
+        };
+        !is_pontoons(&key)
+    };
+    [pool.to_owned()].into_iter().chain(siblings).any(|folder| {
+        let leases = fs::read_dir(&folder).into_iter().flatten().flatten();
+        leases
+            .into_iter()
+            .any(|lease| is_of_reference(&folder, &lease))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_ports() {
+        for (name, expected) in [
+            ("veth1a2b3c4d", true),
+            ("veth1a2b3c4", false),
+            ("veth0", false),
+            ("vnet0", false),
+            // Pontoon's own, as its alias says.
+            ("veth0123456789a", false),
+        ] {
+            assert_eq!(is_named_by_reference(name), expected, "{name}");
+        }
+    }
+}
