@@ -440,7 +440,7 @@ fn one_name_bridge_or_subnet_in_two_files_is_told() {
     check_beside(
         one,
         ("b", A, "10.2.0.0/16"),
-        &["1:84 Error key \"bridge\": br-a is the bridge of the network in 10-a.conflist too"],
+        &["1:79 Error key \"bridge\": br-a is the bridge of the network in 10-a.conflist too"],
     );
     check_beside(
         one,
@@ -453,7 +453,7 @@ fn one_name_bridge_or_subnet_in_two_files_is_told() {
     check_beside(
         ("a", r#""bridge": "lan""#, "10.1.0.0/16"),
         ("b", r#""bridge": "lan""#, "10.2.0.0/16"),
-        &["1:83 Warning key \"bridge\": lan is the bridge of the network in 10-a.conflist too"],
+        &["1:79 Warning key \"bridge\": lan is the bridge of the network in 10-a.conflist too"],
     );
     check_beside(
         ("a", r#""bridge": "lan", "vlan": 7"#, "10.1.0.0/16"),
