@@ -139,7 +139,10 @@ fn gc_tells_of_the_bridge_too() -> Outcome {
     }
     // A port of another program holds it: then it is not told either.
     let (_held, held) = scene.site.join("held", &scene.network)?;
-    for words in ["link add port0 type dummy", "link set port0 master yard0"] {
+    for words in [
+        "link add port0 type vxlan id 7 dstport 4789",
+        "link set port0 master yard0",
+    ] {
         let mut ip = Command::new("ip");
         scene.site.host.command(ip.args(words.split(' ')))?;
     }

@@ -349,15 +349,15 @@ fn a_bridge_of_dockers_is_refused_unless_it_is_to_be_shared() -> Outcome {
 fn a_bridge_of_the_admins_is_used_until_another_program_is_on_it() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let _beyond = site.host.neighbour()?;
-    ip(&site, "link add lan0 type bridge")?;
+    ip(&site, "link add lan0 address 02:00:00:00:00:55 type bridge")?;
     ip(&site, "link set lan0 up")?;
     // Bare, with an uplink, and with two networks of ours.
     let one = on(&site, "one", "lan0", &["10.85.0.0/24"]).with("bridge", "isGateway", json!(false));
     let two = on(&site, "two", "lan0", &["10.86.0.0/24"]).with("bridge", "isGateway", json!(false));
     let first = welcome(&site, &one);
     ip(&site, "link set eth1 master lan0")?;
-    ip(&site, "link add dummy0 type dummy")?;
-    ip(&site, "link set dummy0 master lan0")?;
+    ip(&site, "link add tunnel0 type vxlan id 7 dstport 4789")?;
+    ip(&site, "link set tunnel0 master lan0")?;
     let second = welcome(&site, &one);
     let third = welcome(&site, &two);
     // Containers and virtual machines of others, whichever way they are plugged in.

@@ -36,7 +36,7 @@ pub fn foreign_ports<'l>(bridge: &Link, ports: &[&'l Link]) -> Vec<&'l str> {
 
 fn containers<'l>(ports: impl Iterator<Item = &'l Link>) -> Vec<&'l str> {
     ports
-        .filter(|port| is_container(port) && !is_pontoons(port))
+        .filter(|port| is_container(port) && !is_pontoons(port) && !is_in_the_making(port))
         .map(|port| port.name.as_str())
         .collect()
 }
@@ -97,6 +97,11 @@ fn is_pontoons(link: &Link) -> bool {
     alias.starts_with("pontoon ")
 }
 
+/// Whether a port of Pontoon's is still without its note: another ADD writes it in its second message.
+fn is_in_the_making(port: &Link) -> bool {
+    port.alias.is_none() && has_digits(&port.name, 11)
+}
+
 fn is_container(port: &Link) -> bool {
     let kind = port.kind.as_deref().unwrap_or_default();
     let card = || {
@@ -109,8 +114,13 @@ fn is_container(port: &Link) -> bool {
 /// As the reference plugin names its end of a pair: `veth` and four random bytes. Docker takes seven
 /// digits.
 fn is_named_by_reference(name: &str) -> bool {
+    has_digits(name, 8)
+}
+
+/// Whether a name is `veth` and so many hexadecimal digits.
+fn has_digits(name: &str, count: usize) -> bool {
     name.strip_prefix("veth").is_some_and(|digits| {
-        digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        digits.len() == count && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
     })
 }
 
@@ -174,10 +184,11 @@ mod tests {
             ("veth1a2b3c4", false),
             ("veth0", false),
             ("vnet0", false),
-            // Pontoon's own, as its alias says.
             ("veth0123456789a", false),
         ] {
             assert_eq!(is_named_by_reference(name), expected, "{name}");
         }
+        // As Pontoon names them.
+        assert!(has_digits("veth0123456789a", 11));
     }
 }
