@@ -64,6 +64,9 @@ pub struct Bridge {
     /// Addresses are given out on a bridge that Pontoon did not make and on which another program,
     /// Docker for one, has containers.
     pub shared_bridge: bool,
+    /// Containers take addresses, routes and the MTU from router advertisements; by default they take none.
+    #[serde(rename = "acceptRA")]
+    pub accept_ra: bool,
 }
 
 /// VLANs of a trunk: one, or a range.
@@ -167,6 +170,9 @@ pub struct Macvlan {
     /// Length of the queue for broadcast, in packets; 0 for the kernel's default.
     #[serde(rename = "bcqueuelen")]
     pub broadcast_queue: u32,
+    /// Containers take addresses, routes and the MTU from router advertisements; by default they take none.
+    #[serde(rename = "acceptRA")]
+    pub accept_ra: bool,
 }
 
 /// The keys of `host-device`: one of them names the device.
@@ -183,6 +189,9 @@ pub struct HostDevice {
     /// Its address on the PCI bus, as `0000:00:1f.6`.
     #[serde(rename = "pciBusID")]
     pub pci_bus_id: String,
+    /// Containers take addresses, routes and the MTU from router advertisements; by default none where `ipam` gives addresses.
+    #[serde(rename = "acceptRA")]
+    pub accept_ra: bool,
 }
 
 /// The keys of `container`.

@@ -11,10 +11,11 @@ use pontoon_netlink::{
     LinkChange, Netns, PortFlags, RouteSocket, Setup, Veth, VethSpec, VlanRange, sysctl,
     vlan_filtering_supported,
 };
+use pontoon_plugin::interior::{Advertisements, Ipv6};
 use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, backends, fault, interior, kernel_error, masquerade,
-    netns_error, policy, reference, repair, rules, veth,
+    Context, Key, Lock, Sandbox, Undo, backends, fault, interior, kernel_error, masquerade, policy,
+    reference, repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -246,6 +247,7 @@ fn attach(
     };
     let veth = plug(ground, &spec, undo)?;
     fault::point("bridge.plugged")?;
+    let bridge_mac = network::mac_after(&mut ground.host, &bridge, &wanted)?;
     let (backend, made) = backend.unzip();
     let mut sockets = backend.map(Backend::into_sockets).unwrap_or_default();
     if let Some(guard) = spoof_guard {
@@ -276,7 +278,7 @@ fn attach(
         ..Interface::default()
     };
     result.interfaces = vec![
-        linked(&wanted.bridge, bridge.mac, None),
+        linked(&wanted.bridge, bridge_mac, None),
         linked(&veth_name, Some(veth.mac), None),
         linked(&interface, Some(mac), netns),
     ];
@@ -375,15 +377,15 @@ fn configure(
         return connect(ground, spec, veth);
     }
     let name = spec.peer_name;
-    let v6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
     let dad = ground.config.enable_dad;
-    if v6 || dad {
-        let name = name.to_owned();
-        ground
-            .netns
-            .run(move || interior::ipv6_settings(&name, v6, dad))
-            .map_err(|error| netns_error(&error))??;
-    }
+    let announced = plan::announced(&result.ips, ground.config.mac.is_some());
+    let wanted = Ipv6 {
+        addresses: result.ips.iter().any(|ip| !ip.address.is_ipv4()),
+        dad,
+        advertisements: Advertisements::wanted(ground.config.accept_ra),
+        announce: announced.v6,
+    };
+    interior::ipv6_settings(ground.netns, name, wanted)?;
     // Detection of duplicates takes a second or two: only for who asked for it.
     let (now, later): (Vec<_>, Vec<_>) = result
         .ips
@@ -401,25 +403,28 @@ fn configure(
         up: true,
         routes: if later.is_empty() { &routes } else { &[] },
         loose: true,
-        // Only a MAC of somebody's choice can contradict what neighbours remember.
-        arp_notify: ground.config.mac.is_some(),
+        arp_notify: announced.v4,
         ..Setup::default()
     };
     let failed = |error| kernel_error(&format!("cannot configure {name} in the container"), &error);
     ground.inside.configure(&setup).map_err(failed)?;
     connect(ground, spec, veth)?;
-    if later.is_empty() {
-        return Ok(());
-    }
-    for address in later {
+    for address in &later {
         ground
             .inside
-            .add_address(veth.peer_index, address.into(), false)
+            .add_address(veth.peer_index, (*address).into(), false)
             .map_err(failed)?;
     }
-    settle(&mut ground.inside, veth.peer_index, name)?;
-    for route in &routes {
-        ground.inside.add_route(route).map_err(failed)?;
+    if !later.is_empty() {
+        settle(&mut ground.inside, veth.peer_index, name)?;
+        for route in &routes {
+            ground.inside.add_route(route).map_err(failed)?;
+        }
+    }
+    if announced.v4 || announced.v6 {
+        // The bridge passes nothing on before.
+        ground.host.wait_operational(veth.index).map_err(failed)?;
+        interior::announce(&mut ground.inside, veth.peer_index, name);
     }
     Ok(())
 }

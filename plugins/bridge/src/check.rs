@@ -52,7 +52,10 @@ fn check_bridge(
     if config.promisc && !link.promisc {
         return Err(differs(format!("bridge {name} is not in promiscuous mode")));
     }
-    same_mac(&link, listed(previous, name, false))?;
+    // One that is nobody's gateway may follow its ports: no container has its address.
+    if config.is_gateway {
+        same_mac(&link, listed(previous, name, false))?;
+    }
     Ok(link)
 }
 
@@ -128,6 +131,9 @@ fn check_container(
     same_mac(&link, listed(previous, name, true))?;
     if config.disable_container_interface {
         return Ok(());
+    }
+    if !config.accept_ra {
+        interior::refuse_foreign_routes(&mut inside, &link, previous)?;
     }
     interior::compare(&mut inside, &link, previous)
 }

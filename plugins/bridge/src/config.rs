@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) enable_dad: bool,
     pub(crate) disable_container_interface: bool,
     pub(crate) port_isolation: bool,
+    /// The container takes router advertisements.
+    pub(crate) accept_ra: bool,
     pub(crate) dns: Option<Dns>,
     pub(crate) snat: Vec<Snat>,
     pub(crate) snat_unchecked: bool,
@@ -121,6 +123,7 @@ impl Config {
             enable_dad: keys.enabledad,
             disable_container_interface: keys.disable_container_interface,
             port_isolation: keys.port_isolation,
+            accept_ra: keys.accept_ra,
             dns: context.config.dns.clone(),
             snat,
             snat_unchecked: keys.snat_unchecked,

@@ -46,7 +46,10 @@ pub(crate) fn ensure(
     let present = present(host, existing.as_ref(), wanted)?;
     refuse_clash(host, &present, wanted)?;
     masquerade::note(context, wanted.rules.as_ref(), wanted.internal)?;
-    let bridge = bridge(host, &network, existing, wanted, undo)?;
+    let mut bridge = bridge(host, &network, existing, wanted, undo)?;
+    if !is_ours(&bridge) && becomes_gateway(context, &present, wanted)? {
+        own(host, &mut bridge)?;
+    }
     fault::point("bridge.created")?;
     addresses(host, &bridge, &present, wanted, undo)?;
     fault::point("bridge.addressed")?;
@@ -145,6 +148,79 @@ fn bridge(
         ));
     }
     Ok(link)
+}
+
+/// Pontoon has made it, with an address that stays.
+fn is_ours(bridge: &Link) -> bool {
+    bridge
+        .alias
+        .as_deref()
+        .is_some_and(|alias| alias.starts_with("pontoon "))
+}
+
+/// Whether containers of this network have had no gateway on the bridge before.
+fn becomes_gateway(context: &Context, present: &[Cidr], wanted: &Wanted) -> Result<bool, Error> {
+    if wanted.gateways.is_empty() {
+        return Ok(false);
+    }
+    let all = wanted.gateways.iter().all(|it| present.contains(it));
+    // An administrator may have given it the address.
+    Ok(!all || context.state.records("bridge").is_only(&context.key()?))
+}
+
+/// Makes a bridge that was there before fit to be a gateway.
+///
+/// Its address must not follow its ports: as long as none was set, a bridge takes the lowest of theirs, and containers
+/// remember a wrong one for their gateway whenever one of them goes. Setting the one that it has is enough for the
+/// kernel. And no container may give the host a route by advertising a router, unless the host lives by what is
+/// advertised there.
+fn own(host: &mut RouteSocket, bridge: &mut Link) -> Result<(), Error> {
+    let name = bridge.name.clone();
+    // One that has lost its last port has none.
+    let mac = bridge.mac.filter(|mac| *mac != [0; 6]);
+    let mac = mac.unwrap_or_else(veth::random_mac);
+    let change = LinkChange {
+        mac: Some(mac),
+        ..LinkChange::default()
+    };
+    host.set_link(bridge.index, &change).map_err(|error| {
+        kernel_error(
+            &format!("cannot fix the MAC address of bridge {name}"),
+            &error,
+        )
+    })?;
+    bridge.mac = Some(mac);
+    let routes = host
+        .routes(false)
+        .map_err(|error| kernel_error("cannot list the host's IPv6 routes", &error))?;
+    let addresses = host.addresses(bridge.index).map_err(|error| {
+        kernel_error(
+            &format!("cannot list the addresses of bridge {name}"),
+            &error,
+        )
+    })?;
+    let lives_by = routes
+        .iter()
+        .any(|route| route.is_advertised() && route.interface == Some(bridge.index))
+        || addresses.iter().any(|address| address.advertised);
+    if !lives_by {
+        // A kernel without IPv6 has no such parameter.
+        let _ = sysctl::write_if_different(&forwarding::accept_ra(&name), "0");
+    }
+    Ok(())
+}
+
+/// The address of the bridge when the container's port is on it. One that nothing has fixed may have changed with that.
+pub(crate) fn mac_after(
+    host: &mut RouteSocket,
+    bridge: &Link,
+    wanted: &Wanted,
+) -> Result<Option<[u8; 6]>, Error> {
+    if is_ours(bridge) || !wanted.gateways.is_empty() {
+        return Ok(bridge.mac);
+    }
+    let now = lookup(host, &wanted.bridge)?;
+    Ok(now.map_or(bridge.mac, |link| link.mac))
 }
 
 /// The addresses that the bridge has, link-local ones aside. Not asked for when it shall have none.

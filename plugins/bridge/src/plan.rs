@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use crate::config::Config;
 
 /// The MAC address of a container that asks for none, from its first address, IPv4 before IPv6:
-/// `02:42:` (locally administered) and the four bytes, as Docker long did. Whoever gets the address
-/// next gets the same MAC, so no neighbour's cache can be wrong, and no announcement has to be
-/// flooded to every port of the bridge. `None` without an address.
+/// `02:42:` (locally administered) and the four bytes, as Docker long did. Whoever gets that address
+/// next gets the same MAC, so no neighbour's cache can be wrong about it, and no announcement has to
+/// be flooded to every port of the bridge. `None` without an address.
 pub(crate) fn mac(ips: &[IpConfig]) -> Option<[u8; 6]> {
     let first = |v4: bool| {
         ips.iter()
@@ -27,6 +27,24 @@ pub(crate) fn mac(ips: &[IpConfig]) -> Option<[u8; 6]> {
         }
     };
     Some([0x02, 0x42, a, b, c, d])
+}
+
+/// The families whose addresses have to be announced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Announced {
+    pub(crate) v4: bool,
+    pub(crate) v6: bool,
+}
+
+/// A MAC that was asked for may contradict what neighbours remember of any address; one that [`mac`] made, of all
+/// addresses but the one that it was made from.
+pub(crate) fn announced(ips: &[IpConfig], asked: bool) -> Announced {
+    let count = |v4: bool| ips.iter().filter(|ip| ip.address.is_ipv4() == v4).count();
+    let (v4, v6) = (count(true), count(false));
+    Announced {
+        v4: v4 > usize::from(!asked),
+        v6: v6 > usize::from(!asked && v4 == 0),
+    }
 }
 
 /// Fills in what the reference plugin derives from the IPAM result: gateways, default routes, the
@@ -168,6 +186,29 @@ mod tests {
         check_mac(&["fd00::2/64", "172.17.0.2/16"], Some("02:42:ac:11:00:02"));
         // Of an IPv6 address alone: the first bytes of its SHA-256.
         check_mac(&["fd00::2/64"], Some("02:42:ab:c6:0c:b7"));
+    }
+
+    #[track_caller]
+    fn check_announced(addresses: &[&str], asked: bool, v4: bool, v6: bool) {
+        let ip = |text: &&str| IpConfig {
+            interface: None,
+            address: text.parse().unwrap(),
+            gateway: None,
+        };
+        let ips: Vec<IpConfig> = addresses.iter().map(ip).collect();
+        assert_eq!(announced(&ips, asked), Announced { v4, v6 });
+    }
+
+    #[test]
+    fn what_the_mac_does_not_follow_is_announced() {
+        check_announced(&["10.0.0.2/24"], false, false, false);
+        check_announced(&["fd00::2/64"], false, false, false);
+        check_announced(&["10.0.0.2/24", "fd00::2/64"], false, false, true);
+        check_announced(&["10.0.0.2/24", "10.1.0.2/24"], false, true, false);
+        check_announced(&["fd00::2/64", "fd01::2/64"], false, false, true);
+        check_announced(&["10.0.0.2/24"], true, true, false);
+        check_announced(&["10.0.0.2/24", "fd00::2/64"], true, true, true);
+        check_announced(&[], true, false, false);
     }
 
     #[track_caller]

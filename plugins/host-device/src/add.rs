@@ -147,7 +147,8 @@ fn attach(
                     format!("failed to find \"{name}\" in the container"),
                 )
             })?;
-        interior::configure(netns, inside, moved.index, name, &result)?;
+        let advertisements = config.advertisements();
+        interior::configure(netns, inside, moved.index, name, &result, advertisements)?;
         fault::point("host-device.configured")?;
         for ip in &mut result.ips {
             ip.interface = Some(0);

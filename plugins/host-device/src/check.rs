@@ -3,7 +3,7 @@
 
 use pontoon_conf::{Error, code};
 use pontoon_ipam::delegation;
-use pontoon_plugin::interior::{self, differs, listed, same_mac};
+use pontoon_plugin::interior::{self, Advertisements, differs, listed, same_mac};
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::Config;
@@ -33,6 +33,9 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             ))
         })?;
     same_mac(&link, listed(previous, name.as_ref(), true))?;
+    if config.advertisements() == Advertisements::Refuse {
+        interior::refuse_foreign_routes(&mut inside, &link, previous)?;
+    }
     interior::compare(&mut inside, &link, previous)
 }
 

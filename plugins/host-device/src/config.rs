@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
+use pontoon_plugin::interior::Advertisements;
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]
@@ -17,8 +18,19 @@ struct Runtime {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) device: Selector,
+    pub(crate) accept_ra: bool,
     pub(crate) dns: Option<Dns>,
     pub(crate) ipam: Option<PluginType>,
+}
+
+impl Config {
+    /// A device without addresses of ours has to get them by itself.
+    pub(crate) fn advertisements(&self) -> Advertisements {
+        match (self.accept_ra, &self.ipam) {
+            (false, None) => Advertisements::Leave,
+            (wanted, _) => Advertisements::wanted(wanted),
+        }
+    }
 }
 
 /// How the device is found.
@@ -39,8 +51,10 @@ fn invalid(msg: impl Into<String>) -> Error {
 impl Config {
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
         let runtime: Runtime = context.config.runtime()?;
+        let keys: keys::HostDevice = context.config.keys()?;
         Ok(Self {
-            device: select(context.config.keys()?, runtime.device_id)?,
+            accept_ra: keys.accept_ra,
+            device: select(keys, runtime.device_id)?,
             dns: context.config.dns.clone(),
             ipam: delegation::configured(&context.config)?,
         })
@@ -106,6 +120,7 @@ mod tests {
             hwaddr: hwaddr.into(),
             kernelpath: kernelpath.into(),
             pci_bus_id: pci.into(),
+            accept_ra: false,
         }
     }
 

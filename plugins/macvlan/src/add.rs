@@ -3,6 +3,7 @@
 use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
 use pontoon_netlink::{Link, LinkChange, MacvlanSpec, Netns, RouteSocket};
+use pontoon_plugin::interior::Advertisements;
 use pontoon_plugin::{Context, Key, Sandbox, Undo, fault, interior, kernel_error, veth};
 use serde::{Deserialize, Serialize};
 
@@ -141,7 +142,8 @@ fn attach(
     };
     inside.set_link(index, &change).map_err(failed)?;
     fault::point("macvlan.named")?;
-    interior::configure(spec.netns, inside, index, name, &result)?;
+    let advertisements = Advertisements::wanted(config.accept_ra);
+    interior::configure(spec.netns, inside, index, name, &result, advertisements)?;
     fault::point("macvlan.configured")?;
     let link = inside.link_by_index(index).map_err(failed)?;
     let link = link.ok_or_else(missing)?;

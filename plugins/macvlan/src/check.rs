@@ -49,6 +49,9 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         return Err(differs(format!("{name} has MTU {}, not {mtu}", link.mtu)));
     }
     same_mac(&link, listed(previous, name.as_ref(), true))?;
+    if !config.accept_ra {
+        interior::refuse_foreign_routes(&mut inside, &link, previous)?;
+    }
     interior::compare(&mut inside, &link, previous)
 }
 

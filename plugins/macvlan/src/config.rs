@@ -14,6 +14,7 @@ pub(crate) struct Config {
     /// The master is in the container's namespace.
     pub(crate) link_in_container: bool,
     pub(crate) broadcast_queue: Option<u32>,
+    pub(crate) accept_ra: bool,
     pub(crate) dns: Option<Dns>,
     pub(crate) ipam: Option<PluginType>,
 }
@@ -79,6 +80,7 @@ impl Config {
             mac: interior::requested_mac(context, &keys.mac)?,
             link_in_container: keys.link_in_container,
             broadcast_queue: Some(keys.broadcast_queue).filter(|packets| *packets != 0),
+            accept_ra: keys.accept_ra,
             dns: context.config.dns.clone(),
             ipam: delegation::configured(&context.config)?,
         })

@@ -90,36 +90,95 @@ pub fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
         .collect()
 }
 
-/// Settings of the container's interface that only /proc has. Runs inside the namespace.
+/// What an interface does with router advertisements. Any neighbour can send one, and its word gives the interface an
+/// address, a default route and an MTU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advertisements {
+    /// It takes none, in networks without IPv6 too: the kernel takes them wherever IPv6 is not off.
+    Refuse,
+    /// It takes them, as the key `acceptRA` wants.
+    Take,
+    /// The kernel's default stays: nothing else gives the interface an address.
+    Leave,
+}
+
+impl Advertisements {
+    /// As the key `acceptRA` has it.
+    #[must_use]
+    pub fn wanted(accept_ra: bool) -> Self {
+        if accept_ra { Self::Take } else { Self::Refuse }
+    }
+}
+
+/// What the container's interface does by IPv6.
+#[derive(Debug, Clone, Copy)]
+pub struct Ipv6 {
+    /// It gets IPv6 addresses.
+    pub addresses: bool,
+    /// Duplicates of them are looked for.
+    pub dad: bool,
+    /// What it does with router advertisements.
+    pub advertisements: Advertisements,
+    /// It announces its addresses when its MAC address changes.
+    pub announce: bool,
+}
+
+/// Settings of the container's interface that only /proc has. Comes before the interface is up.
 ///
 /// # Errors
 /// Code 100 when IPv6 stays off although an IPv6 address is to come.
-pub fn ipv6_settings(name: &str, v6: bool, dad: bool) -> Result<(), Error> {
-    let mut wanted: Vec<(String, &str, bool)> = Vec::new();
+pub fn ipv6_settings(netns: &Netns, name: &str, wanted: Ipv6) -> Result<(), Error> {
     let key = |interface: &str, key: &str| format!("net/ipv6/conf/{interface}/{key}");
-    if v6 {
-        wanted.push((key("lo", "disable_ipv6"), "0", false));
-        wanted.push((key(name, "disable_ipv6"), "0", true));
-        wanted.push((key(name, "keep_addr_on_down"), "1", false));
+    let mut settings: Vec<(String, &str)> = Vec::with_capacity(8);
+    let guards = match wanted.advertisements {
+        Advertisements::Refuse => Some("0"),
+        Advertisements::Take => Some("1"),
+        Advertisements::Leave => None,
+    };
+    let guarded = guards.map_or(0, |value| {
+        settings.push((key(name, "accept_ra"), value));
+        settings.push((key(name, "autoconf"), value));
+        settings.len()
+    });
+    if wanted.addresses {
+        settings.push((key(name, "disable_ipv6"), "0"));
+        settings.push((key("lo", "disable_ipv6"), "0"));
+        settings.push((key(name, "keep_addr_on_down"), "1"));
     }
-    if dad {
-        wanted.push((key(name, "enhanced_dad"), "1", false));
-        wanted.push((key(name, "accept_dad"), "1", false));
-    } else {
-        wanted.push((key(name, "accept_dad"), "0", false));
+    if wanted.dad {
+        settings.push((key(name, "enhanced_dad"), "1"));
+        settings.push((key(name, "accept_dad"), "1"));
+    } else if wanted.addresses {
+        settings.push((key(name, "accept_dad"), "0"));
     }
-    for (path, value, required) in wanted {
-        match sysctl::write_if_different(&path, value) {
-            Err(error) if required => {
-                return Err(Error::new(
-                    code::KERNEL,
-                    format!("cannot enable IPv6 on {name} in the container"),
-                )
-                .with_details(format!("/proc/sys/{path}: {error}")));
+    if wanted.announce {
+        settings.push((key(name, "ndisc_notify"), "1"));
+    }
+    if settings.is_empty() {
+        return Ok(());
+    }
+    let outcomes = sysctl::write_in(netns, &settings).map_err(|error| netns_error(&error))?;
+    for (position, (outcome, (path, value))) in outcomes.into_iter().zip(&settings).enumerate() {
+        let Err(error) = outcome else { continue };
+        if position < guarded {
+            // A kernel without IPv6 takes none.
+            if error.kind() != std::io::ErrorKind::NotFound {
+                eprintln!(
+                    "warning: /proc/sys/{path} of the container cannot be set to {value}: {error}; {}",
+                    match wanted.advertisements {
+                        Advertisements::Take => "it gets no address by router advertisement",
+                        _ => "whoever advertises a router on its network becomes its router",
+                    }
+                );
             }
-            // A container whose /proc/sys is read-only works without the others.
-            _ => {}
+        } else if wanted.addresses && position == guarded {
+            return Err(Error::new(
+                code::KERNEL,
+                format!("cannot enable IPv6 on {name} in the container"),
+            )
+            .with_details(format!("/proc/sys/{path}: {error}")));
         }
+        // A container whose /proc/sys is read-only works without the others.
     }
     Ok(())
 }
@@ -135,15 +194,16 @@ pub fn configure(
     index: u32,
     name: &str,
     result: &Attached,
+    advertisements: Advertisements,
 ) -> Result<(), Error> {
-    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) {
-        let work = || {
-            let path = format!("net/ipv6/conf/{name}/ndisc_notify");
-            let _ = sysctl::write_if_different(&path, "1");
-            ipv6_settings(name, true, false)
-        };
-        netns.run(work).map_err(|error| netns_error(&error))??;
-    }
+    let v6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
+    let wanted = Ipv6 {
+        addresses: v6,
+        dad: false,
+        advertisements,
+        announce: v6,
+    };
+    ipv6_settings(netns, name, wanted)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.into()).collect();
     let setup = Setup {
         lo_up: true,
@@ -155,9 +215,27 @@ pub fn configure(
         routes: &routes(result, index),
         ..Setup::default()
     };
-    inside
-        .configure(&setup)
-        .map_err(|error| kernel_error(&format!("cannot configure {name} in the container"), &error))
+    inside.configure(&setup).map_err(|error| {
+        kernel_error(&format!("cannot configure {name} in the container"), &error)
+    })?;
+    // IPv4 addresses are announced as the link comes up; without the search for duplicates the kernel says nothing of
+    // IPv6 ones then.
+    if v6 {
+        announce(inside, index, name);
+    }
+    Ok(())
+}
+
+/// Tells neighbours which MAC address the addresses of an interface have now, where `arp_notify` and `ndisc_notify` of it are
+/// on. A neighbour that has heard of another one before asks there for up to a minute. A driver that cannot announce is
+/// warned of.
+pub fn announce(inside: &mut RouteSocket, index: u32, name: &str) {
+    if let Err(error) = inside.announce(index) {
+        eprintln!(
+            "warning: the addresses of {name} in the container cannot be announced: {error}; neighbours that know a former \
+             MAC address of them find the container after up to a minute"
+        );
+    }
 }
 
 /// The MAC address that the runtime asks for: `runtimeConfig.mac`, else `MAC` in `CNI_ARGS`, else
@@ -291,6 +369,57 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
                 )));
             }
         }
+    }
+    Ok(())
+}
+
+/// Refuses a default route by the container's interface that the result does not give: who advertises a router, or
+/// redirects, gets all that the container sends.
+///
+/// # Errors
+/// Code 104 with the route; code 100 when the kernel does not answer.
+pub fn refuse_foreign_routes(
+    inside: &mut RouteSocket,
+    link: &Link,
+    previous: &Attached,
+) -> Result<(), Error> {
+    let name = &link.name;
+    for v4 in [true, false] {
+        let found = inside
+            .routes(v4)
+            .map_err(|error| kernel_error("cannot list the container's routes", &error))?;
+        let mut defaults: Vec<&RouteEntry> = found
+            .iter()
+            .filter(|route| route.is_default() && route.interface == Some(link.index))
+            .collect();
+        defaults.sort_by_key(|route| route.priority.unwrap_or(0));
+        let given = |gateway: IpAddr| {
+            let routes = previous.routes.iter().filter_map(|route| route.gw);
+            let own = previous.ips.iter().filter_map(|ip| ip.gateway);
+            routes.chain(own).any(|known| known == gateway)
+        };
+        let named = previous.routes.iter().any(|route| {
+            route.dst.prefix() == 0 && route.dst.is_ipv4() == v4 && route.table.is_none()
+        });
+        let advertised = defaults.iter().find(|route| route.is_advertised());
+        // Where the result gives one, the first that is used must be it.
+        let first = defaults
+            .first()
+            .filter(|route| named && !route.gateway.is_none_or(given));
+        let Some(route) = advertised.or(first) else {
+            continue;
+        };
+        let how = if route.is_advertised() {
+            " by router advertisement"
+        } else {
+            ""
+        };
+        let gateway = route
+            .gateway
+            .map_or(String::new(), |ip| format!(" via {ip}"));
+        return Err(differs(format!(
+            "{name} in the container has a default route{gateway}{how} that its network does not give"
+        )));
     }
     Ok(())
 }

@@ -7,10 +7,11 @@ use pontoon_conf::{Attached, Error, Interface, KnownAs, Mac};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
+use pontoon_plugin::interior::{Advertisements, Ipv6};
 use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, backends, fault, forwarding, interior, kernel_error,
-    masquerade, netns_error, reference, repair, rules, veth,
+    masquerade, reference, repair, rules, veth,
 };
 use serde::{Deserialize, Serialize};
 
@@ -236,13 +237,13 @@ fn host_end(
 
 fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<(), Error> {
     let name = ground.key.interface.clone();
-    if result.ips.iter().any(|ip| !ip.address.is_ipv4()) {
-        let name = name.clone();
-        ground
-            .netns
-            .run(move || interior::ipv6_settings(&name, true, false))
-            .map_err(|error| netns_error(&error))??;
-    }
+    let wanted = Ipv6 {
+        addresses: result.ips.iter().any(|ip| !ip.address.is_ipv4()),
+        dad: false,
+        advertisements: Advertisements::Refuse,
+        announce: false,
+    };
+    interior::ipv6_settings(ground.netns, &name, wanted)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.into()).collect();
     let setup = Setup {
         lo_up: true,

@@ -70,6 +70,7 @@ fn check_container(
         return Err(differs(format!("{name} in the container is not a veth")));
     }
     same_mac(&link, listed(previous, name, true))?;
+    interior::refuse_foreign_routes(&mut inside, &link, previous)?;
     interior::compare(&mut inside, &link, previous)?;
     Ok(link.peer)
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use pontoon_conf::{Cidr, Error, Mac, code};
 use pontoon_netlink::{Errno, Link, LinkChange, Netns, RouteSocket, RouteSpec, sysctl};
-use pontoon_plugin::{fault, kernel_error, netns_error};
+use pontoon_plugin::{fault, interior, kernel_error, netns_error};
 
 use crate::backup::Backup;
 use crate::config::Sysctl;
@@ -89,14 +89,33 @@ impl<'a> Inside<'a> {
     /// Changes the address of the link, if it can be as it is. Some drivers want the link down for
     /// it (`IFF_LIVE_ADDR_CHANGE` is missing), which costs its routes and IPv6 addresses; they are
     /// put back.
+    ///
+    /// Neighbours remember the former one for up to a minute: they are told.
     pub(crate) fn set_mac(&mut self, link: &Link, mac: [u8; 6]) -> Result<(), Error> {
+        // The kernel announces a change where these are on. Without IPv6 there is nothing to announce by the second.
+        let notify = LinkChange {
+            arp_notify: Some(true),
+            ..LinkChange::default()
+        };
+        self.change(link, &notify)?;
+        let path = format!("net/ipv6/conf/{}/ndisc_notify", link.name);
+        let told = sysctl::write_in(self.netns, &[(path, "1")]);
+        told.map_err(|error| netns_error(&error))?;
+        if link.up {
+            // What is announced before the link sends is lost.
+            self.socket
+                .wait_operational(link.index)
+                .map_err(|error| kernel_error(&format!("cannot look up {}", link.name), &error))?;
+        }
         let new = LinkChange {
             mac: Some(mac),
             ..LinkChange::default()
         };
         match self.socket.set_link(link.index, &new) {
             Err(error) if error.errno() == Some(Errno::EBUSY) && link.up => {
-                self.set_mac_down(link, &new)
+                let done = self.set_mac_down(link, &new);
+                interior::announce(&mut self.socket, link.index, &link.name);
+                done
             }
             other => other,
         }
