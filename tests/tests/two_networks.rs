@@ -92,6 +92,24 @@ fn faults(
     Ok(wrong)
 }
 
+/// What trace says of packets that are answered, and whether they went as it says.
+fn predictions(site: &Site, from: &str) -> Outcome<Vec<String>> {
+    let mut wrong = Vec::new();
+    for host in [HOST_V4, HOST_V6] {
+        let to = SocketAddr::new(host, PUBLISHED).to_string();
+        for protocol in ["tcp", "udp"] {
+            let said = site.pontoon(&["trace", from, &to, "--proto", protocol, "--live"])?;
+            if said.status != Some(0) {
+                wrong.push(format!(
+                    "trace --live {from} {to} {protocol}: {}",
+                    said.stdout
+                ));
+            }
+        }
+    }
+    Ok(wrong)
+}
+
 fn verdict(wrong: &[String]) -> Outcome {
     match wrong {
         [] => Ok(()),
@@ -159,6 +177,11 @@ fn with_each_network(backend: Backend, bridge_nf_call: bool, keys: Option<Value>
     )?;
     runtime.check(&one, &first)?;
     runtime.check(&two, &second)?;
+    wrong.extend(predictions(&site, &peer.0.id)?);
+    let mut look = |when: &str, clients: &[(Client<'_>, bool)]| -> Outcome {
+        wrong.extend(faults(&site, &container.id, when, clients)?);
+        Ok(())
+    };
 
     // The second network goes and comes.
     runtime.del(&two, &second)?;

@@ -45,6 +45,58 @@ fn check_listed(listing: &str, expected: &[&str]) {
     }
 }
 
+/// The chains of the way back.
+fn hairpins() -> usize {
+    let all = listing();
+    let chains = all.lines().map(str::trim);
+    chains
+        .filter(|line| line.starts_with("chain hairpin-"))
+        .count()
+}
+
+#[test]
+fn a_container_that_comes_to_other_networks_has_one_way_back() {
+    in_fresh_netns(|| {
+        let addresses = ["10.1.0.2/24", "fd00:1::2/64"];
+        let mut rules = only_published(published(owner("lan", "c1"), &addresses, &[tcp(1, 80)]));
+        let sibling = only_published(published(
+            owner("lan", "c2"),
+            &["10.1.0.3/24"],
+            &[tcp(2, 80)],
+        ));
+        let beside = |rules: &mut Ruleset, subnets: &[&str]| {
+            let subnets = subnets.iter().map(|subnet| subnet.parse().unwrap());
+            rules.published.as_mut().unwrap().beside = subnets.collect();
+        };
+        apply(&rules);
+        apply(&sibling);
+        assert_eq!(hairpins(), 2);
+        beside(&mut rules, &["10.2.0.0/24", "10.3.0.0/16", "fd00:2::/64"]);
+        apply(&rules);
+        check_listed(
+            &listing(),
+            &[
+                "ip saddr 10.2.0.0/24 masquerade",
+                "ip saddr 10.3.0.0/16 masquerade",
+                "ip6 saddr fd00:2::/64 masquerade",
+                r#"comment "hairpin 10.1.0.0/24 10.2.0.0/24 10.3.0.0/16""#,
+            ],
+        );
+        assert_eq!(verify(&rules), Vec::<String>::new());
+        assert_eq!(verify(&sibling), Vec::<String>::new());
+        // The sibling's, and two of this container.
+        assert_eq!(hairpins(), 3);
+        let mut changed = rules.clone();
+        beside(&mut changed, &[]);
+        assert_ne!(verify(&changed), Vec::<String>::new());
+        // Killed before the new rules were made.
+        withdraw(&changed);
+        assert_eq!(hairpins(), 1);
+        withdraw(&sibling);
+        assert_eq!(hairpins(), 0);
+    });
+}
+
 #[test]
 fn nothing_but_the_skeleton_is_left() {
     in_fresh_netns(|| {
