@@ -110,10 +110,8 @@ fn culprit<'n>(members: &[&'n Member], error: &Error) -> Option<&'n Member> {
     let named = members.iter().filter(names);
     let named = named.max_by_key(|member| member.key.len()).copied();
     // Texts that the reference plugins have too name the value only.
-    let shown = |member: &&&Member| {
-        let value = member.value.text().filter(|value| value.len() > 2);
-        member.key != "type" && value.is_some_and(|value| error.msg.contains(value))
-    };
+    let shown =
+        |member: &&&Member| member.key != "type" && shown(&member.value, &error.msg).is_some();
     named.or_else(|| members.iter().find(shown).copied())
 }
 
@@ -128,19 +126,20 @@ fn mentions(text: &str, key: &str) -> bool {
     })
 }
 
-/// The place within a member that the error is about: of a key or a value that it names.
+/// The place within a member that the error is about: of a value that it shows.
 fn inner(member: &Member, error: &Error) -> Place {
-    fn find(node: &Node, text: &str) -> Option<Place> {
-        let named = |node: &Node| {
-            node.text()
-                .filter(|value| value.len() > 2)
-                .is_some_and(|value| text.contains(value))
-        };
-        if named(node) {
-            return Some(node.place);
-        }
-        let inside = node.members().iter().map(|member| &member.value);
-        inside.chain(node.items()).find_map(|node| find(node, text))
+    shown(&member.value, &error.msg).unwrap_or(member.value.place)
+}
+
+/// Where a value stands that a text shows. Types of plugins are words of any text.
+fn shown(node: &Node, text: &str) -> Option<Place> {
+    let value = node.text().filter(|value| value.len() > 2);
+    if value.is_some_and(|value| text.contains(value)) {
+        return Some(node.place);
     }
-    find(&member.value, &error.msg).unwrap_or(member.value.place)
+    let members = node.members().iter().filter(|member| member.key != "type");
+    let inside = members.map(|member| &member.value);
+    inside
+        .chain(node.items())
+        .find_map(|node| shown(node, text))
 }
