@@ -170,7 +170,7 @@ fn gc_keeps_what_it_is_told() -> Outcome {
     let unknown = ["gc", "nothing", "--all-dead", "--conf-dir", &conf];
     scene.site.pontoon_ends(&unknown, 3)?;
     // Of what leaves no record nobody can be called dead.
-    let foreign = json!({ "name": "foreign", "type": "macvlan", "ipam": { "type": "host-local" } });
+    let foreign = json!({ "name": "foreign", "type": "ipvlan", "ipam": { "type": "host-local" } });
     fs::write(
         scene.conf.path().join("20-foreign.conf"),
         foreign.to_string(),

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use pontoon_conf::{Error, code};
 use pontoon_netlink::{Link, RouteSocket};
-use pontoon_plugin::{Context, Key, MODES, kernel_error};
+use pontoon_plugin::{Context, Key, kernel_error, kinds};
 
 /// Kinds of links at whose other end a container or a virtual machine is.
 const CONTAINERS: [&str; 3] = ["netkit", "tun", "veth"];
@@ -143,9 +143,9 @@ fn has_lease_of_reference(context: &Context, pool: &Path) -> bool {
         .map(|entry| entry.path())
         .filter(|path| path != pool);
     let is_pontoons = |key: &Key| {
-        MODES
-            .iter()
-            .any(|mode| context.state.records(mode).holds(key))
+        kinds::attaching()
+            .filter_map(|kind| kind.records)
+            .any(|records| context.state.records(records).holds(key))
     };
     let is_of_reference = |folder: &Path, lease: &fs::DirEntry| {
         let is_address = |name: &str| name.parse::<IpAddr>().is_ok();

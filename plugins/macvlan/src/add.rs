@@ -1,6 +1,8 @@
 //! ADD: addresses, a link born in the container, configured there.
 
-use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use std::path::PathBuf;
+
+use pontoon_conf::{Attached, Dns, Error, Interface, KnownAs, Mac, code};
 use pontoon_ipam::delegation;
 use pontoon_netlink::{Link, LinkChange, MacvlanSpec, Netns, RouteSocket};
 use pontoon_plugin::interior::Advertisements;
@@ -14,6 +16,15 @@ use crate::del;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) sandbox: Sandbox,
+    /// The container's names, by which a container of type container finds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<KnownAs>,
+    /// DNS settings, for a container that shares this one's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dns: Option<Dns>,
+    /// Path of the network's leases; read by `pontoon leases` and `pontoon gc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leases: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -115,6 +126,9 @@ fn attach(
     undo.push(Step::Record);
     let record = Record {
         sandbox: Sandbox::of(context),
+        names: context.names(),
+        dns: config.dns.clone(),
+        leases: delegation::leases(context)?,
     };
     context.state.records("macvlan").write(key, &record)?;
     fault::point("macvlan.recorded")?;

@@ -11,7 +11,10 @@ use crate::add::{self, Record};
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    let removed = match context.netns_if_alive() {
+    let record: Option<Record> = context.state.records("macvlan").read(&key);
+    // In another namespace than that of the ADD nothing is ours.
+    let sandbox = record.as_ref().map(|record| &record.sandbox);
+    let removed = match context.netns_of_record(sandbox) {
         Some(netns) => add::open(netns).and_then(|mut inside| remove(&mut inside, &key)),
         None => Ok(()),
     };

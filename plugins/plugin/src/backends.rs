@@ -264,3 +264,24 @@ fn retire_unused(context: &Context, plugin: &str) -> Result<(), Error> {
     }
     done
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::kinds;
+
+    /// The order of these lists is that of a chain; what they hold is the table's.
+    #[test]
+    fn the_lists_are_those_of_the_table() {
+        let listed: BTreeSet<_> = PLUGINS
+            .iter()
+            .map(|(name, at, _)| (*name, Some(*at)))
+            .collect();
+        let rows = kinds::sharing_rules().map(|kind| (kind.name, kind.records));
+        assert_eq!(listed, rows.collect());
+        let hosted: Vec<&str> = kinds::with_host_end().map(|kind| kind.name).collect();
+        assert_eq!(hosted, MAIN);
+    }
+}

@@ -1,14 +1,17 @@
 //! What a verb gets to see, and the two translations from kernel errors to CNI errors.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use pontoon_conf::{
-    Args, ContainerId, Error, IfName, Invocation, KnownAs, NameError, NetworkConfig, Verb, code,
+    Args, Attachment, ContainerId, Error, IfName, Invocation, KnownAs, NameError, NetworkConfig,
+    Verb, code,
 };
 use pontoon_netlink::{Netns, NetnsError};
 
+use crate::kinds::{self, Kind, Role};
 use crate::{Key, State};
 
 /// Everything that a verb knows of its invocation.
@@ -23,6 +26,10 @@ pub struct Context {
     /// Where programs of the host are looked for.
     pub search: Vec<PathBuf>,
     netns: OnceLock<Result<Netns, NetnsError>>,
+    /// The namespace at `CNI_NETNS` is not the container's: the verb goes on without it.
+    elsewhere: bool,
+    /// Container id and interface name of each attachment that GC keeps.
+    valid: OnceLock<HashSet<(String, String)>>,
 }
 
 impl Context {
@@ -38,6 +45,8 @@ impl Context {
             state,
             search,
             netns: OnceLock::new(),
+            elsewhere: false,
+            valid: OnceLock::new(),
         }
     }
 
@@ -87,7 +96,32 @@ impl Context {
         self.invocation.attachment()
     }
 
+    /// From now on the container's namespace counts as gone: what `CNI_NETNS` leads to is another's.
+    pub(crate) fn leave_netns(&mut self) {
+        self.elsewhere = true;
+    }
+
+    /// Container id and interface name of each attachment that GC keeps, to be looked up.
+    pub(crate) fn valid_attachments(&self) -> &HashSet<(String, String)> {
+        self.valid.get_or_init(|| {
+            let listed = self.config.valid_attachments.iter().flatten();
+            let pair = |one: &Attachment| (one.container_id.to_string(), one.ifname.to_string());
+            listed.map(pair).collect()
+        })
+    }
+
+    /// The plugin that has put the container into a namespace which is not its own, or into none:
+    /// the first of this attachment's list, if it is one of these.
+    #[must_use]
+    pub fn mode(&self) -> Option<&'static Kind> {
+        let key = self.key().ok()?;
+        kinds::with_role(Role::Mode).find(|kind| self.state.records(kind.name).holds(&key))
+    }
+
     fn open_netns(&self) -> Option<&Result<Netns, NetnsError>> {
+        if self.elsewhere {
+            return None;
+        }
         let path = self.invocation.netns.as_deref()?;
         Some(self.netns.get_or_init(|| Netns::open(Path::new(path))))
     }
@@ -141,9 +175,12 @@ impl Context {
     }
 
     /// A verb on the namespace that the plugin itself runs in would change the host's own
-    /// interfaces: refused before anything is touched. A path that is no namespace is left to the
-    /// verb, because DEL must go on without one and IPAM never enters it.
-    pub(crate) fn refuse_own_namespace(&self) -> Result<(), Error> {
+    /// interfaces: refused before anything is touched. DEL goes on as if the namespace were gone: what
+    /// lies outside it has to go, and the path may lead to the host because a type `host` network of
+    /// the container makes it so, or because another process has the number of the container's by
+    /// now. A path that is no namespace is left to the verb, because DEL must go on without one and
+    /// IPAM never enters it.
+    pub(crate) fn refuse_own_namespace(&mut self) -> Result<(), Error> {
         if self.invocation.netns_override {
             return Ok(());
         }
@@ -154,12 +191,17 @@ impl Context {
         if !netns.same_as(&own) {
             return Ok(());
         }
+        let path = self.invocation.netns.as_deref().unwrap_or_default();
+        if self.invocation.verb == Verb::Del {
+            eprintln!(
+                "warning: CNI_NETNS {path} is the network namespace that the plugin itself runs in: nothing in it is touched, and what the container has outside it is removed"
+            );
+            self.leave_netns();
+            return Ok(());
+        }
         Err(Error::new(
             code::INVALID_NETNS,
-            format!(
-                "CNI_NETNS {} is the network namespace that the plugin itself runs in",
-                self.invocation.netns.as_deref().unwrap_or_default()
-            ),
+            format!("CNI_NETNS {path} is the network namespace that the plugin itself runs in"),
         )
         .with_details(
             "a container needs a network namespace of its own; set CNI_NETNS_OVERRIDE=1 only if \

@@ -1,6 +1,7 @@
 //! An interface inside the container: its settings, routes and comparison with a result. What the
 //! plugins share that make one.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route, code};
@@ -71,14 +72,13 @@ pub fn first_gateway(ips: &[IpConfig], v4: bool) -> Option<IpAddr> {
 /// The routes of a result, out by one interface.
 #[must_use]
 pub fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
+    let gateways = [true, false].map(|v4| first_gateway(&result.ips, v4));
     result
         .routes
         .iter()
         .map(|route| RouteSpec {
             dst: route.dst.into(),
-            gateway: route
-                .gw
-                .or_else(|| first_gateway(&result.ips, route.dst.is_ipv4())),
+            gateway: route.gw.or(gateways[usize::from(!route.dst.is_ipv4())]),
             interface: Some(interface),
             prefsrc: None,
             mtu: route.mtu,
@@ -303,6 +303,27 @@ pub fn same_mac(link: &Link, interface: Option<&Interface>) -> Result<(), Error>
     )))
 }
 
+/// Routes that are there, by destination.
+#[derive(Default)]
+struct Present(HashMap<Cidr, HashSet<Option<IpAddr>>>);
+
+impl Present {
+    fn add(&mut self, routes: Vec<RouteEntry>) {
+        for route in routes {
+            let destination = Cidr::from(route.destination).network();
+            self.0.entry(destination).or_default().insert(route.gateway);
+        }
+    }
+
+    /// Whether there is one to the destination, by the gateway if the route names one.
+    fn has(&self, route: &Route) -> bool {
+        let Some(gateways) = self.0.get(&route.dst.network()) else {
+            return false;
+        };
+        route.gw.is_none() || gateways.contains(&None) || gateways.contains(&route.gw)
+    }
+}
+
 /// Compares addresses and routes of the container's interface with a result. More than it names may
 /// be there: later plugins add theirs.
 ///
@@ -313,7 +334,7 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
     if !link.up {
         return Err(differs(format!("{name} in the container is down")));
     }
-    let present: Vec<Cidr> = inside
+    let present: HashSet<Cidr> = inside
         .addresses(link.index)
         .map_err(|error| kernel_error(&format!("cannot list the addresses of {name}"), &error))?
         .into_iter()
@@ -342,27 +363,21 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
             continue;
         }
         let failed = |error| kernel_error("cannot list the container's routes", &error);
-        let is = |got: &RouteEntry, route: &Route| {
-            Cidr::from(got.destination).network() == route.dst.network()
-                && (route.gw.is_none() || got.gateway.is_none() || route.gw == got.gateway)
-        };
-        let mut routes = inside.routes(v4).map_err(failed)?;
-        let all = |routes: &[RouteEntry]| {
-            let there = |route: &&Route| routes.iter().any(|got| is(got, route));
-            wanted.iter().all(there)
-        };
-        if !all(&routes) {
+        let mut routes = Present::default();
+        routes.add(inside.routes(v4).map_err(failed)?);
+        if !wanted.iter().all(|route| routes.has(route)) {
             // A plugin after this one, as sbr, may have moved them to tables of their own.
+            let own: HashSet<IpAddr> = previous.ips.iter().map(|ip| ip.address.ip()).collect();
+            let mut tables = HashSet::new();
             for rule in inside.source_rules(v4).map_err(failed)? {
-                let own = |source: IpAddr| previous.ips.iter().any(|ip| ip.address.ip() == source);
-                if rule.source.is_some_and(own) {
-                    routes.extend(inside.routes_of_table(v4, rule.table).map_err(failed)?);
+                let ours = rule.source.is_some_and(|source| own.contains(&source));
+                if ours && tables.insert(rule.table) {
+                    routes.add(inside.routes_of_table(v4, rule.table).map_err(failed)?);
                 }
             }
         }
         for route in &wanted {
-            let there = routes.iter().any(|got| is(got, route));
-            if !there {
+            if !routes.has(route) {
                 return Err(differs(format!(
                     "the container lacks the route to {}",
                     route.dst

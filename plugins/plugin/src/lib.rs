@@ -17,6 +17,7 @@
 //!
 //! - [`Rebind`] and [`Inventory`]: for containers that live in a namespace which is not their own;
 //!   [`find`] knows who is attached, and by which mode.
+//! - [`kinds`]: the table of all plugins, from which every list of plugins is taken.
 //! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
 //! - [`backends`]: which netfilter backends have rules on the host, for whom, and when what they share goes.
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
@@ -42,6 +43,7 @@ pub mod fault;
 pub mod forwarding;
 pub mod interior;
 mod inventory;
+pub mod kinds;
 mod lock;
 mod log;
 pub mod masquerade;
@@ -61,7 +63,7 @@ pub mod veth;
 pub use context::{Context, kernel_error, netns_error};
 pub use inventory::Inventory;
 pub use lock::Lock;
-pub use modes::{About, MODES, Member, find};
+pub use modes::{About, Member, THIRD_PARTY, find};
 pub use rebind::Rebind;
 pub use run::{Plugin, main, search, system_bus};
 pub use sandbox::Sandbox;

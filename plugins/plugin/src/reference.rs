@@ -13,7 +13,7 @@ use pontoon_netfilter::{Backend, BackendKind};
 use pontoon_netlink::RouteSocket;
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Key, kernel_error, rules, veth};
+use crate::{Context, Key, kernel_error, kinds, rules, veth};
 
 const KINDS: [BackendKind; 3] = [
     BackendKind::Nftables,
@@ -219,7 +219,9 @@ impl StandIn {
 /// reference. Those are looked for by the names that runtimes give.
 fn shared(context: &Context, key: &Key) -> bool {
     const USUAL: usize = 16;
-    let records = ["bridge", "ptp"].map(|plugin| context.state.records(plugin));
+    let records: Vec<_> = kinds::with_host_end()
+        .map(|kind| context.state.records(kind.name))
+        .collect();
     (0..USUAL).any(|number| {
         let other = Key {
             interface: format!("eth{number}"),

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::policy::Stance;
 use crate::reference::StandIn;
-use crate::{Context, Key, Lock, State, rules};
+use crate::{Context, Key, Lock, State, kinds, rules};
 
 /// What of the record of `firewall` rules are made from.
 #[derive(Deserialize)]
@@ -130,8 +130,8 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
         });
         repaired.failures.extend(done.err());
     }
-    for plugin in ["bridge", "ptp"] {
-        for (key, one) in records::<Guarded>(state, plugin, network) {
+    for kind in kinds::with_host_end() {
+        for (key, one) in records::<Guarded>(state, kind.name, network) {
             let Some(stand_in) = one.stand_in else {
                 continue;
             };

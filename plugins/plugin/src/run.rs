@@ -7,6 +7,7 @@ use pontoon_conf::{
     Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner, code,
 };
 
+use crate::kinds::{self, Role};
 use crate::log::Log;
 use crate::{Context, State, ports};
 
@@ -25,6 +26,9 @@ pub trait Plugin {
 
     /// Whether an attachment changes what other networks a container can answer by.
     const CONNECTS: bool = false;
+
+    /// Whether the plugin has something to do for a container that has no network (type `none`).
+    const WITHOUT_NETWORK: bool = false;
 
     /// Creates the attachment.
     ///
@@ -70,6 +74,9 @@ pub trait Plugin {
     }
 }
 
+/// Longest configuration with its `prevResult`, in bytes. Kubernetes keeps no object over 1.5 MB.
+const LONGEST_INPUT: u64 = 8 * 1024 * 1024;
+
 /// Runs a plugin as a process: the whole of a plugin's `main`.
 pub fn main<P: Plugin>(plugin: &P) -> ! {
     pontoon_netlink::end(serve(plugin))
@@ -90,13 +97,24 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
     let mut log = Log::begin(P::NAME, &invocation, variable);
     // Room for a usual configuration, else it is read in pieces of 32, 64, 128 bytes.
     let mut input = Vec::with_capacity(16 * 1024);
-    if let Err(error) = std::io::stdin().lock().read_to_end(&mut input) {
+    let stdin = std::io::stdin().lock().take(LONGEST_INPUT + 1);
+    if let Err(error) = { stdin }.read_to_end(&mut input) {
         return fail(
             &Error::new(
                 code::IO,
                 "cannot read the network configuration from standard input",
             )
             .with_details(error.to_string()),
+            None,
+        );
+    }
+    if input.len() as u64 > LONGEST_INPUT {
+        return fail(
+            &Error::new(
+                code::INVALID_CONFIG,
+                format!("the network configuration is longer than {LONGEST_INPUT} bytes"),
+            )
+            .with_details("what is read is bounded, so that no configuration holds the host up"),
             None,
         );
     }
@@ -142,7 +160,17 @@ fn run<P: Plugin>(
     invocation: Invocation,
     config: NetworkConfig,
 ) -> Result<Option<(String, Attached)>, Error> {
-    let context = Context::new(invocation, config, State::locate()?, search());
+    let mut context = Context::new(invocation, config, State::locate()?, search());
+    if after_mode::<P>(&mut context)? {
+        let attached = context.config.prev_result.clone().unwrap_or_default();
+        return match context.invocation.verb {
+            Verb::Add => {
+                let text = attached.to_json(context.config.version)?;
+                Ok(Some((text, attached)))
+            }
+            _ => Ok(None),
+        };
+    }
     if !P::ON_THE_HOST {
         context.refuse_own_namespace()?;
     }
@@ -172,6 +200,51 @@ fn run<P: Plugin>(
         Verb::Gc => plugin.gc(&context).map(|()| None),
         Verb::Version => Ok(None),
     }
+}
+
+/// Whether a plugin passes over a container that the first plugin of its list has put into a
+/// namespace which is not its own, or into none: there is no interface to add to. DEL passes over
+/// only when nothing is recorded.
+fn after_mode<P: Plugin>(context: &mut Context) -> Result<bool, Error> {
+    let chained = kinds::of(P::NAME).filter(|kind| kind.role == Role::Chained);
+    let verb = context.invocation.verb;
+    let (Some(own), Verb::Add | Verb::Del | Verb::Check) = (chained, verb) else {
+        return Ok(false);
+    };
+    let Some(mode) = context.mode() else {
+        return Ok(false);
+    };
+    if mode.name == "none" && P::WITHOUT_NETWORK {
+        return Ok(false);
+    }
+    let key = context.key()?;
+    let recorded = own
+        .records
+        .is_some_and(|records| context.state.records(records).holds(&key));
+    if verb == Verb::Del && recorded {
+        context.leave_netns();
+        return Ok(false);
+    }
+    if verb == Verb::Add {
+        say_ignored(context, P::NAME, mode.name)?;
+    }
+    Ok(true)
+}
+
+fn say_ignored(context: &Context, plugin: &str, mode: &str) -> Result<(), Error> {
+    let why = match mode {
+        "host" => "the container is in the host's network namespace",
+        "container" => "the container is in the network namespace of another one",
+        _ => "the container has no network",
+    };
+    match (plugin, context.port_mappings()?) {
+        ("portmap", 0) => {}
+        ("portmap", _) => {
+            eprintln!("portmap: warning: published ports are ignored, since {why} (type {mode})")
+        }
+        _ => eprintln!("{plugin}: warning: it does nothing here, since {why} (type {mode})"),
+    }
+    Ok(())
 }
 
 /// The one place of a plugin that reads the environment.

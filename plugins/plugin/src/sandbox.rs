@@ -36,15 +36,27 @@ impl Sandbox {
         }
     }
 
+    /// Whatever namespace a path leads to.
+    #[must_use]
+    pub fn at_path(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            id: None,
+        }
+    }
+
+    /// Whether this is the namespace, as far as is known.
+    #[must_use]
+    pub fn is(&self, netns: &Netns) -> bool {
+        let id = self.id.as_ref();
+        id.is_none_or(|id| *id == netns.id().to_string())
+    }
+
     /// Opens the namespace, unless it is gone.
     #[must_use]
     pub fn open(&self) -> Option<Netns> {
         let netns = Netns::open(Path::new(&self.path)).ok()?;
-        let same = self
-            .id
-            .as_ref()
-            .is_none_or(|id| *id == netns.id().to_string());
-        same.then_some(netns)
+        self.is(&netns).then_some(netns)
     }
 
     /// Whether the namespace does not exist any more.
@@ -55,15 +67,24 @@ impl Sandbox {
 }
 
 impl Context {
+    /// The namespace of the call, for taking back what a record tells of: none when it is gone, or
+    /// is another one than that of the record. A path may lead elsewhere by now.
+    #[must_use]
+    pub fn netns_of_record(&self, sandbox: Option<&Sandbox>) -> Option<&Netns> {
+        let netns = self.netns_if_alive()?;
+        sandbox
+            .is_none_or(|sandbox| sandbox.is(netns))
+            .then_some(netns)
+    }
+
     /// For GC: whether an attachment stays. When the runtime gives no list, all stay whose
     /// namespace is not known to be gone: what may be alive is never removed.
     #[must_use]
     pub fn is_valid(&self, key: &Key, sandbox: Option<&Sandbox>) -> bool {
         match &self.config.valid_attachments {
-            Some(valid) => valid.iter().any(|attachment| {
-                attachment.container_id.as_ref() == key.container
-                    && attachment.ifname.as_ref() == key.interface
-            }),
+            Some(_) => self
+                .valid_attachments()
+                .contains(&(key.container.clone(), key.interface.clone())),
             None => sandbox.is_none_or(|sandbox| !sandbox.is_gone()),
         }
     }

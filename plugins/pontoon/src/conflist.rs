@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
+use pontoon_plugin::kinds::{self, Role};
 use serde_json::{Value, json};
 
 use crate::report::Failure;
@@ -90,13 +91,17 @@ impl Places {
             .map(|(id, ifname)| json!({ "containerID": id, "ifname": ifname }))
             .collect();
         for plugin in network["plugins"].as_array().into_iter().flatten() {
+            let kind = plugin["type"].as_str().unwrap_or_default();
+            if kinds::of(kind).is_some_and(|kind| !kind.collects && kind.role != Role::Addresses) {
+                continue;
+            }
             let mut input = plugin.clone();
             input["name"] = network["name"].clone();
             // GC came with 1.1.0, whatever the network itself is written in.
             input["cniVersion"] = json!("1.1.0");
             input["cni.dev/valid-attachments"] = json!(keep);
             input["cni.dev/attachments"] = json!(keep);
-            self.run(plugin["type"].as_str().unwrap_or_default(), &input)?;
+            self.run(kind, &input)?;
         }
         Ok(())
     }

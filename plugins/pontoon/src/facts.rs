@@ -8,9 +8,10 @@ use std::time::SystemTime;
 
 use pontoon_netfilter::{BackendKind, Ingress, Owner, Policy};
 use pontoon_netlink::{Link, Netns, RouteSocket};
+use pontoon_plugin::kinds::{self, Role};
 use pontoon_plugin::policy::Stance;
 use pontoon_plugin::repair::{NetworkRecord, PortRecord};
-use pontoon_plugin::{About, Key, Member, State};
+use pontoon_plugin::{About, Key, Member, State, THIRD_PARTY};
 use serde::Serialize;
 
 use crate::linked::{self, Linked};
@@ -39,6 +40,9 @@ pub(crate) struct Attachment {
     pub(crate) shares: Option<String>,
     pub(crate) links: Vec<Linked>,
     pub(crate) age_seconds: u64,
+    /// Its interface is there, where it has one of its own.
+    #[serde(skip)]
+    pub(crate) wired: bool,
     #[serde(skip)]
     pub(crate) about: Option<About>,
 }
@@ -159,8 +163,12 @@ impl Host {
         let netns = about.as_ref().and_then(|about| about.sandbox.open());
         let veth = tags.get(member.key.owner().tag().as_str()).copied();
         let bridge = veth.and_then(|veth| self.link(veth.master?));
-        let records = self.state.records(member.mode);
-        let age = records.written(&member.key);
+        let inside = netns.as_ref().map(|netns| match member.mode {
+            // The host's addresses are everybody's.
+            "host" => Some(Vec::new()),
+            mode => addresses(netns, &member.key.interface, mode).unwrap_or_default(),
+        });
+        let age = self.state.attached_at(member);
         let age = age.and_then(|at| SystemTime::now().duration_since(at).ok());
         Attachment {
             id: member.key.container.clone(),
@@ -171,13 +179,11 @@ impl Host {
                 .as_ref()
                 .map(|about| about.names.clone())
                 .unwrap_or_default(),
-            addresses: match (&netns, member.mode) {
-                // The host's addresses are everybody's.
-                (Some(netns), mode) if mode != "host" => {
-                    addresses(netns, &member.key.interface, mode).unwrap_or_default()
-                }
-                _ => Vec::new(),
+            wired: match kinds::of(member.mode) {
+                Some(kind) if kind.host_end => veth.is_some(),
+                _ => matches!(inside, Some(Some(_))),
             },
+            addresses: inside.flatten().unwrap_or_default(),
             ports: self.ports(member),
             netns: about
                 .as_ref()
@@ -261,7 +267,7 @@ impl Host {
                 .filter(|attachment| attachment.network == name && attachment.mode == mode)
                 .collect();
             let record: NetworkRecord = match mode {
-                "bridge" | "ptp" => self.state.read_network(&name).unwrap_or_default(),
+                mode if has_host_end(mode) => self.state.read_network(&name).unwrap_or_default(),
                 _ => NetworkRecord::default(),
             };
             let bridge = (mode == "bridge").then(|| {
@@ -347,20 +353,34 @@ pub(crate) fn global(socket: &mut RouteSocket, index: u32) -> Result<Vec<String>
         .collect())
 }
 
+/// Whether the interface of such an attachment has an end on the host.
+pub(crate) fn has_host_end(mode: &str) -> bool {
+    kinds::of(mode).is_some_and(|kind| kind.host_end)
+}
+
+/// Whether such an attachment has an interface of its own.
+pub(crate) fn has_interface(mode: &str) -> bool {
+    let own = |kind: &kinds::Kind| kind.role == Role::Interface;
+    mode == THIRD_PARTY || kinds::of(mode).is_some_and(own)
+}
+
 /// The addresses of a container: of its interface, or of all but the loopback where it has none of
-/// its own.
-fn addresses(netns: &Netns, interface: &str, mode: &str) -> Result<Vec<String>, Failure> {
+/// its own. None when the interface is not there.
+fn addresses(netns: &Netns, interface: &str, mode: &str) -> Result<Option<Vec<String>>, Failure> {
     let mut inside = RouteSocket::open_in(netns)?;
     let links = inside.links()?;
+    let own = has_interface(mode);
     let mut found = Vec::new();
+    let mut there = !own;
     for link in links {
-        let wanted = match mode {
-            "bridge" | "ptp" => link.name == interface,
-            _ => link.name != "lo",
+        let wanted = match own {
+            true => link.name == interface,
+            false => link.name != "lo",
         };
         if wanted {
+            there = true;
             found.extend(global(&mut inside, link.index)?);
         }
     }
-    Ok(found)
+    Ok(there.then_some(found))
 }

@@ -1,13 +1,21 @@
 //! `pontoon gc NET`: removes what belongs to nobody alive.
 
+use std::fs;
+use std::path::Path;
+
 use clap::{ArgGroup, Args};
-use pontoon_plugin::MODES;
+use pontoon_plugin::kinds;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::conflist::Places;
-use crate::facts::{Attachment, Host};
+use crate::facts::Host;
+use crate::leases::Lease;
 use crate::report::{Failure, Outcome, print};
 use crate::{inspect, leases};
+
+/// Where libcni keeps the results of ADDs, in all of its versions.
+const RESULTS: &str = "/var/lib/cni/results";
 
 #[derive(Args)]
 #[command(group(ArgGroup::new("who").required(true).args(["keep", "all_dead"])))]
@@ -52,28 +60,16 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let mut host = Host::look()?;
     let network = options.places.network(&options.network)?;
     let kind = network["plugins"][0]["type"].as_str().unwrap_or_default();
-    if options.all_dead && !MODES.contains(&kind) {
+    if options.all_dead && kinds::of(kind).is_none() {
         return Err(Failure::Failed(format!(
-            "containers of type {kind} leave no record here: nobody can tell which of them are dead\nhint: name those that live by --keep"
+            "{kind} is another vendor's plugin, whose containers leave no record here: nobody can tell which of them are dead\nhint: name those that live by --keep"
         )));
     }
+    let known = Known::of(&host, &options.network, &network);
     let mut kept = Vec::new();
     for wanted in &options.keep {
-        kept.extend(
-            inspect::attachments_of(&host, wanted)?
-                .into_iter()
-                .map(|one| one.id),
-        );
+        kept.push(known.id(&host, wanted)?);
     }
-    let mut own = host.attachments().to_vec();
-    own.retain(|one| one.network == options.network);
-    let stays = |one: &Attachment| {
-        if options.all_dead {
-            one.alive
-        } else {
-            kept.contains(&one.id)
-        }
-    };
     let why = if options.all_dead {
         "its namespace is gone"
     } else {
@@ -81,26 +77,36 @@ pub(crate) fn run(options: &Options) -> Outcome {
     };
     let mut doomed = Vec::new();
     let mut keep = Vec::new();
-    for one in &own {
-        if stays(one) {
-            keep.push((one.id.clone(), one.interface.clone()));
+    for (one, alive) in &known.recorded {
+        let stays = if options.all_dead {
+            *alive
+        } else {
+            kept.contains(&one.0)
+        };
+        if stays {
+            keep.push(one.clone());
         } else {
             doomed.push(Doomed {
                 what: "container",
-                name: format!("{} {}", one.id, one.interface),
+                name: format!("{} {}", one.0, one.1),
                 why,
             });
         }
     }
-    let folder = leases::folder(&host, &options.network);
-    if let Ok(found) = leases::read(&host, &options.network, &folder) {
-        let nobodys = found.leases.iter().filter(|lease| !lease.attached);
-        doomed.extend(nobodys.map(|lease| Doomed {
-            what: "lease",
-            name: format!("{} of {}", lease.address, lease.container),
-            why: "no such container is attached",
-        }));
-    }
+    // What no record of ours tells of is another vendor's, or its record is lost.
+    let unrecorded = known.unrecorded.iter();
+    keep.extend(unrecorded.filter(|one| kept.contains(&one.0)).cloned());
+    keep.dedup();
+    let lost = known.leases.iter().filter(|lease| {
+        let holder = |one: &(String, String)| one.0 == lease.container;
+        !lease.attached && !keep.iter().any(holder)
+    });
+    doomed.extend(lost.map(|lease| Doomed {
+        what: "lease",
+        name: format!("{} of {}", lease.address, lease.container),
+        why: "no such container is attached",
+    }));
+    let own = host.attachments();
     let bridge = host.bridge_of(&options.network).cloned();
     if keep.is_empty() {
         if host.state.networks().contains(&options.network) {
@@ -122,7 +128,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 .filter(|link| link.master == Some(bridge.index));
             ports.all(|port| {
                 let name = Some(&port.name);
-                own.iter().any(|one| one.host_interface.as_ref() == name)
+                let ours = own.iter().filter(|one| one.network == options.network);
+                ours.clone().any(|one| one.host_interface.as_ref() == name)
             })
         });
         doomed.extend(goes.map(|bridge| Doomed {
@@ -155,6 +162,88 @@ pub(crate) fn run(options: &Options) -> Outcome {
     };
     print(options.json, &report, || text(&report, options.dry_run))?;
     Ok(true)
+}
+
+/// Container id and interface name.
+type Pair = (String, String);
+
+/// Who is attached to a network, by everything that tells.
+struct Known {
+    /// By the records of our plugins, with whether the namespace is there.
+    recorded: Vec<(Pair, bool)>,
+    /// By leases, and by the results that runtimes keep: attachments of other vendors' plugins too.
+    unrecorded: Vec<Pair>,
+    leases: Vec<Lease>,
+}
+
+impl Known {
+    fn of(host: &Host, name: &str, network: &Value) -> Self {
+        let own = host.attachments().to_vec().into_iter();
+        let recorded: Vec<(Pair, bool)> = own
+            .filter(|one| one.network == name)
+            .map(|one| ((one.id, one.interface), one.alive))
+            .collect();
+        let folder = match network["plugins"][0]["ipam"]["dataDir"].as_str() {
+            Some(dir) if !dir.is_empty() => Path::new(dir).join(name),
+            _ => leases::folder(host, name),
+        };
+        let leases = leases::read(host, name, &folder);
+        let leases = leases.map(|found| found.leases).unwrap_or_default();
+        let leased = leases.iter().map(|lease| {
+            let interface = lease.interface.clone();
+            // The reference plugin's oldest leases have the id alone.
+            let interface = interface.unwrap_or_else(|| "eth0".to_owned());
+            (lease.container.clone(), interface)
+        });
+        let mut unrecorded: Vec<Pair> = leased.chain(cached(name)).collect();
+        unrecorded.sort_unstable();
+        unrecorded.dedup();
+        unrecorded.retain(|pair| !recorded.iter().any(|(known, _)| known == pair));
+        Self {
+            recorded,
+            unrecorded,
+            leases,
+        }
+    }
+
+    /// The id of the container that is called so: on this host by our records, else on this network
+    /// by what else tells of it.
+    fn id(&self, host: &Host, wanted: &str) -> Result<String, Failure> {
+        let unknown = match inspect::attachments_of(host, wanted) {
+            Ok(found) => {
+                return Ok(found
+                    .into_iter()
+                    .next()
+                    .map(|one| one.id)
+                    .unwrap_or_default());
+            }
+            Err(error) => error,
+        };
+        let ids = self.unrecorded.iter().map(|(id, _)| id.as_str());
+        let mut found: Vec<&str> = ids.clone().filter(|id| *id == wanted).collect();
+        if found.is_empty() && !wanted.is_empty() {
+            found = ids.filter(|id| id.starts_with(wanted)).collect();
+        }
+        found.dedup();
+        match found[..] {
+            [only] => Ok(only.to_owned()),
+            _ => Err(unknown),
+        }
+    }
+}
+
+/// The attachments of a network of which a runtime keeps the result (libcni's cache).
+fn cached(network: &str) -> Vec<Pair> {
+    let prefix = format!("{network}-");
+    let entries = fs::read_dir(RESULTS).into_iter().flatten().flatten();
+    let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    own.filter_map(|entry| {
+        let value: Value = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+        let word = |key: &str| value[key].as_str().map(str::to_owned);
+        let pair = (word("containerId")?, word("ifName")?);
+        (word("networkName")? == network).then_some(pair)
+    })
+    .collect()
 }
 
 fn text(report: &Report, dry_run: bool) -> String {

@@ -9,31 +9,18 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use pontoon_netlink::{Link, RouteSocket};
+use pontoon_plugin::kinds;
 
 use crate::facts::Host;
 use crate::report::{Failure, Outcome, write};
 
 /// The plugins, by the names under which runtimes look for them, and the resolver that `dns` starts.
-pub(crate) const PLUGINS: [&str; 18] = [
-    "bandwidth",
-    "bridge",
-    "container",
-    "dns",
-    "dnsname",
-    "firewall",
-    "host",
-    "host-device",
-    "host-local",
-    "loopback",
-    "macvlan",
-    "none",
-    "pontoon-dns",
-    "portmap",
-    "ptp",
-    "sbr",
-    "static",
-    "tuning",
-];
+pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
+    let plugins = kinds::KINDS.iter().map(|kind| kind.name);
+    let aliases = kinds::ALIASES.iter().map(|(alias, _)| *alias);
+    plugins.chain(aliases).chain(["pontoon-dns"])
+}
+
 macro_rules! samples {
     ($($name:literal . $kind:literal),* $(,)?) => {
         /// The networks that can be asked for: name, ending of the file, text.
@@ -138,7 +125,7 @@ pub(crate) fn install(options: &Options) -> Outcome {
             own.parent().unwrap_or(Path::new("/")).to_owned()
         }
     };
-    let present: Vec<&str> = PLUGINS
+    let present: Vec<&str> = programs()
         .into_iter()
         .filter(|name| from.join(name).is_file())
         .collect();
@@ -288,7 +275,7 @@ pub(crate) fn uninstall(options: &Uninstall) -> Outcome {
         refuse_while_attached(bin)?;
     }
     let mut text = String::new();
-    for name in PLUGINS {
+    for name in programs() {
         let target = bin.join(name);
         let kept = bin.join(BACKUP).join(name);
         let now = there(&target);

@@ -157,8 +157,7 @@ fn wait(files: &Inotify, links: &Listener, most: Duration) {
 
 /// Whether everything is there that its records speak of.
 fn whole(one: &Attachment) -> bool {
-    let wired = !matches!(one.mode, "bridge" | "ptp") || one.host_interface.is_some();
-    one.alive && wired
+    one.alive && one.wired
 }
 
 fn differences(before: &Seen, after: &Seen) -> Vec<Event> {

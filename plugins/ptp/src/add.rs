@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use pontoon_conf::{Attached, Error, Interface, KnownAs, Mac};
+use pontoon_conf::{Attached, Dns, Error, Interface, KnownAs, Mac};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
@@ -22,6 +22,9 @@ use crate::plan;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) sandbox: Sandbox,
+    /// DNS settings, for a container that shares this one's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dns: Option<Dns>,
     /// For who looks for it by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) names: Vec<KnownAs>,
@@ -117,6 +120,7 @@ fn attach(
         undo.push(Step::Record);
         let record = Record {
             sandbox: Sandbox::of(context),
+            dns: ground.config.dns.clone(),
             names: context.names(),
             leases: delegation::leases(context)?,
             stand_in,

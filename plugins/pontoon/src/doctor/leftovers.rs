@@ -1,10 +1,11 @@
 //! What belongs to nobody alive, and pools that run out.
 
 use pontoon_netfilter::is_attachment_tag;
+use pontoon_plugin::THIRD_PARTY;
 
 use super::{Finding, Ground};
-use crate::leases;
 use crate::report::Failure;
+use crate::{facts, leases};
 
 /// Share of a pool in use from which on it is nearly full, in percent.
 const NEARLY: u128 = 90;
@@ -13,22 +14,27 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     let collect =
         |network: &str| format!("pontoon gc {network} --all-dead{}", ground.places.options());
     for one in ground.attachments.iter().filter(|one| !one.alive) {
-        findings.push(
-            Finding::new("container-gone", &one.id)
-                .means("its address, ports and rules are kept from others")
-                .seen(format!(
-                    "network {} has it, and the namespace {} is gone",
-                    one.network, one.netns
-                ))
-                .mend(collect(&one.network))
-                .of_container(&one.id)
-                .safe(),
-        );
+        let finding = Finding::new("container-gone", &one.id)
+            .means("its address, ports and rules are kept from others")
+            .seen(format!(
+                "network {} has it, and the namespace {} is gone",
+                one.network, one.netns
+            ))
+            .of_container(&one.id);
+        // Of another vendor's plugin no record tells who else lives: its GC needs a list.
+        findings.push(if one.mode == THIRD_PARTY {
+            finding.mend(format!(
+                "pontoon gc {} --keep ID... with all containers that live",
+                one.network
+            ))
+        } else {
+            finding.mend(collect(&one.network)).safe()
+        });
     }
     for network in ground
         .networks
         .iter()
-        .filter(|network| matches!(network.mode, "bridge" | "ptp"))
+        .filter(|network| facts::has_interface(network.mode))
     {
         let folder = leases::folder(&ground.host, &network.name);
         let Ok(found) = leases::read(&ground.host, &network.name, &folder) else {

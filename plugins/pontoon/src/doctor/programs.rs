@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use super::{Finding, Ground};
-use crate::install::{PLUGINS, is_ours};
+use crate::install::{is_ours, programs};
 use crate::report::Failure;
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let path = ground.places.cni_path();
     let dirs: Vec<&Path> = path.split(':').map(Path::new).collect();
-    for name in PLUGINS {
+    for name in programs() {
         let found: Vec<_> = dirs
             .iter()
             .map(|dir| dir.join(name))

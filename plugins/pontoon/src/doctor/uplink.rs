@@ -38,7 +38,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     let served = ground
         .attachments
         .iter()
-        .filter(|one| one.alive && matches!(one.mode, "bridge" | "ptp") && open(&one.network));
+        .filter(|one| one.alive && facts::has_host_end(one.mode) && open(&one.network));
     let addresses: Vec<bool> = served
         .flat_map(|one| one.ips())
         .map(|ip| ip.is_ipv4())

@@ -1,40 +1,19 @@
 //! A document as a whole: its head, its plugins one by one, and what lies between them.
 
 use pontoon_conf::{NetworkName, Version};
+use pontoon_plugin::kinds::{self, Kind, Role};
 
 use super::Finding;
 use super::shape::{self, nearest};
-use super::source::{Kind, Node};
+use super::source::{self, Node};
 use super::{ranges, refused, ways};
 
-/// Plugins that make an interface: one of them comes first.
-const FIRST: [&str; 7] = [
-    "bridge",
-    "container",
-    "host",
-    "host-device",
-    "macvlan",
-    "none",
-    "ptp",
-];
-/// Those of them that leave nothing to publish ports of.
-const WITHOUT_ADDRESS: [&str; 3] = ["container", "host", "none"];
-/// Plugins that change what one before them has made.
-const CHAINED: [&str; 7] = [
-    "bandwidth",
-    "dns",
-    "dnsname",
-    "firewall",
-    "portmap",
-    "sbr",
-    "tuning",
-];
 /// What stands in a plugin's object, though the runtime reads it in the list.
 const HEAD: [&str; 2] = ["name", "cniVersion"];
 
 /// Judges a document by the extension of its file.
 pub(super) fn document(root: &Node, extension: &str, findings: &mut Vec<Finding>) {
-    if !matches!(root.kind, Kind::Object(_)) {
+    if !matches!(root.kind, source::Kind::Object(_)) {
         findings.push(Finding::error(
             root.place,
             "a network configuration is an object: {\"cniVersion\": ..., \"name\": ..., \"plugins\": [...]}",
@@ -169,7 +148,7 @@ fn list(plugins: &Node, version: &str, findings: &mut Vec<Finding>) {
     }
     let kinds: Vec<&str> = all.iter().map(kind).collect();
     if let (Some(first), Some(name)) = (all.first(), kinds.first())
-        && CHAINED.contains(name)
+        && role(name) == Some(Role::Chained)
     {
         findings.push(Finding::error(
             place_of_type(first),
@@ -180,7 +159,7 @@ fn list(plugins: &Node, version: &str, findings: &mut Vec<Finding>) {
         ));
     }
     for (each, name) in all.iter().zip(&kinds).skip(1) {
-        if FIRST.contains(name) {
+        if kinds::of(name).is_some_and(Kind::attaches) {
             findings.push(Finding::error(
                 place_of_type(each),
                 format!("{name} makes the container's interface, and must come first"),
@@ -189,7 +168,7 @@ fn list(plugins: &Node, version: &str, findings: &mut Vec<Finding>) {
         if *name == "portmap"
             && let Some(first) = kinds
                 .first()
-                .filter(|first| WITHOUT_ADDRESS.contains(first))
+                .filter(|first| role(first) == Some(Role::Mode))
         {
             findings.push(Finding::error(
                 place_of_type(each),
@@ -197,6 +176,10 @@ fn list(plugins: &Node, version: &str, findings: &mut Vec<Finding>) {
             ));
         }
     }
+}
+
+fn role(name: &str) -> Option<Role> {
+    kinds::of(name).map(|kind| kind.role)
 }
 
 fn kind(plugin: &Node) -> &str {

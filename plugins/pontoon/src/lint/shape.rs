@@ -290,3 +290,17 @@ fn distance(one: &str, other: &str) -> usize {
     }
     rows[one.len()][other.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_plugin_has_its_schema() {
+        let rows: Vec<&str> = pontoon_plugin::kinds::KINDS
+            .iter()
+            .map(|kind| kind.name)
+            .collect();
+        assert_eq!(plugins().collect::<Vec<_>>(), rows);
+    }
+}
