@@ -95,7 +95,7 @@ impl Scene {
 }
 
 fn routed(backend: Backend) -> Outcome {
-    for keys in [json!({}), json!({ "table": 1000, "addSourceHints": true })] {
+    for keys in [json!({}), json!({ "addSourceHints": true })] {
         let scene = Scene::new(backend, &keys)?;
         scene
             .site

@@ -1,7 +1,10 @@
 //! ADD: a table and a rule for each address; then the interface's routes leave the main table.
 
-use pontoon_conf::{Attached, Error, code};
-use pontoon_netlink::RouteSocket;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use pontoon_conf::{Attached, Error, IpConfig, code};
+use pontoon_netlink::{RouteEntry, RouteSocket};
 use pontoon_plugin::{Context, Sandbox, Undo, fault, kernel_error};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +17,12 @@ pub(crate) struct Record {
     pub(crate) sandbox: Sandbox,
     /// The interface's routes that have left the main table.
     pub(crate) moved: Vec<Moved>,
+    /// Addresses that a rule was made for: the interface may have lost them when DEL comes.
+    #[serde(default)]
+    pub(crate) sources: Vec<IpAddr>,
+    /// The table is the admin's (key `table`): its routes are left alone.
+    #[serde(default)]
+    pub(crate) rules_only: bool,
 }
 
 /// Opens a socket in the container, and finds the interface.
@@ -52,16 +61,15 @@ fn route(context: &Context, config: &Config, undo: &mut Undo<()>) -> Result<(), 
     let ips = plan::addresses(context.config.prev_result.as_ref(), &key.interface)?;
     let (mut inside, index) = inside(context, &key.interface)?;
     if context.state.records("sbr").holds(&key) {
-        // An earlier ADD of this very attachment was killed, and its DEL never came.
+        // An earlier ADD of this very attachment was killed, and its DEL never came. Of one in a
+        // namespace that is gone there is nothing to take back.
         del::del(context)?;
     }
-    let families: Vec<bool> = [true, false]
-        .into_iter()
-        .filter(|v4| ips.iter().any(|ip| ip.address.is_ipv4() == *v4))
-        .collect();
     let mut there = Vec::new();
-    for v4 in &families {
-        there.extend(inside.routes(*v4).map_err(failed)?);
+    if config.table.is_none() {
+        for v4 in families(&ips) {
+            there.extend(inside.routes(v4).map_err(failed)?);
+        }
     }
     let moved = there.iter().filter(|route| plan::is_moved(route, index));
     let mut moved: Vec<Moved> = moved.map(Moved::of).collect();
@@ -70,30 +78,67 @@ fn route(context: &Context, config: &Config, undo: &mut Undo<()>) -> Result<(), 
     let record = Record {
         sandbox: Sandbox::of(context),
         moved,
+        sources: ips.iter().map(|ip| ip.address.ip()).collect(),
+        rules_only: config.table.is_some(),
     };
     undo.push(());
     context.state.records("sbr").write(&key, &record)?;
     fault::point("sbr.recorded")?;
-    for v4 in families {
-        let mut used = inside.tables(v4).map_err(failed)?;
+    match config.table {
+        Some(table) => {
+            for ip in &ips {
+                let source = ip.address.ip();
+                inside.add_source_rule(source, table).map_err(failed)?;
+                fault::point("sbr.ruled")?;
+            }
+            Ok(())
+        }
+        None => separate(&mut inside, index, config, &ips, &there, &record.moved),
+    }
+}
+
+/// The families of these addresses, IPv4 first.
+fn families(ips: &[&IpConfig]) -> Vec<bool> {
+    let has = |v4: &bool| ips.iter().any(|ip| ip.address.is_ipv4() == *v4);
+    [true, false].into_iter().filter(has).collect()
+}
+
+/// A table and a rule for each address; then the interface's routes leave the main table.
+fn separate(
+    inside: &mut RouteSocket,
+    index: u32,
+    config: &Config,
+    ips: &[&IpConfig],
+    there: &[RouteEntry],
+    moved: &[Moved],
+) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot change the container's routing", &error);
+    let stray = plan::strays(there, ips);
+    for v4 in families(ips) {
+        let mut used: BTreeSet<u32> = inside.tables(v4).map_err(failed)?.into_iter().collect();
         let rules = inside.source_rules(v4).map_err(failed)?;
         used.extend(rules.iter().map(|rule| rule.table));
         for ip in ips.iter().filter(|ip| ip.address.is_ipv4() == v4) {
-            let source = ip.address.ip();
-            let table = config.table.unwrap_or_else(|| plan::free_table(&used));
-            used.push(table);
-            let gateway = config.gateway(ip);
+            let table = plan::free_table(&used);
+            used.insert(table);
             // Routes first: with the rule alone packets would find nothing.
-            for spec in plan::routes(&there, index, source, gateway, table, config.source_hints) {
+            for spec in plan::routes(there, index, ip, &stray, config, table) {
                 inside.add_route(&spec).map_err(failed)?;
             }
             fault::point("sbr.routed")?;
-            inside.add_source_rule(source, table).map_err(failed)?;
+            inside
+                .add_source_rule(ip.address.ip(), table)
+                .map_err(failed)?;
             fault::point("sbr.ruled")?;
         }
     }
-    for route in &record.moved {
+    for route in moved {
         inside.remove_route(&route.spec(index)).map_err(failed)?;
+    }
+    if config.source_hints {
+        for ip in ips {
+            inside.add_route(&plan::hint(ip, index)).map_err(failed)?;
+        }
     }
     fault::point("sbr.moved")
 }

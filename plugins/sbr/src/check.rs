@@ -2,6 +2,7 @@
 //! the interface.
 
 use pontoon_conf::{Error, code};
+use pontoon_netlink::RouteEntry;
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::add;
@@ -36,11 +37,13 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
                     rule.table
                 )));
             }
-            let Some(gateway) = config.gateway(ip) else {
+            // The routes of a table that the configuration names are the admin's.
+            let own = config.gateway(ip).filter(|_| config.table.is_none());
+            let Some(gateway) = own else {
                 continue;
             };
             let routes = inside.routes_of_table(v4, rule.table).map_err(failed)?;
-            let out = |route: &pontoon_netlink::RouteEntry| {
+            let out = |route: &RouteEntry| {
                 route.gateway == Some(gateway) && route.interface == Some(index)
             };
             if !routes.iter().any(out) {
@@ -50,8 +53,13 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
                 )));
             }
         }
+        if config.table.is_some() {
+            continue;
+        }
         let main = inside.routes(v4).map_err(failed)?;
-        if let Some(route) = main.iter().find(|route| plan::is_moved(route, index)) {
+        let hinted = |route: &RouteEntry| config.source_hints && plan::is_hint(route, &ips);
+        let stays = |route: &&RouteEntry| plan::is_moved(route, index) && !hinted(route);
+        if let Some(route) = main.iter().find(stays) {
             return Err(differs(format!(
                 "the main table has a route to {} by {}",
                 route.destination, key.interface

@@ -1,6 +1,7 @@
 //! DEL and GC: the rules of the interface's addresses go, and their tables' routes; if the link stays,
 //! the routes that it had are in the main table again.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use pontoon_conf::Error;
@@ -8,7 +9,7 @@ use pontoon_netlink::{RouteSocket, RouteSpec, SourceRule};
 use pontoon_plugin::{Context, Key, fault, kernel_error};
 
 use crate::add::Record;
-use crate::plan;
+use crate::plan::{self, Config};
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
@@ -19,53 +20,74 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
+/// Everything is tried: an interface that is down, or has lost its addresses or its name, keeps
+/// nothing from being taken back.
 fn give_back(context: &Context, key: &Key) -> Result<(), Error> {
-    // With the namespace everything has gone.
-    let Some(netns) = context.netns_if_alive() else {
+    let record: Option<Record> = context.state.records("sbr").read(key);
+    let sandbox = record.as_ref().map(|record| &record.sandbox);
+    // With the namespace everything has gone; in another one nothing was changed.
+    let Some(netns) = context.netns_of_record(sandbox) else {
         return Ok(());
     };
     let failed = |error| kernel_error("cannot look at the container's routing", &error);
     let mut inside = RouteSocket::open_in(netns).map_err(failed)?;
     let previous = context.config.prev_result.as_ref();
     let ips = previous.map_or(&[][..], |previous| &previous.ips);
-    let mut sources: Vec<IpAddr> = ips.iter().map(|ip| ip.address.ip()).collect();
-    let record: Option<Record> = context.state.records("sbr").read(key);
+    let mut sources: HashSet<IpAddr> = ips.iter().map(|ip| ip.address.ip()).collect();
+    sources.extend(record.iter().flat_map(|record| &record.sources));
     if let Some(link) = inside.link_by_name(&key.interface).map_err(failed)? {
         let addresses = inside.addresses(link.index).map_err(failed)?;
         sources.extend(addresses.iter().map(|address| address.cidr.ip()));
         // Those without a gateway first, by which gateways are found.
         let moved = record.iter().flat_map(|record| record.moved.iter().rev());
         for route in moved {
-            inside.add_route(&route.spec(link.index)).map_err(failed)?;
+            // What cannot come back has lost its address or its link, and DEL takes both.
+            let _ = inside.add_route(&route.spec(link.index));
         }
     }
-    forget(&mut inside, &sources)
+    let rules_only = match &record {
+        Some(record) => record.rules_only,
+        // Another state directory's, or the reference plugin's work.
+        None => Config::from_context(context).is_ok_and(|config| config.table.is_some()),
+    };
+    forget(&mut inside, &sources, rules_only)
 }
 
-/// Removes the rules for these addresses, and what lies in their tables.
-fn forget(inside: &mut RouteSocket, sources: &[IpAddr]) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot remove the container's routing", &error);
+/// Removes the rules for these addresses, and what lies in their tables unless the tables are the
+/// admin's. Goes on after a failure; the first is told.
+fn forget(
+    inside: &mut RouteSocket,
+    sources: &HashSet<IpAddr>,
+    rules_only: bool,
+) -> Result<(), Error> {
+    let looked = |error| kernel_error("cannot look at the container's routing", &error);
+    let mut done = Ok(());
     for v4 in [true, false] {
-        let rules = inside.source_rules(v4).map_err(failed)?;
+        let rules = inside.source_rules(v4).map_err(looked)?;
         let ours = |rule: &SourceRule| rule.source.is_some_and(|source| sources.contains(&source));
+        // A table may be one that others look into as well.
+        let shared = rules.iter().filter(|rule| !ours(rule));
+        let shared: HashSet<u32> = shared.map(|rule| rule.table).collect();
+        let mut emptied = HashSet::new();
         for rule in rules.iter().filter(|rule| ours(rule)) {
-            // The table may be one that others look into as well.
-            let shared = |other: &SourceRule| other.table == rule.table && !ours(other);
-            if !plan::is_reserved(rule.table) && !rules.iter().any(shared) {
-                empty(inside, v4, rule.table)?;
+            let kept = rules_only || plan::is_reserved(rule.table) || shared.contains(&rule.table);
+            if !kept && emptied.insert(rule.table) {
+                done = done.and(empty(inside, v4, rule.table));
             }
             if let Some(source) = rule.source {
-                inside
-                    .remove_source_rule(source, rule.table)
-                    .map_err(failed)?;
+                let removed = inside.remove_source_rule(source, rule.table);
+                done = done.and(removed.map(drop).map_err(|error| {
+                    kernel_error(&format!("cannot remove the rule for {source}"), &error)
+                }));
             }
         }
     }
-    Ok(())
+    done
 }
 
 fn empty(inside: &mut RouteSocket, v4: bool, table: u32) -> Result<(), Error> {
     let failed = |error| kernel_error(&format!("cannot empty table {table}"), &error);
+    let mut done = Ok(());
     for route in inside.routes_of_table(v4, table).map_err(failed)? {
         let spec = RouteSpec {
             gateway: route.gateway,
@@ -74,9 +96,9 @@ fn empty(inside: &mut RouteSocket, v4: bool, table: u32) -> Result<(), Error> {
             table: Some(table),
             ..RouteSpec::to(route.destination)
         };
-        inside.remove_route(&spec).map_err(failed)?;
+        done = done.and(inside.remove_route(&spec).map(drop).map_err(failed));
     }
-    Ok(())
+    done
 }
 
 /// Removes the records of attachments that are not valid any more; without a list, of those whose
