@@ -1,6 +1,8 @@
 //! ADD: addresses, then the device moves into the container, then it is configured there.
 
-use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use std::path::PathBuf;
+
+use pontoon_conf::{Attached, Dns, Error, Interface, KnownAs, Mac, code};
 use pontoon_ipam::delegation;
 use pontoon_netlink::{Link, Netns, RouteSocket};
 use pontoon_plugin::{Context, Key, Sandbox, Undo, fault, interior, kernel_error};
@@ -14,6 +16,15 @@ use crate::{del, device};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) sandbox: Sandbox,
+    /// The container's names, by which a container of type container finds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) names: Vec<KnownAs>,
+    /// DNS settings, for a container that shares this one's network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dns: Option<Dns>,
+    /// Path of the network's leases; read by `pontoon leases` and `pontoon gc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leases: Option<PathBuf>,
     /// None when the device belongs to a userspace driver.
     pub(crate) device: Option<Before>,
 }
@@ -52,11 +63,14 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         None
     } else {
         let link = device::find(&mut host, &config.device)?;
-        refuse_unmovable(&mut inside, &link)?;
+        refuse_loopback(&link)?;
         Some(link)
     };
     let record = Record {
         sandbox: Sandbox::of(context),
+        names: context.names(),
+        dns: config.dns.clone(),
+        leases: delegation::leases(context)?,
         device: link.as_ref().map(|link| Before {
             name: link.name.clone(),
             alias: link.alias.clone().unwrap_or_default(),
@@ -87,26 +101,15 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     }
 }
 
-/// The device comes into the container under the name that it has on the host.
-fn refuse_unmovable(inside: &mut RouteSocket, link: &Link) -> Result<(), Error> {
-    let name = &link.name;
-    let refused = |why: &str| {
-        Err(Error::new(
-            code::INVALID_CONFIG,
-            format!("failed to move link {name}: {why}"),
-        )
-        .with_details("name another device, or remove what is in the way"))
-    };
-    if name == "lo" {
-        return refused("loopback stays where it is");
+fn refuse_loopback(link: &Link) -> Result<(), Error> {
+    if link.name != "lo" {
+        return Ok(());
     }
-    let taken = inside
-        .link_by_name(name)
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
-    if taken.is_some() {
-        return refused("the container has an interface of that name");
-    }
-    Ok(())
+    Err(Error::new(
+        code::INVALID_CONFIG,
+        "failed to move link lo: loopback stays where it is",
+    )
+    .with_details("name another device"))
 }
 
 fn attach(
@@ -150,9 +153,6 @@ fn attach(
         let advertisements = config.advertisements();
         interior::configure(netns, inside, moved.index, name, &result, advertisements)?;
         fault::point("host-device.configured")?;
-        for ip in &mut result.ips {
-            ip.interface = Some(0);
-        }
         result.interfaces = vec![Interface {
             name: name.clone(),
             mac: moved.mac.map(|mac| Mac(mac).to_string()),
@@ -160,6 +160,17 @@ fn attach(
             sandbox: context.invocation.netns.clone(),
             ..Interface::default()
         }];
+    } else {
+        // The program that drives the device is told its name and addresses by the result alone.
+        result.interfaces = vec![Interface {
+            name: key.interface.clone(),
+            mac: Some(String::new()),
+            sandbox: context.invocation.netns.clone(),
+            ..Interface::default()
+        }];
+    }
+    for ip in &mut result.ips {
+        ip.interface = Some(0);
     }
     if let Some(dns) = &config.dns {
         result.dns = dns.clone();

@@ -40,7 +40,7 @@ pub(crate) enum Selector {
     Mac(Mac),
     /// Below `/sys/devices`.
     KernelPath(PathBuf),
-    /// Address of a PCI device.
+    /// Address of a PCI device, or name of a device of the auxiliary bus.
     Pci(String),
 }
 

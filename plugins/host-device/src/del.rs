@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use pontoon_conf::Error;
+use pontoon_conf::{Error, code};
 use pontoon_ipam::delegation;
 use pontoon_netlink::{Link, LinkChange, Netns, RouteSocket};
 use pontoon_plugin::{Context, Key, fault, kernel_error, veth};
@@ -24,7 +24,8 @@ pub(crate) fn give_back(
     key: &Key,
     record: Option<&Record>,
 ) -> Result<(), Error> {
-    give_back_from(context.netns_if_alive(), key, record)?;
+    let sandbox = record.map(|record| &record.sandbox);
+    give_back_from(context.netns_of_record(sandbox), key, record)?;
     context.state.records("host-device").remove(key)?;
     context.state.prune();
     Ok(())
@@ -46,7 +47,7 @@ fn give_back_from(netns: Option<&Netns>, key: &Key, record: Option<&Record>) -> 
                 continue;
             };
             if let Some(name) = old_name(&link, before) {
-                move_out(&mut inside, &link, key, &name)?;
+                move_out((&mut inside, &mut host), &link, key, &name)?;
             }
         }
     }
@@ -76,13 +77,22 @@ fn old_name(link: &Link, before: Option<&Before>) -> Option<String> {
     }
 }
 
-fn move_out(inside: &mut RouteSocket, link: &Link, key: &Key, name: &str) -> Result<(), Error> {
-    let failed = |error| {
-        kernel_error(
-            &format!("failed to move {:?} to host netns as {name:?}", link.name),
-            &error,
-        )
-    };
+fn move_out(
+    (inside, host): (&mut RouteSocket, &mut RouteSocket),
+    link: &Link,
+    key: &Key,
+    name: &str,
+) -> Result<(), Error> {
+    let act = format!("failed to move {:?} to host netns as {name:?}", link.name);
+    let failed = |error| kernel_error(&act, &error);
+    // Before anything is changed: the container's device stays as it is for the next DEL.
+    if host.link_by_name(name).map_err(failed)?.is_some() {
+        return Err(
+            Error::new(code::EXISTS, act).with_details(format!(
+                "the host has another interface {name} by now: rename or remove that one, and run DEL again"
+            )),
+        );
+    }
     // Older kernels rename only what is down, and look at the name first.
     let down = LinkChange {
         up: Some(false),
@@ -95,11 +105,19 @@ fn move_out(inside: &mut RouteSocket, link: &Link, key: &Key, name: &str) -> Res
     };
     inside.set_link(link.index, &passing).map_err(failed)?;
     let home = Netns::current().map_err(|error| pontoon_plugin::netns_error(&error))?;
-    // Still with its old name as note: a host that has another device of that name by now keeps
-    // this one under the other, findable.
-    inside
-        .move_link(link.index, &home, name, name)
-        .map_err(failed)
+    // Still with its old name as note: should the host have got another device of that name just
+    // now, this one is findable by it.
+    let moved = inside.move_link(link.index, &home, name, name);
+    if moved.is_err() {
+        let before = LinkChange {
+            name: Some(link.name.clone()),
+            up: Some(link.up),
+            ..LinkChange::default()
+        };
+        // Fails when it is on the host already, where the next DEL finds it by its note.
+        let _ = inside.set_link(link.index, &before);
+    }
+    moved.map_err(failed)
 }
 
 /// What else the device was on the host. One that the kernel brought home, because its namespace

@@ -10,6 +10,8 @@ use pontoon_plugin::kernel_error;
 use crate::config::Selector;
 
 const PCI: &str = "/sys/bus/pci/devices";
+/// The bus of parts of a device, such as subfunctions (`mlx5_core.sf.4`).
+const AUXILIARY: &str = "/sys/bus/auxiliary/devices";
 /// Drivers that hand a device to a program: there is no interface to move.
 const USERSPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
@@ -37,7 +39,19 @@ pub(crate) fn find(host: &mut RouteSocket, selector: &Selector) -> Result<Link, 
             .into_iter()
             .find(|link| link.mac == Some(mac.0)),
         Selector::KernelPath(path) => first_of(host, &path.join("net"))?,
-        Selector::Pci(address) => first_of(host, &pci_net(Path::new(PCI), address))?,
+        Selector::Pci(address) => {
+            let buses = [PCI, AUXILIARY].map(Path::new);
+            let dir = bus_net(buses, address).ok_or_else(|| {
+                Error::new(
+                    code::INVALID_CONFIG,
+                    format!(
+                        "failed to find host device: failed to find network devices of {address}"
+                    ),
+                )
+                .with_details(format!("neither {PCI} nor {AUXILIARY} has it"))
+            })?;
+            first_of(host, &dir)?
+        }
     };
     found.ok_or_else(|| {
         Error::new(
@@ -46,6 +60,15 @@ pub(crate) fn find(host: &mut RouteSocket, selector: &Selector) -> Result<Link, 
         )
         .with_details(format!("the host has no {selector:?}"))
     })
+}
+
+/// Where sysfs lists the interfaces of a device of the PCI bus, else of the auxiliary bus.
+fn bus_net([pci, auxiliary]: [&Path; 2], device: &str) -> Option<PathBuf> {
+    if pci.join(device).exists() {
+        return Some(pci_net(pci, device));
+    }
+    let part = auxiliary.join(device);
+    part.exists().then(|| part.join("net"))
 }
 
 /// Where sysfs lists the interfaces of a PCI device; those of virtio are one deeper.
@@ -104,5 +127,16 @@ mod tests {
         assert_eq!(pci_net(root, "c"), root.join("c/net"));
         assert_eq!(driver(root, "a").as_deref(), Some("vfio-pci"));
         assert_eq!(driver(root, "b"), None);
+        // A subfunction is on the bus of parts.
+        let (pci, auxiliary) = (root.join("pci"), root.join("auxiliary"));
+        fs::create_dir_all(pci.join("0000:00:01.0/net/eth0")).unwrap();
+        fs::create_dir_all(auxiliary.join("mlx5_core.sf.4/net/eth9")).unwrap();
+        let found = |device: &str| bus_net([&pci, &auxiliary], device);
+        assert_eq!(found("0000:00:01.0"), Some(pci.join("0000:00:01.0/net")));
+        assert_eq!(
+            found("mlx5_core.sf.4"),
+            Some(auxiliary.join("mlx5_core.sf.4/net"))
+        );
+        assert_eq!(found("mlx5_core.sf.5"), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pontoon_conf::{Attached, Error, code};
+use pontoon_netlink::Link;
 use pontoon_plugin::{Context, Key, Sandbox, Undo, fault};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,16 @@ pub(crate) struct Record {
 }
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
-    let config = Config::from_context(context)?;
+    let mut config = Config::from_context(context)?;
+    if config.needs_link()
+        && let Some(mode) = context.mode()
+    {
+        config.forget_link();
+        eprintln!(
+            "tuning: warning: mac, mtu, promisc, allmulti and txQLen are ignored, since a container of type {} has no interface for them",
+            mode.name
+        );
+    }
     allowlist::ask(&config.sysctls)?;
     let previous = context
         .config
@@ -56,13 +66,17 @@ fn tune(
     }
     let mut inside = Inside::open(context.netns()?)?;
     let name = &key.interface;
-    let link = inside.link(name)?.ok_or_else(|| {
-        Error::new(
-            code::UNKNOWN_CONTAINER,
-            format!("Cannot find container link {name}"),
-        )
-        .with_details("tuning comes after the plugin that makes the interface")
-    })?;
+    // Kernel parameters need no interface: a device of a userspace driver stays on the host.
+    let link = match config.needs_link() {
+        false => Link::default(),
+        true => inside.link(name)?.ok_or_else(|| {
+            Error::new(
+                code::UNKNOWN_CONTAINER,
+                format!("Cannot find container link {name}"),
+            )
+            .with_details("tuning comes after the plugin that makes the interface")
+        })?,
+    };
     let before = inside.read(&config.sysctls)?;
     let plan = plan::plan(config, &link, &before);
     undo.push(());

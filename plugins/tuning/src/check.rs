@@ -29,6 +29,10 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             )));
         }
     }
+    // What ADD has passed over is not missed.
+    if !config.needs_link() || context.mode().is_some() {
+        return Ok(());
+    }
     let link = inside
         .link(name.as_ref())?
         .ok_or_else(|| differs(format!("Cannot find container link {name}")))?;

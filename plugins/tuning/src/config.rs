@@ -1,6 +1,7 @@
 //! The keys of the plugin, all of them the reference's. Those of `args.cni` win over those of the
 //! configuration.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use pontoon_conf::{Error, Mac, code, field, keys::Tuning};
@@ -45,6 +46,26 @@ fn invalid(msg: impl Into<String>) -> Error {
 }
 
 impl Config {
+    /// Whether something of the interface is to be set, and not kernel parameters alone.
+    pub(crate) fn needs_link(&self) -> bool {
+        let Self {
+            mac,
+            promisc,
+            mtu,
+            allmulti,
+            tx_queue_length,
+            ..
+        } = self;
+        let modes = promisc.is_some() || allmulti.is_some();
+        modes || mac.is_some() || mtu.is_some() || tx_queue_length.is_some()
+    }
+
+    /// Leaves the kernel parameters alone.
+    pub(crate) fn forget_link(&mut self) {
+        (self.mac, self.mtu, self.tx_queue_length) = (None, None, None);
+        (self.promisc, self.allmulti) = (None, None);
+    }
+
     /// Reads and validates everything that can be judged without the kernel.
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
         context
@@ -90,6 +111,7 @@ fn merge(keys: Tuning, args: Tuning, asked: String, interface: &str) -> Result<C
     let mut written = keys.sysctl;
     written.extend(args.sysctl);
     let mut sysctls: Vec<Sysctl> = Vec::new();
+    let mut paths = HashSet::new();
     for (key, value) in written {
         let value = match value {
             Value::String(text) => text,
@@ -101,7 +123,7 @@ fn merge(keys: Tuning, args: Tuning, asked: String, interface: &str) -> Result<C
             }
         };
         let path = path(&key, interface)?;
-        if sysctls.iter().any(|known| known.path == path) {
+        if !paths.insert(path.clone()) {
             return Err(invalid("duplicated sysctl keys are not allowed")
                 .with_details(format!("{key} is /proc/sys/{path}, which is set already")));
         }
@@ -186,13 +208,12 @@ fn refuse_duplicates(document: &[u8]) -> Result<(), Error> {
                     f.write_str("an object")
                 }
                 fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Distinct, A::Error> {
-                    let mut seen: Vec<String> = Vec::new();
+                    let mut seen = HashSet::new();
                     let mut twice = None;
                     while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
-                        if seen.contains(&key) {
-                            twice = Some(key.clone());
+                        if let Some(again) = seen.replace(key) {
+                            twice = Some(again);
                         }
-                        seen.push(key);
                     }
                     Ok(Distinct(twice))
                 }
