@@ -1,5 +1,6 @@
 //! The names by which containers of a network know each other.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -39,9 +40,10 @@ impl KnownAs {
         given.extend(id.map(|id| (NAME, id)));
         given.extend(id.and_then(|id| id.get(..SHORT)).map(|id| (NAME, id)));
         let (mut names, mut refused) = (Vec::new(), Vec::new());
+        let mut known = HashSet::new();
         for (what, text) in given.into_iter().filter(|(_, text)| !text.is_empty()) {
             match given_name(what, text) {
-                Ok(name) if names.contains(&name) => {}
+                Ok(name) if !known.insert(name.clone()) => {}
                 Ok(name) => names.push(name),
                 Err(error) => refused.push(error),
             }

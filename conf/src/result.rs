@@ -11,7 +11,7 @@ use std::{fmt::Display, net::IpAddr, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
-use crate::{Cidr, Error, Version};
+use crate::{Cidr, Error, Version, code};
 
 /// The result of ADD: of a chain so far, of one plugin, or of an address manager (which names no
 /// interfaces).
@@ -25,6 +25,34 @@ pub struct Attached {
     pub routes: Vec<Route>,
     /// What the container's resolver should use.
     pub dns: Dns,
+}
+
+impl Attached {
+    /// Addresses, and interfaces, of one attachment. The kernel looks through those of an interface
+    /// one by one, and so does what reads a result.
+    pub const MOST: usize = 1024;
+
+    /// Refuses a result that no attachment can have.
+    ///
+    /// # Errors
+    /// Code 7 with what there is too much of.
+    pub fn refuse_excess(&self) -> Result<(), Error> {
+        refuse_excess(self.ips.len(), self.interfaces.len())
+    }
+}
+
+fn refuse_excess(addresses: usize, interfaces: usize) -> Result<(), Error> {
+    let most = Attached::MOST;
+    for (what, count) in [("addresses", addresses), ("interfaces", interfaces)] {
+        if count > most {
+            return Err(Error::new(
+                code::INVALID_CONFIG,
+                format!("a result with {count} {what}: an attachment has {most} at most"),
+            )
+            .with_details("give the container fewer addresses"));
+        }
+    }
+    Ok(())
 }
 
 /// An interface.

@@ -9,14 +9,14 @@ fn narrowed(attached: &Attached, version: Version) -> Attached {
         for interface in &mut left.interfaces {
             (interface.mtu, interface.socket_path, interface.pci_id) = (None, None, None);
         }
+    }
+    if version <= Version::V0_2_0 {
         for route in &mut left.routes {
             *route = Route {
                 gw: route.gw,
                 ..Route::to(route.dst)
             };
         }
-    }
-    if version <= Version::V0_2_0 {
         left.interfaces.clear();
         let first = |ipv4| left.ips.iter().find(|ip| ip.address.is_ipv4() == ipv4);
         let ips: Vec<_> = [first(true), first(false)]

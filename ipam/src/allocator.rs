@@ -46,12 +46,22 @@ pub enum RequestError {
 pub struct Pool {
     sets: Vec<RangeSet>,
     exclude: Exclusions,
+    /// What no set gives out: excluded addresses and the gateways of every set. A subnet may be split
+    /// over two sets, and the gateway named in one must not be given out by the other.
+    kept: Vec<Span>,
 }
 
 impl Pool {
     /// A pool of these sets; each attachment gets one address from each.
     pub fn new(sets: Vec<RangeSet>, exclude: Exclusions) -> Pool {
-        Pool { sets, exclude }
+        let ranges = sets.iter().flat_map(RangeSet::ranges);
+        let spans = ranges.map(Range::gateway).map(Span::one);
+        let kept = span::merge(exclude.spans().chain(spans).collect());
+        Pool {
+            sets,
+            exclude,
+            kept,
+        }
     }
 
     /// The sets, in the effective order.
@@ -59,15 +69,33 @@ impl Pool {
         &self.sets
     }
 
+    /// Which of the requested addresses each set gives: the first that it has; and those for which
+    /// there is no set, or no set any more.
+    pub fn assign(&self, requested: &[IpAddr]) -> (Vec<Option<IpAddr>>, Vec<IpAddr>) {
+        let mut assigned = vec![None; self.sets.len()];
+        let mut left = Vec::new();
+        if requested.is_empty() {
+            return (assigned, left);
+        }
+        let places = range::places(&self.sets.iter().collect::<Vec<_>>());
+        for &address in requested {
+            let place = (Span::one(address), usize::MAX);
+            let at = places.partition_point(|other| *other <= place);
+            let mut near = places[at.saturating_sub(1)..].iter().take(2);
+            let found = near.find(|(span, _)| span.contains(address));
+            match found.map(|(_, number)| &mut assigned[*number]) {
+                Some(free @ None) => *free = Some(address),
+                _ => left.push(address),
+            }
+        }
+        (assigned, left)
+    }
+
     /// Runs of addresses to try for a set, in order: from the one after `last`
     /// round to `last` itself, so that a freed address rests as long as it can.
     pub fn candidates(&self, set: &RangeSet, last: Option<IpAddr>) -> Vec<Span> {
-        let holes = self
-            .exclude
-            .spans()
-            .chain(self.gateways().map(Span::one))
-            .chain(range::unusable(set));
-        span::cut(range::round_robin(set, last), holes)
+        let spans = span::cut(range::round_robin(set, last), &self.kept);
+        span::cut(spans, &span::merge(range::unusable(set).collect()))
     }
 
     /// The next free address of a set. `first_free` finds the lowest free
@@ -106,8 +134,7 @@ impl Pool {
         Ok(Grant::from(range, address))
     }
 
-    /// Gateways of every set: a subnet may be split over two sets, and the
-    /// gateway named in one must not be given out by the other.
+    /// Gateways of every set.
     fn gateways(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.sets
             .iter()

@@ -1,5 +1,6 @@
 //! The keys of host-local, read and checked.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ const DATA_DIR: &str = "/var/lib/cni/networks";
 const DEFAULT_SUBNET: &str = "172.17.0.0/16";
 /// The `subnet` that is chosen for the network.
 const AUTO: &str = "auto";
+/// Addresses of one attachment, a range set for each.
+const MOST_SETS: usize = 256;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -106,19 +109,24 @@ impl Settings {
     pub(crate) fn pool(&self, chosen: Option<&str>) -> Result<Pool, Error> {
         let mut sets = Vec::new();
         for (number, texts) in self.sets.iter().enumerate() {
-            let mut texts = texts.clone();
-            for text in texts.iter_mut().filter(|text| is_auto(text)) {
-                text.subnet = chosen.map(str::to_owned);
-            }
-            let set = RangeSet::parse(&texts)
-                .map_err(|error| invalid(format!("invalid range set {number}: {error}")))?;
+            let set = match texts.iter().any(is_auto) {
+                false => RangeSet::parse(texts),
+                true => {
+                    let mut texts = texts.clone();
+                    for text in texts.iter_mut().filter(|text| is_auto(text)) {
+                        text.subnet = chosen.map(str::to_owned);
+                    }
+                    RangeSet::parse(&texts)
+                }
+            };
+            let set =
+                set.map_err(|error| invalid(format!("invalid range set {number}: {error}")))?;
             sets.push(set);
         }
         self.one_address_per_family(&sets)?;
-        for (i, set) in sets.iter().enumerate() {
-            if let Some(j) = (i + 1..sets.len()).find(|j| sets[*j].overlaps(set)) {
-                return Err(invalid(format!("range set {i} overlaps with {j}")));
-            }
+        let all: Vec<&RangeSet> = sets.iter().collect();
+        if let Some((i, j)) = range::first_overlap(&all) {
+            return Err(invalid(format!("range set {i} overlaps with {j}")));
         }
         Ok(Pool::new(sets, self.exclude.clone()))
     }
@@ -161,6 +169,15 @@ fn effective(
         .chain(flat)
         .chain(keys.ranges)
         .collect();
+    if sets.len() > MOST_SETS {
+        return Err(invalid(format!(
+            "{} range sets are more than {MOST_SETS}",
+            sets.len()
+        ))
+        .with_details(
+            "an attachment gets one address of each set: write ranges that serve one address as one set",
+        ));
+    }
     let autos: Vec<_> = sets.iter().flatten().filter(|text| is_auto(text)).collect();
     if autos.len() > 1 {
         return Err(invalid("\"subnet\": \"auto\" stands more than once")
@@ -187,23 +204,25 @@ fn requested(
     // MAC is for the plugin that called us with its own environment.
     invocation.args.check_known(&["IP", "MAC"])?;
     let environment = invocation.args.get("IP").unwrap_or_default();
-    let mut found = Vec::new();
+    let (mut found, mut known) = (Vec::new(), HashSet::new());
     let all = environment
         .split(',')
         .filter(|text| !text.trim().is_empty())
-        .chain(args.iter().map(String::as_str))
-        .chain(runtime.iter().map(String::as_str));
-    for text in all {
+        .map(|text| (text, "IP in CNI_ARGS"))
+        .chain(args.iter().map(|text| (text.as_str(), "args.cni.ips")))
+        .chain(runtime.iter().map(|text| (text.as_str(), "capability ips")));
+    for (text, source) in all {
         let address = match text.contains('/') {
             true => range::parse_mapped_network(text.trim()).map(|(address, _)| address),
             false => range::parse_address(text.trim()),
         }
         .map_err(|error| {
+            let shown: String = text.chars().take(80).collect();
             invalid(format!(
-                "cannot understand the requested ip {text:?}: {error}"
+                "cannot understand the requested ip {shown:?} ({source}): {error}"
             ))
         })?;
-        if !found.contains(&address) {
+        if known.insert(address) {
             found.push(address);
         }
     }

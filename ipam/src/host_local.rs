@@ -25,10 +25,11 @@ pub fn add(
 ) -> Result<Attached, Error> {
     let owner = owner(invocation)?;
     let settings = Settings::read(invocation, config)?;
-    if !settings.is_auto() {
-        // Nothing is made on disk for a configuration that cannot work.
-        settings.pool(None)?;
-    }
+    // Nothing is made on disk, and nothing locked, for a configuration that cannot work.
+    let known = match settings.is_auto() {
+        true => None,
+        false => Some(settings.pool(None)?),
+    };
     let dns = match &settings.resolv_conf {
         None => Default::default(),
         Some(path) => resolv::parse(&fs::read_to_string(path).map_err(|error| {
@@ -41,9 +42,9 @@ pub fn add(
     };
     let folder = config::lease_folder(config)?;
     let mut store = Store::open(&folder, state, boot()?).map_err(store_error)?;
-    let pool = match settings.is_auto() {
-        true => settings.pool(Some(&remembered(&mut store, config, &settings.data_dir)?))?,
-        false => settings.pool(None)?,
+    let pool = match known {
+        Some(pool) => pool,
+        None => settings.pool(Some(&remembered(&mut store, config, &settings.data_dir)?))?,
     };
     let mut taken = Vec::new();
     let outcome = allocate(&mut store, &pool, &owner, &settings.requested, &mut taken);
@@ -188,12 +189,9 @@ fn allocate(
     requested: &[IpAddr],
     taken: &mut Vec<Grant>,
 ) -> Result<(), Error> {
-    let mut left = requested.to_vec();
-    for (number, set) in pool.sets().iter().enumerate() {
-        let asked = left
-            .iter()
-            .position(|address| set.range_of(*address).is_some());
-        let grant = match asked.map(|at| left.remove(at)) {
+    let (assigned, left) = pool.assign(requested);
+    for (number, (set, asked)) in pool.sets().iter().zip(assigned).enumerate() {
+        let grant = match asked {
             Some(address) => take_requested(store, pool, set, owner, address),
             None => take_next(store, pool, number, set, owner),
         }
@@ -209,8 +207,13 @@ fn allocate(
     if left.is_empty() {
         return Ok(());
     }
-    let left: Vec<_> = left.iter().map(IpAddr::to_string).collect();
-    let message = format!("failed to allocate all requested IPs: {}", left.join(" "));
+    // A message has room for the beginning.
+    const SHOWN: usize = 8;
+    let mut words: Vec<_> = left.iter().take(SHOWN).map(IpAddr::to_string).collect();
+    if let Some(more) = left.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        words.push(format!("and {more} more"));
+    }
+    let message = format!("failed to allocate all requested IPs: {}", words.join(" "));
     Err(Error::new(code::ADDRESS, message).with_details(
         "no range set of the network has them, or another of them was taken from the same set",
     ))
@@ -287,9 +290,11 @@ fn remember_subnets(store: &mut Store, pool: &Pool) -> Result<(), Error> {
         return Ok(());
     }
     let ranges = pool.sets().iter().flat_map(RangeSet::ranges);
-    let subnets: Vec<_> = ranges
+    let mut subnets: Vec<_> = ranges
         .map(|range| format!("{}/{}", range.subnet(), range.prefix()))
         .collect();
+    // A subnet that is split into ranges is one.
+    subnets.dedup();
     let mut note = store.note().map_err(store_error)?;
     if note.subnets() != subnets {
         note.set_subnets(subnets);

@@ -32,6 +32,12 @@ pub enum RangeError {
     StartOutside(IpAddr, String),
     #[error("RangeEnd {0} not in network {1}")]
     EndOutside(IpAddr, String),
+    #[error("RangeStart {0} comes after RangeEnd {1}")]
+    StartAfterEnd(IpAddr, IpAddr),
+    #[error("RangeStart {0} is the broadcast address of {1}, which no host can have")]
+    StartAtBroadcast(IpAddr, String),
+    #[error("RangeEnd {0} is the first address of {1}, which no host can have")]
+    EndAtNetwork(IpAddr, String),
     #[error("empty range set")]
     EmptySet,
     #[error("mixed address families")]
@@ -74,23 +80,20 @@ impl Range {
         };
         let network = || format!("{subnet}/{prefix}");
         let end = given(&text.range_end).map(parse_address).transpose()?;
-        let start = match given(&text.range_start).map(parse_address).transpose()? {
-            // As the reference does, an end below the start is reported as a
-            // start outside of the range.
-            Some(start) if !whole.contains(start) || end.is_some_and(|end| end < start) => {
-                return Err(RangeError::StartOutside(start, network()));
-            }
-            Some(start) => start,
-            None => family.address(lowest + 1),
-        };
-        let end = match end {
-            Some(end) if !whole.contains(end) => {
-                return Err(RangeError::EndOutside(end, network()));
-            }
-            Some(end) => end,
-            None => family.address(highest),
-        };
-        let span = Span::new(start, end).ok_or_else(|| RangeError::EndOutside(end, network()))?;
+        let start = given(&text.range_start).map(parse_address).transpose()?;
+        if let Some(start) = start.filter(|start| !whole.contains(*start)) {
+            return Err(RangeError::StartOutside(start, network()));
+        }
+        if let Some(end) = end.filter(|end| !whole.contains(*end)) {
+            return Err(RangeError::EndOutside(end, network()));
+        }
+        let first = start.unwrap_or(family.address(lowest + 1));
+        let last = end.unwrap_or(family.address(highest));
+        let span = Span::new(first, last).ok_or_else(|| match (start, end) {
+            (Some(start), None) => RangeError::StartAtBroadcast(start, network()),
+            (None, Some(end)) => RangeError::EndAtNetwork(end, network()),
+            _ => RangeError::StartAfterEnd(first, last),
+        })?;
         Ok(Range {
             subnet,
             prefix,
@@ -138,7 +141,12 @@ impl fmt::Display for Range {
 
 /// Ranges of one family that serve one address of an attachment; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RangeSet(Vec<Range>);
+pub struct RangeSet {
+    /// In the order written.
+    ranges: Vec<Range>,
+    /// Their numbers, in the order of addresses.
+    sorted: Vec<usize>,
+}
 
 impl RangeSet {
     /// Checks every range, and that they fit together.
@@ -151,51 +159,86 @@ impl RangeSet {
         if ranges.iter().any(|range| range.span.family() != family) {
             return Err(RangeError::MixedFamilies);
         }
-        for (i, range) in ranges.iter().enumerate() {
-            if let Some(other) = ranges[i + 1..]
-                .iter()
-                .find(|other| other.span.overlaps(&range.span))
-            {
-                return Err(RangeError::Overlap(range.to_string(), other.to_string()));
+        let mut sorted: Vec<usize> = (0..ranges.len()).collect();
+        sorted.sort_by_key(|number| ranges[*number].span);
+        // In the order of addresses, ranges that overlap stand beside each other.
+        for pair in sorted.windows(2) {
+            let (one, other) = (pair[0].min(pair[1]), pair[0].max(pair[1]));
+            if ranges[one].span.overlaps(&ranges[other].span) {
+                let (one, other) = (&ranges[one], &ranges[other]);
+                return Err(RangeError::Overlap(one.to_string(), other.to_string()));
             }
         }
-        Ok(RangeSet(ranges))
+        Ok(RangeSet { ranges, sorted })
     }
 
     /// The ranges, in the order written.
     pub fn ranges(&self) -> &[Range] {
-        &self.0
+        &self.ranges
     }
 
     /// The family of all its addresses.
     pub fn family(&self) -> Family {
-        self.0
+        self.ranges
             .first()
             .map_or(Family::V4, |range| range.span.family())
     }
 
+    /// The number of the range that has this address.
+    fn position(&self, address: IpAddr) -> Option<usize> {
+        let one = Span::one(address);
+        let after = |number: &usize| self.ranges[*number].span <= one;
+        let at = self.sorted.partition_point(after);
+        // A span of one address sorts among those that begin with it by its end.
+        let near = self.sorted[at.saturating_sub(1)..].iter().take(2);
+        near.copied()
+            .find(|number| self.ranges[*number].span.contains(address))
+    }
+
     /// The range that has this address.
     pub fn range_of(&self, address: IpAddr) -> Option<&Range> {
-        self.0.iter().find(|range| range.span.contains(address))
+        self.position(address).map(|number| &self.ranges[number])
     }
 
     /// Whether two sets could hand out the same address.
     pub fn overlaps(&self, other: &RangeSet) -> bool {
-        self.0.iter().any(|range| {
-            other
-                .0
-                .iter()
-                .any(|theirs| theirs.span.overlaps(&range.span))
-        })
+        first_overlap(&[self, other]).is_some()
     }
+}
+
+/// Every range with the number of its set, in the order of addresses.
+pub(crate) fn places(sets: &[&RangeSet]) -> Vec<(Span, usize)> {
+    let numbered = |(number, set): (usize, &&RangeSet)| -> Vec<(Span, usize)> {
+        let spans = set.ranges.iter().map(|range| range.span);
+        spans.map(|span| (span, number)).collect()
+    };
+    let mut places: Vec<(Span, usize)> = sets.iter().enumerate().flat_map(numbered).collect();
+    places.sort_unstable();
+    places
+}
+
+/// The numbers of two sets that could hand out the same address.
+pub(crate) fn first_overlap(sets: &[&RangeSet]) -> Option<(usize, usize)> {
+    if sets.len() < 2 {
+        return None;
+    }
+    let places = places(sets);
+    let overlapping = |pair: &&[(Span, usize)]| pair[0].0.overlaps(&pair[1].0);
+    let pair = places.windows(2).find(overlapping)?;
+    Some((pair[0].1.min(pair[1].1), pair[0].1.max(pair[1].1)))
 }
 
 impl fmt::Display for RangeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, range) in self.0.iter().enumerate() {
+        // A message has room for the beginning.
+        const SHOWN: usize = 8;
+        for (i, range) in self.ranges.iter().take(SHOWN).enumerate() {
             write!(f, "{}{range}", if i == 0 { "" } else { "," })?;
         }
-        Ok(())
+        match self.ranges.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }
 
@@ -244,11 +287,8 @@ pub(crate) fn parse_address(text: &str) -> Result<IpAddr, RangeError> {
 
 /// The spans of a set in the order in which they are tried after `last`.
 pub(crate) fn round_robin(set: &RangeSet, last: Option<IpAddr>) -> Vec<Span> {
-    let spans: Vec<Span> = set.0.iter().map(Range::span).collect();
-    let at = last.and_then(|last| {
-        let at = spans.iter().position(|span| span.contains(last))?;
-        Some((at, last))
-    });
+    let spans: Vec<Span> = set.ranges.iter().map(Range::span).collect();
+    let at = last.and_then(|last| Some((set.position(last)?, last)));
     let Some((at, last)) = at else {
         return spans;
     };
@@ -261,7 +301,7 @@ pub(crate) fn round_robin(set: &RangeSet, last: Option<IpAddr>) -> Vec<Span> {
 
 /// Every subnet's unusable addresses, once for each range of the set.
 pub(crate) fn unusable(set: &RangeSet) -> impl Iterator<Item = Span> {
-    set.0.iter().flat_map(Range::unusable)
+    set.ranges.iter().flat_map(Range::unusable)
 }
 
 #[cfg(test)]

@@ -128,7 +128,14 @@ fn refused() {
         "10.0.0.9",
         "10.0.0.8",
         "",
-        "RangeStart 10.0.0.9 not in network 10.0.0.0/24",
+        "RangeStart 10.0.0.9 comes after RangeEnd 10.0.0.8",
+    );
+    bad(
+        "10.0.0.0/24",
+        "10.0.0.255",
+        "",
+        "",
+        "RangeStart 10.0.0.255 is the broadcast address of 10.0.0.0/24, which no host can have",
     );
     bad(
         "10.0.0.0/24",
@@ -142,7 +149,7 @@ fn refused() {
         "",
         "10.0.0.0",
         "",
-        "RangeEnd 10.0.0.0 not in network 10.0.0.0/24",
+        "RangeEnd 10.0.0.0 is the first address of 10.0.0.0/24, which no host can have",
     );
     bad(
         "10.0.0.0/24",

@@ -178,15 +178,41 @@ impl fmt::Debug for Span {
     }
 }
 
-/// Cuts every hole out of every span, keeping the order of the spans.
-pub(crate) fn cut(spans: Vec<Span>, holes: impl IntoIterator<Item = Span>) -> Vec<Span> {
-    holes.into_iter().fold(spans, |spans, hole| {
-        spans
-            .iter()
-            .flat_map(|span| span.without(&hole))
-            .flatten()
-            .collect()
-    })
+/// The spans in order, those that overlap or touch as one.
+pub(crate) fn merge(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_unstable();
+    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match merged.last_mut() {
+            Some(before)
+                if before.family == span.family && before.last >= span.first.saturating_sub(1) =>
+            {
+                before.last = before.last.max(span.last);
+            }
+            _ => merged.push(span),
+        }
+    }
+    merged
+}
+
+/// Cuts holes, merged ones, out of every span, keeping the order of the spans.
+pub(crate) fn cut(spans: Vec<Span>, holes: &[Span]) -> Vec<Span> {
+    let mut left = Vec::with_capacity(spans.len());
+    for span in spans {
+        let before = |hole: &Span| (hole.family, hole.last) < (span.family, span.first);
+        let from = holes.partition_point(before);
+        let mut rest = Some(span);
+        for hole in &holes[from..] {
+            let Some(span) = rest.filter(|span| span.overlaps(hole)) else {
+                break;
+            };
+            let [below, above] = span.without(hole);
+            left.extend(below);
+            rest = above;
+        }
+        left.extend(rest);
+    }
+    left
 }
 
 #[cfg(test)]
@@ -200,7 +226,8 @@ mod tests {
 
     #[track_caller]
     fn cuts(start: &str, holes: &[&str], expected: &[&str]) {
-        let left = cut(vec![span(start)], holes.iter().map(|hole| span(hole)));
+        let holes = merge(holes.iter().map(|hole| span(hole)).collect());
+        let left = cut(vec![span(start)], &holes);
         assert_eq!(
             left.iter().map(Span::to_string).collect::<Vec<_>>(),
             expected
@@ -227,6 +254,21 @@ mod tests {
         cuts("10.0.0.0-10.0.0.9", &["9.0.0.0-11.0.0.0"], &[]);
         cuts("10.0.0.0-10.0.0.9", &["::1-::2"], &["10.0.0.0-10.0.0.9"]);
         cuts("::-::9", &["::3-::3", "::5-::9"], &["::-::2", "::4-::4"]);
+        // In any order, and overlapping each other.
+        cuts(
+            "10.0.0.0-10.0.0.9",
+            &[
+                "10.0.0.7-10.0.0.7",
+                "10.0.0.2-10.0.0.5",
+                "10.0.0.3-10.0.0.3",
+                "::-::9",
+            ],
+            &[
+                "10.0.0.0-10.0.0.1",
+                "10.0.0.6-10.0.0.6",
+                "10.0.0.8-10.0.0.9",
+            ],
+        );
     }
 
     #[track_caller]

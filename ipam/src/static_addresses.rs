@@ -1,6 +1,7 @@
 //! The verbs of static: the addresses stand in the configuration, or come from the runtime. Keeps
 //! nothing on this host.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use pontoon_conf::{
@@ -19,12 +20,13 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(code::INVALID_CONFIG, message)
 }
 
-fn parse(text: &str) -> Result<Cidr, Error> {
+/// `source` says where the text stands.
+fn parse(text: &str, source: &str) -> Result<Cidr, Error> {
     text.trim()
         .parse()
         .map_err(|error: pontoon_conf::CidrError| {
             let shown: String = text.chars().take(80).collect();
-            invalid(format!("invalid CIDR {shown}: {error}"))
+            invalid(format!("{source}: invalid CIDR {shown}: {error}"))
                 .with_details("write the address with the prefix length of its subnet")
         })
 }
@@ -49,13 +51,13 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached,
     let args: Ips = config.args_cni()?;
     let runtime: Ips = config.runtime()?;
     let mut ips = Vec::new();
-    for entry in &keys.addresses {
-        let address = parse(&entry.address)?;
+    for (number, entry) in keys.addresses.iter().enumerate() {
+        let address = parse(&entry.address, &format!("ipam.addresses[{number}].address"))?;
         if let Some(gateway) = entry.gateway
             && gateway.is_ipv4() != address.is_ipv4()
         {
             return Err(invalid(format!(
-                "gateway {gateway} is of another family than address {address}"
+                "ipam.addresses[{number}].gateway: gateway {gateway} is of another family than address {address}"
             ))
             .with_details("give each address a gateway of its own family, or none"));
         }
@@ -72,20 +74,27 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached,
             .filter(|text| !text.is_empty())
     };
     for text in list("IP") {
-        ips.push(bare(parse(text)?));
+        ips.push(bare(parse(text, "IP in CNI_ARGS")?));
     }
+    let mut gateways = Vec::new();
     for text in list("GATEWAY") {
-        let gateway: IpAddr = pontoon_conf::address(text)
-            .map_err(|_| invalid(format!("invalid gateway address: {text}")))?;
-        for ip in ips.iter_mut().filter(|ip| ip.address.contains(gateway)) {
-            ip.gateway = Some(gateway);
-        }
+        let gateway: IpAddr = pontoon_conf::address(text).map_err(|_| {
+            let shown: String = text.chars().take(80).collect();
+            invalid(format!(
+                "GATEWAY in CNI_ARGS: invalid gateway address: {shown}"
+            ))
+        })?;
+        gateways.push(gateway);
     }
-    for asked in [&args.ips, &runtime.ips] {
+    give_gateways(&mut ips, &gateways);
+    for (asked, source) in [
+        (&args.ips, "args.cni.ips"),
+        (&runtime.ips, "capability ips (runtimeConfig.ips)"),
+    ] {
         if !asked.is_empty() {
             ips = asked
                 .iter()
-                .map(|text| parse(text).map(bare))
+                .map(|text| parse(text, source).map(bare))
                 .collect::<Result<_, _>>()?;
         }
     }
@@ -96,12 +105,39 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached,
             config.version
         )));
     }
-    Ok(Attached {
+    let attached = Attached {
         interfaces: Vec::new(),
         ips,
         routes: keys.routes,
         dns: keys.dns,
-    })
+    };
+    attached.refuse_excess()?;
+    Ok(attached)
+}
+
+/// Gives each address the last gateway that its subnet holds, if one does. Subnets are looked up, so
+/// that many addresses and many gateways cost no more than their sum.
+fn give_gateways(ips: &mut [IpConfig], gateways: &[IpAddr]) {
+    let mut subnets: HashMap<Cidr, Vec<usize>> = HashMap::new();
+    let mut lengths = BTreeSet::new();
+    for (number, ip) in ips.iter().enumerate().filter(|_| !gateways.is_empty()) {
+        lengths.insert(ip.address.prefix());
+        let subnet = ip.address.network();
+        subnets.entry(subnet).or_default().push(number);
+    }
+    let mut found: HashMap<Cidr, IpAddr> = HashMap::new();
+    for gateway in gateways {
+        let of_length = |length: &u8| Cidr::new(*gateway, *length).ok();
+        let nets = lengths.iter().filter_map(of_length);
+        found.extend(nets.map(|net| (net.network(), *gateway)));
+    }
+    for (subnet, numbers) in &subnets {
+        if let Some(gateway) = found.get(subnet) {
+            for number in numbers {
+                ips[*number].gateway = Some(*gateway);
+            }
+        }
+    }
 }
 
 /// The addresses.
@@ -123,8 +159,9 @@ pub fn check(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Erro
         .ok_or_else(|| invalid("Required prevResult missing"))?;
     let wanted = settings(invocation, config)?;
     let (container, _) = invocation.attachment()?;
+    let got: HashSet<Cidr> = previous.ips.iter().map(|got| got.address).collect();
     for ip in &wanted.ips {
-        if !previous.ips.iter().any(|got| got.address == ip.address) {
+        if !got.contains(&ip.address) {
             return Err(Error::new(
                 code::CHECK_FAILED,
                 format!("static: Failed to find address added by container {container}"),

@@ -123,6 +123,35 @@ fn what_cannot_be_meant_is_refused() {
         Value::Null,
         Err("invalid gateway address: here"),
     );
+    // Each by the place where it stands.
+    check_ips(
+        "1.0.0",
+        with("10.0.0.1"),
+        "",
+        Value::Null,
+        Err("ipam.addresses[0].address: invalid CIDR"),
+    );
+    check_ips(
+        "1.0.0",
+        two(),
+        "IP=10.0.0.9",
+        Value::Null,
+        Err("IP in CNI_ARGS: invalid CIDR 10.0.0.9"),
+    );
+    check_ips(
+        "1.0.0",
+        two(),
+        "",
+        json!({ "args": { "cni": { "ips": ["10.12.0.5"] } } }),
+        Err("args.cni.ips: invalid CIDR 10.12.0.5"),
+    );
+    check_ips(
+        "1.0.0",
+        two(),
+        "",
+        json!({ "runtimeConfig": { "ips": ["10.13.0.5"] } }),
+        Err("capability ips (runtimeConfig.ips): invalid CIDR 10.13.0.5"),
+    );
     check_ips("1.0.0", two(), "FROB=1", Value::Null, Err("unknown args"));
     let mixed = json!({ "type": "static", "addresses": [
         { "address": "10.0.0.1/24", "gateway": "fd00::1" },

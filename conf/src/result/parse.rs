@@ -6,7 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Attached, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none, zero_is_none,
+    Attached, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none, refuse_excess,
+    zero_is_none,
 };
 use crate::{
     Cidr, Error, Version, code,
@@ -69,6 +70,13 @@ pub(super) fn attached(value: &Value, fallback: Version) -> Result<Attached, Err
         return Err(Error::new(code::DECODE, "the result is not a JSON object"));
     };
     version(field(object, "cniVersion"), fallback)?;
+    // Before anything is read of a list that is too long.
+    let count = |key| {
+        field(object, key)
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len)
+    };
+    refuse_excess(count("ips").max(count("ip")), count("interfaces"))?;
     let wire: Wire = decode(value).map_err(malformed)?;
 
     let mut attached = Attached {
@@ -85,6 +93,7 @@ pub(super) fn attached(value: &Value, fallback: Version) -> Result<Attached, Err
         });
         attached.routes.extend(family.routes);
     }
+    attached.refuse_excess()?;
     Ok(attached)
 }
 

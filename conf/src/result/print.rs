@@ -25,14 +25,9 @@ pub(super) fn attached(attached: &Attached, version: Version) -> Result<String, 
             .iter()
             .map(|ip| ListIp::new(ip, version < Version::V1_0_0))
             .collect(),
-        routes: attached
-            .routes
-            .iter()
-            .map(|route| match attributes {
-                true => route.clone(),
-                false => bare(route),
-            })
-            .collect(),
+        // The reference plugins print a route's attributes in these versions too: an address plugin's
+        // `priority`, `table` and `mtu` come to a main plugin of theirs by no other way.
+        routes: &attached.routes,
         // Before 1.0.0 the reference plugins always print it.
         dns: Some(&attached.dns).filter(|dns| version < Version::V1_0_0 || !dns.is_empty()),
     }))
@@ -47,8 +42,8 @@ struct List<'a> {
     interfaces: Vec<ListInterface<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ips: Vec<ListIp<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    routes: Vec<Route>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    routes: &'a [Route],
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<&'a Dns>,
 }

@@ -1,6 +1,7 @@
 //! The keys of the plugin: the reference's, and Pontoon's own `snat`, `snatUnchecked` and
 //! `"mtu": "auto"`.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, decode, keys};
@@ -239,13 +240,23 @@ fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, Error> {
             }
         }
     }
-    Ok(ranges)
+    // Each VLAN once: a list may be long, and the kernel is told each range.
+    ranges.sort_unstable();
+    let mut merged: Vec<(u16, u16)> = Vec::new();
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    Ok(merged)
 }
 
 /// `["203.0.113.7"]` or `[{"source": "203.0.113.7", "out": "eth1"}]`. One per family without
 /// `out`, and one per family and interface with it: a second could never be reached.
 fn snat(values: &[Value]) -> Result<Vec<Snat>, Error> {
     let mut entries: Vec<Snat> = Vec::new();
+    let mut twins: HashMap<(Option<IfName>, bool), IpAddr> = HashMap::new();
     for (position, value) in values.iter().enumerate() {
         let key = format!("snat[{position}]");
         let keys = match value {
@@ -271,13 +282,9 @@ fn snat(values: &[Value]) -> Result<Vec<Snat>, Error> {
             Some(name) => Some(interface(&format!("{key}.out"), name)?),
             None => None,
         };
-        let twin = entries
-            .iter()
-            .find(|entry| entry.out == out && entry.source.is_ipv4() == source.is_ipv4());
-        if let Some(twin) = twin {
+        if let Some(twin) = twins.insert((out.clone(), source.is_ipv4()), source) {
             return Err(invalid(format!(
-                "key \"{key}\": {source} can never be used beside {}",
-                twin.source
+                "key \"{key}\": {source} can never be used beside {twin}"
             ))
             .with_details("give one source per family, or one per family and outgoing interface"));
         }

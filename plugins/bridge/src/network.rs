@@ -6,11 +6,12 @@
 //! DEL of the host needs, and waits 15 to 35 ms there (`rcu_barrier` in `br_multicast_dev_del`).
 //! GC of a network without attachments removes it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
-use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteSocket, sysctl};
+use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteEntry, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Lock, fault, forwarding, kernel_error, masquerade, veth};
 
 use crate::add::Step;
@@ -303,7 +304,7 @@ fn addresses(
 }
 
 fn is_link_local(address: &Cidr) -> bool {
-    matches!(address.addr(), std::net::IpAddr::V6(v6) if v6.is_unicast_link_local())
+    matches!(address.addr(), IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// A subnet that another interface of the host is already on would take that interface's
@@ -311,14 +312,21 @@ fn is_link_local(address: &Cidr) -> bool {
 /// admin, who may well mean it, unless the wider one is another bridge of ours. Looked at only while
 /// the bridge does not have the address.
 fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Result<(), Error> {
+    let mut listed: [Option<Vec<RouteEntry>>; 2] = [None, None];
     for gateway in &wanted.gateways {
         if present.contains(gateway) {
             continue;
         }
+        refuse_link_local(gateway.addr())?;
         let subnet = gateway.network();
-        let routes = host
-            .routes(gateway.is_ipv4())
-            .map_err(|error| kernel_error("cannot list the host's routes", &error))?;
+        let known = &mut listed[usize::from(gateway.is_ipv4())];
+        let routes = match known {
+            Some(routes) => routes,
+            None => known.insert(
+                host.routes(gateway.is_ipv4())
+                    .map_err(|error| kernel_error("cannot list the host's routes", &error))?,
+            ),
+        };
         for route in routes {
             let destination = Cidr::from(route.destination);
             let Some(interface) = route.interface else {
@@ -351,10 +359,30 @@ fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Re
                     link.name
                 ),
             )
-            .with_details("choose another subnet, or \"subnet\": \"auto\""));
+            .with_details(format!(
+                "the bridge would have the gateway's address {gateway}: choose another subnet, or \"subnet\": \"auto\""
+            )));
         }
     }
     Ok(())
+}
+
+/// The subnet of link-local addresses lies on every interface, so it can be no bridge's alone.
+fn refuse_link_local(gateway: IpAddr) -> Result<(), Error> {
+    let local = match gateway {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    if !local {
+        return Ok(());
+    }
+    Err(Error::new(
+        code::INVALID_CONFIG,
+        format!("gateway {gateway} is a link-local address: the bridge cannot be the gateway by it"),
+    )
+    .with_details(
+        "name an address of the subnet in the key \"gateway\", or leave the key out for its first one",
+    ))
 }
 
 /// Switches on what a gateway needs, per family, and only what is off. An internal network has no way out that would need

@@ -1,6 +1,8 @@
 //! The keys of the plugin: the reference's, and Pontoon's own, of which `profile` chooses the stance
 //! and each other overrides it.
 
+use std::collections::HashSet;
+
 use pontoon_conf::{Error, IfName, KnownAs, code, keys};
 use pontoon_netfilter::{Ingress, Policy, Protocol};
 use pontoon_plugin::Context;
@@ -78,6 +80,7 @@ impl Config {
             )
             .with_details("leave those keys out, or choose another backend"));
         }
+        refuse_excess(keys.links.iter().chain(&runtime.links))?;
         let links = keys
             .links
             .iter()
@@ -135,6 +138,7 @@ fn policy(network: &str, keys: &keys::Firewall) -> Result<Policy, Error> {
     policy.closed = direct.unwrap_or(policy.closed);
     policy.internal = keys.internal;
     policy.host_access = keys.host_access.unwrap_or(true);
+    let mut trusted = HashSet::new();
     for name in &keys.trusted_interfaces {
         let name = IfName::try_from(name.as_str()).map_err(|error| {
             invalid(format!(
@@ -143,7 +147,7 @@ fn policy(network: &str, keys: &keys::Firewall) -> Result<Policy, Error> {
             ))
             .with_details(error.to_string())
         })?;
-        if !policy.trusted.iter().any(|known| known == name.as_str()) {
+        if trusted.insert(name.clone()) {
             policy.trusted.push(name.to_string());
         }
     }
@@ -221,6 +225,25 @@ fn admin_chain(name: &str) -> Result<String, Error> {
     .with_details("at most 28 letters, digits, `-`, `_` and `.`, not starting with `-`"))
 }
 
+/// Links of one container, and ports of all of them together: each is a rule.
+const MOST_LINKS: usize = 1024;
+const MOST_PORTS: usize = 65_536;
+
+fn refuse_excess<'a>(links: impl Iterator<Item = &'a keys::Link>) -> Result<(), Error> {
+    let (mut count, mut ports) = (0, 0);
+    for link in links {
+        count += 1;
+        ports += link.ports.len();
+    }
+    if count <= MOST_LINKS && ports <= MOST_PORTS {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "links: {count} links with {ports} ports are more than {MOST_LINKS} or {MOST_PORTS}"
+    ))
+    .with_details("link the container to fewer others, or set \"icc\": true"))
+}
+
 fn wish(keys: &keys::Link) -> Result<Wish, Error> {
     let container = keys.container.parse().map_err(|error| {
         invalid(format!(
@@ -229,7 +252,7 @@ fn wish(keys: &keys::Link) -> Result<Wish, Error> {
         ))
         .with_details(format!("{error}"))
     })?;
-    let mut ports = Vec::new();
+    let (mut ports, mut known) = (Vec::new(), HashSet::new());
     for keys in &keys.ports {
         let port = u16::try_from(keys.port)
             .ok()
@@ -251,7 +274,7 @@ fn wish(keys: &keys::Link) -> Result<Wish, Error> {
                 ));
             }
         };
-        if !ports.contains(&(protocol, port)) {
+        if known.insert((protocol, port)) {
             ports.push((protocol, port));
         }
     }

@@ -1,5 +1,6 @@
 //! The container's side in one batch: loopback up, addresses, link up, routes.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use ipnetwork::IpNetwork;
@@ -113,13 +114,14 @@ impl RouteSocket {
                 continue;
             }
             let there = self.routes(v4)?;
+            let mut behind: HashMap<IpNetwork, u32> = HashMap::new();
+            for other in there.iter().filter(|other| other.interface != Some(index)) {
+                let metric = other.priority.unwrap_or(0).saturating_add(1);
+                let highest = behind.entry(other.destination).or_default();
+                *highest = metric.max(*highest);
+            }
             for route in routes.iter_mut().filter(|route| mine(route)) {
-                route.priority = there
-                    .iter()
-                    .filter(|other| other.interface != Some(index))
-                    .filter(|other| other.destination == route.dst)
-                    .map(|other| other.priority.unwrap_or(0).saturating_add(1))
-                    .max();
+                route.priority = behind.get(&route.dst).copied();
             }
         }
         Ok(())

@@ -97,6 +97,9 @@ impl Config {
     }
 }
 
+/// Ports of one request: every one of three protocols on two addresses of the host, and then some.
+const MOST: i64 = 8 * 65_536;
+
 fn invalid(msg: impl Into<String>) -> Error {
     Error::new(code::INVALID_CONFIG, msg)
 }
@@ -115,6 +118,14 @@ fn mark_bit(bit: i64) -> Result<u8, Error> {
 
 fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, Error> {
     let mut ports: Vec<Port> = Vec::with_capacity(mappings.len());
+    // Before any range is expanded.
+    let counts = mappings.iter().map(|mapping| mapping.range.max(1));
+    if counts.fold(0, i64::saturating_add) > MOST {
+        return Err(invalid(format!(
+            "portMappings: more than {MOST} ports are asked for"
+        ))
+        .with_details("give each port once: a protocol and a host address have 65535"));
+    }
     let mut seen = HashMap::new();
     for mapping in mappings {
         let count = if mapping.range == 0 { 1 } else { mapping.range };

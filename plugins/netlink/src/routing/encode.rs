@@ -1,5 +1,6 @@
 //! Routes as messages: what several routes to one destination become.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use netlink_packet_route::route::{
@@ -33,23 +34,28 @@ impl Group {
 /// only, while IPv6 lets later ones join. Repetitions fall away.
 pub(crate) fn group(routes: &[RouteSpec]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
+    let mut seen = HashSet::new();
+    // The group of each IPv4 destination with its settings that further ways may join.
+    let mut joinable: HashMap<RouteSpec, usize> = HashMap::new();
     for route in routes {
-        let same = |group: &&mut Group| {
-            let way = RouteSpec {
-                gateway: route.gateway,
-                interface: route.interface,
-                ..group.first
-            };
-            way == *route
-                && (group.first == *route
-                    || (route.dst.is_ipv4()
-                        && route.gateway.is_some()
-                        && group.first.gateway.is_some()))
+        if !seen.insert(*route) {
+            continue;
+        }
+        if !route.dst.is_ipv4() || route.gateway.is_none() {
+            groups.push(Group::one(*route));
+            continue;
+        }
+        let settings = RouteSpec {
+            gateway: None,
+            interface: None,
+            ..*route
         };
-        match groups.iter_mut().find(same) {
-            Some(group) if group.first == *route || group.others.contains(route) => {}
-            Some(group) => group.others.push(*route),
-            None => groups.push(Group::one(*route)),
+        match joinable.get(&settings) {
+            Some(known) => groups[*known].others.push(*route),
+            None => {
+                joinable.insert(settings, groups.len());
+                groups.push(Group::one(*route));
+            }
         }
     }
     groups

@@ -3,6 +3,7 @@
 use pontoon_netlink::{Link, RouteEntry, RouteSocket};
 
 use super::{Finding, Ground};
+use crate::facts;
 use crate::report::Failure;
 
 /// `RTN_UNICAST`: a default route may also be one that refuses.
