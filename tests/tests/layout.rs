@@ -18,7 +18,12 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
     ("pontoon-passage", &["pontoon-netlink"]),
     (
         "pontoon-plugin",
-        &["pontoon-conf", "pontoon-netfilter", "pontoon-netlink"],
+        &[
+            "pontoon-conf",
+            "pontoon-netfilter",
+            "pontoon-netlink",
+            "pontoon-passage",
+        ],
     ),
     (
         "pontoon-ipam",

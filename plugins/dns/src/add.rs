@@ -6,16 +6,16 @@ use std::net::{IpAddr, UdpSocket};
 use pontoon_conf::{Attached, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
-use pontoon_netfilter::{BackendKind, Ruleset};
+use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, backends, fault, masquerade, repair, rules,
+    Context, Key, Lock, Sandbox, Undo, backends, beside, fault, masquerade, repair, rules,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::files::{self, Part};
 use crate::plan::{self, Place};
-use crate::{del, resolver};
+use crate::{del, input, resolver};
 
 /// What DEL, CHECK and GC need to know beside what the resolver does; one file for both.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -171,7 +171,7 @@ fn register(
 /// last container of the network knows what to remove.
 fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) -> Result<(), Error> {
     let wanted = plan::redirect(record, port);
-    del::note(context, kind, &wanted)?;
+    let first = del::note(context, kind, &wanted)?;
     let mut backend = rules::open(context, kind)?;
     let ruleset = Ruleset {
         resolver: Some(wanted),
@@ -180,8 +180,14 @@ fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) ->
     let done = backend
         .apply(&ruleset)
         .map_err(|error| rules::error(&error));
+    let others = match &mut backend {
+        Backend::Nftables(nft) => Some(nft.others().unwrap_or_default()),
+        // Asked once for the network: it takes a socket of its own.
+        Backend::Iptables(_) => first.then(beside::others),
+    };
     rules::linger(backend.into_sockets());
-    done.map(drop)
+    done?;
+    input::open(context, record, port, others, first)
 }
 
 fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use pontoon_plugin::{Context, rules};
 
 use crate::add::Entry;
 use crate::config::Config;
-use crate::{del, files, plan, resolver};
+use crate::{del, files, input, plan, resolver};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     Config::from_context(context)?;
@@ -43,6 +43,12 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         if let Some(first) = differences?.into_iter().next() {
             return Err(differs(first));
         }
+        if let Some(first) = input::differences(context, &key.network)?
+            .into_iter()
+            .next()
+        {
+            return Err(differs(first));
+        }
     }
     match files::missing(context, &key.container) {
         Some(path) => Err(differs(format!("{} is gone", path.display()))),
@@ -63,6 +69,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         )
         .with_details("the next ADD starts it, and so does: pontoon dns start"));
     }
+    input::passes(context)?;
     resolver::program(context)
         .map(drop)
         .and_then(|()| rules::follow(context, config.backend.as_deref()))

@@ -2,7 +2,7 @@
 
 use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Resolver, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Records, State, backends, fault, repair, rules};
+use pontoon_plugin::{Context, Key, Lock, Records, State, backends, beside, fault, repair, rules};
 use serde::{Deserialize, Serialize};
 
 use crate::add::Entry;
@@ -19,19 +19,28 @@ pub(crate) struct Made(Vec<(BackendKind, Resolver)>);
 
 /// Notes about networks, beside those of other plugins.
 fn notes(context: &Context) -> State {
-    context.state.within("dns")
+    beside::names(&context.state)
 }
 
 /// Notes a rule that is about to be made.
-pub(crate) fn note(context: &Context, kind: BackendKind, wanted: &Resolver) -> Result<(), Error> {
+/// Tells whether it is the network's first.
+pub(crate) fn note(context: &Context, kind: BackendKind, wanted: &Resolver) -> Result<bool, Error> {
     let notes = notes(context);
     let mut made: Made = notes.read_network(&wanted.network).unwrap_or_default();
+    let first = made.0.is_empty();
     let entry = (kind, wanted.clone());
     if made.0.contains(&entry) {
-        return Ok(());
+        return Ok(false);
     }
     made.0.push(entry);
-    notes.write_network(&wanted.network, &made)
+    notes.write_network(&wanted.network, &made)?;
+    Ok(first)
+}
+
+/// The port of the resolver that a network's questions are led to, as noted.
+pub(crate) fn noted_port(context: &Context, network: &str) -> Option<u16> {
+    let made: Made = notes(context).read_network(network)?;
+    Some(made.0.last()?.1.port)
 }
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
@@ -91,6 +100,14 @@ fn unlead(context: &Context, network: &str) -> Result<(), Error> {
         };
         rules::withdraw(context, kind, &ruleset)?;
     }
+    for (kind, opening) in beside::openings(&context.state, network) {
+        let ruleset = Ruleset {
+            opening: Some(opening),
+            ..Ruleset::default()
+        };
+        rules::withdraw(context, kind, &ruleset)?;
+    }
+    notes.remove_policy(network)?;
     notes.remove_network(network)?;
     lock.remove();
     // The resolver's own directory, when it is gone already.

@@ -10,6 +10,7 @@ mod check;
 mod config;
 mod del;
 mod files;
+mod input;
 mod plan;
 mod resolver;
 

@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Error, KnownAs, code};
+use pontoon_netfilter::nft::Others;
 use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset, Separation};
 use pontoon_netlink::RouteSocket;
+use pontoon_plugin::beside::{self, Ask};
 use pontoon_plugin::policy::Stance;
 use pontoon_plugin::{
     Context, Key, Lock, Sandbox, Undo, backends, fault, kernel_error, repair, rules,
@@ -32,6 +34,13 @@ pub(crate) struct Record {
     /// The zone of firewalld that the addresses are in, as sources: of who is on no bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) zone: Option<String>,
+    /// As [`Policy::admin_chain`], of who is on no bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) admin_chain: Option<String>,
+    /// What another backend has to let pass beside ours, of who is on no bridge: for a bridge the network's
+    /// policy has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) companion: Option<BackendKind>,
 }
 
 /// What an ADD wants, before anything is changed.
@@ -125,6 +134,11 @@ fn survey(
         _ => None,
     };
     let record = Record {
+        admin_chain: place
+            .bridge
+            .is_none()
+            .then(|| config.policy.admin_chain.clone()),
+        companion: None,
         backend,
         sandbox: Sandbox::of(context),
         bridge: place.bridge,
@@ -279,27 +293,68 @@ fn stand_beside(
     let others = coexist::others(backend);
     zones::enter(context, ground, others.firewalld)?;
     let Some(policy) = ground.policy.clone() else {
-        return Ok(());
+        return pass_alone(context, ground, backend, others);
     };
-    if first {
-        for obstacle in coexist::obstacles(&policy.bridge) {
-            eprintln!(
-                "firewall: {obstacle} may drop what goes to and from {}: {}",
-                policy.bridge,
-                coexist::advice(&obstacle, &policy.bridge)
-            );
-        }
-    }
     let known = companion(ground).map(|(kind, _)| kind);
-    let Some(kind) = known.or_else(|| coexist::companion(context, backend, others, first)) else {
+    let addresses = &ground.record.addresses;
+    let mut asks = || beside::forwarded(&mut ground.host, &policy.bridge, addresses);
+    let asks = first.then_some(&mut asks as &mut dyn FnMut() -> Vec<Ask>);
+    let kind = known.or_else(|| coexist::companion(context, backend, others, asks));
+    if let Some(kind) = kind {
+        let beside = Some((kind, policy.beside()));
+        backends::claim_beside(context, "firewall", kind)?;
+        if companion(ground) != beside {
+            change(context, ground, |stance| stance.companion = beside)?;
+        }
+        coexist::stand_beside(context, kind, Some(&policy), None)?;
+    }
+    if first {
+        coexist::warn(
+            context,
+            &mut ground.host,
+            &policy.bridge,
+            &ground.record.addresses,
+        );
+    }
+    Ok(())
+}
+
+/// The same for an attachment without a bridge, by its addresses.
+fn pass_alone(
+    context: &Context,
+    ground: &mut Ground,
+    backend: &mut Backend,
+    others: Others,
+) -> Result<(), Error> {
+    let Some(interface) = ground
+        .record
+        .addresses
+        .first()
+        .and_then(|address| beside::interface_to(&mut ground.host, *address))
+    else {
         return Ok(());
     };
-    let beside = Some((kind, coexist::open(&policy)));
-    backends::claim_beside(context, "firewall", kind)?;
-    if companion(ground) != beside {
-        change(context, ground, |stance| stance.companion = beside)?;
+    let addresses = &ground.record.addresses;
+    let mut asks = || beside::forwarded(&mut ground.host, &interface.name, addresses);
+    let kind = coexist::companion(context, backend, others, Some(&mut asks));
+    let records = context.state.records("firewall");
+    if let Some(kind) = kind {
+        ground.record.companion = Some(kind);
+        backends::claim_beside(context, "firewall", kind)?;
+        records.write(&ground.key, &ground.record)?;
+        fault::point("firewall.alone")?;
+        let member = member(&ground.key, &ground.record);
+        coexist::stand_beside(context, kind, None, member)?;
     }
-    coexist::stand_beside(context, kind, &policy)
+    if records.is_only(&ground.key) {
+        coexist::warn(
+            context,
+            &mut ground.host,
+            &interface.name,
+            &ground.record.addresses,
+        );
+    }
+    Ok(())
 }
 
 /// Changes what is noted of the network.
@@ -395,6 +450,10 @@ pub(crate) fn member(key: &Key, record: &Record) -> Option<Member> {
     record.bridge.is_none().then(|| Member {
         owner: key.owner(),
         addresses: record.addresses.clone(),
+        admin_chain: match &record.admin_chain {
+            Some(name) => name.clone(),
+            None => Policy::open("", "").admin_chain,
+        },
     })
 }
 

@@ -1,8 +1,13 @@
 //! CHECK: the policy, the attachment's place in it and its links are there. STATUS: an ADD could
 //! succeed.
 
+use std::net::IpAddr;
+
 use pontoon_conf::{Error, code};
+use pontoon_netfilter::nft::Gate;
 use pontoon_netfilter::{BackendKind, Ruleset};
+use pontoon_netlink::RouteSocket;
+use pontoon_plugin::beside::{self, Judged};
 use pontoon_plugin::policy::Stance;
 use pontoon_plugin::{Context, reference, rules};
 
@@ -67,7 +72,26 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         separation: Some(separation),
         ..Ruleset::default()
     });
+    let companion = stance.and_then(|stance| stance.companion);
+    let beside = companion.map(|(kind, policy)| {
+        let policy = Some(policy);
+        let ruleset = Ruleset {
+            policy,
+            ..Ruleset::default()
+        };
+        (kind, ruleset)
+    });
+    let alone = record.companion.map(|kind| {
+        let member = ruleset.member.clone();
+        let ruleset = Ruleset {
+            member,
+            ..Ruleset::default()
+        };
+        (kind, ruleset)
+    });
     let checks = std::iter::once((record.backend, ruleset))
+        .chain(beside)
+        .chain(alone)
         .chain(apart.map(|ruleset| (BackendKind::Nftables, ruleset)));
     for (kind, ruleset) in checks {
         let mut backend = rules::open(context, kind)?;
@@ -86,21 +110,71 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     Err(failed(differences))
 }
 
+/// Whether the host's filters let the network's packets pass. Before its first container there is nothing
+/// to ask for. What cannot be judged is said, and no failure.
+fn passes(context: &Context) -> Result<(), Error> {
+    let stance = Stance::of(context);
+    if stance.as_ref().is_some_and(|stance| stance.policy.internal) {
+        return Ok(());
+    }
+    let records = context.state.records("firewall");
+    let network = context.config.name.as_ref();
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for key in records.attachments(network) {
+        let record = records.read::<Record>(&key);
+        let own = record.into_iter().flat_map(|record| record.addresses);
+        for address in own {
+            let known = |other: &IpAddr| other.is_ipv4() == address.is_ipv4();
+            if !addresses.iter().any(known) {
+                addresses.push(address);
+            }
+        }
+        if addresses.len() == 2 {
+            break;
+        }
+    }
+    let Ok(mut host) = RouteSocket::open() else {
+        return Ok(());
+    };
+    let bridge = stance.map(|stance| stance.policy.bridge).or_else(|| {
+        let address = addresses.first()?;
+        Some(beside::interface_to(&mut host, *address)?.name)
+    });
+    let Some(interface) = bridge else {
+        return Ok(());
+    };
+    let limited =
+        |msg: String, details: String| Err(Error::new(code::LIMITED, msg).with_details(details));
+    let asks = beside::forwarded(&mut host, &interface, &addresses);
+    match beside::judge(&context.search, Gate::Forward, &asks) {
+        Judged::Passes => Ok(()),
+        Judged::Dropped(what, drop) => limited(
+            format!("{drop} drops {what}: containers of network {network} have no way out"),
+            coexist::advice_about(&drop, &interface),
+        ),
+        Judged::Unknown(why) => {
+            eprintln!(
+                "firewall: warning: packets of network {network} may not pass the host's filters: {}",
+                why.join("; ")
+            );
+            Ok(())
+        }
+        Judged::Unreadable(why) => match coexist::glance(&interface) {
+            None => Ok(()),
+            Some((chain, advice)) => limited(
+                format!("{chain} drops what goes to and from {interface}"),
+                format!("{advice}; judged by names alone, without {why}"),
+            ),
+        },
+    }
+}
+
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let Some(asked) = config.choice.asked() else {
         return Ok(());
     };
-    // Before its first container the network's bridge is not known.
-    if let Some(bridge) = Stance::of(context).map(|stance| stance.policy.bridge)
-        && let Some(obstacle) = coexist::obstacles(&bridge).first()
-    {
-        return Err(Error::new(
-            code::LIMITED,
-            format!("{obstacle} drops what goes to and from {bridge}"),
-        )
-        .with_details(coexist::advice(obstacle, &bridge)));
-    }
+    passes(context)?;
     rules::follow(context, asked)
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))

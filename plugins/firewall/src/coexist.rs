@@ -1,115 +1,126 @@
-//! Living beside others. A packet that our backend lets pass can still be dropped by a chain of
-//! somebody else: Docker and ufw set the policy of iptables' FORWARD chain to DROP, of whichever
-//! variant of iptables they use. There the iptables backend of that variant makes an open policy for
-//! our bridge beside the one that holds: it accepts in the right places, and everything goes with
-//! the network.
+//! Living beside others: where a chain of iptables drops, of whichever variant, the iptables backend of
+//! that variant lets the network pass there too; everything goes with the network. Where a chain of
+//! somebody else's nftables table drops, that is said.
 
-use std::fs;
+use std::net::IpAddr;
 
 use pontoon_conf::Error;
-use pontoon_netfilter::iptables::{Iptables, Variant};
-use pontoon_netfilter::nft::{Nft, Obstacle, Others};
-use pontoon_netfilter::{Backend, BackendKind, Policy, Ruleset};
+use pontoon_netfilter::nft::{Gate, Nft, Obstacle, Others};
+use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset};
+use pontoon_netlink::RouteSocket;
+use pontoon_passage::Drop;
+use pontoon_plugin::beside::{self, Judged};
 use pontoon_plugin::{Context, rules};
 
-/// What iptables-legacy has tables in, one to a line.
-const LEGACY: [&str; 2] = [
-    "/proc/self/net/ip_tables_names",
-    "/proc/self/net/ip6_tables_names",
-];
+/// Whose rules our packets have to pass as well.
+pub(crate) fn others(backend: &mut Backend) -> Others {
+    match backend {
+        Backend::Nftables(nft) => nft.others().unwrap_or_default(),
+        Backend::Iptables(_) => beside::others(),
+    }
+}
 
-/// The iptables variant in which rules of ours have to stand as well. `thorough` also asks
-/// iptables-legacy, which takes a program.
+/// The iptables variant in which rules of ours have to stand as well. `first` also asks what takes
+/// programs.
 pub(crate) fn companion(
     context: &Context,
     backend: &Backend,
     others: Others,
-    thorough: bool,
+    first: Option<&mut dyn FnMut() -> Vec<beside::Ask>>,
 ) -> Option<BackendKind> {
-    let installed = |variant| {
-        Iptables::detect(&context.search, Some(variant))
-            .ok()
-            .flatten()
-    };
     // Where ours stands already, nothing has to stand beside it.
     let own = match backend {
         Backend::Nftables(_) => None,
         Backend::Iptables(iptables) => Some(iptables.variant()),
     };
-    if own != Some(Variant::Nft) && others.forward_drops && installed(Variant::Nft).is_some() {
-        return Some(BackendKind::IptablesNft);
-    }
-    let used = |file: &&str| {
-        fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
-    };
-    if own != Some(Variant::Legacy) && thorough && LEGACY.iter().any(used) {
-        let legacy = Iptables::new(
-            installed(Variant::Legacy)?,
-            context.state.dir().join("lock/.x"),
-        );
-        if legacy.forward_drops().unwrap_or(false) {
-            return Some(BackendKind::IptablesLegacy);
-        }
-    }
-    None
+    beside::dropping(
+        &context.search,
+        &context.state,
+        Gate::Forward,
+        own,
+        others,
+        first,
+    )
 }
 
-/// Whose rules our packets have to pass as well.
-pub(crate) fn others(backend: &mut Backend) -> Others {
-    let nobody = Others {
-        forward_drops: false,
-        firewalld: false,
-    };
-    if let Backend::Nftables(nft) = backend {
-        return nft.others().unwrap_or(nobody);
-    }
-    let Ok(mut nft) = Nft::open() else {
-        return nobody;
-    };
-    let others = nft.others().unwrap_or(nobody);
-    rules::linger(nft.into_sockets());
-    others
-}
-
-/// The policy that lets everything pass, where another backend decides.
-pub(crate) fn open(policy: &Policy) -> Policy {
-    Policy {
-        admin_chain: policy.admin_chain.clone(),
-        ..Policy::open(&policy.network, &policy.bridge)
-    }
-}
-
-/// Makes it.
+/// Makes what lets a network with a policy, or an attachment without a bridge, pass where another
+/// backend decides.
 pub(crate) fn stand_beside(
     context: &Context,
     kind: BackendKind,
-    policy: &Policy,
+    policy: Option<&Policy>,
+    member: Option<Member>,
 ) -> Result<(), Error> {
     let mut backend = rules::open(context, kind)?;
-    backend
-        .apply(&Ruleset {
-            policy: Some(open(policy)),
-            ..Ruleset::default()
-        })
-        .map(drop)
-        .map_err(|error| rules::error(&error))
+    let done = backend.apply(&Ruleset {
+        policy: policy.map(Policy::beside),
+        member,
+        ..Ruleset::default()
+    });
+    rules::linger(backend.into_sockets());
+    done.map(drop).map_err(|error| rules::error(&error))
 }
 
-/// Chains of others in which nothing can be done.
-pub(crate) fn obstacles(bridge: &str) -> Vec<Obstacle> {
-    let Ok(mut nft) = Nft::open() else {
-        return Vec::new();
-    };
-    let mut found = nft.obstacles(bridge).unwrap_or_default();
-    rules::linger(nft.into_sockets());
-    found.retain(|obstacle| !obstacle.is_iptables());
-    found
-}
-
-/// What the admin can do about one of them.
-pub(crate) fn advice(obstacle: &Obstacle, bridge: &str) -> String {
-    if obstacle.table == "firewalld" {
-        return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
+/// Warns of chains of others that drop, and in which nothing can be done. They are found by netlink; only
+/// when there is one, the rules are read and judged.
+pub(crate) fn warn(
+    context: &Context,
+    host: &mut RouteSocket,
+    interface: &str,
+    addresses: &[IpAddr],
+) {
+    let obstacles = beside::obstacles(Gate::Forward, interface);
+    if obstacles.is_empty() {
+        return;
     }
-    format!("accept iifname and oifname {bridge} in {obstacle}, or in a chain that leads there")
+    let may = |obstacle: &Obstacle| {
+        eprintln!(
+            "firewall: {obstacle} may drop what goes to and from {interface}: {}",
+            advice(obstacle, interface)
+        );
+    };
+    let asks = beside::forwarded(host, interface, addresses);
+    match beside::judge(&context.search, Gate::Forward, &asks) {
+        Judged::Passes => {}
+        Judged::Dropped(what, drop) => {
+            let advice = advice_about(&drop, interface);
+            eprintln!("firewall: {drop} drops {what}: {advice}");
+        }
+        Judged::Unknown(_) | Judged::Unreadable(_) => obstacles.iter().for_each(may),
+    }
+}
+
+/// What the admin can do about a chain that drops.
+pub(crate) fn advice(obstacle: &Obstacle, interface: &str) -> String {
+    if obstacle.table == "firewalld" {
+        return format!("firewall-cmd --zone=trusted --add-interface={interface}");
+    }
+    format!("accept iifname and oifname {interface} in {obstacle}, or in a chain that leads there")
+}
+
+/// What the admin can do about what drops.
+pub(crate) fn advice_about(drop: &Drop, interface: &str) -> String {
+    if drop.table == "inet firewalld" {
+        return format!("firewall-cmd --zone=trusted --add-interface={interface}");
+    }
+    if beside::kind_of(drop).is_some() {
+        return "pontoon repair makes a way through it for the network".to_owned();
+    }
+    format!(
+        "accept iifname and oifname {interface} in chain {} of table {}, or in a chain that leads there",
+        drop.base, drop.table
+    )
+}
+
+/// What netlink alone tells, for where the rules cannot be read.
+pub(crate) fn glance(interface: &str) -> Option<(String, String)> {
+    if let Some(obstacle) = beside::obstacles(Gate::Forward, interface).first() {
+        return Some((obstacle.to_string(), advice(obstacle, interface)));
+    }
+    let mut nft = Nft::open().ok()?;
+    let found = nft.obstacles(Gate::Forward, interface).unwrap_or_default();
+    rules::linger(nft.into_sockets());
+    let obstacle = found.first()?;
+    let advice = "pontoon repair makes a way through it for the network";
+    Some((obstacle.to_string(), advice.to_owned()))
 }

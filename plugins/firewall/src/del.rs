@@ -48,12 +48,19 @@ pub(crate) fn undo(context: &Context, key: &Key, record: &Record) -> Result<(), 
         done = done.and(separate::join(context, &mut host, record));
     }
     let mut backend = rules::open(context, record.backend)?;
-    let withdrawn = backend
-        .withdraw(&Ruleset {
-            member: member(key, record),
-            ..Ruleset::default()
-        })
-        .map_err(|error| rules::error(&error));
+    let own = Ruleset {
+        member: member(key, record),
+        ..Ruleset::default()
+    };
+    let mut withdrawn = backend.withdraw(&own).map_err(|error| rules::error(&error));
+    if let Some(kind) = record.companion {
+        let beside = rules::open(context, kind).and_then(|mut backend| {
+            let done = backend.withdraw(&own);
+            rules::linger(backend.into_sockets());
+            done.map_err(|error| rules::error(&error))
+        });
+        withdrawn = withdrawn.and(beside);
+    }
     zones::leave(record);
     let addresses = record.addresses.clone();
     // A flow that was let in once is let in until it ends, and the address may soon be another

@@ -26,6 +26,7 @@ mod glance;
 mod hostport;
 mod listing;
 mod lock;
+mod opening;
 mod policy;
 mod reference;
 mod resolver;
@@ -40,6 +41,7 @@ pub use restore::Programs;
 
 use egress::NetworkText;
 use hostport::PortsText;
+use opening::OpeningText;
 use policy::{LinkText, MemberText, PolicyText};
 use resolver::ResolverText;
 use side::Side;
@@ -65,6 +67,7 @@ struct Texts {
     links: Vec<LinkText>,
     member: Option<MemberText>,
     resolver: Option<ResolverText>,
+    opening: Option<OpeningText>,
 }
 
 impl Iptables {
@@ -121,6 +124,9 @@ impl Iptables {
             if let Some(resolver) = &texts.resolver {
                 side.apply_resolver(resolver)?;
             }
+            if let Some(opening) = &texts.opening {
+                made.fetch_or(side.apply_opening(opening)?, Ordering::Relaxed);
+            }
             texts
                 .ports
                 .as_ref()
@@ -174,6 +180,9 @@ impl Iptables {
             if let Some(resolver) = &texts.resolver {
                 side.withdraw_resolver(resolver)?;
             }
+            if let Some(opening) = &texts.opening {
+                side.withdraw_opening(opening)?;
+            }
             if let Some(policy) = &texts.policy {
                 side.withdraw_policy(policy)?;
             }
@@ -224,12 +233,17 @@ impl Iptables {
                 rules.extend(all.map(|rule| (Table::Filter, rule)));
             }
             if let Some(member) = texts.member.as_ref().filter(|_| texts.policy.is_none()) {
-                let own = member.rules.iter();
-                rules.extend(own.map(|rule| (Table::Filter, rule.clone())));
+                let ways = [policy::forward_jump(), policy::admin_jump(&member.admin)];
+                let own = ways.into_iter().chain(member.rules.iter().cloned());
+                rules.extend(own.map(|rule| (Table::Filter, rule)));
             }
             if let Some(resolver) = &texts.resolver {
                 let all = resolver.all().into_iter();
                 rules.extend(all.map(|rule| (Table::Nat, rule)));
+            }
+            if let Some(opening) = &texts.opening {
+                let all = opening.all().into_iter();
+                rules.extend(all.map(|rule| (Table::Filter, rule)));
             }
             let links = texts.links.iter();
             rules.extend(links.map(|link| (Table::Filter, link.rule.clone())));
@@ -252,15 +266,15 @@ impl Iptables {
         })
     }
 
-    /// Whether the policy of the FORWARD chain is DROP, in either family: one program each.
+    /// Whether the policy of a built-in chain of `filter` is DROP, in either family: one program each.
     ///
     /// # Errors
     /// A program failed.
-    pub fn forward_drops(&self) -> Result<bool, Error> {
+    pub fn drops(&self, chain: &str) -> Result<bool, Error> {
         let variant = self.detected.variant;
         for family in Family::ALL {
             if let Some(programs) = self.detected.programs(family)
-                && programs.read(variant, Table::Filter)?.drops("FORWARD")
+                && programs.read(variant, Table::Filter)?.drops(chain)
             {
                 return Ok(true);
             }
@@ -309,6 +323,7 @@ impl Iptables {
             || ruleset.published.is_some()
             || ruleset.policy.is_some()
             || ruleset.resolver.is_some()
+            || ruleset.opening.is_some()
             || ruleset
                 .network
                 .as_ref()
@@ -349,6 +364,11 @@ impl Texts {
                 .as_ref()
                 .and_then(|resolver| ResolverText::new(family, resolver).transpose())
                 .transpose()?,
+            opening: ruleset
+                .opening
+                .as_ref()
+                .and_then(|opening| OpeningText::new(family, opening).transpose())
+                .transpose()?,
         })
     }
 
@@ -360,6 +380,7 @@ impl Texts {
             links,
             member,
             resolver,
+            opening,
         } = self;
         network.is_none()
             && ports.is_none()
@@ -367,6 +388,7 @@ impl Texts {
             && links.is_empty()
             && member.is_none()
             && resolver.is_none()
+            && opening.is_none()
     }
 }
 

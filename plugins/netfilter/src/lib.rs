@@ -34,6 +34,6 @@ pub use backend::{Backend, BackendKind, Error};
 pub use owner::is_attachment_tag;
 pub use policy::{Ingress, Link, Member, Policy, Separation};
 pub use rules::{
-    Egress, Mark, NetworkRules, Owner, Port, Protocol, Published, Resolver, Ruleset, Snat,
+    Egress, Mark, NetworkRules, Opening, Owner, Port, Protocol, Published, Resolver, Ruleset, Snat,
     SpoofGuard,
 };

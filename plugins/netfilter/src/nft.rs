@@ -61,7 +61,7 @@ mod withdraw;
 use std::os::fd::OwnedFd;
 
 pub use error::Error;
-pub use foreign::{Obstacle, Others};
+pub use foreign::{Gate, Obstacle, Others};
 pub use list::ListedPort;
 pub use tracing::{Event, Probe, ProbeKind, Said, Seen, Tracing};
 
@@ -173,7 +173,7 @@ impl Nft {
         list::published(&mut self.socket)
     }
 
-    /// Whose rules a packet of ours has to pass as well. Three lookups by name.
+    /// Whose rules a packet of ours has to pass as well. Five lookups by name.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -181,13 +181,13 @@ impl Nft {
         foreign::others(&mut self.socket)
     }
 
-    /// Chains of others that drop forwarded packets, and in whose tables nothing is said of the bridge.
+    /// Chains of others that drop packets at a hook, and in whose tables nothing is said of the bridge.
     /// All chains of the host are listed.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn obstacles(&mut self, bridge: &str) -> Result<Vec<Obstacle>, Error> {
-        foreign::obstacles(&mut self.socket, bridge)
+    pub fn obstacles(&mut self, hook: Gate, bridge: &str) -> Result<Vec<Obstacle>, Error> {
+        foreign::obstacles(&mut self.socket, hook, bridge)
     }
 
     /// Removes our tables with all that is in them: for when the host's last network goes. While the
@@ -235,6 +235,8 @@ fn plans(rules: &Ruleset) -> Result<Vec<Plan>, Error> {
         policy.retract(former)?;
     }
     policy.links(&rules.links)?;
+    // For who is on no bridge the admin's chain is all there is.
+    policy.base = rules.member.is_some();
     let mut guard = Plan::new(Part::Guard);
     if let Some(wanted) = &rules.spoof_guard {
         guard.spoof_guard(wanted)?;
@@ -280,6 +282,6 @@ fn plans_to_remove(rules: &Ruleset) -> Vec<Plan> {
 fn used(plans: [Plan; 5]) -> Vec<Plan> {
     plans
         .into_iter()
-        .filter(|plan| !plan.elements.is_empty())
+        .filter(|plan| plan.base || !plan.elements.is_empty())
         .collect()
 }

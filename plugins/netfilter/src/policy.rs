@@ -80,14 +80,17 @@ pub enum Ingress {
 /// The addresses of one attachment, for where there is no bridge with a policy: the iptables backend
 /// accepts what comes from them and replies to them, as the reference plugin does, so that a FORWARD
 /// chain with policy DROP lets them through. What comes from a bridge with a policy it accepts by
-/// bridge, so that a container costs nothing; a member beside a policy makes no rule. nftables needs
-/// none at all: an accept in one table does not override a drop in another.
+/// bridge, so that a container costs nothing; a member beside a policy makes no rule. nftables has no
+/// rule for it either: an accept in one table does not override a drop in another. In both backends the
+/// admin's chain is there with the first member, and comes before all else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Whose they are.
     pub owner: Owner,
     /// The container's addresses.
     pub addresses: Vec<IpAddr>,
+    /// As [`Policy::admin_chain`].
+    pub admin_chain: String,
 }
 
 /// Exceptions from `icc: false`.
@@ -135,6 +138,15 @@ impl Policy {
             host_access: true,
             ingress: Ingress::Open,
             admin_chain: "CNI-ADMIN".to_owned(),
+        }
+    }
+
+    /// What lets this network pass where another backend decides.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            admin_chain: self.admin_chain.clone(),
+            ..Self::open(&self.network, &self.bridge)
         }
     }
 

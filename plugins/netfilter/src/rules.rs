@@ -43,6 +43,24 @@ pub struct Ruleset {
     pub separation: Option<Separation>,
     /// How the network's containers reach the embedded resolver.
     pub resolver: Option<Resolver>,
+    /// How their questions get past an INPUT chain of iptables that drops.
+    pub opening: Option<Opening>,
+}
+
+/// What a network's own containers ask of the embedded resolver comes in: for where iptables' INPUT chain
+/// drops. iptables only, since an accept in one table of nftables does not override a drop in another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Network name.
+    pub network: String,
+    /// The bridge that the questions come in by; `None`: by interfaces of the containers' own.
+    pub interface: Option<String>,
+    /// The containers' addresses, where there is no bridge.
+    pub sources: Vec<IpNetwork>,
+    /// Addresses that the resolver listens at.
+    pub gateways: Vec<IpAddr>,
+    /// The resolver's port, UDP and TCP.
+    pub port: u16,
 }
 
 /// The way to the embedded resolver: port 53 at the addresses of a network's bridge leads to a port

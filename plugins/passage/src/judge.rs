@@ -34,7 +34,12 @@ pub struct Drop {
     pub remove: Option<String>,
     /// The sender is told.
     pub refused: bool,
+    /// The chain is one that the admin has put to the head of ours, or one behind it.
+    pub admins: bool,
 }
+
+/// The comment on the jump to the admin's chain, the reference plugin's and ours.
+const ADMIN_COMMENT: &str = "CNI firewall plugin admin overrides";
 
 impl fmt::Display for Drop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,7 +63,7 @@ impl Drop {
     #[must_use]
     pub fn is_ours(&self) -> bool {
         let table = self.table.rsplit(' ').next() == Some("pontoon");
-        table || self.chain.starts_with("CNI-")
+        table || self.admins || self.chain.starts_with("CNI-")
     }
 }
 
@@ -68,7 +73,8 @@ impl Rules {
     pub fn judge(&self, hook: Hook, packet: &Packet) -> Judgement {
         let mut packet = packet.clone();
         let (mut steps, mut doubts) = (Vec::new(), Vec::new());
-        let mut unknown = self.unread.clone();
+        // A chain of another hook, such as ingress, is no part of the answer.
+        let mut unknown: Vec<String> = self.lacking().into_iter().collect();
         let mut visit = Visit {
             rules: self,
             hook,
@@ -103,10 +109,22 @@ impl Rules {
 fn found(table: String, base: &str, steps: &[Step], refused: bool) -> Drop {
     let last = steps.last();
     let rule = last.filter(|step| step.remove.is_some());
+    let within = |step: &Step, chain: &str| {
+        let suffix = format!(", chain {chain}");
+        step.chain
+            .as_ref()
+            .is_some_and(|found| found.ends_with(&suffix))
+    };
+    let led = steps.iter().rposition(|step| within(step, "CNI-FORWARD"));
+    let admins = led.is_some_and(|led| {
+        let jump = steps[led].owner.as_deref() == Some(ADMIN_COMMENT);
+        jump && !steps[led..].iter().any(|step| within(step, base))
+    });
     let chain = last.and_then(|step| step.chain.as_deref()?.rsplit(", chain ").next());
     Drop {
         chain: chain.unwrap_or(base).to_owned(),
         base: base.to_owned(),
+        admins,
         rule: rule.map(|step| step.what.clone()),
         owner: rule.and_then(|step| step.owner.clone()),
         remove: rule.and_then(|step| step.remove.clone()),

@@ -12,6 +12,7 @@ pub(crate) use nft::parse as parse_nft;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use pontoon_netlink::IpNetwork;
 use serde::Serialize;
@@ -237,11 +238,23 @@ impl Condition {
 }
 
 impl Rules {
+    /// The backend that has rules and no program to list them, in words.
+    #[must_use]
+    pub fn lacking(&self) -> Option<String> {
+        let mut unread = self.unread.iter();
+        unread.find(|what| what.contains("there is no ")).cloned()
+    }
+
     /// Reads those of the calling thread's namespace.
     pub fn read() -> Result<Self, Error> {
+        Self::read_by(&[])
+    }
+
+    /// The same by programs that are looked for in these directories first, then as the system does.
+    pub fn read_by(search: &[PathBuf]) -> Result<Self, Error> {
         let mut rules = Self::default();
-        let shown = iptables::read(&mut rules);
-        nft::read(&mut rules, &shown)?;
+        let shown = iptables::read(&mut rules, search);
+        nft::read(&mut rules, &shown, search)?;
         Ok(rules)
     }
 }
@@ -257,6 +270,14 @@ impl Rules {
         let mut rules = table.chains.get(chain)?.rules.iter();
         rules.find(|rule| rule.handle == Some(handle))
     }
+}
+
+/// The path of a program in the first of these directories that has it, or its name.
+fn program(name: &str, search: &[PathBuf]) -> PathBuf {
+    let mut paths = search.iter().map(|dir| dir.join(name));
+    paths
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| name.into())
 }
 
 impl Hook {

@@ -94,8 +94,18 @@ pub fn claim(context: &Context, plugin: &str, kind: Option<BackendKind>) -> Resu
 /// # Errors
 /// Code 5 with the path.
 pub fn claim_beside(context: &Context, plugin: &str, kind: BackendKind) -> Result<(), Error> {
-    let name = format!("{plugin}:{}{BESIDE}", context.config.name);
-    touch(&folder(&context.state, Some(kind)).join(name)).map(drop)
+    claim_for(&context.state, plugin, context.config.name.as_ref(), kind)
+}
+
+/// The same for who is no plugin.
+pub(crate) fn claim_for(
+    state: &State,
+    plugin: &str,
+    network: &str,
+    kind: BackendKind,
+) -> Result<(), Error> {
+    let name = format!("{plugin}:{network}{BESIDE}");
+    touch(&folder(state, Some(kind)).join(name)).map(drop)
 }
 
 /// Makes an empty file. Tells whether it is new.

@@ -23,6 +23,7 @@
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
 //! - [`ports`]: the published ports of a container, and the other networks that it is on.
 //! - [`masquerade`]: the rules that a network has once, and when they go.
+//! - [`beside`]: what the filters of others do to our packets, and where rules of ours must stand for it.
 //! - [`repair`]: making again what somebody has flushed.
 //! - [`forwarding`]: switching it on without taking the host's own default route away.
 //! - [`veth`] and [`interior`]: what plugins share that make an interface for a container.
@@ -37,6 +38,7 @@
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 pub mod backends;
+pub mod beside;
 mod context;
 pub mod delegate;
 pub mod fault;

@@ -10,15 +10,15 @@ use std::path::PathBuf;
 use pontoon_conf::{Error, KnownAs, code};
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{
-    Backend, BackendKind, Link, Member, NetworkRules, Protocol, Published, Resolver, Ruleset,
-    Separation, SpoofGuard,
+    Backend, BackendKind, Link, Member, NetworkRules, Policy, Protocol, Published, Resolver,
+    Ruleset, Separation, SpoofGuard,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::policy::Stance;
 use crate::reference::StandIn;
-use crate::{Context, Key, Lock, State, kinds, rules};
+use crate::{Context, Key, Lock, State, beside, kinds, rules};
 
 /// What of the record of `firewall` rules are made from.
 #[derive(Deserialize)]
@@ -29,6 +29,10 @@ struct Held {
     names: Vec<KnownAs>,
     links: Vec<Wish>,
     separation: Option<Separation>,
+    #[serde(default)]
+    admin_chain: Option<String>,
+    #[serde(default)]
+    companion: Option<BackendKind>,
 }
 
 /// What of the records of `bridge` and `ptp` rules are made from.
@@ -109,10 +113,11 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
     .filter(|(_, used)| *used)
     .map(|(path, _)| state.lock(&path, Lock::exclusive))
     .collect::<Result<Vec<_>, _>>()?;
+    let met = beside::meet(state, search, network);
     let wanted = wanted(state, network);
     let mut repaired = Repaired {
         rules: wanted.len(),
-        failures: Vec::new(),
+        failures: met.err().into_iter().collect(),
     };
     let mut backends: Vec<(BackendKind, Backend)> = Vec::new();
     for (kind, ruleset) in wanted {
@@ -206,14 +211,23 @@ pub fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
     for (kind, resolver) in resolvers(state, network).iter().flatten() {
         want(*kind, &|all| all.resolver = Some(resolver.clone()));
     }
+    for (kind, opening) in beside::openings(state, network) {
+        want(kind, &|all| all.opening = Some(opening.clone()));
+    }
     let held = records::<Held>(state, "firewall", network);
     for (key, one) in &held {
         if one.bridge.is_none() {
             let member = Member {
                 owner: key.owner(),
                 addresses: one.addresses.clone(),
+                admin_chain: match &one.admin_chain {
+                    Some(name) => name.clone(),
+                    None => Policy::open("", "").admin_chain,
+                },
             };
-            want(one.backend, &|all| all.member = Some(member.clone()));
+            for kind in [Some(one.backend), one.companion].into_iter().flatten() {
+                want(kind, &|all| all.member = Some(member.clone()));
+            }
         }
         if let Some(separation) = &one.separation {
             want(BackendKind::Nftables, &|all| {

@@ -10,6 +10,7 @@ mod window;
 
 use super::egress::{NetworkText, SHARED};
 use super::hostport::{DNAT, LOOPBACK_GUARD, MASQ, PortsText, SETMARK};
+use super::opening::{self, OpeningText};
 use super::policy::{FORWARD, FROM, KnownText, LinkText, MemberText, PolicyText, ROOT};
 use super::resolver::{self, ResolverText};
 use super::standing::{self, Glimpse, View};
@@ -83,6 +84,21 @@ pub(super) fn resolver(family: Family, text: &ResolverText) -> bool {
             }
         }
         let rules = window.rules(NAT, resolver::SHARED)?;
+        let ours = rules.iter().filter(|rule| rule.says(&text.mark)).count();
+        Some(ours == text.rules.len())
+    };
+    look().unwrap_or(false)
+}
+
+/// Whether the way into the host for questions to the resolver is there.
+pub(super) fn opening(family: Family, text: &OpeningText) -> bool {
+    let look = || -> Option<bool> {
+        let mut window = Window::open(family)?;
+        let input = window.chain("INPUT")?;
+        if !input.iter().any(|rule| rule.leads_to(opening::SHARED)) {
+            return Some(false);
+        }
+        let rules = window.chain(opening::SHARED)?;
         let ours = rules.iter().filter(|rule| rule.says(&text.mark)).count();
         Some(ours == text.rules.len())
     };

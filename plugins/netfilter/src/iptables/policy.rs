@@ -205,6 +205,8 @@ impl LinkText {
 pub(super) struct MemberText {
     /// The owner's comment.
     pub(super) tag: String,
+    /// The admin's chain.
+    pub(super) admin: String,
     pub(super) rules: Vec<Rule>,
 }
 
@@ -215,6 +217,7 @@ impl MemberText {
         name("network name", &owner.network)?;
         name("container id", &owner.container)?;
         name("interface name", &owner.interface)?;
+        let admin = admin(&member.admin_chain)?.to_owned();
         let tag = owner.tag();
         let text = comment(&tag);
         let bits = bits(family);
@@ -231,7 +234,7 @@ impl MemberText {
             })
             .map(|spec| Rule::new(FORWARD, spec))
             .collect();
-        Ok((!rules.is_empty()).then_some(Self { tag, rules }))
+        Ok((!rules.is_empty()).then_some(Self { tag, admin, rules }))
     }
 }
 

@@ -15,6 +15,7 @@ use super::restore::Programs;
 use super::text::{Family, Rule, Table, script};
 
 mod filter;
+mod opening;
 mod resolver;
 
 /// The programs of one family and what they share with the other.

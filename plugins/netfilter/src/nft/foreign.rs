@@ -12,6 +12,7 @@ use super::socket::Socket;
 /// Table and chain that iptables-nft keeps.
 const FILTER: &str = "filter";
 const FORWARD: &str = "FORWARD";
+const INPUT: &str = "INPUT";
 /// The table of firewalld, which rejects by a rule, not by a policy.
 const FIREWALLD: &str = "firewalld";
 const FIREWALLD_FORWARD: &str = "filter_FORWARD";
@@ -28,10 +29,12 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    /// Whether it is iptables' own FORWARD chain, in which rules of ours can stand.
+    /// Whether it is a chain of iptables itself, in which rules of ours can stand.
     #[must_use]
     pub fn is_iptables(&self) -> bool {
-        self.table == FILTER && self.chain == FORWARD && self.family != "inet"
+        self.table == FILTER
+            && [FORWARD, INPUT].contains(&self.chain.as_str())
+            && self.family != "inet"
     }
 }
 
@@ -45,20 +48,48 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Whose rules a packet of ours has to pass as well, as far as we can do something about it.
+/// Where a packet meets the filters of others. The numbers are the kernel's (nf_inet_hooks).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Into the host.
+    Input = 1,
+    /// Through the host.
+    Forward = 2,
+}
+
+impl Gate {
+    /// The built-in chain of iptables.
+    #[must_use]
+    pub fn chain(self) -> &'static str {
+        match self {
+            Self::Input => INPUT,
+            Self::Forward => FORWARD,
+        }
+    }
+}
+
+/// Whose rules a packet of ours has to pass as well, as far as we can do something about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Others {
-    /// iptables-nft's FORWARD chain drops, in either family.
+    /// The policy of iptables-nft's FORWARD chain is to drop, in either family.
     pub forward_drops: bool,
+    /// The policy of iptables-nft's INPUT chain is to drop, in either family.
+    pub input_drops: bool,
+    /// iptables-nft's FORWARD chain has rules, which may drop or not.
+    pub forward_rules: bool,
+    /// iptables-nft's INPUT chain has rules, which may drop or not.
+    pub input_rules: bool,
     /// firewalld is there.
     pub firewalld: bool,
 }
 
-/// Looks for both: three questions by name.
+/// Looks for them: five questions by name, in one message.
 pub(super) fn others(socket: &mut Socket) -> Result<Others, Error> {
     let chains = [
         (Family::Ipv4, FILTER, FORWARD),
         (Family::Ipv6, FILTER, FORWARD),
+        (Family::Ipv4, FILTER, INPUT),
+        (Family::Ipv6, FILTER, INPUT),
         (Family::Inet, FIREWALLD, FIREWALLD_FORWARD),
     ];
     let answers = socket.ask(chains.len(), |out, index, sequence| {
@@ -68,27 +99,37 @@ pub(super) fn others(socket: &mut Socket) -> Result<Others, Error> {
             put_str(out, 3, chain);
         });
     })?;
-    let (iptables, firewalld) = answers.split_at(2);
+    let (iptables, firewalld) = answers.split_at(4);
+    let (forward, input) = iptables.split_at(2);
     Ok(Others {
-        forward_drops: iptables.iter().flatten().any(|chain| drops(chain)),
+        forward_drops: forward.iter().flatten().any(|chain| drops(chain)),
+        input_drops: input.iter().flatten().any(|chain| drops(chain)),
+        forward_rules: forward.iter().flatten().any(|chain| uses(chain) > 0),
+        input_rules: input.iter().flatten().any(|chain| uses(chain) > 0),
         firewalld: firewalld.iter().any(Option::is_some),
     })
 }
 
-/// All chains of others on the way of forwarded packets that drop by policy, and firewalld's, in whose
-/// tables no rule names the bridge: whoever wrote one has taken care of it. They are listed: for
-/// STATUS and the first container of a network.
-pub(super) fn obstacles(socket: &mut Socket, bridge: &str) -> Result<Vec<Obstacle>, Error> {
-    const HOOK_FORWARD: u32 = 2;
+/// All chains of others at a hook that drop by policy, and firewalld's, in whose tables no rule names the
+/// bridge. They are listed: for the first container of a network, and where the rules themselves cannot be
+/// judged.
+pub(super) fn obstacles(
+    socket: &mut Socket,
+    hook: Gate,
+    bridge: &str,
+) -> Result<Vec<Obstacle>, Error> {
     let mut found = Vec::new();
     for family in [Family::Inet, Family::Ipv4, Family::Ipv6] {
         let chains = socket.list(Verb::GetChain, family, |_| {})?;
         for chain in chains.unwrap_or_default() {
             let text = |kind| Attributes::find(&chain, kind).map(attr::text);
-            let hook = Attributes::path(&chain, &[4, 1]).and_then(attr::number);
-            let (Some(table), Some(name), Some(HOOK_FORWARD)) = (text(1), text(3), hook) else {
+            let at = Attributes::path(&chain, &[4, 1]).and_then(attr::number);
+            let (Some(table), Some(name)) = (text(1), text(3)) else {
                 continue;
             };
+            if at != Some(hook as u32) {
+                continue;
+            }
             let filter = text(7).is_some_and(|kind| kind == "filter");
             let drops = drops(&chain) || table == FIREWALLD;
             if filter && table != super::TABLE && drops && !names(socket, family, &table, bridge)? {
@@ -109,6 +150,13 @@ fn names(socket: &mut Socket, family: Family, table: &str, bridge: &str) -> Resu
     let name = interface(bridge);
     let found = |rule: &Vec<u8>| rule.windows(name.len()).any(|window| window == name);
     Ok(rules.unwrap_or_default().iter().any(found))
+}
+
+/// How many rules a base chain has.
+fn uses(chain: &[u8]) -> u32 {
+    Attributes::find(chain, 6)
+        .and_then(attr::number)
+        .unwrap_or(0)
 }
 
 fn drops(chain: &[u8]) -> bool {

@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) family: Family,
     pub(super) chains: Vec<PlannedChain>,
     pub(super) elements: Vec<Planned>,
+    /// The fixed chains are wanted even without an element.
+    pub(super) base: bool,
 }
 
 /// A chain that only jumps from elements lead to. Named by a hash of its contents, so that a chain
@@ -101,6 +103,7 @@ impl Plan {
             family: part.family(),
             chains: Vec::new(),
             elements: Vec::new(),
+            base: false,
         }
     }
 

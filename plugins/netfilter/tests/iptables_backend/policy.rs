@@ -506,6 +506,7 @@ fn without_a_bridge_by_address() {
         ));
         let member = |addresses: &[&str]| Ruleset {
             member: Some(Member {
+                admin_chain: "CNI-ADMIN".into(),
                 owner: owner("web", "c1"),
                 addresses: addresses
                     .iter()

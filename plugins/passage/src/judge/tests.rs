@@ -102,8 +102,32 @@ fn what_cannot_be_read_is_no_answer() {
     assert!(matches!(found, Judgement::Unknown(_)), "{found:?}");
     // A drop by something else is certain all the same.
     let mut rules = beside("", "");
-    rules.unread.push("iptables-legacy's rules".to_owned());
+    rules
+        .unread
+        .push("iptables-legacy's rules (there is no iptables-legacy-save program)".to_owned());
     drops(&rules, &out(), "policy");
+}
+
+#[test]
+fn what_the_admins_chain_drops_is_as_they_wish() {
+    let save = "*filter\n:FORWARD ACCEPT [0:0]\n:CNI-FORWARD - [0:0]\n:MINE - [0:0]\n:DEEP - [0:0]\n\
+        -A FORWARD -m comment --comment \"CNI firewall plugin rules\" -j CNI-FORWARD\n\
+        -A FORWARD -p udp -j DROP\n\
+        -A CNI-FORWARD -m comment --comment \"CNI firewall plugin admin overrides\" -j MINE\n\
+        -A MINE -j DEEP\n\
+        -A DEEP -p tcp -j DROP\nCOMMIT\n";
+    let rules = Rules {
+        tables: parse_save("iptables-legacy", true, save),
+        unread: Vec::new(),
+    };
+    for (protocol, ours) in [("tcp", true), ("udp", false)] {
+        let packet = Packet::new(protocol, (out().source, 1), (out().destination, 53));
+        let Judgement::Dropped(drop) = rules.judge(Hook::Forward, &packet.forwarded("b", "e"))
+        else {
+            panic!("{protocol} passes");
+        };
+        assert_eq!(drop.is_ours(), ours, "{drop:?}");
+    }
 }
 
 #[test]

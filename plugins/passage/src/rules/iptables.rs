@@ -3,18 +3,19 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use pontoon_netlink::IpNetwork;
 
-use super::words;
 use super::{
     Base, Condition, Field, Hook, Pattern, Rewrite, Rule, Rules, Statement, Table, Target, Value,
     Verdict,
 };
+use super::{program, words};
 
 /// Reads all of them; the nftables tables that the nft variant has shown, by name.
-pub(super) fn read(rules: &mut Rules) -> Vec<String> {
+pub(super) fn read(rules: &mut Rules, search: &[PathBuf]) -> Vec<String> {
     let mut shown = Vec::new();
     for (family, v4) in [("ip", true), ("ip6", false)] {
         for variant in ["nft", "legacy"] {
@@ -25,7 +26,7 @@ pub(super) fn read(rules: &mut Rules) -> Vec<String> {
                 continue;
             }
             let tool = format!("{family}tables-{variant}");
-            let output = Command::new(format!("{tool}-save"))
+            let output = Command::new(program(&format!("{tool}-save"), search))
                 .stdin(Stdio::null())
                 .stderr(Stdio::null())
                 .output();

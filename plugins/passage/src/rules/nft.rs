@@ -1,20 +1,21 @@
 //! nftables' rules, from `nft -j list ruleset` (libnftables-json(5)).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value as Json;
 
-use super::words;
 use super::{
     Base, Chain, Condition, Element, Field, Hook, Leads, Members, Pattern, Rewrite, Rule, Rules,
     Statement, Table, Target, Value, Verdict,
 };
+use super::{program, words};
 use crate::error::Error;
 
 /// Adds all tables but those that iptables has shown.
-pub(super) fn read(rules: &mut Rules, shown: &[String]) -> Result<(), Error> {
-    let output = Command::new("nft")
+pub(super) fn read(rules: &mut Rules, shown: &[String], search: &[PathBuf]) -> Result<(), Error> {
+    let output = Command::new(program("nft", search))
         .args(["-j", "list", "ruleset"])
         .stdin(Stdio::null())
         .output();

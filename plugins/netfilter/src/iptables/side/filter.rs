@@ -93,10 +93,11 @@ impl Side<'_> {
         let _lock = Lock::take(self.lock)?;
         let listing = self.read(Table::Filter)?;
         let mut lines = Vec::new();
-        if !listing.has_chain(FORWARD) {
-            lines.push(format!("-N {FORWARD}"));
-        }
+        let chains = [FORWARD, member.admin.as_str()].into_iter();
+        let absent = chains.filter(|chain| !listing.has_chain(chain));
+        lines.extend(absent.map(|chain| format!("-N {chain}")));
         hooks(&listing, &mut lines);
+        admin_first(&listing, &member.admin, &mut lines);
         let missing = member.rules.iter().filter(|rule| !listing.has_rule(rule));
         lines.extend(missing.map(Rule::append));
         let act = format!("let {} pass by {}", member.tag, self.family);
@@ -173,12 +174,18 @@ impl Side<'_> {
     /// Removes what policies share, when no network has one any more. What the admin or the
     /// reference plugin has in its chains stays, and so does the way there.
     pub(in crate::iptables) fn remove_policies(&self) -> Result<(), Error> {
-        if self.bare() {
+        let none = |chain| glance::has_chain(self.family, Table::Filter, chain) == Some(false);
+        if self.variant == Variant::Nft && none(ROOT) && none(FORWARD) {
             return Ok(());
         }
         let _lock = Lock::take(self.lock)?;
         let listing = self.read(Table::Filter)?;
-        if listing.len(IN) > 0 || !listing.has_chain(ROOT) {
+        // Attachments without a bridge have no more than the reference has.
+        let only_ways = || {
+            let mut rules = listing.chain(FORWARD);
+            listing.has_chain(FORWARD) && rules.all(|l| l.says(|c| c == ADMIN_COMMENT))
+        };
+        if listing.len(IN) > 0 || !(listing.has_chain(ROOT) || only_ways()) {
             return Ok(());
         }
         let lines = clearance(&listing);
@@ -279,6 +286,20 @@ fn hooks(listing: &Listing, lines: &mut Vec<String>) {
         let place = if closed { rules } else { rules + 1 };
         lines.push(docker_jump().insert_at(place));
     }
+}
+
+/// The admin's chain before all rules but the jumps to chains of other admins.
+fn admin_first(listing: &Listing, admin: &str, lines: &mut Vec<String>) {
+    let mut head = listing
+        .chain(FORWARD)
+        .take_while(|listed| listed.says(|comment| comment == ADMIN_COMMENT));
+    if head.any(|listed| listed.target() == Some(admin)) {
+        return;
+    }
+    let behind = listing.chain(FORWARD);
+    let behind = behind.filter(|listed| listed.target() == Some(admin));
+    lines.extend(behind.map(|listed| listed.rule.delete()));
+    lines.push(admin_jump(admin).insert());
 }
 
 /// The admin's chain first, then ours.

@@ -1,0 +1,180 @@
+//! The INPUT hook: a question to the resolver arrives there with the resolver's own port, and a host whose
+//! INPUT chain drops takes none of them. In iptables a rule of ours lets the network's containers in, of
+//! whichever variant the chain is, and goes with the network. In the nftables table of somebody else
+//! only they can let it in: that is said.
+
+use std::net::IpAddr;
+
+use pontoon_conf::{Error, code};
+use pontoon_dns::record::Record;
+use pontoon_netfilter::Ruleset;
+use pontoon_netfilter::nft::{Gate, Others};
+use pontoon_netlink::RouteSocket;
+use pontoon_plugin::beside::{self, Ask, Judged};
+use pontoon_plugin::{Context, rules};
+
+use crate::add::Entry;
+use crate::{del, plan};
+
+/// Lets the questions of a container's network in where iptables' INPUT chain drops. `first` of the network, what
+/// takes programs is looked at too, and what cannot be opened is said.
+pub(crate) fn open(
+    context: &Context,
+    record: &Record,
+    port: u16,
+    others: Option<Others>,
+    first: bool,
+) -> Result<(), Error> {
+    let network = &record.network;
+    let noted = beside::openings(&context.state, network);
+    let known = noted.last().map(|(kind, _)| *kind);
+    if known.is_none() && !first && others.is_none_or(|others| !others.input_drops) {
+        return Ok(());
+    }
+    let Ok(mut host) = RouteSocket::open() else {
+        return Ok(());
+    };
+    let kind = known.or_else(|| {
+        let mut asks = || beside::questions(&mut host, &record.addresses, &record.gateways, port);
+        let asks = first.then_some(&mut asks as &mut dyn FnMut() -> Vec<Ask>);
+        let others = others.unwrap_or_default();
+        beside::dropping(
+            &context.search,
+            &context.state,
+            Gate::Input,
+            None,
+            others,
+            asks,
+        )
+    });
+    if let Some(kind) = kind {
+        let resolver = plan::redirect(record, port);
+        let opening = beside::opening(&mut host, &resolver, &record.addresses);
+        let opening = beside::note_opening(&context.state, kind, opening)?;
+        let mut backend = rules::open(context, kind)?;
+        let done = backend.apply(&Ruleset {
+            opening: Some(opening),
+            ..Ruleset::default()
+        });
+        rules::linger(backend.into_sockets());
+        done.map_err(|error| rules::error(&error))?;
+    }
+    if first {
+        warn(context, &mut host, record, port);
+    }
+    Ok(())
+}
+
+/// Warns of chains of others in which nothing can be done.
+fn warn(context: &Context, host: &mut RouteSocket, record: &Record, port: u16) {
+    let first = record.addresses.first();
+    let Some(link) = first.and_then(|address| beside::interface_to(host, *address)) else {
+        return;
+    };
+    let obstacles = beside::obstacles(Gate::Input, &link.name);
+    if obstacles.is_empty() {
+        return;
+    }
+    let asks = beside::questions(host, &record.addresses, &record.gateways, port);
+    match beside::judge(&context.search, Gate::Input, &asks) {
+        Judged::Passes => {}
+        Judged::Dropped(what, drop) => eprintln!(
+            "dns: warning: {drop} drops {what}: containers of network {} find no names; {}",
+            record.network,
+            advice(&drop.to_string(), &drop.base, &drop.table, &link.name, port)
+        ),
+        Judged::Unknown(_) | Judged::Unreadable(_) => {
+            for obstacle in obstacles {
+                let table = format!("{} {}", obstacle.family, obstacle.table);
+                eprintln!(
+                    "dns: warning: {obstacle} may drop questions to the resolver: {}",
+                    advice("", &obstacle.chain, &table, &link.name, port)
+                );
+            }
+        }
+    }
+}
+
+/// What the admin can do.
+fn advice(what: &str, chain: &str, table: &str, interface: &str, port: u16) -> String {
+    if table.ends_with("firewalld") {
+        return format!("firewall-cmd --zone=trusted --add-interface={interface}");
+    }
+    if what.contains("tables-") || (chain == "INPUT" && table.ends_with(" filter")) {
+        return "pontoon repair makes a way through it for the network".to_owned();
+    }
+    format!(
+        "accept udp and tcp to port {port} from iifname {interface} in chain {chain} of table {table}, or in a chain that leads there"
+    )
+}
+
+/// What is missing of the ways in that were made.
+pub(crate) fn differences(context: &Context, network: &str) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for (kind, opening) in beside::openings(&context.state, network) {
+        let mut backend = rules::open(context, kind)?;
+        let differences = backend.verify(&Ruleset {
+            opening: Some(opening),
+            ..Ruleset::default()
+        });
+        rules::linger(backend.into_sockets());
+        found.extend(differences.map_err(|error| rules::error(&error))?);
+    }
+    Ok(found)
+}
+
+/// Whether the host's filters let the network's questions in. Without containers there is nothing to ask.
+pub(crate) fn passes(context: &Context) -> Result<(), Error> {
+    let network = context.config.name.as_ref();
+    let records = del::records(context);
+    let mut keys = records.attachments(network).into_iter();
+    let entry = keys.find_map(|key| records.read::<Entry>(&key));
+    let port = del::noted_port(context, network);
+    let (Some(entry), Some(port), Ok(mut host)) = (entry, port, RouteSocket::open()) else {
+        return Ok(());
+    };
+    let record = entry.record;
+    let link = record
+        .addresses
+        .first()
+        .and_then(|address: &IpAddr| beside::interface_to(&mut host, *address));
+    let Some(link) = link else {
+        return Ok(());
+    };
+    let limited = |chain: &str, details: String| {
+        let text = format!(
+            "{chain} drops questions to the resolver: containers of network {network} find no names"
+        );
+        Err(Error::new(code::LIMITED, text).with_details(details))
+    };
+    let asks = beside::questions(&mut host, &record.addresses, &record.gateways, port);
+    match beside::judge(&context.search, Gate::Input, &asks) {
+        Judged::Passes => Ok(()),
+        Judged::Dropped(what, drop) => {
+            let text = drop.to_string();
+            let advice = advice(&text, &drop.base, &drop.table, &link.name, port);
+            limited(&text, format!("it drops {what}; {advice}"))
+        }
+        Judged::Unknown(why) => {
+            eprintln!(
+                "dns: warning: questions of network {network} may not pass the host's filters: {}",
+                why.join("; ")
+            );
+            Ok(())
+        }
+        Judged::Unreadable(why) => {
+            let told = |advice: String| format!("{advice}; judged by names alone, without {why}");
+            if let Some(obstacle) = beside::obstacles(Gate::Input, &link.name).first() {
+                let table = format!("{} {}", obstacle.family, obstacle.table);
+                let advice = advice("", &obstacle.chain, &table, &link.name, port);
+                return limited(&obstacle.to_string(), told(advice));
+            }
+            let opened = !beside::openings(&context.state, network).is_empty();
+            if beside::others().input_drops && !opened {
+                let advice = advice("", "INPUT", "ip filter", &link.name, port);
+                return limited("chain INPUT of iptables-nft", told(advice));
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Living beside the filters of others. A packet that our rules let pass can still be dropped by a chain of
+//! somebody else: Docker and ufw set the policy of iptables' FORWARD chain to DROP, ufw that of INPUT
+//! too, of whichever variant of iptables they use. There rules of ours can stand, in that variant. In the
+//! nftables table of another program nothing can be done: that is said.
+//!
+//! What drops is found by netlink: an ADD asks for five chains by name. Only where they do not decide,
+//! the rules are read and judged ([`pontoon_passage`]), at the first container of a network, in STATUS,
+//! and in `pontoon repair`.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use pontoon_netfilter::BackendKind;
+use pontoon_netfilter::iptables::{Iptables, Variant};
+use pontoon_netfilter::nft::{Gate, Nft, Obstacle, Others};
+use pontoon_netlink::{Link, RouteSocket};
+use pontoon_passage::{Drop, Hook, Judgement, Packet, Rules};
+
+use crate::{State, rules};
+
+mod late;
+
+pub(crate) use late::meet;
+pub use late::{names, note_opening, opening, openings};
+
+/// What iptables-legacy has tables in, one to a line.
+const LEGACY: [&str; 2] = [
+    "/proc/self/net/ip_tables_names",
+    "/proc/self/net/ip6_tables_names",
+];
+/// A port that the kernel gives out itself.
+const FROM: u16 = 45_678;
+/// Hosts that everybody's rules take for the outside; nothing is sent there.
+const OUTSIDE: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(1, 1, 1, 1),
+    Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111),
+);
+/// More ways out of a host are not tried.
+const WAYS_OUT: usize = 8;
+
+/// One thing that has to work: it does when one of the packets passes.
+pub struct Ask {
+    /// In words: `what comes from br0 (IPv4)`.
+    pub what: String,
+    /// Packets that would do.
+    pub packets: Vec<Packet>,
+    /// A chain's policy alone makes it no failure, only a doubt: replies that nothing names.
+    pub lenient: bool,
+}
+
+/// What the rules of the host do to what is asked.
+#[derive(Debug)]
+pub enum Judged {
+    /// Everything passes.
+    Passes,
+    /// This does not, because of that.
+    Dropped(String, Drop),
+    /// It cannot be told, because of this.
+    Unknown(Vec<String>),
+    /// The rules cannot be read here: the programs that list them are not installed, or failed.
+    Unreadable(String),
+}
+
+/// Reads the rules of the host and asks them. What rules of ours drop was asked for by a
+/// configuration, or by the admin in the chain that is theirs: it counts as passed.
+#[must_use]
+pub fn judge(search: &[PathBuf], gate: Gate, asks: &[Ask]) -> Judged {
+    let rules = match Rules::read_by(search) {
+        Ok(rules) => rules,
+        Err(error) => return Judged::Unreadable(error.to_string()),
+    };
+    let mut unknown = Vec::new();
+    for ask in asks {
+        let mut dropped = None;
+        let mut doubts = Vec::new();
+        let mut passes = ask.packets.is_empty();
+        for packet in &ask.packets {
+            match rules.judge(hook(gate), packet) {
+                Judgement::Passes => passes = true,
+                Judgement::Dropped(drop) if drop.is_ours() => passes = true,
+                Judgement::Dropped(drop) => dropped = dropped.or(Some(drop)),
+                Judgement::Unknown(why) => doubts = why,
+            }
+            if passes {
+                break;
+            }
+        }
+        match dropped {
+            _ if passes => {}
+            Some(drop) if doubts.is_empty() && ask.lenient && drop.rule.is_none() => {
+                unknown.push(format!("{drop} drops {}", ask.what));
+            }
+            Some(drop) if doubts.is_empty() => return Judged::Dropped(ask.what.clone(), drop),
+            _ => unknown.extend(doubts),
+        }
+    }
+    match (unknown.is_empty(), rules.lacking()) {
+        (true, _) => Judged::Passes,
+        (false, Some(lacking)) => Judged::Unreadable(lacking),
+        (false, None) => Judged::Unknown(unknown),
+    }
+}
+
+fn hook(gate: Gate) -> Hook {
+    match gate {
+        Gate::Input => Hook::Input,
+        Gate::Forward => Hook::Forward,
+    }
+}
+
+/// What has to pass the FORWARD hook for a container: its own flows to the outside, and the replies.
+#[must_use]
+pub fn forwarded(host: &mut RouteSocket, interface: &str, addresses: &[IpAddr]) -> Vec<Ask> {
+    let mut asks = Vec::new();
+    for v4 in [true, false] {
+        let Some(address) = addresses.iter().find(|address| address.is_ipv4() == v4) else {
+            continue;
+        };
+        let outside = match v4 {
+            true => IpAddr::V4(OUTSIDE.0),
+            false => IpAddr::V6(OUTSIDE.1),
+        };
+        let ways = ways_out(host, v4, interface);
+        let packets: Vec<Packet> = ways
+            .iter()
+            .flat_map(|way| {
+                let kinds = [("tcp", 443), ("udp", 53), ("icmp", 0)];
+                kinds.map(|(protocol, port)| {
+                    let packet = Packet::new(protocol, (*address, FROM), (outside, port));
+                    packet.forwarded(interface, way)
+                })
+            })
+            .collect();
+        let family = if v4 { "IPv4" } else { "IPv6" };
+        asks.push(Ask {
+            what: format!("what comes from {interface} ({family})"),
+            packets: packets.clone(),
+            lenient: false,
+        });
+        asks.push(Ask {
+            what: format!("the replies to {interface} ({family})"),
+            packets: packets.iter().map(Packet::reply).collect(),
+            lenient: true,
+        });
+    }
+    asks
+}
+
+/// What has to pass the INPUT hook for names: questions to the resolver by UDP and by TCP, as they are
+/// after their redirection from port 53.
+#[must_use]
+pub fn questions(
+    host: &mut RouteSocket,
+    addresses: &[IpAddr],
+    gateways: &[IpAddr],
+    port: u16,
+) -> Vec<Ask> {
+    let mut asks = Vec::new();
+    for gateway in gateways {
+        let own = addresses.iter();
+        let mut own = own.filter(|address| address.is_ipv4() == gateway.is_ipv4());
+        let Some(address) = own.next() else {
+            continue;
+        };
+        let Some(interface) = interface_to(host, *address) else {
+            continue;
+        };
+        for protocol in ["udp", "tcp"] {
+            let packet = Packet::new(protocol, (*address, FROM), (*gateway, port));
+            asks.push(Ask {
+                what: format!(
+                    "questions to the resolver at {gateway} port {port}/{protocol}, which arrive by {}",
+                    interface.name
+                ),
+                packets: vec![packet.redirected().received(&interface.name)],
+                lenient: false,
+            });
+        }
+    }
+    asks
+}
+
+/// The interface of the host that leads to an address.
+pub fn interface_to(host: &mut RouteSocket, address: IpAddr) -> Option<Link> {
+    let route = host.route_to(address).ok()??;
+    host.link_by_index(route.interface?).ok()?
+}
+
+/// The interfaces by which packets leave the host: that of the default route, else all that have an
+/// address and are not our own side.
+fn ways_out(host: &mut RouteSocket, v4: bool, but: &str) -> Vec<String> {
+    let outside = match v4 {
+        true => IpAddr::V4(OUTSIDE.0),
+        false => IpAddr::V6(OUTSIDE.1),
+    };
+    if let Some(link) = interface_to(host, outside) {
+        return vec![link.name];
+    }
+    let links = host.links().unwrap_or_default();
+    let with_addresses = host.all_addresses(v4).unwrap_or_default();
+    let fit = |link: &&Link| {
+        let ours = link.name == "lo" || link.name == but || link.master.is_some();
+        let tagged = link.alias.as_deref();
+        link.up
+            && !ours
+            && !tagged.is_some_and(|alias| alias.starts_with("pontoon "))
+            && with_addresses
+                .iter()
+                .any(|address| address.index == link.index)
+    };
+    let names = links.iter().filter(fit).map(|link| link.name.clone());
+    names.take(WAYS_OUT).collect()
+}
+
+/// What all backends of this host are asked for by netlink.
+#[must_use]
+pub fn others() -> Others {
+    let Ok(mut nft) = Nft::open() else {
+        return Others::default();
+    };
+    let others = nft.others().unwrap_or_default();
+    rules::linger(nft.into_sockets());
+    others
+}
+
+/// The variant of iptables whose FORWARD or INPUT chain drops, so that rules of ours have to stand there. `own`
+/// is the variant where they stand already. With `asks`, which makes what has to pass, also what takes
+/// programs: the policy of iptables-legacy, and a drop by a rule.
+#[must_use]
+pub fn dropping(
+    search: &[PathBuf],
+    state: &State,
+    gate: Gate,
+    own: Option<Variant>,
+    others: Others,
+    asks: Option<&mut dyn FnMut() -> Vec<Ask>>,
+) -> Option<BackendKind> {
+    let installed = |variant| Iptables::detect(search, Some(variant)).ok().flatten();
+    let (drops, rules) = match gate {
+        Gate::Forward => (others.forward_drops, others.forward_rules),
+        Gate::Input => (others.input_drops, others.input_rules),
+    };
+    let nft = own != Some(Variant::Nft);
+    if nft && drops && installed(Variant::Nft).is_some() {
+        return Some(BackendKind::IptablesNft);
+    }
+    let asks = asks?;
+    let used = |file: &&str| {
+        fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
+    };
+    let legacy = own != Some(Variant::Legacy) && LEGACY.iter().any(used);
+    if legacy && let Some(programs) = installed(Variant::Legacy) {
+        let legacy = Iptables::new(programs, state.dir().join("lock/.x"));
+        if legacy.drops(gate.chain()).unwrap_or(false) {
+            return Some(BackendKind::IptablesLegacy);
+        }
+    }
+    let may_drop = legacy || (nft && rules);
+    if !may_drop {
+        return None;
+    }
+    let Judged::Dropped(_, drop) = judge(search, gate, &asks()) else {
+        return None;
+    };
+    let variant = kind_of(&drop).filter(|_| drop.base == gate.chain())?;
+    let (kind, wanted) = match variant {
+        BackendKind::IptablesLegacy => (Variant::Legacy, legacy),
+        _ => (Variant::Nft, nft),
+    };
+    (wanted && installed(kind).is_some()).then_some(variant)
+}
+
+/// The variant of iptables that a drop belongs to, if it is of iptables.
+#[must_use]
+pub fn kind_of(drop: &Drop) -> Option<BackendKind> {
+    // Without iptables' own programs nft lists its tables.
+    let built_in = [Gate::Input, Gate::Forward].map(Gate::chain);
+    if matches!(drop.table.as_str(), "ip filter" | "ip6 filter")
+        && built_in.contains(&drop.base.as_str())
+    {
+        return Some(BackendKind::IptablesNft);
+    }
+    let tool = drop.table.split(' ').next()?;
+    match tool.split_once("tables-")?.1 {
+        "nft" => Some(BackendKind::IptablesNft),
+        "legacy" => Some(BackendKind::IptablesLegacy),
+        _ => None,
+    }
+}
+
+/// Chains of others in which nothing can be done, and in whose tables nothing names the interface: found
+/// by netlink alone.
+#[must_use]
+pub fn obstacles(gate: Gate, interface: &str) -> Vec<Obstacle> {
+    let Ok(mut nft) = Nft::open() else {
+        return Vec::new();
+    };
+    let mut found = nft.obstacles(gate, interface).unwrap_or_default();
+    rules::linger(nft.into_sockets());
+    found.retain(|obstacle| !obstacle.is_iptables());
+    found
+}
