@@ -50,6 +50,7 @@ pub(crate) struct Ground {
     pub(crate) policy: Option<Policy>,
     pub(crate) stance: Option<Stance>,
     host: RouteSocket,
+    profile: Option<String>,
     /// The zone of firewalld, and whether that has to be there.
     pub(crate) zone: (String, bool),
 }
@@ -155,6 +156,7 @@ fn survey(
         policy,
         stance,
         host,
+        profile: config.profile,
         zone: (config.zone, config.choice == Choice::Firewalld),
     })
 }
@@ -268,6 +270,7 @@ fn note(context: &Context, ground: &Ground) -> Result<Vec<(BackendKind, Policy)>
         policy: policy.clone(),
         former: former.clone(),
         companion: companion(ground),
+        profile: ground.profile.clone(),
         zone: ground
             .stance
             .as_ref()
@@ -405,6 +408,7 @@ fn settle(
             policy,
             former: Vec::new(),
             companion: companion(ground),
+            profile: ground.profile.clone(),
             zone: ground
                 .stance
                 .as_ref()

@@ -41,6 +41,7 @@ pub(crate) struct Config {
     pub(crate) choice: Choice,
     /// The zone of firewalld that lets the network's packets pass.
     pub(crate) zone: String,
+    pub(crate) profile: Option<String>,
     /// What the network lets pass. The bridge is filled in when it is known.
     pub(crate) policy: Policy,
     pub(crate) links: Vec<Wish>,
@@ -90,6 +91,7 @@ impl Config {
         Ok(Self {
             choice,
             zone: zone.unwrap_or_else(|| TRUSTED.to_owned()),
+            profile: keys.profile.clone().filter(|profile| !profile.is_empty()),
             policy,
             links,
         })

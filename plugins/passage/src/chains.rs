@@ -33,6 +33,9 @@ pub struct Step {
     /// What came of it: `drop`, `to 10.0.0.2:80`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<String>,
+    /// The rule's number in the kernel, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handle: Option<u64>,
     /// The command that removes the rule.
     #[serde(skip)]
     pub remove: Option<String>,
@@ -142,6 +145,7 @@ impl<'a> Visit<'a> {
                     what: "policy".to_owned(),
                     owner: None,
                     effect: Some("drop".to_owned()),
+                    handle: None,
                     remove: None,
                 });
                 Passed::Ended { refused: false, by }
@@ -334,6 +338,7 @@ impl<'a> Visit<'a> {
             what: rule.text.clone(),
             owner,
             effect: Some(effect),
+            handle: rule.handle,
             remove: Some(rule.remove.clone()),
         });
     }

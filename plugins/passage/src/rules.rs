@@ -260,6 +260,23 @@ impl Rules {
 }
 
 impl Rules {
+    /// Replaces the texts of nftables' rules, made from its JSON, by those of `nft -a list ruleset`: what is read
+    /// can be found there again. One program more.
+    ///
+    /// # Errors
+    /// The program says no.
+    pub fn in_own_words(&mut self) -> Result<(), Error> {
+        nft::texts(self)
+    }
+
+    /// What a table of nftables is called here: one of iptables-nft by the tool that shows it.
+    pub fn table_name(&self, family: &str, table: &str) -> String {
+        let name = format!("{family} {table}");
+        let shown = iptables::shown_as(family, table);
+        let known = |name: &String| self.tables.iter().any(|one| one.name == *name);
+        shown.filter(known).unwrap_or(name)
+    }
+
     /// The rule of this number, of a chain of a table of nftables: `ip`, `filter`.
     pub fn by_handle(&self, family: &str, table: &str, chain: &str, handle: u64) -> Option<&Rule> {
         let name = format!("{family} {table}");

@@ -22,6 +22,9 @@ pub struct Stance {
     /// What another backend has to let pass beside it, since somebody else drops there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub companion: Option<(BackendKind, Policy)>,
+    /// The key `profile` from which the policy comes, for those who are told why something is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// The zone of firewalld that the bridge was put into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,

@@ -16,7 +16,7 @@ mod programs;
 mod resolver;
 mod rules;
 mod shadowed;
-mod sockets;
+pub(crate) mod sockets;
 mod source_routes;
 pub(crate) mod uplink;
 mod variants;

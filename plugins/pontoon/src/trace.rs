@@ -1,10 +1,12 @@
 //! `pontoon trace SRC DST[:PORT]`: the way of a packet told hook by hook, predicted from the rules, the
 //! routes and who is attached; with `--live` also by a packet that is sent.
 
+mod decided;
 mod live;
 mod print;
 mod probe;
 mod question;
+mod reply;
 mod walk;
 
 use std::io::BufRead;
@@ -17,6 +19,7 @@ use serde::Serialize;
 use crate::facts::Host;
 use crate::report::{Failure, Outcome, print as put, write};
 use live::Live;
+use reply::Reply;
 use walk::{End, Walk};
 
 pub(crate) use question::{Asked, Protocol};
@@ -50,6 +53,9 @@ pub(crate) struct Options {
     /// How long a packet from outside is waited for
     #[arg(long, value_name = "SECONDS", default_value_t = 10, requires = "live")]
     wait: u64,
+    /// Show each rule on the way, as its tool prints it
+    #[arg(short, long)]
+    verbose: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,6 +67,9 @@ struct Report {
     question: String,
     steps: Vec<Step>,
     end: End,
+    /// What becomes of the reply, as far as this host can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<Reply>,
     /// What stands on the way and could not be read: the verdict does not hold then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cannot_tell: Vec<String>,
@@ -71,7 +80,8 @@ struct Report {
 
 pub(crate) fn run(options: &Options) -> Outcome {
     let mut host = Host::look()?;
-    let rules = Rules::read()?;
+    let mut rules = Rules::read()?;
+    rules.in_own_words()?;
     if options.batch {
         return batch(&mut host, &rules, options.ipv6);
     }
@@ -84,11 +94,14 @@ pub(crate) fn run(options: &Options) -> Outcome {
     };
     let patience = options.live.then(|| Duration::from_secs(options.wait));
     let report = answer(&mut host, &rules, &asked, patience)?;
-    put(options.json, &report, || print::text(&report))?;
+    put(options.json, &report, || {
+        print::text(&report, options.verbose)
+    })?;
     let live = report.live.as_ref();
     let agrees = live.is_none_or(|live| live.differences.is_empty());
     let end = live.map_or(&report.end, |live| &live.end);
-    Ok(end.verdict == Verdict::Arrives && agrees)
+    let lost = report.reply.as_ref().is_some_and(|reply| reply.lost());
+    Ok(end.verdict == Verdict::Arrives && agrees && !lost)
 }
 
 /// What becomes of a packet.
@@ -109,13 +122,18 @@ fn answer(
 ) -> Result<Report, Failure> {
     let question = question::find(host, asked)?;
     let predicted = Walk::new(host, rules, &question).predict()?;
-    let live = live
+    let reply = reply::of(host, rules, &question, &predicted)?;
+    let mut live = live
         .map(|patience| live::follow(host, rules, &question, &predicted, patience))
         .transpose()?;
+    if let (Some(live), Some(reply)) = (&mut live, &reply) {
+        live.compare(reply);
+    }
     Ok(Report {
         question: question.text(),
         steps: predicted.steps,
         end: predicted.end,
+        reply,
         cannot_tell: predicted.doubts,
         live,
     })

@@ -71,6 +71,59 @@ fn number(rules: &mut Rules, listing: &Json, shown: &[String]) {
     }
 }
 
+/// Gives the rules the texts that nft itself prints.
+pub(super) fn texts(rules: &mut Rules) -> Result<(), Error> {
+    let output = Command::new("nft")
+        .args(["-a", "list", "ruleset"])
+        .stdin(Stdio::null())
+        .output();
+    // Without the program nothing of nftables has been read.
+    let Ok(output) = output else { return Ok(()) };
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(Error::Listing(words.trim().to_owned()));
+    }
+    write_texts(rules, &String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
+
+fn write_texts(rules: &mut Rules, listing: &str) {
+    let mut table: Option<&mut Table> = None;
+    let mut chain = String::new();
+    for line in listing.lines() {
+        if let Some(head) = line.strip_prefix("table ") {
+            let name = head.split(" {").next().unwrap_or_default();
+            table = rules.tables.iter_mut().find(|one| one.name == name);
+            chain.clear();
+            continue;
+        }
+        if let Some(head) = line
+            .strip_prefix('\t')
+            .filter(|line| !line.starts_with('\t'))
+        {
+            let name = head
+                .strip_prefix("chain ")
+                .and_then(|name| name.split(" {").next());
+            name.unwrap_or_default().clone_into(&mut chain);
+            continue;
+        }
+        let Some((text, handle)) = line.trim_start().rsplit_once(" # handle ") else {
+            continue;
+        };
+        let there = table
+            .as_mut()
+            .and_then(|table| table.chains.get_mut(&chain));
+        let handle = handle.trim().parse::<u64>().ok();
+        let own = there.and_then(|chain| {
+            let mut rules = chain.rules.iter_mut();
+            rules.find(|rule| handle.is_some() && rule.handle == handle)
+        });
+        if let Some(rule) = own {
+            text.clone_into(&mut rule.text);
+        }
+    }
+}
+
 fn text(value: &Json) -> String {
     match value {
         Json::String(text) => text.clone(),
@@ -438,5 +491,24 @@ fn shown_as(value: &Json) -> String {
             shown.trim().to_owned()
         }
         other => text(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{parse, write_texts};
+
+    #[test]
+    fn rules_get_the_text_that_nft_prints() {
+        let listing = r#"{"nftables": [
+            {"table": {"family": "inet", "name": "t", "handle": 1}},
+            {"chain": {"family": "inet", "table": "t", "name": "c", "handle": 2}},
+            {"rule": {"family": "inet", "table": "t", "chain": "c", "handle": 7, "expr": [{"drop": null}]}}
+        ]}"#;
+        let mut rules = parse(listing).unwrap();
+        let printed = "table inet t { # handle 1\n\tchain c { # handle 2\n\t\tiifname \"a\" drop comment \"x\" # handle 7\n\t}\n}\n";
+        write_texts(&mut rules, printed);
+        let rule = rules.by_handle("inet", "t", "c", 7).unwrap();
+        assert_eq!(rule.text, "iifname \"a\" drop comment \"x\"");
     }
 }

@@ -44,6 +44,24 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     Ok(())
 }
 
+/// Whether a socket of the calling thread's namespace takes what is sent to this address and port.
+pub(crate) fn takes(protocol: &str, address: IpAddr, port: u16) -> bool {
+    let states = LISTENS.iter().filter(|(known, _)| *known == protocol);
+    states.into_iter().any(|(_, state)| {
+        ["", "6"].iter().any(|family| {
+            let table = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}"));
+            listening(&table.unwrap_or_default(), state)
+                .iter()
+                .any(|socket| {
+                    let own = socket.address.to_canonical();
+                    // One that is bound to :: takes IPv4 too, unless it is told not to.
+                    let any = own.is_unspecified() && (own.is_ipv6() || address.is_ipv4());
+                    socket.port == port && (any || own == address)
+                })
+        })
+    })
+}
+
 /// A socket that waits for clients.
 #[derive(Debug, PartialEq, Eq)]
 struct Listener {

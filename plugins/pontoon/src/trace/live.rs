@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::probe::{Answer, Sender};
 use super::question::{Place, Protocol, Question};
+use super::reply::Reply;
 use super::walk::{End, Predicted, Verdict};
 use crate::facts::Host;
 use crate::report::Failure;
@@ -105,6 +106,10 @@ pub(super) fn follow(
         None if events.is_empty() => (predicted.end.clone(), None),
         _ => way.end(host),
     };
+    let found = match predicted.end.chain == way.dropped && way.dropped.is_some() {
+        true => predicted.end.clone(),
+        false => found,
+    };
     let answer = sender.as_mut().map(Sender::answer);
     Ok(Live {
         sent,
@@ -126,6 +131,16 @@ struct Way {
     /// A bridge has taken it to one of its ports.
     bridged: bool,
     dropped: Option<String>,
+}
+
+impl Live {
+    /// What was foretold of the reply, beside what came.
+    pub(super) fn compare(&mut self, reply: &Reply) {
+        if reply.lost() && self.answer == Some(Answer::Answered) {
+            let difference = format!("reply: predicted lost ({}), found an answer", reply.reason);
+            self.differences.push(difference);
+        }
+    }
 }
 
 fn label(event: &Event) -> String {
@@ -158,7 +173,8 @@ impl Way {
             self.at = Some((label, event.last));
             return;
         };
-        let chain = format!("{} {table}, chain {}", event.family, event.chain);
+        let name = rules.table_name(event.family, table);
+        let chain = format!("{name}, chain {}", event.chain);
         let at = self.at.as_ref().map_or("", |(at, _)| at).to_owned();
         let effect = match &event.said {
             Said::Accept if event.rule.is_none() => return,
@@ -176,6 +192,9 @@ impl Way {
             (None, None) => "policy".to_owned(),
         };
         self.step(&at, Some(chain.clone()), what, Some(effect));
+        if let Some(step) = self.steps.last_mut() {
+            step.handle = event.rule;
+        }
         if event.said == Said::Drop {
             self.dropped = Some(chain);
         }
@@ -188,6 +207,7 @@ impl Way {
             what,
             owner: None,
             effect,
+            handle: None,
             remove: None,
         });
     }

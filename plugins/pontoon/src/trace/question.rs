@@ -93,15 +93,57 @@ fn wrong(text: String) -> Failure {
 }
 
 /// A destination with its port: `web:80`, `10.0.0.2`, `[fd00::2]:80`.
-fn split(text: &str) -> (&str, Option<u16>) {
+fn split(text: &str) -> Result<(&str, Option<u16>), Failure> {
+    let bad = |what: String, hint: &str| Err(wrong(format!("{text}: {what}\nhint: {hint}")));
     if text.parse::<IpAddr>().is_ok() {
-        return (text, None);
+        return Ok((text, None));
     }
-    match text.rsplit_once(':') {
-        Some((name, port)) if port.parse::<u16>().is_ok() => {
-            (name.trim_matches(['[', ']']), port.parse().ok())
-        }
-        _ => (text.trim_matches(['[', ']']), None),
+    if let Some((rest, protocol)) = text.rsplit_once('/')
+        && Protocol::from_str(protocol, true).is_ok()
+    {
+        let hint = format!("{rest} --proto {}", protocol.to_lowercase());
+        return bad("the protocol does not stand in DST".to_owned(), &hint);
+    }
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((name, "")) => (name, None),
+            Some((name, port)) if port.starts_with(':') => (name, Some(&port[1..])),
+            _ => {
+                return bad(
+                    "a bracket is not closed before the port".to_owned(),
+                    "[fd00::2]:80",
+                );
+            }
+        },
+        None => match text.rsplit_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        },
+    };
+    if text.starts_with('[') && name.parse::<IpAddr>().is_err() {
+        return bad(format!("{name} is no address"), "[fd00::2]:80");
+    }
+    if name.is_empty() {
+        return bad(
+            "there is no receiver before the port".to_owned(),
+            "a container, host, outside, or an address: web:80",
+        );
+    }
+    if name == "localhost" {
+        return bad(
+            "localhost is another one in each container".to_owned(),
+            "127.0.0.1, with host or the container as SRC",
+        );
+    }
+    let Some(word) = port else {
+        return Ok((name, None));
+    };
+    match word.parse::<u16>() {
+        Ok(port) if port > 0 => Ok((name, Some(port))),
+        _ => bad(
+            format!("\"{word}\" is no port"),
+            "a number from 1 to 65535: web:80",
+        ),
     }
 }
 
@@ -110,7 +152,15 @@ pub(crate) fn find(host: &mut Host, asked: &Asked<'_>) -> Result<Question, Failu
     let Asked {
         from, to, protocol, ..
     } = *asked;
-    let (name, port) = split(to);
+    let (name, port) = split(to)?;
+    if let Some((name, port)) = from
+        .rsplit_once(':')
+        .filter(|_| from.parse::<IpAddr>().is_err())
+    {
+        return Err(wrong(format!(
+            "{from}: SRC takes no port\nhint: {name}, and --from-port {port}"
+        )));
+    }
     let protocol = protocol.unwrap_or(match port {
         Some(_) => Protocol::Tcp,
         None => Protocol::Icmp,
@@ -127,7 +177,14 @@ pub(crate) fn find(host: &mut Host, asked: &Asked<'_>) -> Result<Question, Failu
     };
     let destination = match written {
         Some(address) => address,
-        None => address_of(host, name, v4)?,
+        None => match address_of(host, name, v4) {
+            Err(Failure::NotFound(_)) if port.is_none() && name.parse::<u16>().is_ok() => {
+                return Err(wrong(format!(
+                    "{name}: a port without a receiver, and no container is called so\nhint: web:{name}, or host:{name}"
+                )));
+            }
+            found => found?,
+        },
     };
     let (place, source) = place(host, from, v4)?;
     if source.is_some_and(|source| source.is_ipv4() != destination.is_ipv4()) {
@@ -293,8 +350,30 @@ mod tests {
             ("10.0.0.2:53", "10.0.0.2", Some(53)),
             ("fd00::80", "fd00::80", None),
             ("[fd00::80]:80", "fd00::80", Some(80)),
+            ("[fd00::80]", "fd00::80", None),
         ] {
-            assert_eq!(split(text), (name, port));
+            assert_eq!(split(text).unwrap(), (name, port));
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_called_that() {
+        for (text, words) in [
+            ("db:99999", "\"99999\" is no port"),
+            ("db:0", "\"0\" is no port"),
+            ("db:http", "\"http\" is no port"),
+            ("db:", "\"\" is no port"),
+            ("10.93.0.3:5432/udp", "--proto udp"),
+            ("localhost:8080", "another one in each container"),
+            ("localhost", "another one in each container"),
+            (":8080", "no receiver"),
+            ("[fd00::2:80", "bracket"),
+            ("[web]:80", "web is no address"),
+        ] {
+            let Err(Failure::Failed(error)) = split(text) else {
+                panic!("{text} is taken");
+            };
+            assert!(error.contains(words), "{text}: {error}");
         }
     }
 }

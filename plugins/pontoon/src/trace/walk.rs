@@ -9,12 +9,13 @@ use pontoon_netlink::{Link, RouteEntry, RouteQuestion, RouteSocket, sysctl};
 use pontoon_passage::{Hook, Packet, Passed, Rules, Step, Visit};
 use serde::Serialize;
 
+use super::decided;
 use super::question::{Inside, Place, Question};
 use crate::facts::{Attachment, Host};
 use crate::report::Failure;
 
 /// `RTN_LOCAL`.
-const LOCAL: u8 = 2;
+pub(super) const LOCAL: u8 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -48,6 +49,21 @@ pub(crate) struct End {
     pub(crate) hook: Option<String>,
     /// Where it ends, and why.
     pub(crate) reason: String,
+    /// The network that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<String>,
+    /// The key of its configuration, and what it is set to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<&'static str>,
+    /// Table and chain that ended it, with the rule, and the command that removes that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chain: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) remove: Option<String>,
 }
 
 impl End {
@@ -57,6 +73,12 @@ impl End {
             at: None,
             hook,
             reason: reason.into(),
+            network: None,
+            key: None,
+            value: None,
+            chain: None,
+            rule: None,
+            remove: None,
         }
     }
 }
@@ -69,6 +91,8 @@ pub(crate) struct Predicted {
     pub(crate) doubts: Vec<String>,
     /// The packet as the last hook leaves it.
     pub(crate) packet: Option<Packet>,
+    /// The address that it was sent from, before anything was rewritten.
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// Ends the way here, unless it goes on.
@@ -92,6 +116,7 @@ pub(crate) struct Walk<'a> {
     steps: Vec<Step>,
     doubts: Vec<String>,
     packet: Option<Packet>,
+    source: Option<IpAddr>,
 }
 
 fn end(verdict: Verdict, reason: impl Into<String>) -> End {
@@ -113,6 +138,7 @@ impl<'a> Walk<'a> {
             steps: Vec::new(),
             doubts: rules.unread.clone(),
             packet: None,
+            source: None,
         }
     }
 
@@ -124,6 +150,7 @@ impl<'a> Walk<'a> {
             end,
             doubts: self.doubts,
             packet: self.packet,
+            source: self.source,
         })
     }
 
@@ -159,7 +186,8 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn packet(&self, source: IpAddr) -> Packet {
+    fn packet(&mut self, source: IpAddr) -> Packet {
+        self.source = Some(source);
         let mut packet = Packet {
             source,
             destination: self.question.destination,
@@ -202,6 +230,7 @@ impl<'a> Walk<'a> {
             what: what.into(),
             owner: None,
             effect: None,
+            handle: None,
             remove: None,
         });
     }
@@ -229,14 +258,10 @@ impl<'a> Walk<'a> {
         self.packet = Some(packet.clone());
         match passed {
             Passed::On => Ok(()),
-            Passed::Ended { refused, by } => {
-                let verdict = match refused {
-                    true => Verdict::Refused,
-                    false => Verdict::Dropped,
-                };
-                let reason = format!("by {by} ({at})");
-                Err(End::new(verdict, Some(at), reason))
-            }
+            Passed::Ended { refused, by } => Err(match self.steps.last() {
+                Some(step) => decided::end(self.host, hook, packet, refused, step),
+                None => End::new(Verdict::Dropped, Some(at), format!("by {by}")),
+            }),
         }
     }
 
@@ -391,10 +416,7 @@ impl<'a> Walk<'a> {
         );
         let isolated = |link: &Link| link.port.is_some_and(|port| port.isolated);
         if isolated(from) && isolated(to) {
-            return Err(dropped(format!(
-                "both ports of {} are isolated",
-                bridge.name
-            )));
+            return Err(decided::apart(self.host, &bridge.name));
         }
         let filtered = self.bridged_packets_filtered(packet);
         self.bridge_hook(Hook::Prerouting, packet, &from.name, "")?;
