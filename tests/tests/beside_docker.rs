@@ -184,6 +184,7 @@ fn docker_first(backend: Backend) -> Outcome {
         web.works(&site, "after a network of Docker's");
         let next = Guest::join(&site, &network, 8081)?;
         next.works(&site, "the second one");
+        site.pontoon_ends(&["doctor"], 0)?;
         for guest in [&web, &next] {
             site.runtime().del(&network, &guest.attachment)?;
         }
@@ -207,6 +208,7 @@ fn docker_last(backend: Backend) -> Outcome {
     let next = Guest::join(&site, &network, 8081)?;
     web.works(&site, "before Docker, after the next ADD");
     next.works(&site, "the next one");
+    site.pontoon_ends(&["doctor"], 0)?;
     for guest in [&web, &next] {
         site.runtime().del(&network, &guest.attachment)?;
     }

@@ -199,6 +199,7 @@ fn a_bridge_goes_into_a_zone() -> Outcome {
         let lan = network(&site, json!({ "profile": "docker" }));
         let web = Guest::join(&runtime, &lan)?;
         web.passes(&site, true, "in the zone");
+        site.pontoon_ends(&["doctor"], 0)?;
         runtime.check(&lan, &web.attachment)?;
         runtime.status(&lan.clone().in_version("1.1.0"))?;
         let zone = ["--zone=trusted", "--list-interfaces"];

@@ -113,3 +113,36 @@ fn a_dead_resolver() -> Outcome {
     site.runtime().del(&network, &attachment)?;
     Ok(())
 }
+
+/// The bridge of those who are attached is down, or forwards nothing of one family by itself.
+#[test]
+fn a_bridge_switched_off() -> Outcome {
+    let site = Site::new(Backend::Nftables)?;
+    let network = site.network("off", "off0", &["10.84.0.0/24", "fd00:84::/64"]);
+    let shell = |line: &str| {
+        let mut command = std::process::Command::new("/bin/sh");
+        site.host.command(command.args(["-c", line])).map(drop)
+    };
+    let container = Container::new("only")?;
+    let mut attachment = Attachment::new(&container);
+    site.runtime().add(&network, &mut attachment)?;
+    site.runtime().status(&network)?;
+    for family in ["ipv4", "ipv6"] {
+        let setting = format!("net/{family}/conf/off0/forwarding");
+        site.host.set(&setting, "0")?;
+        told(
+            site.runtime().status(&network),
+            51,
+            "comes from bridge off0",
+        )?;
+        site.host.set(&setting, "1")?;
+        site.runtime().status(&network)?;
+    }
+    shell("ip link set dev off0 down")?;
+    told(site.runtime().status(&network), 51, "bridge off0 is down")?;
+    shell("ip link set dev off0 up")?;
+    site.runtime().del(&network, &attachment)?;
+    // Without containers nobody suffers: the next ADD takes it up.
+    shell("ip link set dev off0 down")?;
+    Ok(site.runtime().status(&network)?)
+}

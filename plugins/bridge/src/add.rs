@@ -193,7 +193,8 @@ fn attach(
         names: context.names(),
         leases: delegation::leases(context)?,
         stand_in,
-        given: (!ground.config.disable_container_interface).then(|| interior::Given::of(&result)),
+        given: (!ground.config.disable_container_interface)
+            .then(|| interior::Given::of(&result, ground.config.is_gateway)),
     };
     let guarded = !ground.config.shared_bridge;
     let wanted = network::Wanted {

@@ -233,8 +233,9 @@ fn check_rules(
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
-    if config.is_gateway && !config.internal {
-        check_forwarding(context, config.bridge.as_ref())?;
+    let records = context.state.records("bridge");
+    if records.has_network(context.config.name.as_ref()) {
+        for_attached(context, &config)?;
     }
     if config.ip_masq {
         let kind = rules::select(context, config.ip_masq_backend.as_deref());
@@ -263,21 +264,45 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     }
 }
 
-/// Whether those who are attached get beyond the host.
-fn check_forwarding(context: &Context, bridge: &str) -> Result<(), Error> {
-    let network = context.config.name.as_ref();
-    if !context.state.records("bridge").has_network(network) {
-        return Ok(());
-    }
+/// What has been switched off since the ADDs of those who are attached, and they suffer from.
+fn for_attached(context: &Context, config: &Config) -> Result<(), Error> {
+    let (network, bridge) = (&context.config.name, config.bridge.as_ref());
+    let limited =
+        |msg: String, details: String| Err(Error::new(code::LIMITED, msg).with_details(details));
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
-    let addresses = match lookup(&mut host, bridge)? {
-        Some(link) => host.addresses(link.index).map_err(|error| {
-            kernel_error(&format!("cannot list the addresses of {bridge}"), &error)
-        })?,
-        None => Vec::new(),
+    let link = lookup(&mut host, bridge)?;
+    if link.as_ref().is_some_and(|link| !link.up) {
+        return limited(
+            format!("bridge {bridge} is down: containers of network {network} reach nothing"),
+            format!("try: ip link set dev {bridge} up"),
+        );
+    }
+    let Some(link) = link.filter(|_| config.is_gateway && !config.internal) else {
+        return Ok(());
     };
+    let addresses = host
+        .addresses(link.index)
+        .map_err(|error| kernel_error(&format!("cannot list the addresses of {bridge}"), &error))?;
     // A link-local address is no gateway of the network.
     let v6 = |address: &Address| address.cidr.is_ipv6() && address.scope == 0;
-    forwarding::status(network, &mut host, addresses.iter().any(v6))
+    let v6 = addresses.iter().any(v6);
+    forwarding::status(network.as_ref(), &mut host, v6)?;
+    // The whole host forwards, and this bridge may still not.
+    let families = ["ipv4", "ipv6"]
+        .into_iter()
+        .filter(|family| *family == "ipv4" || v6);
+    for family in families {
+        let path = format!("net/{family}/conf/{bridge}/forwarding");
+        if sysctl::read(&path).is_ok_and(|value| value.trim() == "0") {
+            let setting = path.replace('/', ".");
+            return limited(
+                format!(
+                    "the host forwards nothing that comes from bridge {bridge}: containers of network {network} reach the host and each other only"
+                ),
+                format!("{setting} is 0; try: pontoon ip-forward --fix"),
+            );
+        }
+    }
+    Ok(())
 }

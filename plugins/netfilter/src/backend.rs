@@ -197,6 +197,23 @@ impl Backend {
         }
     }
 
+    /// As [`Self::verify`] of each, in one go: what has to be read for all of them is read once.
+    ///
+    /// # Errors
+    /// Whatever the kernel or a program refused.
+    pub fn verify_all(&mut self, rulesets: &[Ruleset]) -> Result<Vec<String>, Error> {
+        match self {
+            Self::Nftables(nft) => {
+                let mut differences = Vec::new();
+                for ruleset in rulesets {
+                    differences.extend(nft.verify(ruleset)?);
+                }
+                Ok(differences)
+            }
+            Self::Iptables(iptables) => Ok(iptables.verify_all(rulesets)?),
+        }
+    }
+
     /// Removes what all networks share.
     ///
     /// # Errors

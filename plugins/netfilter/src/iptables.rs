@@ -11,6 +11,7 @@
 //! (`route_localnet` is the caller's), cuts no connection, and ignores the spoof guard: that one
 //! is a rule of the bridge family, which the nftables backend writes on every host.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -198,56 +199,77 @@ impl Iptables {
     /// # Errors
     /// A value that cannot be a rule, or a program that failed for another reason.
     pub fn verify(&mut self, ruleset: &Ruleset) -> Result<Vec<String>, Error> {
+        self.verify_all(std::slice::from_ref(ruleset))
+    }
+
+    /// As [`Self::verify`] of each, with one reading of each table for all of them.
+    ///
+    /// # Errors
+    /// A program failed.
+    pub fn verify_all(&mut self, rulesets: &[Ruleset]) -> Result<Vec<String>, Error> {
         let mut words = Vec::new();
         for family in Family::ALL {
-            let texts = Texts::new(family, ruleset)?;
             let mut rules: Vec<(Table, Rule)> = Vec::new();
-            if let Some(network) = &texts.network {
-                rules.push((Table::Nat, egress::shared_jump()));
-                rules.extend(
-                    network
-                        .all()
-                        .into_iter()
-                        .map(|rule| (Table::Nat, rule.clone())),
-                );
-            }
+            let mut nat = None;
             let side = || Side::new(family, &self.detected, &self.lock);
-            if let Some((ports, aside)) = &texts.ports {
-                let ports = if side()?.is_aside(ports, aside)? {
-                    aside
-                } else {
-                    ports
-                };
-                rules.extend(
-                    ports
-                        .base
-                        .rules
-                        .iter()
-                        .map(|base| (base.table, base.rule.clone())),
-                );
-                let own = ports.entries.iter().chain(&ports.rules);
-                rules.extend(own.map(|rule| (Table::Nat, rule.clone())));
+            for ruleset in rulesets {
+                let texts = Texts::new(family, ruleset)?;
+                if texts.is_empty() || !self.serves(family, ruleset) {
+                    continue;
+                }
+                if let Some(network) = &texts.network {
+                    rules.push((Table::Nat, egress::shared_jump()));
+                    rules.extend(
+                        network
+                            .all()
+                            .into_iter()
+                            .map(|rule| (Table::Nat, rule.clone())),
+                    );
+                }
+                if let Some((ports, aside)) = &texts.ports {
+                    let nat = match &mut nat {
+                        Some(nat) => nat,
+                        unread => unread.insert(side()?.read(Table::Nat)?),
+                    };
+                    let ports = if side::is_aside(nat, ports, aside) {
+                        aside
+                    } else {
+                        ports
+                    };
+                    rules.extend(
+                        ports
+                            .base
+                            .rules
+                            .iter()
+                            .map(|base| (base.table, base.rule.clone())),
+                    );
+                    let own = ports.entries.iter().chain(&ports.rules);
+                    rules.extend(own.map(|rule| (Table::Nat, rule.clone())));
+                }
+                if let Some(policy) = &texts.policy {
+                    let all = policy.all(family).into_iter();
+                    rules.extend(all.map(|rule| (Table::Filter, rule)));
+                }
+                if let Some(member) = texts.member.as_ref().filter(|_| texts.policy.is_none()) {
+                    let ways = [policy::forward_jump(), policy::admin_jump(&member.admin)];
+                    let own = ways.into_iter().chain(member.rules.iter().cloned());
+                    rules.extend(own.map(|rule| (Table::Filter, rule)));
+                }
+                if let Some(resolver) = &texts.resolver {
+                    let all = resolver.all().into_iter();
+                    rules.extend(all.map(|rule| (Table::Nat, rule)));
+                }
+                if let Some(opening) = &texts.opening {
+                    let all = opening.all().into_iter();
+                    rules.extend(all.map(|rule| (Table::Filter, rule)));
+                }
+                let links = texts.links.iter();
+                rules.extend(links.map(|link| (Table::Filter, link.rule.clone())));
             }
-            if let Some(policy) = &texts.policy {
-                let all = policy.all(family).into_iter();
-                rules.extend(all.map(|rule| (Table::Filter, rule)));
-            }
-            if let Some(member) = texts.member.as_ref().filter(|_| texts.policy.is_none()) {
-                let ways = [policy::forward_jump(), policy::admin_jump(&member.admin)];
-                let own = ways.into_iter().chain(member.rules.iter().cloned());
-                rules.extend(own.map(|rule| (Table::Filter, rule)));
-            }
-            if let Some(resolver) = &texts.resolver {
-                let all = resolver.all().into_iter();
-                rules.extend(all.map(|rule| (Table::Nat, rule)));
-            }
-            if let Some(opening) = &texts.opening {
-                let all = opening.all().into_iter();
-                rules.extend(all.map(|rule| (Table::Filter, rule)));
-            }
-            let links = texts.links.iter();
-            rules.extend(links.map(|link| (Table::Filter, link.rule.clone())));
-            if !rules.is_empty() && self.serves(family, ruleset) {
+            // What they share is in each of them.
+            let mut known = HashSet::new();
+            rules.retain(|(table, rule)| known.insert((table.name(), rule.append())));
+            if !rules.is_empty() {
                 words.extend(side()?.differences(&rules)?);
             }
         }

@@ -20,12 +20,15 @@ pub struct Given {
     /// Each with its gateway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// The host is the gateway: what leaves the subnet is for it to forward.
+    #[serde(default)]
+    pub by_host: bool,
 }
 
 impl Given {
-    /// That of a result.
+    /// That of a result; whether the host is the gateway is for the plugin to say.
     #[must_use]
-    pub fn of(result: &Attached) -> Self {
+    pub fn of(result: &Attached, by_host: bool) -> Self {
         let route = |route: &Route| Route {
             gw: route
                 .gw
@@ -35,6 +38,7 @@ impl Given {
         Self {
             addresses: result.ips.iter().map(|ip| ip.address).collect(),
             routes: result.routes.iter().map(route).collect(),
+            by_host,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `pontoon repair` does it when asked. An ADD does it when it finds missing what the containers
 //! before it had made: then theirs is missing too, and nobody else would come for it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -77,6 +78,8 @@ pub struct NetworkRecord {
 pub struct Repaired {
     /// How many sets of rules are there now or were refused.
     pub rules: usize,
+    /// What was missing, in words, and is made again unless it was refused.
+    pub made: Vec<String>,
     /// What was refused.
     pub failures: Vec<Error>,
 }
@@ -117,9 +120,11 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
     let wanted = wanted(state, network);
     let mut repaired = Repaired {
         rules: wanted.len(),
+        made: Vec::new(),
         failures: met.err().into_iter().collect(),
     };
     let mut backends: Vec<(BackendKind, Backend)> = Vec::new();
+    let mut made: Vec<String> = Vec::new();
     for (kind, ruleset) in wanted {
         let known = backends.iter().position(|(known, _)| *known == kind);
         let done = match known {
@@ -130,7 +135,13 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
             }),
         };
         let done = done.and_then(|known| {
-            let done = backends[known].1.apply(&ruleset);
+            let backend = &mut backends[known].1;
+            // What cannot be compared, as where a table is half gone, is made in any case.
+            let missing = backend.verify(&ruleset).unwrap_or_default();
+            let done = backend.apply(&ruleset);
+            if done.is_ok() {
+                made.extend(missing);
+            }
             done.map_err(|error| rules::error(&error))
         });
         repaired.failures.extend(done.err());
@@ -156,6 +167,10 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
         repaired.rules += 1;
         repaired.failures.extend(done.err());
     }
+    // Networks share chains: one that was gone is missed by each set of rules in it.
+    let mut told = BTreeSet::new();
+    made.retain(|what| told.insert(what.clone()));
+    repaired.made = made;
     let sockets = backends.into_iter();
     rules::linger(
         sockets

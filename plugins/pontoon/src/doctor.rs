@@ -37,7 +37,7 @@ use serde::Serialize;
 use crate::conflist::Places;
 use crate::facts::{Attachment, Host, Network};
 use crate::inspect;
-use crate::report::{Failure, Outcome, Style, print};
+use crate::report::{Failure, Outcome, Style, need_root, print};
 pub(crate) use finding::Finding;
 
 #[derive(Args)]
@@ -168,6 +168,22 @@ pub(crate) struct Inside {
     pub(crate) mtu: u32,
 }
 
+impl Inside {
+    /// Whether the host is its gateway, as far as is known.
+    pub(crate) fn needs_host(&self) -> bool {
+        self.given.as_ref().is_none_or(|given| given.by_host)
+    }
+
+    /// Whether packets of the container, or to its published ports, are for the host to forward.
+    pub(crate) fn is_forwarded(&self, one: &Attachment) -> bool {
+        let routed = match &self.given {
+            Some(given) => !given.routes.is_empty(),
+            None => !self.gateways.is_empty(),
+        };
+        self.needs_host() && (routed || !one.ports.is_empty())
+    }
+}
+
 #[derive(Serialize)]
 struct Report {
     findings: Vec<Finding>,
@@ -184,6 +200,7 @@ struct LookedAt {
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
+    need_root("look into containers, at rules and at leases")?;
     let mut mended = Vec::new();
     let (mut findings, mut looked_at) = examine(options)?;
     if options.fix {

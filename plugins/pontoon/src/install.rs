@@ -12,7 +12,7 @@ use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::kinds;
 
 use crate::facts::Host;
-use crate::report::{Failure, Outcome, write};
+use crate::report::{AS_ROOT, Failure, Outcome, write};
 
 /// The plugins, by the names under which runtimes look for them, and the resolver that `dns` starts.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
@@ -113,7 +113,13 @@ fn there(path: &Path) -> There {
 
 fn failed(act: &str, path: &Path) -> impl Fn(io::Error) -> Failure {
     let text = format!("cannot {act} {}", path.display());
-    move |error| Failure::Failed(format!("{text}: {error}"))
+    move |error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => format!("\n{AS_ROOT}"),
+            _ => String::new(),
+        };
+        Failure::Failed(format!("{text}: {error}{hint}"))
+    }
 }
 
 pub(crate) fn install(options: &Options) -> Outcome {

@@ -1,16 +1,19 @@
 //! `pontoon leases NET`: the addresses of a network.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use pontoon_ipam::{Note, Span};
+use pontoon_ipam::{Boot, Note, Span};
+use pontoon_netlink::IpNetwork;
 use pontoon_plugin::reference;
 use serde::Serialize;
 
-use crate::facts::Host;
-use crate::report::{Failure, Outcome, Style, Table, print, short};
+use crate::conflist::Places;
+use crate::facts::{Host, Network};
+use crate::report::{AS_ROOT, Failure, Outcome, Style, Table, print, short};
 
 /// Where leases lie unless the configuration says otherwise.
 pub(crate) const DATA_DIR: &str = "/var/lib/cni/networks";
@@ -22,6 +25,8 @@ pub(crate) struct Options {
     /// `dataDir` of the network [default: as its containers have it, else /var/lib/cni/networks]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    places: Places,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -56,15 +61,19 @@ pub(crate) struct Lease {
     pub(crate) name: Option<String>,
     /// Somebody of that id is attached to the network.
     pub(crate) attached: bool,
+    /// Left by an earlier boot, with which its container went: the next ADD of the network releases it.
+    pub(crate) earlier_boot: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
-    let host = Host::look()?;
+    let mut host = Host::look()?;
+    let networks = host.networks()?;
     let folder = match &options.data_dir {
         Some(dir) => dir.join(&options.network),
         None => folder(&host, &options.network),
     };
-    let leases = read(&host, &options.network, &folder)?;
+    let pool = || pool(&host, &networks, &options.places, &options.network);
+    let leases = read(&host, &options.network, &folder, pool)?;
     print(options.json, &leases, || table(&leases))?;
     Ok(true)
 }
@@ -81,36 +90,111 @@ pub(crate) fn folder(host: &Host, network: &str) -> PathBuf {
     known.unwrap_or_else(|| Path::new(DATA_DIR).join(network))
 }
 
-pub(crate) fn read(host: &Host, network: &str, folder: &Path) -> Result<Leases, Failure> {
-    let entries = fs::read_dir(folder).map_err(|error| {
-        Failure::NotFound(format!(
+/// The subnets of a network whose note is lost: as it is configured, else as its bridge and its
+/// containers have them.
+pub(crate) fn pool(
+    host: &Host,
+    networks: &[Network],
+    places: &Places,
+    network: &str,
+) -> Vec<String> {
+    let configured = places.network(network).ok();
+    let plugins = configured
+        .iter()
+        .flat_map(|list| list["plugins"].as_array());
+    let mut found: Vec<String> = plugins
+        .flatten()
+        .map(|plugin| &plugin["ipam"])
+        .flat_map(|ipam| {
+            let sets = ipam["ranges"].as_array().into_iter().flatten();
+            let ranges = sets.flat_map(|set| set.as_array().into_iter().flatten());
+            let subnets = std::iter::once(ipam).chain(ranges);
+            subnets.filter_map(|range| range["subnet"].as_str().map(str::to_owned))
+        })
+        .filter(|text| text.parse::<IpNetwork>().is_ok())
+        .collect();
+    if found.is_empty() {
+        let own = networks.iter().filter(|one| one.name == network);
+        let gateways = own.flat_map(|one| one.gateways.clone());
+        let attachments = host.attachments();
+        let addresses = attachments.iter().filter(|one| one.network == network);
+        let addresses = addresses.flat_map(|one| one.addresses.clone());
+        let subnets = gateways.chain(addresses).filter_map(|cidr| {
+            let subnet: IpNetwork = cidr.parse().ok()?;
+            Some(format!("{}/{}", subnet.network(), subnet.prefix()))
+        });
+        found.extend(subnets);
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Reads the leases; `pool` is asked for the subnets where the note beside them is lost.
+pub(crate) fn read(
+    host: &Host,
+    network: &str,
+    folder: &Path,
+    pool: impl FnOnce() -> Vec<String>,
+) -> Result<Leases, Failure> {
+    let refused = |path: &Path, error: &std::io::Error| {
+        Failure::Failed(format!(
+            "cannot read {}: {error}\n{AS_ROOT}",
+            path.display()
+        ))
+    };
+    let entries = fs::read_dir(folder).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => refused(folder, &error),
+        _ => Failure::NotFound(format!(
             "network {network} has no leases in {}: {error}\nhint: pontoon networks lists the networks; --data-dir says where leases lie",
             folder.display()
-        ))
+        )),
     })?;
+    let note = Note::read(folder).map_err(|error| Failure::Failed(error.to_string()))?;
+    let boot = Boot::current()
+        .map_err(|error| Failure::Failed(format!("cannot read the boot id: {error}")))?;
+    // As the allocator judges: what is older than this boot, in a folder that no ADD of it has seen.
+    let began = match note.boot() == Some(boot.id()) {
+        true => None,
+        false => boot.began().ok(),
+    };
     let mut leases = Vec::new();
     let mut last = Vec::new();
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let path = entry.path();
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                return Err(refused(&path, &error));
+            }
+            text => text.unwrap_or_default(),
+        };
         if name.starts_with("last_reserved_ip.") {
             last.extend(text.trim().parse::<IpAddr>());
         } else if let Ok(address) = name.parse() {
-            leases.push(lease(host, network, address, &text));
+            let mut lease = lease(host, network, address, &text);
+            let written = entry.metadata().and_then(|found| found.modified()).ok();
+            let older = written
+                .zip(began)
+                .is_some_and(|(written, began)| written < began);
+            lease.earlier_boot = older && !lease.attached;
+            leases.push(lease);
         }
     }
     leases.sort_by_key(|lease| lease.address);
-    let note = Note::read(folder).map_err(|error| Failure::Failed(error.to_string()))?;
-    let mut subnets: Vec<&str> = note.auto().into_iter().collect();
-    subnets.extend(note.subnets().iter().map(String::as_str));
+    let mut subnets: Vec<String> = note.auto().into_iter().map(str::to_owned).collect();
+    subnets.extend(note.subnets().iter().cloned());
+    if subnets.is_empty() {
+        subnets = pool();
+    }
     subnets.dedup();
     Ok(Leases {
         folder: folder.to_owned(),
         subnets: subnets
             .into_iter()
-            .filter_map(|text| subnet(text, &leases, &last))
+            .filter_map(|text| subnet(&text, &leases, &last))
             .collect(),
         leases,
     })
@@ -129,16 +213,18 @@ fn lease(host: &Host, network: &str, address: IpAddr, text: &str) -> Lease {
         interface,
         name: about.and_then(|about| about.names.into_iter().next()),
         attached: member.is_some(),
+        earlier_boot: false,
         container,
     }
 }
 
 /// Counts a subnet, and finds the address after the last one given out that nobody has.
 pub(crate) fn subnet(text: &str, leases: &[Lease], last: &[IpAddr]) -> Option<Subnet> {
-    let network: pontoon_netlink::IpNetwork = text.parse().ok()?;
+    let network: IpNetwork = text.parse().ok()?;
     let span = Span::network(network.ip(), network.prefix());
     let used: Vec<IpAddr> = leases
         .iter()
+        .filter(|lease| !lease.earlier_boot)
         .map(|lease| lease.address)
         .filter(|address| span.contains(*address))
         .collect();
@@ -147,10 +233,8 @@ pub(crate) fn subnet(text: &str, leases: &[Lease], last: &[IpAddr]) -> Option<Su
         IpAddr::V6(address) => u128::from(address),
     };
     let address = |number: u128| match network {
-        pontoon_netlink::IpNetwork::V4(_) => {
-            IpAddr::V4((u32::try_from(number).unwrap_or(u32::MAX)).into())
-        }
-        pontoon_netlink::IpNetwork::V6(_) => IpAddr::V6(number.into()),
+        IpNetwork::V4(_) => IpAddr::V4((u32::try_from(number).unwrap_or(u32::MAX)).into()),
+        IpNetwork::V6(_) => IpAddr::V6(number.into()),
     };
     let (first, end) = (number(span.first()), number(span.last()));
     // Network address and gateway; the last one is the broadcast address.
@@ -193,7 +277,12 @@ fn table(leases: &Leases) -> String {
             short(&lease.container),
             lease.name.clone().unwrap_or_default(),
             lease.interface.clone().unwrap_or_default(),
-            if lease.attached { "yes" } else { "no" }.to_owned(),
+            match (lease.attached, lease.earlier_boot) {
+                (true, _) => "yes",
+                (false, true) => "no (of an earlier boot)",
+                (false, false) => "no",
+            }
+            .to_owned(),
         ]);
     }
     text + &table.text(style)
@@ -210,6 +299,7 @@ mod tests {
             interface: None,
             name: None,
             attached: true,
+            earlier_boot: false,
         };
         addresses.iter().map(lease).collect()
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::doctor::flows;
 use crate::facts::Host;
-use crate::report::{Failure, Outcome, print};
+use crate::report::{Failure, Outcome, need_root, print};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -24,13 +24,17 @@ pub(crate) struct Options {
 #[derive(Serialize)]
 struct Repaired {
     network: String,
+    /// Sets of rules that the network has.
     rules: usize,
+    /// What was missing and is made again.
+    made: Vec<String>,
     /// Kinds of flows that were cut.
     flows: usize,
     failures: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
+    need_root("make rules")?;
     let mut host = Host::look()?;
     let attachments = host.attachments();
     let mut names: BTreeSet<String> = host
@@ -53,6 +57,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 flows: flows::cut(&mut host.socket, &attachments, &network)?,
                 network,
                 rules: done.rules,
+                made: done.made,
                 failures: failures.collect(),
             })
         })
@@ -66,20 +71,29 @@ fn text(done: &[Repaired]) -> String {
         return "there are no networks\n".to_owned();
     }
     let line = |one: &Repaired| {
+        let mut made: String = one
+            .made
+            .iter()
+            .map(|what| format!("{}: made again: {what}\n", one.network))
+            .collect();
         if one.failures.is_empty() {
             let cut = match one.flows {
                 0 => String::new(),
                 count => format!(", {count} kinds of stale flows are cut"),
             };
-            return format!(
-                "{}: {} sets of rules are there{cut}\n",
+            let found = match one.made.is_empty() {
+                true => "and nothing was missing",
+                false => "now",
+            };
+            made += &format!(
+                "{}: {} sets of rules are there, {found}{cut}\n",
                 one.network, one.rules
             );
+            return made;
         }
         let failures = one.failures.iter();
-        failures
-            .map(|failure| format!("{}: {failure}\n", one.network))
-            .collect()
+        made.extend(failures.map(|failure| format!("{}: {failure}\n", one.network)));
+        made
     };
     done.iter().map(line).collect()
 }

@@ -39,6 +39,34 @@ impl From<pontoon_passage::Error> for Failure {
     }
 }
 
+/// What a command that is not run as root is told.
+pub(crate) const AS_ROOT: &str = "hint: run as root, on the host";
+
+/// Whether this process may look into containers and at rules: `CAP_NET_ADMIN` and `CAP_SYS_ADMIN`
+/// (capabilities(7)), which root has.
+pub(crate) fn is_root() -> bool {
+    const NEEDED: u64 = 1 << 12 | 1 << 21;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    effective.is_none_or(|effective| effective & NEEDED == NEEDED)
+}
+
+/// Refuses what would be told wrong, or done by half, by anybody but root.
+pub(crate) fn need_root(what: &str) -> Result<(), Failure> {
+    match is_root() {
+        true => Ok(()),
+        false => Err(Failure::Failed(format!("only root may {what}\n{AS_ROOT}"))),
+    }
+}
+
+/// Says once what a list of containers leaves out when it is not root who asks.
+pub(crate) fn warn_unless_root() {
+    if !is_root() {
+        eprintln!("pontoon: addresses and what else is in containers are not shown\n{AS_ROOT}");
+    }
+}
+
 /// The exit code, after telling the failure.
 pub(crate) fn finish(outcome: Outcome) -> ExitCode {
     match outcome {

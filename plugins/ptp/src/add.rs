@@ -124,7 +124,7 @@ fn attach(
             names: context.names(),
             leases: delegation::leases(context)?,
             stand_in,
-            given: Some(interior::Given::of(&result)),
+            given: Some(interior::Given::of(&result, true)),
         };
         state.records("ptp").write(&ground.key, &record)?;
         backends::claim(context, "ptp", ground.backend)?;

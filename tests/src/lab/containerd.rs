@@ -175,6 +175,13 @@ impl<'s> Containerd<'s> {
         }
     }
 
+    /// Runs `pontoon` where containerd's files are: whether it succeeded, and what it printed.
+    pub fn pontoon(&self, arguments: &[&str]) -> Outcome<(bool, String)> {
+        let mut command = Command::new(self.site.runtime().programs().program("pontoon"));
+        command.env("PATH", self.site.admins_path()).args(arguments);
+        self.screen.output(&self.site.host, &mut command)
+    }
+
     /// Runs `ctr`.
     pub fn ctr(&self, arguments: &[&str]) -> Outcome<String> {
         let mut command = self.command(&self.root.join("usr/bin/ctr"));

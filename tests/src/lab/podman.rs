@@ -153,6 +153,17 @@ impl<'s> Podman<'s> {
         Ok((done, text.trim().to_owned()))
     }
 
+    /// Runs `pontoon` where podman's files are: whether it succeeded, and what it printed.
+    pub fn pontoon(&self, arguments: &[&str]) -> Outcome<(bool, String)> {
+        let programs = self.site.runtime().programs().clone();
+        let mut command = Command::new(programs.program("pontoon"));
+        command
+            .env("PATH", self.site.admins_path())
+            .env("CNI_PATH", programs.dir())
+            .args(arguments);
+        self.screen.output(&self.site.host, &mut command)
+    }
+
     /// Runs podman-compose in a folder.
     pub fn compose(&self, folder: &Path, arguments: &[&str]) -> Outcome<String> {
         let python = find("python3").ok_or_else(|| missing("python3"))?;

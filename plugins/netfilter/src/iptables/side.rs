@@ -59,7 +59,7 @@ impl<'a> Side<'a> {
         self.programs.restore(self.variant, &script(tables), act)
     }
 
-    fn read(&self, table: Table) -> Result<Listing, Error> {
+    pub(super) fn read(&self, table: Table) -> Result<Listing, Error> {
         self.programs.read(self.variant, table)
     }
 
@@ -266,13 +266,6 @@ impl<'a> Side<'a> {
         self.forget_ports(&text.chain, &text.tag)?;
         self.forget_ports(&aside.chain, &aside.tag)
     }
-
-    /// The text under which the attachment's rules are there, if it is the second one.
-    pub(super) fn is_aside(&self, text: &PortsText, aside: &PortsText) -> Result<bool, Error> {
-        let listing = self.read(Table::Nat)?;
-        Ok(is_anothers(&listing, text) && listing.has_chain(&aside.chain))
-    }
-
     /// Removes an attachment's ports without knowing them.
     pub(super) fn forget_ports(&self, chain: &str, tag: &str) -> Result<(), Error> {
         let _lock = Lock::take(self.lock)?;
@@ -415,6 +408,11 @@ impl<'a> Side<'a> {
         }
         Ok(words)
     }
+}
+
+/// The text under which the attachment's rules are there, if it is the second one.
+pub(super) fn is_aside(listing: &Listing, text: &PortsText, aside: &PortsText) -> bool {
+    is_anothers(listing, text) && listing.has_chain(&aside.chain)
 }
 
 /// Whether the attachment's chain holds the rules of another interface of its container.

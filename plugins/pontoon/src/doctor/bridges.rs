@@ -138,11 +138,13 @@ fn addresses(
         if one.bridge.as_deref() != Some(bridge) {
             continue;
         }
-        let gateways = ground
-            .insides
-            .get(&one.key())
-            .map(|inside| inside.gateways.clone());
-        for gateway in gateways.unwrap_or_default() {
+        let inside = ground.insides.get(&one.key());
+        // The gateway may be another machine, to which the bridge leads.
+        let inside = inside.filter(|inside| inside.needs_host());
+        for gateway in inside
+            .map(|inside| inside.gateways.clone())
+            .unwrap_or_default()
+        {
             if own.iter().any(|own| own.ip() == gateway) {
                 continue;
             }

@@ -11,13 +11,22 @@ fn setting(path: &str) -> Setting {
 }
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    // A network whose containers have no way beyond their bridge needs nothing forwarded.
+    let forwarded = |bridge: &str| {
+        ground.attachments.iter().any(|one| {
+            let inside = ground.insides.get(&one.key());
+            one.bridge.as_deref() == Some(bridge)
+                && inside.is_some_and(|inside| inside.is_forwarded(one))
+        })
+    };
     let bridges: Vec<(String, bool)> = ground
         .networks
         .iter()
         .filter(|network| !network.internal)
         .filter_map(|network| {
             let v6 = network.gateways.iter().any(|gateway| gateway.contains(':'));
-            Some((network.bridge.clone()?, v6))
+            let bridge = network.bridge.clone().filter(|bridge| forwarded(bridge))?;
+            Some((bridge, v6))
         })
         .collect();
     if bridges.is_empty() {

@@ -37,10 +37,22 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         .filter(|network| facts::has_interface(network.mode))
     {
         let folder = leases::folder(&ground.host, &network.name);
-        let Ok(found) = leases::read(&ground.host, &network.name, &folder) else {
+        let pool = || {
+            leases::pool(
+                &ground.host,
+                &ground.networks,
+                &ground.places,
+                &network.name,
+            )
+        };
+        let Ok(found) = leases::read(&ground.host, &network.name, &folder, pool) else {
             continue;
         };
-        for lease in found.leases.iter().filter(|lease| !lease.attached) {
+        for lease in found
+            .leases
+            .iter()
+            .filter(|lease| !lease.attached && !lease.earlier_boot)
+        {
             findings.push(
                 Finding::new("lease-of-nobody", lease.address.to_string())
                     .means("the address is kept from others")

@@ -15,8 +15,15 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         .filter(|network| network.containers > 0);
     for network in used {
         let mut differences = Vec::new();
+        let mut wanted: Vec<(BackendKind, Vec<Ruleset>)> = Vec::new();
         for (kind, ruleset) in repair::wanted(&ground.host.state, &network.name) {
-            match verify(ground, kind, &ruleset) {
+            match wanted.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, rulesets)) => rulesets.push(ruleset),
+                None => wanted.push((kind, vec![ruleset])),
+            }
+        }
+        for (kind, rulesets) in wanted {
+            match verify(ground, kind, &rulesets) {
                 Ok(found) => differences.extend(found),
                 Err(error) => unusable(kind, &error, findings),
             }
@@ -38,9 +45,9 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     Ok(())
 }
 
-fn verify(ground: &Ground, kind: BackendKind, ruleset: &Ruleset) -> Result<Vec<String>, Error> {
+fn verify(ground: &Ground, kind: BackendKind, rulesets: &[Ruleset]) -> Result<Vec<String>, Error> {
     let mut backend = rules::open_in(&ground.host.state, &ground.search, kind)?;
-    let differences = backend.verify(ruleset);
+    let differences = backend.verify_all(rulesets);
     differences.map_err(|error| rules::error(&error))
 }
 
