@@ -3,7 +3,7 @@
 use pontoon_conf::{Attached, Error, code};
 use pontoon_ipam::delegation;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
-use pontoon_netlink::{Address, Link, RouteSocket};
+use pontoon_netlink::{Address, Link, RouteSocket, sysctl};
 use pontoon_plugin::interior::{self, differs, listed, same_mac};
 use pontoon_plugin::{Context, Key, forwarding, kernel_error, reference, rules, veth};
 
