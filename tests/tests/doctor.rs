@@ -853,7 +853,14 @@ fn not_as_root() -> Outcome {
         (&["repair"], 1, "only root may make rules"),
         (&["leases", "ward", "--data-dir", &data], 1, "cannot read"),
         (
-            &["uninstall", "--bin-dir", &bin, "--conf-dir", &bin],
+            &[
+                "uninstall",
+                "--force",
+                "--bin-dir",
+                &bin,
+                "--conf-dir",
+                &bin,
+            ],
             1,
             "cannot remove",
         ),
