@@ -16,7 +16,7 @@ type Answer = (
 
 /// Issue (of containernetworking where nothing else is said), what went wrong there, and the tests, by file and
 /// name.
-const ANSWERED: [Answer; 33] = [
+const ANSWERED: [Answer; 41] = [
     (
         "plugins#510, plugins#464",
         "fifty ports are seventy-five programs, one after the other",
@@ -294,6 +294,135 @@ const ANSWERED: [Answer; 33] = [
                 "compose_with_an_internal_network_first",
             ),
         ],
+    ),
+    (
+        "podman#17432",
+        "a client on a container's second network does not reach its port by the host's address",
+        &[
+            (
+                "tests/tests/two_networks.rs",
+                "nftables_without_bridge_nf_call",
+            ),
+            (
+                "tests/tests/two_networks.rs",
+                "nftables_with_bridge_nf_call",
+            ),
+            (
+                "tests/tests/two_networks.rs",
+                "iptables_nft_without_bridge_nf_call",
+            ),
+            (
+                "tests/tests/two_networks.rs",
+                "iptables_nft_with_bridge_nf_call",
+            ),
+        ],
+    ),
+    (
+        "podman#26044, netavark#962",
+        "a strict reverse-path filter drops what the second network's port answers",
+        &[(
+            "tests/tests/reverse_path.rs",
+            "a_port_of_the_second_network_answers_past_strict_filters",
+        )],
+    ),
+    (
+        "podman#6114, moby#43466",
+        "forwarding takes the host's own IPv6 default route away",
+        &[
+            (
+                "tests/tests/routed_host.rs",
+                "the_first_dual_stack_add_keeps_the_hosts_default_route",
+            ),
+            (
+                "tests/tests/routed_host.rs",
+                "mending_forwarding_keeps_the_default_route",
+            ),
+            (
+                "tests/tests/routed_host.rs",
+                "a_lost_default_route_is_told_and_comes_back",
+            ),
+        ],
+    ),
+    (
+        "moby#36069, plugins#974",
+        "an address that comes back with another MAC address is dead for half a minute",
+        &[
+            (
+                "tests/tests/moved_addresses.rs",
+                "with_a_mac_that_was_asked_for",
+            ),
+            (
+                "tests/tests/moved_addresses.rs",
+                "with_a_mac_that_tuning_sets",
+            ),
+            (
+                "tests/tests/moved_addresses.rs",
+                "of_a_dual_stack_container_with_a_fixed_ipv6_address",
+            ),
+            ("tests/tests/moved_addresses.rs", "of_a_macvlan"),
+        ],
+    ),
+    (
+        "moby#47538, CVE-2024-29018, aardvark-dns#447",
+        "containers of internal networks send names to servers outside",
+        &[
+            (
+                "tests/tests/names_internal.rs",
+                "internal_networks_resolve_their_own_names_only",
+            ),
+            (
+                "tests/tests/names_internal.rs",
+                "a_container_on_an_open_network_too_resolves_everything",
+            ),
+            (
+                "tests/tests/names_internal.rs",
+                "own_servers_on_the_internal_network_are_asked",
+            ),
+        ],
+    ),
+    (
+        "plugins#909, cni#923, CVE-2024-32473",
+        "a container takes addresses and a default route from any router advertisement",
+        &[
+            (
+                "tests/tests/router_advertisements.rs",
+                "a_sibling_does_not_become_the_router",
+            ),
+            (
+                "tests/tests/router_advertisements.rs",
+                "the_lans_router_is_taken_by_key_only",
+            ),
+            (
+                "tests/tests/router_advertisements.rs",
+                "check_sees_a_foreign_default_route",
+            ),
+        ],
+    ),
+    (
+        "kubernetes#82373",
+        "a host address of another family, or in IPv6 notation, publishes nothing and nothing is said",
+        &[
+            (
+                "tests/tests/host_addresses.rs",
+                "an_ipv4_address_in_ipv6_notation_is_that_address",
+            ),
+            (
+                "tests/tests/host_addresses.rs",
+                "one_line_tells_of_a_host_address_that_cannot_serve",
+            ),
+            (
+                "tests/tests/host_addresses.rs",
+                "where_every_port_is_dropped_the_add_fails",
+            ),
+        ],
+    ),
+    (
+        "calico#10351",
+        "a result whose addresses name no interface publishes nothing",
+        &[(
+            "tests/tests/results_of_others.rs",
+            "addresses_without_an_interface_are_the_containers",
+        )],
     ),
 ];
 

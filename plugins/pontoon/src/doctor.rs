@@ -115,6 +115,7 @@ const CHECKS: &[Check] = &[
             "conf-dir-missing",
             "bin-dir-missing",
             "configuration-unreadable",
+            "configuration-wrong",
             "plugin-missing",
             "plugin-not-executable",
             "plugin-of-another-vendor",

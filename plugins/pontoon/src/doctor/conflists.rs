@@ -1,4 +1,4 @@
-//! The configured networks: whether each can be read, and whether the plugins that they name are
+//! The configured networks: whether each can be read, what `pontoon lint` says of it, and whether the plugins that they name are
 //! there, can be run, and know the keys that they are given.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Finding, Ground};
 use crate::install::is_ours;
+use crate::lint::{self, Level};
 use crate::report::Failure;
 
 /// Where runtimes look for plugins beside /opt/cni/bin, unless they are told otherwise: podman's and
@@ -68,6 +69,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         matches!(kind, Some("conf" | "conflist" | "json"))
     });
     files.sort();
+    linted(ground, findings)?;
     for path in files {
         let file = &path.display().to_string();
         let text = fs::read(&path)
@@ -80,6 +82,36 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
             }
         };
         plugins(ground, file, &value, findings);
+    }
+    Ok(())
+}
+
+/// What `pontoon lint` calls an error. What it says of plugins that are not there, of files that are no
+/// JSON and of routes in a network's subnet is told by the checks of their own, with what to do.
+fn linted(ground: &Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    for judged in lint::configured(&ground.places)? {
+        let Some(network) = &judged.network else {
+            continue;
+        };
+        let overlaps = findings
+            .iter()
+            .any(|one| one.id == "subnet-overlaps-route" && one.object == *network);
+        let errors = judged.findings.iter().filter(|one| {
+            let elsewhere = one.text.starts_with("plugin ")
+                || (overlaps && one.text.contains(" clashes with "));
+            one.level == Level::Error && !elsewhere
+        });
+        for wrong in errors {
+            let (file, line) = (&judged.file, wrong.place.line);
+            findings.push(
+                Finding::new("configuration-wrong", format!("{file}:{line}"))
+                    .means(format!(
+                        "network {network} is refused, or does not do what its configuration asks for"
+                    ))
+                    .seen(wrong.text.clone())
+                    .advice(format!("edit {file}: pontoon lint {file} tells each place")),
+            );
+        }
     }
     Ok(())
 }
