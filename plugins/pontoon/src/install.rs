@@ -132,7 +132,6 @@ pub(crate) fn install(options: &Options) -> Outcome {
         }
     };
     let present: Vec<&str> = programs()
-        .into_iter()
         .filter(|name| from.join(name).is_file())
         .collect();
     if present.is_empty() {

@@ -77,14 +77,14 @@ pub(super) fn of(
         source: predicted.source,
     };
     if at == "this host" {
-        return way.from_host(host).map(Some);
+        return way.reply_of_host(host).map(Some);
     }
     let named = |one: &&Attachment| one.names.first().unwrap_or(&one.id) == at;
     let there = |one: &&Attachment| one.ips().any(|ip| ip == packet.destination);
     let receiver = attachments.iter().filter(named).find(there);
     match receiver {
-        Some(one) => way.from_container(host, at, one).map(Some),
-        None if host.links.iter().any(|link| link.name == *at) => way.from_outside(host),
+        Some(one) => way.reply_of_container(host, at, one).map(Some),
+        None if host.links.iter().any(|link| link.name == *at) => way.reply_of_outside(host),
         None => Ok(None),
     }
 }
@@ -132,7 +132,7 @@ impl Back<'_> {
         ))
     }
 
-    fn from_host(&self, host: &mut Host) -> Result<Reply, Failure> {
+    fn reply_of_host(&self, host: &mut Host) -> Result<Reply, Failure> {
         if !self.is_taken() {
             return Ok(self.nobody("this host"));
         }
@@ -152,7 +152,7 @@ impl Back<'_> {
     }
 
     /// What is outside knows its own way back, if the packet has an address of this host.
-    fn from_outside(&self, host: &mut Host) -> Result<Option<Reply>, Failure> {
+    fn reply_of_outside(&self, host: &mut Host) -> Result<Option<Reply>, Failure> {
         let own = host.socket.all_addresses(self.packet.v4())?;
         let source = self.packet.source;
         if own.iter().any(|own| own.cidr.ip() == source) {
@@ -163,7 +163,7 @@ impl Back<'_> {
         ))))
     }
 
-    fn from_container(
+    fn reply_of_container(
         &self,
         host: &mut Host,
         name: &str,

@@ -242,7 +242,7 @@ impl<'a> Walk<'a> {
         bridge: bool,
         packet: &mut Packet,
         own_address: Option<IpAddr>,
-    ) -> Result<(), End> {
+    ) -> Result<(), Box<End>> {
         self.classify(packet);
         let mut visit = Visit {
             rules: self.rules,
@@ -258,10 +258,10 @@ impl<'a> Walk<'a> {
         self.packet = Some(packet.clone());
         match passed {
             Passed::On => Ok(()),
-            Passed::Ended { refused, by } => Err(match self.steps.last() {
+            Passed::Ended { refused, by } => Err(Box::new(match self.steps.last() {
                 Some(step) => decided::end(self.host, hook, packet, refused, step),
                 None => End::new(Verdict::Dropped, Some(at), format!("by {by}")),
-            }),
+            })),
         }
     }
 
@@ -272,7 +272,7 @@ impl<'a> Walk<'a> {
         packet: &mut Packet,
         from: &str,
         to: &str,
-    ) -> Result<(), End> {
+    ) -> Result<(), Box<End>> {
         let kept = (packet.in_interface.clone(), packet.out_interface.clone());
         (packet.in_interface, packet.out_interface) = (from.to_owned(), to.to_owned());
         let passed = self.hook(hook, true, packet, None);
@@ -311,7 +311,7 @@ impl<'a> Walk<'a> {
         packet.out_interface = name;
         let before = packet.destination;
         if let Err(end) = self.hook(Hook::Output, false, &mut packet, Some(loopback(before))) {
-            return Ok(end);
+            return Ok(*end);
         }
         if packet.destination == before && route.kind == LOCAL {
             return Ok(self.deliver(&mut packet, "lo"));
@@ -392,7 +392,7 @@ impl<'a> Walk<'a> {
         };
         if let Err(shut) = self.across(&mut packet, &bridge, &inside.port, &port) {
             if !self.proxies(&bridge) {
-                return Ok(shut);
+                return Ok(*shut);
             }
             let words = format!("{}; the host answers for {hop} and routes", shut.reason);
             self.tell("bridge", words);
@@ -409,14 +409,14 @@ impl<'a> Walk<'a> {
         bridge: &Link,
         from: &Link,
         to: &Link,
-    ) -> Result<(), End> {
+    ) -> Result<(), Box<End>> {
         self.tell(
             "bridge",
             format!("{}: from {} to {}", bridge.name, from.name, to.name),
         );
         let isolated = |link: &Link| link.port.is_some_and(|port| port.isolated);
         if isolated(from) && isolated(to) {
-            return Err(decided::apart(self.host, &bridge.name));
+            return Err(Box::new(decided::apart(self.host, &bridge.name)));
         }
         let filtered = self.bridged_packets_filtered(packet);
         self.bridge_hook(Hook::Prerouting, packet, &from.name, "")?;
@@ -481,7 +481,7 @@ impl<'a> Walk<'a> {
         packet.in_interface.clone_from(&by.name);
         if let Some(port) = port {
             if let Err(end) = self.bridge_hook(Hook::Prerouting, &mut packet, &port.name, "") {
-                return Ok(end);
+                return Ok(*end);
             }
             packet.in_port.clone_from(&port.name);
         }
@@ -494,7 +494,7 @@ impl<'a> Walk<'a> {
             if let Some(port) = port
                 && let Err(end) = self.bridge_hook(Hook::Input, &mut packet, &port.name, "")
             {
-                return Ok(end);
+                return Ok(*end);
             }
             return Ok(End::new(
                 Verdict::Dropped,
@@ -507,7 +507,7 @@ impl<'a> Walk<'a> {
         });
         let own = own.map(|(_, ip)| *ip);
         if let Err(end) = self.hook(Hook::Prerouting, false, &mut packet, own) {
-            return Ok(end);
+            return Ok(*end);
         }
         let question = RouteQuestion {
             source: Some(packet.source),
@@ -524,7 +524,7 @@ impl<'a> Walk<'a> {
             if let Some(port) = port
                 && let Err(end) = self.bridge_hook(Hook::Input, &mut packet, &port.name, "")
             {
-                return Ok(end);
+                return Ok(*end);
             }
             return Ok(self.deliver(&mut packet, &by.name));
         }
@@ -557,11 +557,11 @@ impl<'a> Walk<'a> {
                 )));
             }
             if let Err(end) = self.bridge_hook(Hook::Forward, &mut packet, &from.name, &to.name) {
-                return Ok(end);
+                return Ok(*end);
             }
         }
         if let Err(end) = self.hook(Hook::Forward, false, &mut packet, None) {
-            return Ok(end);
+            return Ok(*end);
         }
         self.leaves(packet, &route, &out, to)
     }

@@ -51,7 +51,7 @@ impl Walk<'_> {
         packet.out_interface.clear();
         packet.in_interface = by.to_owned();
         if let Err(end) = self.hook(Hook::Input, false, packet, None) {
-            return end;
+            return *end;
         }
         self.listens("this host", packet.destination)
     }
@@ -75,7 +75,7 @@ impl Walk<'_> {
         packet.in_interface.clear();
         let own = self.source_on(out, route, packet.destination);
         if let Err(end) = self.hook(Hook::Postrouting, false, &mut packet, own) {
-            return Ok(end);
+            return Ok(*end);
         }
         if packet.source.is_loopback() {
             return Ok(dropped(format!(
@@ -86,7 +86,7 @@ impl Walk<'_> {
         let to = to.or_else(|| self.on_bridge(out, packet.destination));
         if let Some((name, port)) = to {
             if let Err(end) = self.bridge_hook(Hook::Output, &mut packet, "", &port.name) {
-                return Ok(end);
+                return Ok(*end);
             }
             if !port.up {
                 return Ok(dropped(format!("{} is down", port.name)));
