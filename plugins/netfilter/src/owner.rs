@@ -73,22 +73,27 @@ pub fn is_attachment_tag(tag: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };
-    let words: Vec<&str> = rest.split(' ').collect();
-    let [network, container, interface] = words[..] else {
-        return false;
-    };
-    // A tag that was too long ends with a hash.
-    let (name, hash) = match interface.rsplit_once('#') {
-        Some((name, hash)) => (name, Some(hash)),
-        None => (interface, None),
+    // A tag that was too long ends with a hash: its interface may be cut off, and its container cut short.
+    let (text, hash) = match rest.rsplit_once('#') {
+        Some((text, hash)) => (text, Some(hash)),
+        None => (rest, None),
     };
     let hashed =
         |hash: &str| hash.len() == HASH && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-    regular(network)
-        && regular(container)
-        && !name.contains(['/', ':', '(', ')'])
-        && (hash.is_some() || (!name.is_empty() && name.len() <= 15))
-        && hash.is_none_or(hashed)
+    if !hash.is_none_or(hashed) {
+        return false;
+    }
+    let words: Vec<&str> = text.split(' ').collect();
+    match words[..] {
+        [network, container, interface] => {
+            regular(network)
+                && regular(container)
+                && !interface.contains(['/', ':', '(', ')'])
+                && (hash.is_some() || (!interface.is_empty() && interface.len() <= 15))
+        }
+        [network, container] => hash.is_some() && regular(network) && regular(container),
+        _ => false,
+    }
 }
 
 /// May stand in a comment as it is. `#` is kept for the hash.
@@ -121,7 +126,7 @@ mod tests {
 
     #[test]
     fn tags_of_attachments_are_told_from_marks_of_networks() {
-        let long = owner("lan", &"x".repeat(90), "eth0123456789ab").tag();
+        let long = owner("lan", &"x".repeat(110), "eth0123456789ab").tag();
         assert!(long.contains('#'), "{long}");
         for tag in ["pontoon lan c1 eth0", "pontoon a.b_c-d 0f eth0.100", &long] {
             assert!(is_attachment_tag(tag), "{tag}");
