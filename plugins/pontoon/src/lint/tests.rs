@@ -300,7 +300,9 @@ fn what_plugins_refuse_is_told_by_their_own_parsers() {
     );
     plugin(
         &on_bridge(r#"{"type": "static", "addresses": [{"address": "10.0.0.1"}]}"#),
-        &["3:54 Error plugin bridge refuses it: key \"ipam\": invalid CIDR 10.0.0.1"],
+        &[
+            "3:54 Error plugin bridge refuses it: key \"ipam\": ipam.addresses[0].address: invalid CIDR 10.0.0.1",
+        ],
     );
 }
 
