@@ -136,8 +136,8 @@ fn what_lies_between_plugins_is_judged() {
     check(
         &list(&[r#"{"type": "none"}"#, r#"{"type": "portmap"}"#]),
         &[
-            "3:10 Error ports cannot be published",
             "3:10 Warning plugin portmap without",
+            "3:10 Warning portmap publishes no ports of a container of type none",
         ],
     );
     plugin(
