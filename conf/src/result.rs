@@ -28,7 +28,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Addresses, and interfaces, of one attachment. The kernel looks through those of an interface
+    /// Addresses, interfaces, and words of each list of `dns`, of one attachment. The kernel looks through those of an interface
     /// one by one, and so does what reads a result.
     pub const MOST: usize = 1024;
 
@@ -37,19 +37,30 @@ impl Attached {
     /// # Errors
     /// Code 7 with what there is too much of.
     pub fn refuse_excess(&self) -> Result<(), Error> {
-        refuse_excess(self.ips.len(), self.interfaces.len())
+        let dns = &self.dns;
+        refuse_more_than_most([
+            ("addresses", self.ips.len()),
+            ("interfaces", self.interfaces.len()),
+            ("nameservers", dns.nameservers.len()),
+            ("search domains", dns.search.len()),
+            ("resolver options", dns.options.len()),
+        ])
     }
 }
 
 fn refuse_excess(addresses: usize, interfaces: usize) -> Result<(), Error> {
+    refuse_more_than_most([("addresses", addresses), ("interfaces", interfaces)])
+}
+
+fn refuse_more_than_most<const N: usize>(counts: [(&str, usize); N]) -> Result<(), Error> {
     let most = Attached::MOST;
-    for (what, count) in [("addresses", addresses), ("interfaces", interfaces)] {
+    for (what, count) in counts {
         if count > most {
             return Err(Error::new(
                 code::INVALID_CONFIG,
                 format!("a result with {count} {what}: an attachment has {most} at most"),
             )
-            .with_details("give the container fewer addresses"));
+            .with_details("give the container fewer of them"));
         }
     }
     Ok(())

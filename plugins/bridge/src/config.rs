@@ -254,7 +254,17 @@ fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, Error> {
 
 /// `["203.0.113.7"]` or `[{"source": "203.0.113.7", "out": "eth1"}]`. One per family without
 /// `out`, and one per family and interface with it: a second could never be reached.
+/// Entries of `snat`: each is a rule that every packet out of the network meets.
+const MOST_SOURCES: usize = 1024;
+
 fn snat(values: &[Value]) -> Result<Vec<Snat>, Error> {
+    if values.len() > MOST_SOURCES {
+        return Err(invalid(format!(
+            "key \"snat\": {} sources, where {MOST_SOURCES} are allowed",
+            values.len()
+        ))
+        .with_details("give one source per family, or one per family and outgoing interface"));
+    }
     let mut entries: Vec<Snat> = Vec::new();
     let mut twins: HashMap<(Option<IfName>, bool), IpAddr> = HashMap::new();
     for (position, value) in values.iter().enumerate() {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, KnownAs, code, keys};
+use pontoon_conf::{Attached, Error, KnownAs, code, keys};
 use pontoon_dns::name::{Name, is_localhost};
 use pontoon_dns::record::{Domain, Link};
 use pontoon_dns::zone::DOMAIN;
@@ -61,6 +61,13 @@ impl Config {
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
         let keys: keys::DnsPlugin = context.config.keys()?;
         let runtime: Runtime = context.config.runtime()?;
+        for (what, list) in [
+            ("servers", &runtime.dns.servers),
+            ("searches", &runtime.dns.searches),
+            ("options", &runtime.dns.options),
+        ] {
+            refuse_more_than_most(&format!("capability dns, {what}"), list.len())?;
+        }
         let backend = keys.backend.filter(|backend| !backend.is_empty());
         if let Some(other) = backend.as_deref()
             && !matches!(other, "iptables" | "nftables")
@@ -175,6 +182,18 @@ impl Config {
     }
 }
 
+/// A list is looked through for each of its entries.
+fn refuse_more_than_most(what: &str, count: usize) -> Result<(), Error> {
+    if count > Attached::MOST {
+        let most = Attached::MOST;
+        return Err(
+            invalid(format!("{what}: {count} entries, where {most} are allowed"))
+                .with_details("a server that is silent costs a question a second: name a few"),
+        );
+    }
+    Ok(())
+}
+
 /// A list of servers, or an object with a list for each domain; "." is everything else.
 fn upstreams(value: Option<&Value>) -> Result<(Vec<IpAddr>, Vec<Domain>), Error> {
     let list = |key: &str, value: &Value| -> Result<Vec<IpAddr>, Error> {
@@ -188,6 +207,7 @@ fn upstreams(value: Option<&Value>) -> Result<(Vec<IpAddr>, Vec<Domain>), Error>
                 "it takes a list of addresses, or an object with a list for each domain",
             )
         })?;
+        refuse_more_than_most(&format!("key \"{key}\""), texts.len())?;
         addresses(key, &texts)
     };
     let Some(Value::Object(object)) = value else {

@@ -1,6 +1,6 @@
 //! The keys of the plugin, and the capability `portMappings`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use pontoon_conf::{Error, code, keys};
@@ -100,6 +100,9 @@ impl Config {
 /// Ports of one request: every one of three protocols on two addresses of the host, and then some.
 const MOST: i64 = 8 * 65_536;
 
+/// Different host addresses of a request: those that share a port are looked through one by one.
+const MOST_ADDRESSES: usize = 1024;
+
 fn invalid(msg: impl Into<String>) -> Error {
     Error::new(code::INVALID_CONFIG, msg)
 }
@@ -127,12 +130,20 @@ fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, Error> {
         .with_details("give each port once: a protocol and a host address have 65535"));
     }
     let mut seen = HashMap::new();
+    let mut addresses = HashSet::new();
     for mapping in mappings {
         let count = if mapping.range == 0 { 1 } else { mapping.range };
         let host = port("host", mapping.host_port, count)?;
         let container = port("container", mapping.container_port, count)?;
         let protocol = protocol(&mapping.protocol)?;
         let host_ip = host_ip(&mapping.host_ip)?;
+        addresses.insert(host_ip);
+        if addresses.len() > MOST_ADDRESSES {
+            return Err(invalid(format!(
+                "portMappings: more than {MOST_ADDRESSES} different host addresses are asked for"
+            ))
+            .with_details("leave hostIP empty to publish at every address of the host"));
+        }
         for (host_port, container_port) in host.zip(container) {
             match seen.insert((protocol, host_ip, host_port), container_port) {
                 Some(other) if other == container_port => continue,

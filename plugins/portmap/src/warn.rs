@@ -10,6 +10,9 @@ use pontoon_plugin::Key;
 /// Ports that one warning names.
 const NAMED: usize = 3;
 
+/// Addresses that the kernel is asked for: a host has few, and each costs three system calls.
+const ASKED: usize = 64;
+
 /// One line on standard error for the ports of a request that nothing can come in by.
 ///
 /// # Errors
@@ -42,6 +45,7 @@ pub(crate) fn of_host_addresses(
     let family = |ip: IpAddr| if ip.is_ipv4() { "IPv4" } else { "IPv6" };
     let mut known: Option<(IpAddr, Option<&'static str>)> = None;
     let mut words = Vec::new();
+    let mut asked_for = 0;
     for port in ports {
         let Some(ip) = port.host_ip else { continue };
         if lacks(ip) {
@@ -55,7 +59,11 @@ pub(crate) fn of_host_addresses(
         // Ports of a range stand together, and ask once.
         let trouble = match known {
             Some((asked, trouble)) if asked == ip => trouble,
-            _ => unreachable_at(ip),
+            _ if asked_for == ASKED => None,
+            _ => {
+                asked_for += 1;
+                unreachable_at(ip)
+            }
         };
         known = Some((ip, trouble));
         if let Some(trouble) = trouble {
@@ -65,25 +73,24 @@ pub(crate) fn of_host_addresses(
             ));
         }
     }
+    let more = match words.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} ports more"),
+    };
+    let none = words.is_empty();
+    words.truncate(NAMED);
+    let words = words.join("; ") + &more;
     if published.is_none() {
         return Err(Error::new(
             code::INVALID_CONFIG,
-            format!("container {container}: {}", words.join("; ")),
+            format!("container {container}: {words}"),
         )
         .with_details(
             "give a hostIP of a family that the container has, or leave it empty for every address",
         ));
     }
-    if !words.is_empty() {
-        let more = match words.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!("; and {more} ports more"),
-        };
-        words.truncate(NAMED);
-        eprintln!(
-            "portmap: warning: container {container}: {}{more}",
-            words.join("; ")
-        );
+    if !none {
+        eprintln!("portmap: warning: container {container}: {words}");
     }
     Ok(())
 }
