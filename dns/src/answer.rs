@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::message::{CLASS_IN, Query, Rcode, Reply, kind, pointer};
 use crate::name::{Name, localhost, reverse};
+use crate::wire::{CLASS_IN, HEADER, Query, UDP_LEAST, UDP_MOST, kind};
 use crate::zone::{Asker, Attachment, Zone};
 
 /// What becomes of a question.
@@ -291,67 +291,95 @@ fn full_name(attachment: &Attachment) -> Option<Name> {
         .or_else(|| own.under(attachment.domain.wire()))
 }
 
-/// Writes the reply of a verdict into `out`, at most `limit` bytes. `rotation` says which of several
-/// addresses comes first. `false` when there is nothing to write: the question is somebody else's.
-pub fn write(
-    verdict: &Verdict,
-    query: &Query<'_>,
+/// An OPT record with nothing in it but the size of what is taken by UDP.
+const OPT: usize = 11;
+
+/// Writes the answer to a question for a known name, as it was prepared when the zone changed. The
+/// packet is compared with what most of them look like, and not read. `false` when it is not one of
+/// these, or there is more to the answer.
+pub fn ready(
+    zone: &Zone,
+    source: IpAddr,
+    packet: &[u8],
+    by_udp: bool,
     rotation: usize,
-    limit: usize,
     out: &mut Vec<u8>,
 ) -> bool {
-    let begin = |rcode, aa, out| Reply::new(query, rcode, aa, limit, out);
-    match verdict {
-        Verdict::Forward => return false,
-        Verdict::Addresses { addresses, ttl } => {
-            let mut reply = begin(Rcode::NoError, true, out);
-            let (tail, head) = addresses.split_at(rotation % addresses.len().max(1));
-            for address in head.iter().chain(tail) {
-                match address {
-                    IpAddr::V4(ip) => reply.record(1, 0, kind::A, *ttl, &ip.octets()),
-                    IpAddr::V6(ip) => reply.record(1, 0, kind::AAAA, *ttl, &ip.octets()),
-                }
-            }
-            reply.finish();
-        }
-        Verdict::Pointer { name, ttl } => {
-            let mut reply = begin(Rcode::NoError, true, out);
-            let data = [name.wire(), &[0]].concat();
-            reply.record(1, 0, kind::PTR, *ttl, &data);
-            reply.finish();
-        }
-        Verdict::Authority { ttl } => {
-            let mut reply = begin(Rcode::NoError, true, out);
-            reply.record(1, 0, kind::SOA, *ttl, &authority(0, *ttl));
-            reply.finish();
-        }
-        Verdict::NoData { apex, ttl } | Verdict::NoName { apex, ttl } => {
-            let rcode = match verdict {
-                Verdict::NoName { .. } => Rcode::NxDomain,
-                _ => Rcode::NoError,
-            };
-            let mut reply = begin(rcode, true, out);
-            reply.record(2, *apex, kind::SOA, *ttl, &authority(*apex, *ttl));
-            reply.finish();
-        }
-        Verdict::Refused(_) => begin(Rcode::Refused, false, out).finish(),
-        Verdict::BadVersion => begin(Rcode::BadVers, false, out).finish(),
-    }
-    true
+    prepared(zone, source, packet, by_udp, rotation, out).is_some()
 }
 
-/// The data of our SOA record (RFC 1035 section 3.3.13): we ourselves, a mailbox, and a time for
-/// which what is not there may be remembered (RFC 2308).
-fn authority(apex: usize, ttl: u32) -> Vec<u8> {
-    let mut data = Vec::with_capacity(40);
-    data.extend_from_slice(&pointer(apex));
-    data.extend_from_slice(b"\x0ahostmaster");
-    data.extend_from_slice(&pointer(apex));
-    // Serial, refresh, retry, expire: nobody copies this zone.
-    for number in [1u32, 3600, 600, 86_400, ttl] {
-        data.extend_from_slice(&number.to_be_bytes());
+fn prepared(
+    zone: &Zone,
+    source: IpAddr,
+    packet: &[u8],
+    by_udp: bool,
+    rotation: usize,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    let head = packet.get(..HEADER)?;
+    // A query with RD, AD and CD as they like, one question, and OPT or nothing.
+    if head[2] & 0xfe != 0 || head[3] & 0xcf != 0 || head[4..11] != [0, 1, 0, 0, 0, 0, 0] {
+        return None;
     }
-    data
+    let (end, mut limit) = match head[11] {
+        0 => (packet.len(), UDP_LEAST),
+        1 => {
+            let end = packet.len().checked_sub(OPT)?;
+            let opt = packet.get(end..)?;
+            if opt[..3] != [0, 0, kind::OPT as u8] || opt[5..] != [0; 6] {
+                return None;
+            }
+            let size = usize::from(u16::from_be_bytes([opt[3], opt[4]]));
+            (end, size.clamp(UDP_LEAST, UDP_MOST))
+        }
+        _ => return None,
+    };
+    if !by_udp {
+        limit = usize::from(u16::MAX);
+    }
+    let edns = packet.len() - end;
+    let question = packet.get(HEADER..end)?;
+    let (name, rest) = question.split_at_checked(question.len().checked_sub(5)?)?;
+    let family = match rest {
+        [0, 0, 1, 0, 1] => 0,
+        [0, 0, 28, 0, 1] => 1,
+        _ => return None,
+    };
+    // In lower case, or it is not found here.
+    let asker = zone.asker(source);
+    if name.is_empty() || asker == Asker::Stranger || localhost(name).is_some() {
+        return None;
+    }
+    let found = lookup(zone, asker, name, zone.domain(asker, name));
+    let [attachment] = found.as_slice() else {
+        return None;
+    };
+    let records = &attachment.ready[family];
+    if records.is_empty() || HEADER + question.len() + records.len() + edns > limit {
+        return None;
+    }
+    let one = if family == 0 { 16 } else { 28 };
+    let count = records.len() / one;
+    out.clear();
+    out.extend_from_slice(&[
+        head[0],
+        head[1],
+        0x84 | head[2],
+        0x80 | head[3] & 0x10,
+        0,
+        1,
+    ]);
+    out.extend_from_slice(&(count as u16).to_be_bytes());
+    out.extend_from_slice(&[0, 0, 0, head[11]]);
+    out.extend_from_slice(question);
+    let (tail, front) = records.split_at(rotation % count * one);
+    out.extend_from_slice(front);
+    out.extend_from_slice(tail);
+    if edns > 0 {
+        let [high, low] = (UDP_MOST as u16).to_be_bytes();
+        out.extend_from_slice(&[0, 0, kind::OPT as u8, high, low, 0, 0, 0, 0, 0, 0]);
+    }
+    Some(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::*;
-use crate::message::{Query, UDP_LEAST, entries, flag, flags};
 use crate::record::tests::record;
 use crate::record::{Link, Record};
+use crate::wire::{Query, entries, flag, flags};
 
 /// Networks `front` and `back`; `web` on front, `db` on back, `app` on both, and two containers
 /// that share the alias `pool` on front.
@@ -49,7 +49,7 @@ fn packet(name: &str, qtype: u16) -> Vec<u8> {
 /// The verdict in words.
 fn ask(zone: &Zone, source: &str, name: &str, qtype: u16) -> String {
     let packet = packet(name, qtype);
-    let query = Query::parse(&packet).unwrap();
+    let query = Query::new(&packet, None).unwrap();
     match decide(zone, source.parse().unwrap(), &query) {
         Verdict::Addresses { addresses, .. } => {
             let mut texts: Vec<_> = addresses.iter().map(ToString::to_string).collect();
@@ -168,51 +168,52 @@ fn the_domain_itself() {
 fn one_alias_of_several_containers_rotates() {
     let zone = zone();
     assert_eq!(ask(&zone, WEB, "pool", kind::A), "10.1.0.11 10.1.0.12");
-    let packet = packet("PooL", kind::A);
-    let query = Query::parse(&packet).unwrap();
-    let verdict = decide(&zone, WEB.parse().unwrap(), &query);
-    let first = |rotation| {
-        let mut out = Vec::new();
-        assert!(write(&verdict, &query, rotation, UDP_LEAST, &mut out));
-        assert_eq!(&out[12..18], b"\x04PooL\0", "the question's case stays");
-        let records = entries(&out).unwrap();
-        assert_eq!(records.len(), 2);
-        out[records[0].data.1 - 1]
-    };
-    assert_ne!(first(0), first(1));
-    assert_eq!(first(0), first(2));
 }
 
+/// The prepared answer, as code and the last byte of each address; `None` when it is not prepared.
+fn prepared(name: &str, qtype: u16, tail: &[u8], rotation: usize) -> Option<Vec<u8>> {
+    let mut packet = packet(name, qtype);
+    packet.extend_from_slice(tail);
+    packet[11] = u8::from(!tail.is_empty());
+    let mut out = Vec::new();
+    let source = WEB.parse().unwrap();
+    ready(&zone(), source, &packet, true, rotation, &mut out).then_some(())?;
+    assert_eq!(out[..2], packet[..2]);
+    assert_eq!(flags(&out), flag::QR | flag::AA | flag::RD | flag::RA);
+    let records = entries(&out).unwrap();
+    let addresses = records.iter().filter(|record| record.section == 1);
+    Some(addresses.map(|record| out[record.data.1 - 1]).collect())
+}
+
+const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+
 #[test]
-fn bits_of_replies() {
-    let zone = zone();
-    for (name, qtype, rcode, aa) in [
-        ("web", kind::A, 0, true),
-        ("web", kind::AAAA, 0, true),
-        ("no.dns.pontoon", kind::A, 3, true),
-        ("web", kind::ANY, 5, false),
+fn answers_for_known_names_are_prepared() {
+    for name in [
+        "web",
+        "web.front",
+        "web.dns.pontoon",
+        "web.front.dns.pontoon",
     ] {
-        let packet = packet(name, qtype);
-        let query = Query::parse(&packet).unwrap();
-        let mut out = Vec::new();
-        let verdict = decide(&zone, WEB.parse().unwrap(), &query);
-        assert!(write(&verdict, &query, 0, UDP_LEAST, &mut out));
-        let flags = flags(&out);
-        assert_eq!(flags & flag::RCODE, rcode, "{name}");
-        assert_eq!(flags & flag::AA != 0, aa, "{name}");
-        assert_ne!(flags & flag::RA, 0, "{name}");
-        assert_ne!(flags & flag::RD, 0, "{name}");
-        let sections: Vec<_> = entries(&out)
-            .unwrap()
-            .iter()
-            .map(|entry| (entry.section, entry.kind))
-            .collect();
-        let expected: &[(u8, u16)] = match (name, qtype) {
-            ("web", kind::A) => &[(1, kind::A)],
-            (_, kind::ANY) => &[],
-            _ => &[(2, kind::SOA)],
-        };
-        assert_eq!(sections, expected, "{name}");
+        for tail in [&[][..], &OPT] {
+            assert_eq!(prepared(name, kind::A, tail, 7), Some(vec![2]), "{name}");
+        }
+    }
+    assert_eq!(prepared("app", kind::AAAA, &OPT, 0), Some(vec![3]));
+    let cookie = [&OPT[..10], &[4, 0, 10, 0, 0]].concat();
+    let signed = [0, 0, 41, 4, 208, 0, 0, 0x80, 0, 0, 0];
+    for (name, qtype, tail) in [
+        ("Web", kind::A, &OPT[..]),
+        ("web", kind::AAAA, &[]),
+        ("web", 15, &[]),
+        ("pool", kind::A, &[]),
+        ("db", kind::A, &[]),
+        ("localhost", kind::A, &[]),
+        ("example.com", kind::A, &[]),
+        ("web", kind::A, &cookie),
+        ("web", kind::A, &signed),
+    ] {
+        assert_eq!(prepared(name, qtype, tail, 0), None, "{name} {qtype}");
     }
 }
 

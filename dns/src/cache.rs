@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::message::{Query, Rcode, entries, flag, flags, kind};
+use crate::wire::{Query, Rcode, entries, flag, flags, kind};
 
 /// Most replies kept.
 pub const MOST: usize = 4096;
@@ -46,12 +46,24 @@ impl Question {
             | bit(query.flags & flag::CD != 0, 1)
             | bit(query.edns.is_some(), 2)
             | bit(query.edns.is_some_and(|edns| edns.dnssec), 3);
-        Some(Self {
-            name: query.name.to_ascii_lowercase().into(),
-            kind: (query.qtype, query.qclass),
+        Some(Self::new(
+            query.name,
+            query.qtype,
+            query.qclass,
             bits,
             route,
-        })
+        ))
+    }
+
+    /// A question of its parts.
+    #[must_use]
+    pub fn new(name: &[u8], qtype: u16, qclass: u16, bits: u8, route: u64) -> Self {
+        Self {
+            name: name.to_ascii_lowercase().into(),
+            kind: (qtype, qclass),
+            bits,
+            route,
+        }
     }
 }
 
@@ -177,7 +189,7 @@ pub fn readdress(query: &Query<'_>, reply: &mut [u8]) {
     if let Some(id) = reply.get_mut(..2) {
         id.copy_from_slice(&query.id.to_be_bytes());
     }
-    let from = crate::message::HEADER;
+    let from = crate::wire::HEADER;
     if let Some(name) = reply.get_mut(from..from + query.name.len()) {
         name.copy_from_slice(query.name);
     }
@@ -214,7 +226,6 @@ fn keepable(reply: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Reply;
 
     fn packet(name: &[u8], id: u8) -> Vec<u8> {
         let mut packet = vec![0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -224,16 +235,21 @@ mod tests {
     }
 
     fn reply(query: &Query<'_>, rcode: Rcode, section: u8, kind: u16, ttl: u32) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut reply = Reply::new(query, rcode, false, 512, &mut out);
+        let mut out = query.packet[..query.end].to_vec();
+        out[2..4].copy_from_slice(&(flag::QR | flag::RD | flag::RA | rcode as u16).to_be_bytes());
+        out[5 + 2 * usize::from(section)] = 1;
         let data: &[u8] = match kind {
             kind::SOA => &[
                 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 30,
             ],
             _ => &[10, 0, 0, 1],
         };
-        reply.record(section, 0, kind, ttl, data);
-        reply.finish();
+        out.extend_from_slice(&[0xc0, 12]);
+        out.extend_from_slice(&kind.to_be_bytes());
+        out.extend_from_slice(&[0, 1]);
+        out.extend_from_slice(&ttl.to_be_bytes());
+        out.extend_from_slice(&(data.len() as u16).to_be_bytes());
+        out.extend_from_slice(data);
         out
     }
 
@@ -243,7 +259,7 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut cache = Cache::default();
         let first = packet(b"\x01a\x03com", 1);
-        let first = Query::parse(&first).unwrap();
+        let first = Query::new(&first, None).unwrap();
         let question = Question::of(&first, 7).unwrap();
         cache.put(
             question.clone(),
@@ -252,11 +268,11 @@ mod tests {
         );
 
         let second = packet(b"\x01A\x03cOm", 2);
-        let second = Query::parse(&second).unwrap();
+        let second = Query::new(&second, None).unwrap();
         assert_eq!(Question::of(&second, 7), Some(question.clone()));
         let mut out = Vec::new();
         assert!(cache.get(&question, &second, after(20), &mut out));
-        assert!(crate::message::answers(second.packet, second.id, &out));
+        assert!(crate::wire::answers(second.packet, second.id, &out));
         assert_eq!(&out[12..18], b"\x01A\x03cOm");
         assert_eq!(entries(&out).unwrap()[0].ttl, 40);
         assert!(!cache.get(&question, &second, after(60), &mut out));
@@ -270,7 +286,7 @@ mod tests {
     #[test]
     fn what_may_be_kept_and_for_how_long() {
         let packet = packet(b"\x01a", 1);
-        let query = Query::parse(&packet).unwrap();
+        let query = Query::new(&packet, None).unwrap();
         let check = |rcode, section, kind, ttl, expected| {
             let reply = reply(&query, rcode, section, kind, ttl);
             assert_eq!(
@@ -299,7 +315,7 @@ mod tests {
             let label = format!("{number:04}");
             let name = [&[label.len() as u8][..], label.as_bytes()].concat();
             let packet = packet(&name, 1);
-            let query = Query::parse(&packet).unwrap();
+            let query = Query::new(&packet, None).unwrap();
             let question = Question::of(&query, 0).unwrap();
             cache.put(
                 question,
@@ -313,7 +329,7 @@ mod tests {
             let label = format!("{number:04}");
             let name = [&[label.len() as u8][..], label.as_bytes()].concat();
             let packet = packet(&name, 1);
-            let query = Query::parse(&packet).unwrap();
+            let query = Query::new(&packet, None).unwrap();
             let question = Question::of(&query, 0).unwrap();
             cache.get(&question, &query, now, &mut Vec::new())
         };
@@ -329,7 +345,7 @@ mod tests {
             let label = format!("{number:04}");
             let name = [&[label.len() as u8][..], label.as_bytes()].concat();
             let packet = packet(&name, 1);
-            let query = Query::parse(&packet).unwrap();
+            let query = Query::new(&packet, None).unwrap();
             let question = Question::of(&query, 0).unwrap();
             let reply = reply(&query, Rcode::NoError, 1, kind::A, ttl);
             cache.put(question, &reply, now);

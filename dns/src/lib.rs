@@ -5,8 +5,8 @@
 //!
 //! - [`record`]: what the `dns` plugin writes about one container on one network.
 //! - [`zone`]: what the resolver knows from all records, and who asks.
-//! - [`answer`]: from zone, asker and question to a verdict, and from that to bytes.
-//! - [`message`], [`name`]: DNS messages and names, read in place.
+//! - [`answer`]: from zone, asker and question to a verdict, and prepared answers as bytes.
+//! - [`wire`], [`name`]: DNS messages as bytes, and names.
 //! - [`internal`]: who may not ask for names of the outside.
 //! - [`present`]: messages in words, for people.
 //! - [`cache`]: replies of other servers, as long as they may be kept.
@@ -24,11 +24,11 @@ pub mod answer;
 pub mod cache;
 pub mod hosts;
 pub mod internal;
-pub mod message;
 pub mod name;
 pub mod present;
 pub mod probe;
 pub mod record;
 pub mod resolv_conf;
 pub mod start;
+pub mod wire;
 pub mod zone;

@@ -10,6 +10,7 @@ use pontoon_netlink::IpNetwork;
 
 use crate::name::{Name, is_localhost, strip};
 use crate::record::{Link, Record};
+use crate::wire::{CLASS_IN, HEADER, kind};
 
 /// Network, container id and interface name: what a record's file is called by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +59,9 @@ pub struct Attachment {
     pub links: Vec<(Name, Name)>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// The same as A and as AAAA records whose owner is the name that was asked for: what a reply has
+    /// behind the question.
+    pub ready: [Box<[u8]>; 2],
     /// Where it reaches the resolver.
     pub gateways: Vec<IpAddr>,
     /// The network's domain.
@@ -371,6 +375,32 @@ impl Zone {
     }
 }
 
+/// Address records behind a question, the owner's name a pointer to it (RFC 1035 section 4.1.4).
+fn prepare(addresses: &[IpAddr], v4: bool, ttl: u32) -> Box<[u8]> {
+    let mut records = Vec::new();
+    let mut known: Vec<IpAddr> = Vec::new();
+    for address in addresses.iter().filter(|address| address.is_ipv4() == v4) {
+        if known.contains(address) {
+            continue;
+        }
+        known.push(*address);
+        let kind = if v4 { kind::A } else { kind::AAAA };
+        records.extend_from_slice(&[0xc0, HEADER as u8, 0, kind as u8, 0, CLASS_IN as u8]);
+        records.extend_from_slice(&ttl.to_be_bytes());
+        match address {
+            IpAddr::V4(ip) => {
+                records.extend_from_slice(&[0, 4]);
+                records.extend_from_slice(&ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                records.extend_from_slice(&[0, 16]);
+                records.extend_from_slice(&ip.octets());
+            }
+        }
+    }
+    records.into()
+}
+
 fn push<K: std::hash::Hash + Eq + Clone>(map: &mut HashMap<K, Vec<u32>>, key: &K, index: u32) {
     map.entry(key.clone()).or_default().push(index);
 }
@@ -441,6 +471,7 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
         own,
         names,
         links,
+        ready: [true, false].map(|v4| prepare(&record.addresses, v4, record.ttl)),
         addresses: record.addresses,
         gateways: record.gateways,
         domain,

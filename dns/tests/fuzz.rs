@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pontoon_dns::answer::{decide, write};
+use pontoon_dns::answer::{decide, ready};
 use pontoon_dns::cache::{Cache, Question, readdress};
-use pontoon_dns::message::{Query, Unfit, answers, bare, entries, flags};
 use pontoon_dns::present;
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Audience, ResolvConf, Wanted};
+use pontoon_dns::wire::{Edns, Query, Rcode, answers, bare, entries, flags};
 use pontoon_dns::zone::Zone;
 
 /// xorshift64*: the same numbers for the same seed.
@@ -152,23 +152,26 @@ fn queries_are_answered_or_dropped() {
         ["10.1.0.2", "10.1.0.1", "192.0.2.9"].map(|text| text.parse().unwrap());
     let mut out = Vec::new();
     fuzz("queries", &queries(), |bytes, dice| {
-        match Query::parse(bytes) {
-            Err(Unfit::Drop) => {}
-            Err(Unfit::Reply(rcode)) => {
-                bare(bytes, rcode, &mut out);
-                assert!(flags(&out) & 0x8000 != 0 && out[..2] == bytes[..2]);
-            }
-            Ok(query) => {
-                let verdict = decide(&zone, sources[dice.below(3)], &query);
-                let limit = query.udp_limit();
-                if write(&verdict, &query, dice.below(5), limit, &mut out) {
-                    assert!(out.len() <= limit, "{} bytes", out.len());
-                    assert!(entries(&out).is_some(), "not to be read: {out:02x?}");
-                    assert!(flags(&out) & 0x8000 != 0 && out[..2] == bytes[..2]);
-                }
-                let onward = query.onward();
-                assert!(Query::parse(&onward).is_ok(), "{onward:02x?}");
-            }
+        let source = sources[dice.below(3)];
+        if ready(&zone, source, bytes, true, dice.below(5), &mut out) {
+            assert!(out.len() <= 1232, "{} bytes", out.len());
+            assert!(entries(&out).is_some(), "not to be read: {out:02x?}");
+            assert!(flags(&out) & 0x8000 != 0 && out[..2] == bytes[..2]);
+        }
+        if bytes.len() >= 12 {
+            bare(bytes, Rcode::FormErr, &mut out);
+            assert!(flags(&out) & 0x8000 != 0 && out[..2] == bytes[..2]);
+        }
+        let edns = Edns {
+            size: 1232,
+            version: 0,
+            dnssec: false,
+            options: dice.below(2) == 0,
+        };
+        if let Some(query) = Query::new(bytes, Some(edns)) {
+            let _ = decide(&zone, source, &query);
+            let onward = query.onward();
+            assert!(onward.len() <= bytes.len() && Query::new(&onward, None).is_some());
         }
     });
 }
@@ -176,7 +179,7 @@ fn queries_are_answered_or_dropped() {
 #[test]
 fn replies_are_taken_for_what_they_are() {
     let ask = packet("web.example", 1, &EDNS);
-    let query = Query::parse(&ask).expect("a good query");
+    let query = Query::new(&ask, None).expect("a good query");
     let mut reply = ask.clone();
     reply[2] = 0x81;
     reply[3] = 0x80;

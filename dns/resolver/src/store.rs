@@ -2,18 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use pontoon_dns::record::Record;
 use pontoon_dns::zone::{Key, Zone};
+use tokio::io::unix::AsyncFd;
 
 /// Records, as files below `dir`: NETWORK/CONTAINER:IFNAME.
 pub(crate) struct Store {
     dir: PathBuf,
     /// `None` when the kernel gives us none (`max_user_instances`): then everything is looked
     /// through once a second.
-    pub(crate) watch: Option<Inotify>,
+    watch: Option<Inotify>,
     networks: HashMap<WatchDescriptor, String>,
 }
 
@@ -27,6 +29,16 @@ impl Store {
             watch: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok(),
             networks: HashMap::new(),
         }
+    }
+
+    /// What becomes ready when the records change; `None` when the kernel does not tell.
+    pub(crate) fn watch(&self) -> Option<AsyncFd<OwnedFd>> {
+        let descriptor = self.watch.as_ref()?.as_fd().try_clone_to_owned().ok()?;
+        #[expect(
+            deprecated,
+            reason = "`register` is unsafe, and an OwnedFd keeps what that asks for: its descriptor stays open for as long as it lives"
+        )]
+        AsyncFd::new(descriptor).ok()
     }
 
     /// Brings the zone up to what is on disk now, in full.

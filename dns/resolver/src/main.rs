@@ -1,7 +1,23 @@
 //! `pontoon-dns`: the embedded resolver of a host. Started by the `dns` plugin when it is needed, or
 //! by systemd with `--stay`.
+//!
+//! One thread, on tokio. The parts that decide know neither socket nor clock: the library
+//! `pontoon-dns`, and the library of this package. The others are tasks around them.
 
+mod birth;
+mod chance;
+mod control;
 mod daemon;
+mod forward;
+mod leave;
+mod listen;
+mod options;
+mod outside;
+mod stats;
+mod store;
+mod tcp;
+mod udp;
+mod upstream;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
-//! DNS messages as far as a resolver of local names and a forwarder need them: the question is
-//! read, replies are written, records of others are walked over. Nothing is copied to read.
+//! DNS messages as bytes, as far as a forwarder needs them: questions are compared, records of others
+//! are walked over, and nothing of them is read or written that could be lost. Messages of ours are
+//! read and written by hickory, in the program.
 
 /// Bytes of the header (RFC 1035 section 4.1.1).
 pub const HEADER: usize = 12;
@@ -28,6 +29,8 @@ pub mod kind {
     pub const ANY: u16 = 255;
 }
 
+/// The EDNS option of cookies (RFC 7873).
+pub const COOKIE: u16 = 10;
 /// The class of the internet.
 pub const CLASS_IN: u16 = 1;
 
@@ -75,8 +78,6 @@ pub struct Edns {
     pub dnssec: bool,
     /// There are options beside a cookie, so that the reply may be for this client only.
     pub options: bool,
-    /// Where a cookie stands that is all the options there are, at the end of the packet.
-    pub cookie: Option<usize>,
 }
 
 /// A query with one question.
@@ -98,15 +99,6 @@ pub struct Query<'a> {
     pub end: usize,
     /// EDNS, when the client speaks it.
     pub edns: Option<Edns>,
-}
-
-/// Why a packet is no query that can be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfit {
-    /// No DNS message, or a response: to be dropped.
-    Drop,
-    /// A message that deserves this code, with nothing else in the reply.
-    Reply(Rcode),
 }
 
 fn word(packet: &[u8], at: usize) -> Option<u16> {
@@ -179,23 +171,10 @@ fn entry(packet: &[u8], at: usize, section: u8) -> Option<Entry> {
     })
 }
 
-/// Whether there is nothing but a cookie in the data of an OPT record.
-fn only_cookie(mut data: &[u8]) -> bool {
-    const COOKIE: u16 = 10;
-    while let Some(code) = word(data, 0) {
-        let Some(length) = word(data, 2) else {
-            return false;
-        };
-        data = data.get(4 + usize::from(length)..).unwrap_or(&[0]);
-        if code != COOKIE {
-            return false;
-        }
-    }
-    data.is_empty()
-}
-
-/// The question of a message: name without the root's zero, type, class, end.
-fn question(packet: &[u8]) -> Option<(&[u8], u16, u16, usize)> {
+/// The question of a message: name without the root's zero, type, class, end. `None` when it cannot be
+/// one: a pointer, an overlong name, an end before its end.
+#[must_use]
+pub fn question(packet: &[u8]) -> Option<(&[u8], u16, u16, usize)> {
     let mut at = HEADER;
     loop {
         match *packet.get(at)? {
@@ -213,54 +192,14 @@ fn question(packet: &[u8]) -> Option<(&[u8], u16, u16, usize)> {
 }
 
 impl<'a> Query<'a> {
-    /// Reads a packet.
-    ///
-    /// # Errors
-    /// What is to be done instead of answering.
-    pub fn parse(packet: &'a [u8]) -> Result<Self, Unfit> {
-        let (Some(id), Some(flags)) = (word(packet, 0), word(packet, 2)) else {
-            return Err(Unfit::Drop);
-        };
-        if packet.len() < HEADER || flags & flag::QR != 0 {
-            return Err(Unfit::Drop);
-        }
-        if flags & flag::OPCODE != 0 {
-            return Err(Unfit::Reply(Rcode::NotImp));
-        }
-        let Some(counts) = packet.get(4..12) else {
-            return Err(Unfit::Drop);
-        };
-        if counts[..2] != [0, 1] {
-            return Err(Unfit::Reply(Rcode::FormErr));
-        }
-        let Some((name, qtype, qclass, end)) = question(packet) else {
-            return Err(Unfit::Drop);
-        };
-        let mut edns = None;
-        if counts[2..] != [0; 6] {
-            let Some(entries) = entries(packet) else {
-                return Err(Unfit::Reply(Rcode::FormErr));
-            };
-            let mut options = entries.iter().filter(|entry| entry.kind == kind::OPT);
-            edns = options.next().map(|entry| Edns {
-                size: entry.class,
-                version: (entry.ttl >> 16) as u8,
-                dnssec: entry.ttl & 0x8000 != 0,
-                options: !packet
-                    .get(entry.data.0..entry.data.1)
-                    .is_some_and(only_cookie),
-                cookie: (entry.data.0 < entry.data.1 && entry.data.1 == packet.len())
-                    .then_some(entry.data.0),
-            });
-            // RFC 6891 section 6.1.1.
-            if options.next().is_some() {
-                return Err(Unfit::Reply(Rcode::FormErr));
-            }
-        }
-        Ok(Self {
+    /// The query in a packet that has been read, and what its OPT record says.
+    #[must_use]
+    pub fn new(packet: &'a [u8], edns: Option<Edns>) -> Option<Self> {
+        let (name, qtype, qclass, end) = question(packet)?;
+        Some(Self {
             packet,
-            id,
-            flags,
+            id: word(packet, 0)?,
+            flags: flags(packet),
             name,
             qtype,
             qclass,
@@ -273,23 +212,21 @@ impl<'a> Query<'a> {
     /// 7), and a cookie one between a client and its server (RFC 7873): the client's is left out.
     #[must_use]
     pub fn onward(&self) -> Vec<u8> {
-        let cookie = self.edns.filter(|edns| !edns.options);
         let mut packet = self.packet.to_vec();
-        if let Some(at) = cookie.and_then(|edns| edns.cookie) {
-            packet.truncate(at);
-            if let Some(length) = packet.get_mut(at - 2..) {
+        if !self.edns.is_some_and(|edns| !edns.options) {
+            return packet;
+        }
+        let all = entries(self.packet).unwrap_or_default();
+        let last = all.iter().find(|entry| {
+            entry.kind == kind::OPT && entry.data.0 < entry.data.1 && entry.data.1 == packet.len()
+        });
+        if let Some(entry) = last {
+            packet.truncate(entry.data.0);
+            if let Some(length) = packet.get_mut(entry.data.0 - 2..) {
                 length.fill(0);
             }
         }
         packet
-    }
-
-    /// Bytes that a reply by UDP may have.
-    #[must_use]
-    pub fn udp_limit(&self) -> usize {
-        self.edns.map_or(UDP_LEAST, |edns| {
-            usize::from(edns.size).clamp(UDP_LEAST, UDP_MOST)
-        })
     }
 }
 
@@ -314,98 +251,6 @@ pub fn flags(packet: &[u8]) -> u16 {
     word(packet, 2).unwrap_or_default()
 }
 
-/// A reply as it is written.
-pub struct Reply<'o> {
-    out: &'o mut Vec<u8>,
-    counts: [u16; 3],
-    limit: usize,
-    edns: Option<Edns>,
-    rcode: Rcode,
-    truncated: bool,
-}
-
-/// Bytes of our OPT record.
-const OPT: usize = 11;
-
-impl<'o> Reply<'o> {
-    /// Begins a reply of at most `limit` bytes.
-    pub fn new(
-        query: &Query<'_>,
-        rcode: Rcode,
-        aa: bool,
-        limit: usize,
-        out: &'o mut Vec<u8>,
-    ) -> Self {
-        out.clear();
-        let mut flags = flag::QR | flag::RA | (query.flags & (flag::RD | flag::CD));
-        flags |= rcode as u16 & flag::RCODE;
-        if aa {
-            flags |= flag::AA;
-        }
-        out.extend_from_slice(&query.id.to_be_bytes());
-        out.extend_from_slice(&flags.to_be_bytes());
-        out.extend_from_slice(&[0, 1, 0, 0, 0, 0, 0, 0]);
-        out.extend_from_slice(query.packet.get(HEADER..query.end).unwrap_or_default());
-        Self {
-            out,
-            counts: [0; 3],
-            limit,
-            edns: query.edns,
-            rcode,
-            truncated: false,
-        }
-    }
-
-    /// Appends a record whose owner is the question's name from byte `owner` on. What does not fit
-    /// any more makes the reply a truncated one.
-    pub fn record(&mut self, section: u8, owner: usize, kind: u16, ttl: u32, data: &[u8]) {
-        let room = if self.edns.is_some() { OPT } else { 0 };
-        if self.truncated || self.out.len() + 12 + data.len() + room > self.limit {
-            self.truncated = true;
-            return;
-        }
-        self.out.extend_from_slice(&pointer(owner));
-        self.out.extend_from_slice(&kind.to_be_bytes());
-        self.out.extend_from_slice(&CLASS_IN.to_be_bytes());
-        self.out.extend_from_slice(&ttl.to_be_bytes());
-        self.out
-            .extend_from_slice(&(data.len() as u16).to_be_bytes());
-        self.out.extend_from_slice(data);
-        if let Some(count) = self.counts.get_mut(usize::from(section) - 1) {
-            *count += 1;
-        }
-    }
-
-    /// Marks the reply as one that has no room for the rest.
-    pub fn truncate(&mut self) {
-        self.truncated = true;
-    }
-
-    /// Ends the reply.
-    pub fn finish(mut self) {
-        if let Some(edns) = self.edns {
-            self.out.extend_from_slice(&[0, 0, kind::OPT as u8]);
-            self.out.extend_from_slice(&(UDP_MOST as u16).to_be_bytes());
-            let dnssec = if edns.dnssec { 0x80 } else { 0 };
-            self.out
-                .extend_from_slice(&[(self.rcode as u16 >> 4) as u8, 0, dnssec, 0, 0, 0]);
-            self.counts[2] += 1;
-        }
-        for (place, count) in self.out[6..12].chunks_exact_mut(2).zip(self.counts) {
-            place.copy_from_slice(&count.to_be_bytes());
-        }
-        if self.truncated {
-            self.out[2] |= (flag::TC >> 8) as u8;
-        }
-    }
-}
-
-/// A compression pointer into the question's name.
-#[must_use]
-pub fn pointer(offset: usize) -> [u8; 2] {
-    (0xc000 | (HEADER + offset) as u16).to_be_bytes()
-}
-
 /// A reply that says nothing but a code, for packets whose question may be beyond reading.
 pub fn bare(packet: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
     out.clear();
@@ -416,5 +261,5 @@ pub fn bare(packet: &[u8], rcode: Rcode, out: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-#[path = "message_tests.rs"]
+#[path = "wire_tests.rs"]
 mod tests;

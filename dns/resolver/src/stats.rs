@@ -112,11 +112,16 @@ pub(crate) struct Times {
 
 impl Times {
     pub(crate) fn note(&mut self, outcome: Outcome, took: Duration) {
+        self.note_all(outcome, took, 1);
+    }
+
+    /// Notes so many answers that took at most so long.
+    pub(crate) fn note_all(&mut self, outcome: Outcome, took: Duration, count: u64) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let place = BOUNDS.iter().position(|(bound, _)| micros <= *bound);
         let index = outcome as usize;
-        self.counts[index][place.unwrap_or(BOUNDS.len())] += 1;
-        self.micros[index] = self.micros[index].saturating_add(micros);
+        self.counts[index][place.unwrap_or(BOUNDS.len())] += count;
+        self.micros[index] = self.micros[index].saturating_add(micros.saturating_mul(count));
     }
 
     /// As Prometheus's histogram.

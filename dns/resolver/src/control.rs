@@ -8,24 +8,23 @@
 //! query NAME TYPE [AS]            JSON                    as a container would be answered
 //! ```
 
-use std::io::{Read, Write};
-use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pontoon_dns::answer::{Refusal, Verdict, decide_for, write};
-use pontoon_dns::internal::confinement;
-use pontoon_dns::message::Query;
+use pontoon_dns::answer::{Refusal, Verdict, decide_for};
 use pontoon_dns::name::Name;
 use pontoon_dns::present;
 use pontoon_dns::zone::{Asker, Key};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
-use super::flight::{Client, waits};
-use super::outside::Look;
-use super::poll::{Interest, Source};
-use super::slab::{Id, Slab};
-use super::{Daemon, Fate, MESSAGE};
+use super::daemon::{Daemon, Fate, MESSAGE};
+use super::forward::{Asked, Client};
+use pontoon_resolver::local::{self, Local};
 
 /// Most commands at a time.
 const MOST: usize = 256;
@@ -33,129 +32,53 @@ const MOST: usize = 256;
 const LONGEST: usize = 4096;
 /// For how long a command may take to be read, or its answer to be taken.
 const IDLE: Duration = Duration::from_secs(10);
+/// For how long no command is accepted when there is no descriptor for one.
+const PAUSE: Duration = Duration::from_millis(100);
 
-struct Command {
-    stream: UnixStream,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    /// What is said beside the reply that is waited for.
-    about: Option<Value>,
-    since: Instant,
+/// Takes commands, for ever.
+pub(crate) async fn serve(daemon: Rc<Daemon>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) if daemon.commands.get() < MOST => {
+                let daemon = Rc::clone(&daemon);
+                daemon.commands.set(daemon.commands.get() + 1);
+                tokio::task::spawn_local(async move {
+                    let _ = converse(&daemon, stream).await;
+                    daemon.commands.set(daemon.commands.get() - 1);
+                });
+            }
+            Ok(_) => {}
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
 }
 
-/// All connections of the control socket.
-#[derive(Default)]
-pub(crate) struct Commands(Slab<Command>);
+/// One command and its answer; `None` when there was none, or nobody takes it.
+async fn converse(daemon: &Rc<Daemon>, mut stream: UnixStream) -> Option<()> {
+    let line = timeout(IDLE, read_line(&mut stream)).await.ok()??;
+    daemon.begin_turn();
+    let mut answer = daemon.obey(&line).await;
+    answer.push('\n');
+    let written = stream.write_all(answer.as_bytes());
+    timeout(IDLE, written).await.ok()?.ok()
+}
 
-impl Commands {
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+async fn read_line(stream: &mut UnixStream) -> Option<String> {
+    let mut input = Vec::new();
+    loop {
+        if let Some(end) = input.iter().position(|byte| *byte == b'\n') {
+            return Some(String::from_utf8_lossy(&input[..end]).into_owned());
+        }
+        if input.len() > LONGEST || stream.read_buf(&mut input).await.ok()? == 0 {
+            return None;
+        }
     }
 }
 
 impl Daemon {
-    pub(super) fn accept_command(&mut self, now: Instant) {
-        loop {
-            let stream = match self.control.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) => return self.pause_accepting(&error, now),
-            };
-            if self.commands.len() >= MOST || stream.set_nonblocking(true).is_err() {
-                continue;
-            }
-            let id = self.commands.0.insert(Command {
-                stream,
-                input: Vec::new(),
-                output: Vec::new(),
-                about: None,
-                since: now,
-            });
-            let Some(command) = self.commands.0.get(id) else {
-                continue;
-            };
-            let added = self
-                .poll
-                .add(&command.stream, Source::Command(id), Interest::Read);
-            if added.is_err() {
-                self.commands.0.remove(id);
-            } else {
-                // It was mostly written before it was accepted.
-                self.command_ready(id, false);
-            }
-        }
-    }
-
-    pub(super) fn command_ready(&mut self, id: Id, broken: bool) {
-        let Some(command) = self.commands.0.get_mut(id) else {
-            return;
-        };
-        if !command.output.is_empty() {
-            return self.finish_command(id);
-        }
-        let mut buffer = [0; 1024];
-        loop {
-            match command.stream.read(&mut buffer) {
-                Ok(0) => return drop(self.commands.0.remove(id)),
-                Ok(count) => {
-                    command.input.extend_from_slice(&buffer[..count]);
-                    if command.input.len() > LONGEST {
-                        return drop(self.commands.0.remove(id));
-                    }
-                }
-                Err(error) if waits(&error) => break,
-                Err(_) => return drop(self.commands.0.remove(id)),
-            }
-        }
-        let Some(end) = command.input.iter().position(|byte| *byte == b'\n') else {
-            if broken {
-                self.commands.0.remove(id);
-            }
-            return;
-        };
-        let line = String::from_utf8_lossy(&command.input[..end]).into_owned();
-        command.input.clear();
-        if let Some(answer) = self.obey(id, &line) {
-            self.tell(id, answer);
-        }
-    }
-
-    fn tell(&mut self, id: Id, answer: String) {
-        if let Some(command) = self.commands.0.get_mut(id) {
-            command.output = answer.into_bytes();
-            command.output.push(b'\n');
-            self.finish_command(id);
-        }
-    }
-
-    /// Writes what can be written, and ends the connection when it is all.
-    fn finish_command(&mut self, id: Id) {
-        let Some(command) = self.commands.0.get_mut(id) else {
-            return;
-        };
-        while !command.output.is_empty() {
-            match command.stream.write(&command.output) {
-                Ok(count) if count > 0 => drop(command.output.drain(..count)),
-                Err(error) if waits(&error) => {
-                    let source = Source::Command(id);
-                    if self
-                        .poll
-                        .change(&command.stream, source, Interest::Write)
-                        .is_ok()
-                    {
-                        return;
-                    }
-                    break;
-                }
-                _ => break,
-            }
-        }
-        self.commands.0.remove(id);
-    }
-
-    /// The answer to a command; `None` when it comes later.
-    fn obey(&mut self, id: Id, line: &str) -> Option<String> {
+    async fn obey(self: &Rc<Self>, line: &str) -> String {
         let mut words = line.split_whitespace();
-        let answer = match (words.next(), words.next(), words.next(), words.next()) {
+        match (words.next(), words.next(), words.next(), words.next()) {
             (Some("sync"), Some(path), None, None) => self.sync(path),
             (Some("ls"), None, None, None) => self.list().to_string(),
             (Some("status"), None, None, None) => self.status().to_string(),
@@ -163,26 +86,30 @@ impl Daemon {
             // What a collector says that speaks HTTP over this socket.
             (Some("GET"), Some("/metrics"), Some(_), None) => http(&self.metrics()),
             (Some("query"), Some(name), Some(kind), asker) => {
-                return match self.query(id, name, kind, asker) {
-                    Ok(answer) => answer.map(|answer| answer.to_string()),
-                    Err(text) => Some(json!({ "error": text }).to_string()),
-                };
+                match self.query(name, kind, asker).await {
+                    Ok(answer) => answer.to_string(),
+                    Err(text) => json!({ "error": text }).to_string(),
+                }
             }
             _ => "error unknown command".to_owned(),
-        };
-        Some(answer)
+        }
     }
 
-    fn sync(&mut self, path: &str) -> String {
+    fn sync(self: &Rc<Self>, path: &str) -> String {
         let Some(key) = Key::parse(path) else {
             return format!("error {path:?} names no record");
         };
-        let warnings = self.store.read_one(&mut self.zone, &key);
+        let warnings = self
+            .store
+            .borrow_mut()
+            .read_one(&mut self.zone.borrow_mut(), &key);
         let unread = warnings.first().cloned();
         self.warn(warnings);
         self.fit();
-        let there = self
-            .zone
+        let zone = self.zone.borrow();
+        let listeners = self.listeners.borrow();
+        let port = self.port.get();
+        let there = zone
             .of_container(&key.container)
             .find(|attachment| attachment.key == key);
         match (there, unread) {
@@ -191,15 +118,13 @@ impl Daemon {
                 let deaf = attachment
                     .gateways
                     .iter()
-                    .find(|gateway| !self.listeners.has(**gateway));
+                    .find(|gateway| !listeners.has(**gateway));
                 match deaf {
-                    Some(gateway) => {
-                        format!("error cannot listen at {gateway} port {}", self.port)
-                    }
-                    None => format!("ok {}", self.port),
+                    Some(gateway) => format!("error cannot listen at {gateway} port {port}"),
+                    None => format!("ok {port}"),
                 }
             }
-            (None, None) => format!("ok {}", self.port),
+            (None, None) => format!("ok {port}"),
         }
     }
 
@@ -207,7 +132,8 @@ impl Daemon {
         let texts = |addresses: &[IpAddr]| -> Vec<String> {
             addresses.iter().map(ToString::to_string).collect()
         };
-        let attachments = self.zone.attachments().map(|attachment| {
+        let zone = self.zone.borrow();
+        let attachments = zone.attachments().map(|attachment| {
             let links: Vec<Value> = attachment
                 .links
                 .iter()
@@ -233,33 +159,33 @@ impl Daemon {
 
     fn gauges(&self) -> [(&'static str, &'static str, usize); 6] {
         [
-            ("records", "attachments known", self.zone.len()),
+            ("records", "attachments known", self.zone.borrow().len()),
             (
                 "listeners",
                 "addresses listened at",
-                self.listeners.addresses().len(),
+                self.listeners.borrow().addresses().len(),
             ),
             (
                 "tcp_connections",
                 "open connections of clients",
-                self.clients.len(),
+                self.connections.borrow().len(),
             ),
             (
                 "in_flight",
                 "questions asked of other servers",
-                self.forwarder.under_way(),
+                self.merge.borrow().len(),
             ),
             (
                 "cache_entries",
                 "replies in the cache",
-                self.forwarder.cache.len(),
+                self.cache.borrow().len(),
             ),
-            ("warnings", "warnings kept", self.warnings.len()),
+            ("warnings", "warnings kept", self.warnings.borrow().len()),
         ]
     }
 
     fn metrics(&self) -> String {
-        self.stats.metrics(&self.gauges()) + &self.times.metrics()
+        self.stats.borrow().metrics(&self.gauges()) + &self.times.borrow().metrics()
     }
 
     fn status(&self) -> Value {
@@ -268,11 +194,12 @@ impl Daemon {
         for (name, _, value) in self.gauges() {
             numbers.insert(name.to_owned(), value.into());
         }
-        for (name, _, value) in self.stats.all() {
+        for (name, _, value) in self.stats.borrow().all() {
             numbers.insert(name.to_owned(), value.into());
         }
-        let health = &self.forwarder.upstreams.health;
-        let servers: Vec<Value> = health
+        let upstreams = self.upstreams.borrow();
+        let servers: Vec<Value> = upstreams
+            .health
             .iter()
             .map(|(server, health)| {
                 json!({
@@ -286,6 +213,7 @@ impl Daemon {
             .collect();
         let mut listening: Vec<String> = self
             .listeners
+            .borrow()
             .addresses()
             .iter()
             .map(ToString::to_string)
@@ -293,6 +221,7 @@ impl Daemon {
         listening.sort();
         let answers: Vec<Value> = self
             .times
+            .borrow()
             .summary()
             .into_iter()
             .map(|(outcome, count, within)| {
@@ -301,6 +230,7 @@ impl Daemon {
             .collect();
         let failures: Vec<Value> = self
             .failures
+            .borrow()
             .iter()
             .rev()
             .map(|failure| {
@@ -315,85 +245,85 @@ impl Daemon {
             .collect();
         json!({
             "pid": std::process::id(),
-            "port": self.port,
+            "port": self.port.get(),
             "stay": self.options.stay,
             "listening": listening,
             "numbers": numbers,
             "servers": servers,
             "answers": answers,
             "failures": failures,
-            "warnings": self.warnings,
+            "warnings": *self.warnings.borrow(),
         })
     }
 
     /// Asks as a container, and says why the answer is what it is.
-    fn query(
-        &mut self,
-        id: Id,
+    async fn query(
+        self: &Rc<Self>,
         name: &str,
         kind: &str,
         asker: Option<&str>,
-    ) -> Result<Option<Value>, String> {
+    ) -> Result<Value, String> {
         let name = Name::parse(name).ok_or_else(|| format!("{name:?} is no domain name"))?;
         let kind = present::kind(kind).ok_or_else(|| format!("{kind:?} is no record type"))?;
         let packet = present::query(&name, kind);
-        let query = Query::parse(&packet).map_err(|_| "no query".to_owned())?;
         let source = match asker {
             None => IpAddr::from([127, 0, 0, 1]),
             Some(text) => self
                 .source_of(text)
                 .ok_or_else(|| format!("there is no container {text:?}"))?,
         };
-        let asker = self.zone.asker(source);
-        let verdict = decide_for(&self.zone, asker, &query);
-        let (whom, networks) = match asker {
-            Asker::Container(id) => {
-                let networks = self.zone.of_container(id);
-                let names = networks.map(|attachment| attachment.key.network.clone());
-                (format!("container {id}"), names.collect())
-            }
-            Asker::Host => ("the host".to_owned(), Vec::new()),
-            Asker::Stranger => ("a stranger".to_owned(), Vec::<String>::new()),
+        let from = SocketAddr::new(source, 0);
+        let request = local::read(&packet, from, false).map_err(|_| "no query".to_owned())?;
+        let query = local::query(&request).ok_or_else(|| "no query".to_owned())?;
+        let (verdict, mut about) = {
+            let zone = self.zone.borrow();
+            let asker = zone.asker(source);
+            let (whom, networks) = match asker {
+                Asker::Container(id) => {
+                    let networks = zone.of_container(id);
+                    let names = networks.map(|attachment| attachment.key.network.clone());
+                    (format!("container {id}"), names.collect())
+                }
+                Asker::Host => ("the host".to_owned(), Vec::new()),
+                Asker::Stranger => ("a stranger".to_owned(), Vec::<String>::new()),
+            };
+            let about = json!({ "as": whom, "networks": networks, "source": source.to_string() });
+            (decide_for(&zone, asker, &query), about)
         };
-        let mut about = json!({ "as": whom, "networks": networks, "source": source.to_string() });
         let mut out = Vec::new();
-        if write(&verdict, &query, 0, MESSAGE, &mut out) {
+        if let Some(answer) = Local::of(&request, &verdict, 0, MESSAGE) {
+            answer.write(&request, MESSAGE, &mut out);
             about["why"] = why(&verdict).into();
             about["reply"] = present::reply(&out);
-            return Ok(Some(about));
+            return Ok(about);
         }
-        let route = self.zone.at(source).map(|attachment| &attachment.route);
-        let now = Instant::now();
-        let mut look = Look {
-            outside: &mut self.outside,
-            zone: &self.zone,
-            now,
-        };
-        let confined = confinement(&self.zone, asker, &mut look);
-        let way =
-            self.forwarder
-                .upstreams
-                .way(&self.zone, route, name.wire(), confined.as_deref(), now);
-        let confined = confined.is_some();
+        let (way, confined) = self
+            .way(source, None, name.wire(), Instant::now())
+            .ok_or_else(|| "no query".to_owned())?;
         let servers: Vec<String> = way.servers.iter().map(ToString::to_string).collect();
-        let hits = self.stats.cache_hits;
-        let fate = self.forward(&query, Client::Command(id), source, MESSAGE);
-        about["servers"] = servers.clone().into();
-        about["why"] = match (self.stats.cache_hits > hits, servers.is_empty()) {
+        let hits = self.stats.borrow().cache_hits;
+        let (sender, receiver) = oneshot::channel();
+        let asked = Asked {
+            from,
+            gateway: None,
+            limit: MESSAGE,
+        };
+        let client = || Client::Command(sender);
+        let fate = self.forward(&request, &query, asked, client, &mut out);
+        let cached = self.stats.borrow().cache_hits > hits;
+        about["why"] = match (cached, servers.is_empty()) {
             (_, true) if confined => why(&Verdict::Refused(Refusal::Internal)),
             (true, _) => format!("no name of ours; from the cache of {}", way.origin),
             (false, true) => format!("no name of ours, and {} names no usable server", way.origin),
             (false, false) => format!("no name of ours; asked of {}", way.origin),
         }
         .into();
-        if fate == Fate::Reply {
-            about["reply"] = present::reply(&self.out);
-            return Ok(Some(about));
+        about["servers"] = servers.into();
+        if fate == Fate::Pending {
+            out = receiver.await.map_err(|_| "no answer".to_owned())?;
         }
-        if let Some(command) = self.commands.0.get_mut(id) {
-            command.about = Some(about);
-        }
-        Ok(None)
+        about["reply"] = present::reply(&out);
+        Ok(about)
     }
 
     /// An address, or that of a container by id, the beginning of it, or name.
@@ -401,42 +331,19 @@ impl Daemon {
         if let Ok(address) = text.parse() {
             return Some(address);
         }
+        let zone = self.zone.borrow();
         let named = Name::parse(text);
         let mut by_name = named
             .iter()
-            .flat_map(|name| self.zone.named(Asker::Host, name.wire()));
-        let mut by_id = self
-            .zone
+            .flat_map(|name| zone.named(Asker::Host, name.wire()));
+        let mut by_id = zone
             .attachments()
             .filter(|attachment| attachment.key.container.starts_with(text));
-        let exact = self.zone.of_container(text).next();
+        let exact = zone.of_container(text).next();
         exact
             .or_else(|| by_name.next())
             .or_else(|| by_id.next())
             .and_then(|attachment| attachment.addresses.first().copied())
-    }
-
-    /// The reply that a `query` command waits for: what is in `out`.
-    pub(super) fn reply_to_command(&mut self, id: Id) {
-        let Some(command) = self.commands.0.get_mut(id) else {
-            return;
-        };
-        let mut about = command.about.take().unwrap_or_else(|| json!({}));
-        about["reply"] = present::reply(&self.out);
-        self.tell(id, about.to_string());
-    }
-
-    pub(super) fn sweep_commands(&mut self, now: Instant) {
-        for id in self.commands.0.ids() {
-            let idle = self
-                .commands
-                .0
-                .get(id)
-                .is_some_and(|command| now.saturating_duration_since(command.since) > IDLE);
-            if idle {
-                self.commands.0.remove(id);
-            }
-        }
     }
 }
 

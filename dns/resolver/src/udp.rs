@@ -1,17 +1,19 @@
 //! Datagrams by the dozen: one system call takes in what has come, another one sends the replies.
 
 use std::array;
-use std::io::{IoSlice, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::rc::Rc;
 
 use nix::sys::socket::{
     ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg,
 };
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
 
-use super::flight::Client;
-use super::slab::Id;
-use super::{Daemon, Fate};
+use super::daemon::{Daemon, Fate};
+use super::forward::Client;
 
 /// Datagrams of one socket that are answered before others get their turn.
 const MOST: usize = 64;
@@ -45,7 +47,11 @@ impl Batch {
         }
     }
 
-    fn receive(&mut self, socket: &UdpSocket, v4: bool) {
+    /// Takes in what has come.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has.
+    fn receive(&mut self, socket: &UdpSocket, v4: bool) -> io::Result<()> {
         self.arrived.clear();
         self.to.clear();
         let mut chunks = self.input.chunks_exact_mut(LONGEST);
@@ -58,21 +64,14 @@ impl Batch {
             slices.iter_mut(),
             MsgFlags::MSG_DONTWAIT,
             None,
-        );
-        for message in got.into_iter().flatten() {
+        )?;
+        for message in got {
             // Whoever has no address gets no reply, but the place in the row counts.
             let from = message.address.as_ref().and_then(address);
             let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
             self.arrived.push((message.bytes, from.unwrap_or(nobody)));
         }
-    }
-
-    /// Takes a reply, and gives room for the next one.
-    fn queue(&mut self, reply: &mut Vec<u8>, to: SocketAddr) {
-        if let Some(place) = self.replies.get_mut(self.to.len()) {
-            std::mem::swap(place, reply);
-            self.to.push(Some(to.into()));
-        }
+        Ok(())
     }
 
     /// Sends all replies; returns how many the kernel did not take.
@@ -114,26 +113,45 @@ fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     }
 }
 
-impl Daemon {
-    /// Answers what has come at a socket.
-    pub(super) fn datagrams(&mut self, id: Id) {
-        let (Some(mut batch), Some((socket, v4))) = (self.batch.take(), self.listeners.udp(id))
-        else {
+/// Serves a socket for as long as its address is a gateway.
+pub(crate) async fn serve(daemon: Rc<Daemon>, socket: Rc<UdpSocket>, gateway: IpAddr) {
+    loop {
+        if socket.readable().await.is_err() {
             return;
-        };
-        batch.receive(socket, v4);
-        for index in 0..batch.arrived.len() {
-            let (length, from) = batch.arrived[index];
-            let start = index * LONGEST;
-            self.stats.udp_queries += 1;
-            let packet = &batch.input[start..start + length.min(LONGEST)];
-            if self.answer(packet, Client::Udp(id, from), from.ip()) == Fate::Reply {
-                batch.queue(&mut self.out, from);
-            }
         }
-        if let Some((socket, _)) = self.listeners.udp(id) {
-            self.stats.send_failures += batch.send(socket);
+        let mut batch = daemon.batch.borrow_mut();
+        let got = socket.try_io(Interest::READABLE, || {
+            batch.receive(&socket, gateway.is_ipv4())
+        });
+        if got.is_ok() {
+            answer(&daemon, &mut batch, &socket, gateway);
         }
-        self.batch = Some(batch);
+        drop(batch);
+        // Forwarded questions, connections and commands get their turn after every batch.
+        tokio::task::yield_now().await;
     }
+}
+
+fn answer(daemon: &Rc<Daemon>, batch: &mut Batch, socket: &Rc<UdpSocket>, gateway: IpAddr) {
+    let begun = daemon.begin_turn();
+    let mut replies = std::mem::take(&mut batch.replies);
+    for index in 0..batch.arrived.len() {
+        let (length, from) = batch.arrived[index];
+        let start = index * LONGEST;
+        let packet = &batch.input[start..start + length.min(LONGEST)];
+        let Some(out) = replies.get_mut(batch.to.len()) else {
+            break;
+        };
+        let client = || Client::Udp(Rc::clone(socket), from);
+        if daemon.answer(packet, from, Some(gateway), client, out) == Fate::Reply {
+            batch.to.push(Some(from.into()));
+        }
+    }
+    batch.replies = replies;
+    let failed = batch.send(socket);
+    let mut stats = daemon.stats.borrow_mut();
+    stats.udp_queries += batch.arrived.len() as u64;
+    stats.send_failures += failed;
+    drop(stats);
+    daemon.end_turn(begun);
 }

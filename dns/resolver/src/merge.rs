@@ -1,0 +1,228 @@
+//! Equal questions become one, and nobody has too many: what is under way to other servers. Knows
+//! neither socket nor clock.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use pontoon_dns::cache::Question;
+
+/// Most questions under way in all, and of one client.
+pub const MOST: usize = 1024;
+/// As above.
+pub const MOST_OF_ONE: usize = 128;
+/// Most clients that wait for one reply.
+const WAITERS: usize = 256;
+/// Sockets that one question may have: one for each attempt whose reply may still come.
+const SOCKETS: usize = 4;
+/// Descriptors that are left for everything else: connections, bridges, commands, files.
+const RESERVE: usize = 256;
+
+/// A question under way.
+struct Flight<W> {
+    question: Option<Question>,
+    waiters: Vec<(IpAddr, W)>,
+}
+
+/// All of them.
+pub struct Merge<W> {
+    flights: HashMap<u64, Flight<W>>,
+    by_question: HashMap<Question, u64>,
+    of_source: HashMap<IpAddr, usize>,
+    next: u64,
+    /// Most questions, by the descriptors there are.
+    most: usize,
+    /// Sockets that may be kept for replies that come late.
+    late: usize,
+}
+
+/// Where a question has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// It waits for the reply to an equal one.
+    Joined,
+    /// It is to be asked, under this number.
+    New(u64),
+    /// The client has too many under way.
+    ClientIsFull,
+    /// There are too many under way.
+    AllIsFull,
+}
+
+impl<W> Merge<W> {
+    /// For a process that may have so many descriptors.
+    pub fn new(descriptors: usize) -> Self {
+        // When there are few, a third of them at least stays for the rest of the program.
+        let usable = descriptors - RESERVE.min(descriptors / 3);
+        let most = MOST.min(usable);
+        Self {
+            flights: HashMap::new(),
+            by_question: HashMap::new(),
+            of_source: HashMap::new(),
+            next: 0,
+            most,
+            late: (usable - most).min(MOST * (SOCKETS - 1)),
+        }
+    }
+
+    /// How many questions are under way.
+    pub fn len(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// How many sockets may be kept in all for replies that come late.
+    pub fn late_sockets(&self) -> usize {
+        self.late
+    }
+
+    /// Takes a question in. `None` is one that no other is equal to. `waiter` is made only when there
+    /// is room.
+    pub fn enter(
+        &mut self,
+        question: Option<&Question>,
+        source: IpAddr,
+        waiter: impl FnOnce() -> W,
+    ) -> Entered {
+        if self.of_source.get(&source).copied().unwrap_or(0) >= MOST_OF_ONE {
+            return Entered::ClientIsFull;
+        }
+        let known = question.and_then(|question| self.by_question.get(question));
+        if let Some(flight) = known.and_then(|number| self.flights.get_mut(number))
+            && flight.waiters.len() < WAITERS
+        {
+            flight.waiters.push((source, waiter()));
+            *self.of_source.entry(source).or_default() += 1;
+            return Entered::Joined;
+        }
+        if self.flights.len() >= self.most {
+            return Entered::AllIsFull;
+        }
+        self.next += 1;
+        let number = self.next;
+        let flight = Flight {
+            question: question.cloned(),
+            waiters: vec![(source, waiter())],
+        };
+        self.flights.insert(number, flight);
+        if let Some(question) = question {
+            self.by_question.insert(question.clone(), number);
+        }
+        *self.of_source.entry(source).or_default() += 1;
+        Entered::New(number)
+    }
+
+    /// Takes a question out whose reply is there, or will never be: who waits for it.
+    pub fn leave(&mut self, number: u64) -> (Option<Question>, Vec<(IpAddr, W)>) {
+        let Some(flight) = self.flights.remove(&number) else {
+            return (None, Vec::new());
+        };
+        if let Some(question) = &flight.question
+            && self.by_question.get(question) == Some(&number)
+        {
+            self.by_question.remove(question);
+        }
+        for (source, _) in &flight.waiters {
+            if let Some(count) = self.of_source.get_mut(source) {
+                *count -= 1;
+                if *count == 0 {
+                    self.of_source.remove(source);
+                }
+            }
+        }
+        (flight.question, flight.waiters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(number: u8) -> Question {
+        Question::new(&[1, number], 1, 1, 0, 7)
+    }
+
+    fn source(number: u8) -> IpAddr {
+        [10, 0, 0, number].into()
+    }
+
+    #[test]
+    fn equal_questions_are_one_and_all_hear_the_reply() {
+        let mut merge = Merge::new(16_384);
+        let one = question(1);
+        let number = match merge.enter(Some(&one), source(1), || "a") {
+            Entered::New(number) => number,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(merge.enter(Some(&one), source(2), || "b"), Entered::Joined);
+        assert!(matches!(
+            merge.enter(Some(&question(2)), source(2), || "c"),
+            Entered::New(_)
+        ));
+        assert!(matches!(
+            merge.enter(None, source(1), || "d"),
+            Entered::New(_)
+        ));
+        let (asked, waiters) = merge.leave(number);
+        assert_eq!(asked, Some(one.clone()));
+        let words: Vec<_> = waiters.into_iter().map(|(_, word)| word).collect();
+        assert_eq!(words, ["a", "b"]);
+        assert!(merge.leave(number).1.is_empty());
+        assert!(matches!(
+            merge.enter(Some(&one), source(1), || "e"),
+            Entered::New(_)
+        ));
+    }
+
+    #[test]
+    fn nobody_has_more_than_a_share() {
+        let mut merge = Merge::new(16_384);
+        for _ in 0..MOST_OF_ONE {
+            merge.enter(None, source(1), || ());
+        }
+        assert_eq!(merge.enter(None, source(1), || ()), Entered::ClientIsFull);
+        assert!(matches!(
+            merge.enter(None, source(2), || ()),
+            Entered::New(_)
+        ));
+        merge.leave(1);
+        assert!(matches!(
+            merge.enter(None, source(1), || ()),
+            Entered::New(_)
+        ));
+    }
+
+    #[test]
+    fn all_that_is_promised_goes_with_a_usual_limit_of_descriptors() {
+        let fill = |descriptors| {
+            let mut merge = Merge::new(descriptors);
+            for client in 0..16 {
+                for _ in 0..MOST_OF_ONE {
+                    merge.enter(None, source(client), || ());
+                }
+            }
+            assert_eq!(merge.enter(None, source(99), || ()), Entered::AllIsFull);
+            (merge.len(), merge.late_sockets())
+        };
+        assert_eq!(fill(16_384), (MOST, 3 * MOST));
+        assert_eq!(fill(2048), (MOST, 768));
+        assert_eq!(fill(1024), (768, 0));
+        assert_eq!(fill(40), (27, 0));
+    }
+
+    #[test]
+    fn a_reply_has_so_many_waiters_and_another_question_the_rest() {
+        let mut merge = Merge::new(16_384);
+        let one = question(1);
+        let mut new = 0;
+        for number in 0..WAITERS as u32 + 1 {
+            let source = IpAddr::from(number.to_be_bytes());
+            new += u32::from(matches!(
+                merge.enter(Some(&one), source, || ()),
+                Entered::New(_)
+            ));
+        }
+        assert_eq!(new, 2);
+        // The first one that ends does not take the second one's question away.
+        assert_eq!(merge.leave(1).1.len(), WAITERS);
+        assert_eq!(merge.enter(Some(&one), source(1), || ()), Entered::Joined);
+    }
+}

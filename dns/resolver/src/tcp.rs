@@ -1,0 +1,190 @@
+//! Clients that ask over TCP: bounded in number, in questions at a time, and in idle time.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::daemon::{Daemon, Fate};
+use super::forward::Client;
+
+/// Most connections in all, and of one client.
+const MOST: usize = 512;
+const MOST_OF_ONE: usize = 32;
+/// Most questions of one connection under way.
+const PENDING: usize = 16;
+/// Bytes of replies that may wait for a client who does not read.
+const UNREAD: usize = 256 * 1024;
+/// Bytes of questions that are taken in before those before them are answered.
+const UNANSWERED: usize = 128 * 1024;
+/// For how long a connection may say nothing complete (RFC 7766 section 6.2.3 wants seconds).
+const IDLE: Duration = Duration::from_secs(10);
+/// For how long no connection is accepted when there is no descriptor for one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections there are.
+#[derive(Default)]
+pub(crate) struct Connections {
+    all: usize,
+    of_source: HashMap<IpAddr, usize>,
+}
+
+impl Connections {
+    pub(crate) fn len(&self) -> usize {
+        self.all
+    }
+
+    fn enter(&mut self, source: IpAddr) -> bool {
+        let of_one = self.of_source.get(&source).copied().unwrap_or(0);
+        if self.all >= MOST || of_one >= MOST_OF_ONE {
+            return false;
+        }
+        self.all += 1;
+        *self.of_source.entry(source).or_default() += 1;
+        true
+    }
+
+    fn leave(&mut self, source: IpAddr) {
+        self.all -= 1;
+        if let Some(count) = self.of_source.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_source.remove(&source);
+            }
+        }
+    }
+}
+
+/// Accepts connections for as long as the address is a gateway. Those that are there stay.
+pub(crate) async fn serve(daemon: Rc<Daemon>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                if !daemon.connections.borrow_mut().enter(peer.ip()) {
+                    daemon.stats.borrow_mut().over_limit += 1;
+                    continue;
+                }
+                let daemon = Rc::clone(&daemon);
+                tokio::task::spawn_local(async move {
+                    converse(&daemon, stream, peer).await;
+                    daemon.connections.borrow_mut().leave(peer.ip());
+                });
+            }
+            // A connection that cannot be accepted stays ready: asking at once would be all we do.
+            Err(_) => {
+                daemon.stats.borrow_mut().over_limit += 1;
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// One connection, until its end.
+async fn converse(daemon: &Rc<Daemon>, mut stream: TcpStream, peer: SocketAddr) {
+    let (mut reader, mut writer) = stream.split();
+    let (sender, mut replies) = mpsc::channel::<Vec<u8>>(PENDING);
+    let (mut input, mut output) = (Vec::new(), Vec::new());
+    let mut buffer = Vec::with_capacity(4096);
+    let (mut pending, mut ended) = (0usize, false);
+    let mut active = Instant::now();
+    loop {
+        while pending < PENDING && output.len() <= UNREAD {
+            let Some(message) = frame(&mut input) else {
+                break;
+            };
+            active = Instant::now();
+            let begun = daemon.begin_turn();
+            daemon.stats.borrow_mut().tcp_queries += 1;
+            let client = || Client::Tcp(sender.clone());
+            let fate = daemon.answer(&message, peer, None, client, &mut buffer);
+            daemon.end_turn(begun);
+            match fate {
+                Fate::Reply => queue(&mut output, &buffer),
+                Fate::Pending => pending += 1,
+                // Who sends no DNS over this stream has nothing to hope for.
+                Fate::Dropped => return,
+            }
+            buffer.clear();
+        }
+        if ended && pending == 0 && output.is_empty() {
+            return;
+        }
+        let reading =
+            !ended && pending < PENDING && output.len() <= UNREAD && input.len() < UNANSWERED;
+        tokio::select! {
+            got = reader.read_buf(&mut input), if reading => match got {
+                Ok(0) => ended = true,
+                Ok(_) => {}
+                Err(_) => return,
+            },
+            sent = writer.write(&output), if !output.is_empty() => match sent {
+                Ok(count) if count > 0 => drop(output.drain(..count)),
+                _ => return,
+            },
+            reply = replies.recv(), if pending > 0 => {
+                pending -= 1;
+                active = Instant::now();
+                if let Some(reply) = reply {
+                    queue(&mut output, &reply);
+                }
+            }
+            () = sleep_until(active + IDLE), if pending == 0 => return,
+        }
+    }
+}
+
+fn queue(output: &mut Vec<u8>, message: &[u8]) {
+    output.extend_from_slice(&(message.len() as u16).to_be_bytes());
+    output.extend_from_slice(message);
+}
+
+/// Takes a whole message off the front of a stream (RFC 1035 section 4.2.2).
+pub(crate) fn frame(input: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let length = usize::from(u16::from_be_bytes([*input.first()?, *input.get(1)?]));
+    if input.len() < 2 + length {
+        return None;
+    }
+    let message = input[2..2 + length].to_vec();
+    input.drain(..2 + length);
+    Some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_off_one_by_one() {
+        let mut input = vec![0, 2, 7, 8, 0, 1, 9, 0];
+        assert_eq!(frame(&mut input), Some(vec![7, 8]));
+        assert_eq!(frame(&mut input), Some(vec![9]));
+        assert_eq!(frame(&mut input), None);
+        input.extend_from_slice(&[0]);
+        assert_eq!(frame(&mut input), Some(Vec::new()));
+    }
+
+    #[test]
+    fn connections_are_counted_by_client() {
+        let mut connections = Connections::default();
+        let source = |number: u16| -> IpAddr {
+            let [a, b] = number.to_be_bytes();
+            [10, 0, a, b].into()
+        };
+        for _ in 0..MOST_OF_ONE {
+            assert!(connections.enter(source(1)));
+        }
+        assert!(!connections.enter(source(1)));
+        for number in 2..1000 {
+            connections.enter(source(number));
+        }
+        assert_eq!(connections.len(), MOST);
+        assert!(!connections.enter(source(5000)));
+        connections.leave(source(1));
+        assert!(connections.enter(source(1)));
+    }
+}
