@@ -6,20 +6,23 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
 use hickory_server::server::Request;
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, recv, socket,
+};
 use pontoon_dns::cache::{Question, readdress};
 use pontoon_dns::internal::{confinement, is_astray};
 use pontoon_dns::name::text;
 use pontoon_dns::wire::{Query, Rcode, answers, flag, flags};
 use pontoon_netlink::Netns;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep_until, timeout_at};
@@ -225,7 +228,7 @@ impl Daemon {
                 continue;
             };
             let room = self.merge.borrow().late_sockets();
-            attempts.add(Attempt { socket, id, server }, room);
+            attempts.add(Attempt::new(socket, id, server), room);
             let strange = || self.stats.borrow_mut().upstream_strange += 1;
             let heard = attempts.listen(&packet, until, strange).await;
             let took = |begun: Instant| Instant::now().saturating_duration_since(begun);
@@ -396,9 +399,62 @@ fn cut(request: &Request, limit: usize, out: &mut Vec<u8>) {
 
 /// A server that has been asked, by a socket of its own.
 struct Attempt {
-    socket: UdpSocket,
+    socket: Rc<UdpSocket>,
+    /// Waits for something at the socket.
+    ready: Pin<Box<dyn Future<Output = ()>>>,
     id: u16,
     server: SocketAddr,
+}
+
+impl Attempt {
+    fn new(socket: UdpSocket, id: u16, server: SocketAddr) -> Self {
+        let socket = Rc::new(socket);
+        Self {
+            ready: ready(&socket),
+            socket,
+            id,
+            server,
+        }
+    }
+
+    /// A datagram, or the error that an ICMP message has left.
+    fn poll_recv(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<Vec<u8>>> {
+        loop {
+            if self.ready.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.ready = ready(&self.socket);
+            // One at a time: tokio takes two together for neither.
+            let mut read = |interest| {
+                self.socket.try_io(interest, || {
+                    let length = recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
+                    Ok(buffer[..length].to_vec())
+                })
+            };
+            let got = match read(Interest::READABLE) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => read(Interest::ERROR),
+                got => got,
+            };
+            match got {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                got => return Poll::Ready(got),
+            }
+        }
+    }
+}
+
+/// A closed port is an error and no datagram: waiting for the latter alone would not see it.
+const WANTED: Interest = Interest::READABLE.add(Interest::ERROR);
+
+fn ready(socket: &Rc<UdpSocket>) -> Pin<Box<dyn Future<Output = ()>>> {
+    let socket = Rc::clone(socket);
+    Box::pin(async move {
+        let _ = socket.ready(WANTED).await;
+    })
 }
 
 /// The attempt under way, last, and those that were given up: a reply may still come.
@@ -488,14 +544,12 @@ impl<'a> Attempts<'a> {
     }
 
     /// The next datagram of any socket.
-    async fn receive(&self) -> (usize, io::Result<Vec<u8>>) {
+    async fn receive(&mut self) -> (usize, io::Result<Vec<u8>>) {
         poll_fn(|context| {
             let mut buffer = self.buffer.borrow_mut();
-            for (index, attempt) in self.all.iter().enumerate() {
-                let mut room = ReadBuf::new(&mut buffer);
-                if let Poll::Ready(got) = attempt.socket.poll_recv(context, &mut room) {
-                    let message = room.filled().to_vec();
-                    return Poll::Ready((index, got.map(|()| message)));
+            for (index, attempt) in self.all.iter_mut().enumerate() {
+                if let Poll::Ready(got) = attempt.poll_recv(context, &mut buffer) {
+                    return Poll::Ready((index, got));
                 }
             }
             Poll::Pending

@@ -168,6 +168,7 @@ impl Local {
     pub fn write(&self, request: &Request, limit: usize, out: &mut Vec<u8>) {
         let buffer = Buffer {
             bytes: Arc::default(),
+            name: name(request).into(),
             limit,
         };
         let said = self.handle_request::<_, TokioTime>(request, buffer.clone());
@@ -227,7 +228,16 @@ impl RequestHandler for Local {
 #[derive(Clone)]
 struct Buffer {
     bytes: Arc<Mutex<Vec<u8>>>,
+    /// The name asked for, without the root's zero.
+    name: Arc<[u8]>,
     limit: usize,
+}
+
+/// The name that a request asks for, as it came, without the root's zero.
+fn name(request: &Request) -> &[u8] {
+    let question = request.queries.as_bytes();
+    let end = question.len().saturating_sub(5);
+    question.get(..end).unwrap_or_default()
 }
 
 #[async_trait::async_trait]
@@ -246,6 +256,16 @@ impl ResponseHandler for Buffer {
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let mut encoder = BinEncoder::new(&mut bytes);
         encoder.set_max_size(u16::try_from(self.limit).unwrap_or(u16::MAX));
+        // hickory writes the question as it came and remembers it with its type and class, so that no
+        // record's name is found in it. It is written before, for its labels to be remembered.
+        let mut at = HEADER;
+        encoder.emit_vec(&[0; HEADER])?;
+        encoder.emit_vec(&self.name)?;
+        for label in labels(&self.name) {
+            encoder.store_label_pointer(at, HEADER + self.name.len());
+            at += 1 + label.len();
+        }
+        encoder.set_offset(0);
         Ok(response.destructive_emit(&mut encoder)?)
     }
 }

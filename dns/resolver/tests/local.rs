@@ -196,11 +196,6 @@ fn ask(name: &str, qtype: u16, tail: &[u8], rotation: usize) -> Message {
     let from = "10.1.0.2:4000".parse().expect("an address");
     let packet = packet(name, qtype, 0x0100, tail);
     let answer = slow(&zone(), from, &packet, true, rotation).expect("an answer of ours");
-    assert!(
-        answer
-            .windows(name.len().min(3))
-            .any(|part| part == &name.as_bytes()[..name.len().min(3)])
-    );
     Message::from_vec(&answer).expect("hickory reads it")
 }
 
