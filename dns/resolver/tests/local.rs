@@ -252,8 +252,8 @@ fn what_does_not_fit_truncates_and_keeps_its_opt_record() {
         assert_eq!(message.answers.len(), (room - used) / 16);
     }
     let last = |rotation| match &ask("pool", 1, &[], rotation).answers[0].data {
-        RData::A(address) => address.octets()[3],
-        _ => 0,
+        RData::A(address) => address.octets(),
+        _ => [0; 4],
     };
     assert_ne!(last(0), last(1));
 }
@@ -290,6 +290,7 @@ fn a_version_of_edns_to_come_is_refused() {
     let mut tail = opt(1232, 0, &[]);
     tail[6] = 1;
     let message = ask("web", 1, &tail, 0);
-    assert_eq!(message.metadata.response_code, ResponseCode::BADVERS);
+    // 16 is BADVERS without a signature, and BADSIG with one.
+    assert_eq!(u16::from(message.metadata.response_code), 16);
     assert!(message.answers.is_empty());
 }
