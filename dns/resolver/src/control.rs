@@ -274,7 +274,7 @@ impl Daemon {
         };
         let from = SocketAddr::new(source, 0);
         let request = local::read(&packet, from, false).map_err(|_| "no query".to_owned())?;
-        let query = local::query(&request).ok_or_else(|| "no query".to_owned())?;
+        let query = local::query(&request, &packet).ok_or_else(|| "no query".to_owned())?;
         let (verdict, mut about) = {
             let zone = self.zone.borrow();
             let asker = zone.asker(source);

@@ -297,7 +297,7 @@ impl Daemon {
                 return Fate::Reply;
             }
         };
-        let Some(query) = local::query(&request) else {
+        let Some(query) = local::query(&request, packet) else {
             return Fate::Dropped;
         };
         let limit = match by_udp {

@@ -21,6 +21,9 @@ use pontoon_dns::wire::{self, HEADER, Query, Rcode, UDP_LEAST, UDP_MOST};
 
 /// Bytes of our OPT record.
 const OPT: usize = 11;
+/// The option that stands for those that hickory cannot read: the first one for local use (RFC 6891
+/// section 9).
+const UNREAD: u16 = 65_001;
 
 /// Why a packet is no query that can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +34,8 @@ pub enum Unfit {
     Reply(Rcode),
 }
 
-/// Reads a packet with hickory's decoder.
+/// Reads a packet with hickory's decoder. What stands behind the question is for the server that is
+/// asked: where hickory cannot read it, the request says the question and the fields of EDNS alone.
 ///
 /// # Errors
 /// What is to be done instead of answering.
@@ -50,11 +54,37 @@ pub fn read(packet: &[u8], from: SocketAddr, by_udp: bool) -> Result<Request, Un
         return Err(Unfit::Drop);
     }
     let protocol = if by_udp { Protocol::Udp } else { Protocol::Tcp };
-    Request::from_bytes(packet.to_vec(), from, protocol).map_err(|_| Unfit::Reply(Rcode::FormErr))
+    let read = |packet| Request::from_bytes(packet, from, protocol);
+    read(packet.to_vec())
+        .ok()
+        .or_else(|| read(plain(packet)?).ok())
+        .ok_or(Unfit::Reply(Rcode::FormErr))
 }
 
-/// The question of a request, as the parts see it that decide.
-pub fn query(request: &Request) -> Option<Query<'_>> {
+/// The same question without records, but for an OPT record with one empty option in the place of
+/// those that are there. `None` when the records do not fill the packet, or two of them are OPT (RFC
+/// 6891 section 6.1.1).
+fn plain(packet: &[u8]) -> Option<Vec<u8>> {
+    let (.., end) = wire::question(packet)?;
+    let records = wire::entries(packet)?;
+    let mut options = records.iter().filter(|entry| entry.kind == wire::kind::OPT);
+    let mut plain = packet.get(..end)?.to_vec();
+    plain.get_mut(6..HEADER)?.fill(0);
+    if let Some(entry) = options.next() {
+        *plain.get_mut(HEADER - 1)? = 1;
+        plain.extend_from_slice(&[0]);
+        plain.extend_from_slice(&entry.kind.to_be_bytes());
+        plain.extend_from_slice(&entry.class.to_be_bytes());
+        plain.extend_from_slice(&entry.ttl.to_be_bytes());
+        plain.extend_from_slice(&[0, 4]);
+        plain.extend_from_slice(&UNREAD.to_be_bytes());
+        plain.extend_from_slice(&[0, 0]);
+    }
+    options.next().is_none().then_some(plain)
+}
+
+/// The question of a request that was read from `packet`, as the parts see it that decide.
+pub fn query<'a>(request: &Request, packet: &'a [u8]) -> Option<Query<'a>> {
     let edns = request.edns.as_ref().map(|edns| wire::Edns {
         size: edns.max_payload(),
         version: edns.version(),
@@ -65,7 +95,7 @@ pub fn query(request: &Request) -> Option<Query<'_>> {
             .iter()
             .any(|(code, _)| u16::from(*code) != wire::COOKIE),
     });
-    Query::new(request.as_slice(), edns)
+    Query::new(packet, edns)
 }
 
 /// What is said, in hickory's types: the handler of one request.

@@ -4,6 +4,7 @@
 //! One thread, on tokio. The parts that decide know neither socket nor clock: the library
 //! `pontoon-dns`, and the library of this package. The others are tasks around them.
 
+mod ask;
 mod birth;
 mod chance;
 mod control;
