@@ -213,7 +213,7 @@ impl<'a> Query<'a> {
     #[must_use]
     pub fn onward(&self) -> Vec<u8> {
         let mut packet = self.packet.to_vec();
-        if !self.edns.is_some_and(|edns| !edns.options) {
+        if self.edns.is_none_or(|edns| edns.options) {
             return packet;
         }
         let all = entries(self.packet).unwrap_or_default();

@@ -173,7 +173,7 @@ impl Daemon {
             (
                 "in_flight",
                 "questions asked of other servers",
-                self.merge.borrow().len(),
+                self.merge.borrow().under_way(),
             ),
             (
                 "cache_entries",

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use hickory_proto::op::{Edns, Metadata, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA};
@@ -205,7 +205,7 @@ impl Local {
         // It waits for nothing, so that one look is enough.
         let done = pin!(said).poll(&mut Context::from_waker(Waker::noop()));
         out.clear();
-        if let Poll::Ready(_) = done {
+        if done.is_ready() {
             let mut bytes = buffer.bytes.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::swap(out, &mut bytes);
         }

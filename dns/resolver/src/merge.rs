@@ -65,7 +65,7 @@ impl<W> Merge<W> {
     }
 
     /// How many questions are under way.
-    pub fn len(&self) -> usize {
+    pub fn under_way(&self) -> usize {
         self.flights.len()
     }
 
@@ -200,7 +200,7 @@ mod tests {
                 }
             }
             assert_eq!(merge.enter(None, source(99), || ()), Entered::AllIsFull);
-            (merge.len(), merge.late_sockets())
+            (merge.under_way(), merge.late_sockets())
         };
         assert_eq!(fill(16_384), (MOST, 3 * MOST));
         assert_eq!(fill(2048), (MOST, 768));

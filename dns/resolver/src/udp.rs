@@ -119,16 +119,20 @@ pub(crate) async fn serve(daemon: Rc<Daemon>, socket: Rc<UdpSocket>, gateway: Ip
         if socket.readable().await.is_err() {
             return;
         }
-        let mut batch = daemon.batch.borrow_mut();
-        let got = socket.try_io(Interest::READABLE, || {
-            batch.receive(&socket, gateway.is_ipv4())
-        });
-        if got.is_ok() {
-            answer(&daemon, &mut batch, &socket, gateway);
-        }
-        drop(batch);
+        take_in(&daemon, &socket, gateway);
         // Forwarded questions, connections and commands get their turn after every batch.
         tokio::task::yield_now().await;
+    }
+}
+
+/// One batch: what has come is answered.
+fn take_in(daemon: &Rc<Daemon>, socket: &Rc<UdpSocket>, gateway: IpAddr) {
+    let mut batch = daemon.batch.borrow_mut();
+    let got = socket.try_io(Interest::READABLE, || {
+        batch.receive(socket, gateway.is_ipv4())
+    });
+    if got.is_ok() {
+        answer(daemon, &mut batch, socket, gateway);
     }
 }
 
