@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use xtask::{
+use pontoon_lab::{
     Attachment, Backend, Call, Container, Failure, Outcome, Programs, find, missing, target_dir,
 };
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use pontoon_lab::{Failure, Outcome, target_dir};
 use serde_json::Value;
-use xtask::{Failure, Outcome, target_dir};
 
 /// Static binaries, and how they were linked.
 pub(crate) struct Built {

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use xtask::{
+use pontoon_lab::{
     Attachment, Backend, Container, Failure, HOST_V4, Host, Network, OUTSIDE_V4, Outcome, Programs,
     Reply, Runtime, Scratch, Silence, Snapshot, tcp, udp,
 };
+use serde_json::json;
 
 use crate::build::{Profile, root, static_binaries};
 use crate::require_privileges;

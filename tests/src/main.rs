@@ -11,7 +11,7 @@ mod suite;
 use std::env;
 use std::process::ExitCode;
 
-use xtask::{Failure, Outcome};
+use pontoon_lab::{Failure, Outcome};
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND

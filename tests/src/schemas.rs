@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use xtask::{Failure, Outcome, shipped_schemas};
+use pontoon_lab::{Failure, Outcome, shipped_schemas};
 
 use crate::build::root;
 

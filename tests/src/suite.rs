@@ -3,21 +3,21 @@
 use std::process::Command;
 use std::time::Instant;
 
-use xtask::{Failure, Outcome, find, target_dir};
+use pontoon_lab::{Failure, Outcome, find, target_dir};
 
 use crate::build::{self, cargo, must, root};
 use crate::{demo, require_privileges};
 
 /// Tests that are run with the release binaries too, which have no fault points: the main paths.
 const RELEASED: [&str; 8] = [
-    "admin",
-    "admin_changes",
-    "doctor",
-    "matrix",
-    "names_basic",
-    "names_forward",
-    "readme_commands",
-    "trace",
+    "admin::commands",
+    "admin::changes",
+    "doctor::cures",
+    "names::basic",
+    "names::forward",
+    "house::readme_commands",
+    "ports::matrix",
+    "trace::matrix",
 ];
 
 /// What the tests call, and the Debian package that has it.
@@ -101,9 +101,7 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
         // What is installed is linked otherwise: another C library, no debugging.
         let built = build::dist()?;
         let mut released = cargo(&["test", "--locked", "--package", "xtask"]);
-        for name in RELEASED {
-            released.args(["--test", name]);
-        }
+        released.args(["--test", "black_box", "--"]).args(RELEASED);
         released.env("XTASK_PLUGINS", built.dir);
         step(
             "a part of the tests with the release binaries",

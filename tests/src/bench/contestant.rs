@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use xtask::{
+use pontoon_lab::{
     Attachment, Backend, CniError, Container, Failure, Host, Network, Outcome, Programs, Runtime,
     Scratch, find, missing,
 };

@@ -4,8 +4,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use pontoon_lab::{Attachment, Backend, Container, Failure, Outcome, Programs, Scratch};
 use serde_json::{Value, json};
-use xtask::{Attachment, Backend, Container, Failure, Outcome, Programs, Scratch};
 
 use super::contestant::Contestant;
 use super::median;

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
-use xtask::{
+use pontoon_lab::{
     Attachment, Backend, Container, Daemon, Failure, Host, NameServer, Network, OUTSIDE_V4,
     Outcome, Programs, Runtime, Scratch, libraries, target_dir,
 };
+use serde_json::{Value, json};
 
 use super::table::{Bar, Row, Table};
 use crate::build::root;

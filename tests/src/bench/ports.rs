@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use xtask::{Attachment, Backend, Container, Failure, HOST_V4, Outcome, Programs};
+use pontoon_lab::{Attachment, Backend, Container, Failure, HOST_V4, Outcome, Programs};
 
 use super::contestant::Contestant;
 use super::table::{Bar, Row, Table};

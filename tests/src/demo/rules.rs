@@ -3,9 +3,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use pontoon_lab::{Failure, Outcome};
 use pontoon_netlink::attr::AttrReader;
 use pontoon_netlink::{NetfilterSocket, Reply};
-use xtask::{Failure, Outcome};
 
 /// Subsystem nf_tables, in the high byte of a message's type (linux/netfilter/nf_tables.h).
 const GETTABLE: u16 = (10 << 8) + 1;

@@ -1,0 +1,9 @@
+//! The admin's command, `pontoon`: what each of its commands prints and does.
+
+mod changes;
+mod commands;
+mod devices;
+mod graph;
+mod lint;
+mod logs;
+mod watch;

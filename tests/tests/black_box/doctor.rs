@@ -1,0 +1,7 @@
+//! `pontoon doctor`: what it finds, what it mends, and where it stays silent.
+
+mod accounts;
+mod beside;
+mod cures;
+mod illnesses;
+mod ward;

@@ -1,0 +1,8 @@
+//! The repository itself: its layout, samples, schemas, and what README.md says.
+
+mod known_faults;
+mod layout;
+mod readme_commands;
+mod rulesets;
+mod samples;
+mod schemas;

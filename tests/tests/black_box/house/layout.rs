@@ -1,0 +1,284 @@
+//! The house: which crate may lean on which, what lies at the top, and how long a file may be.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pontoon_lab::{Failure, Outcome};
+use serde_json::Value;
+
+/// The libraries that a package may use. A package that is not here is a plugin or a command: it
+/// may use any library, and no other binary package, but for [`PARSERS`].
+const LIBRARIES: [(&str, &[&str]); 8] = [
+    ("pontoon-conf", &[]),
+    ("pontoon-netlink", &[]),
+    ("pontoon-netfilter", &["pontoon-netlink"]),
+    ("pontoon-passage", &["pontoon-netlink"]),
+    (
+        "pontoon-plugin",
+        &[
+            "pontoon-conf",
+            "pontoon-netfilter",
+            "pontoon-netlink",
+            "pontoon-passage",
+        ],
+    ),
+    (
+        "pontoon-ipam",
+        &["pontoon-conf", "pontoon-plugin", "pontoon-netlink"],
+    ),
+    ("pontoon-dns", &["pontoon-netlink"]),
+    (LAB, &["pontoon-conf", "pontoon-netlink"]),
+];
+
+/// What only tests and the commands of xtask use.
+const LAB: &str = "pontoon-lab";
+
+/// The plugins' libraries, whose parsers `pontoon lint` asks what each of them refuses. Nothing else of
+/// a plugin is used by another program.
+const PARSERS: [&str; 11] = [
+    "pontoon-bandwidth",
+    "pontoon-bridge",
+    "pontoon-container",
+    "pontoon-firewall",
+    "pontoon-host-device",
+    "pontoon-macvlan",
+    "pontoon-names",
+    "pontoon-portmap",
+    "pontoon-ptp",
+    "pontoon-sbr",
+    "pontoon-tuning",
+];
+
+/// Longest file, in lines.
+const LONGEST: usize = 600;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[track_caller]
+fn wrong(lines: Vec<String>) -> Outcome {
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(lines.join("\n")))
+    }
+}
+
+fn entries(dir: &Path) -> Outcome<Vec<PathBuf>> {
+    let found = fs::read_dir(dir).map_err(Failure::act(format!("list {}", dir.display())))?;
+    Ok(found.flatten().map(|entry| entry.path()).collect())
+}
+
+/// All files below `dir`, without dot-folders and what Cargo builds.
+fn files(dir: &Path) -> Outcome<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in entries(dir)? {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if name.starts_with('.') || name == "target" {
+            continue;
+        }
+        if path.is_dir() {
+            all.extend(files(&path)?)
+        } else {
+            all.push(path)
+        }
+    }
+    Ok(all)
+}
+
+#[test]
+fn dependencies_point_one_way() -> Outcome {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
+        .current_dir(root())
+        .output()
+        .map_err(Failure::act("run cargo metadata"))?;
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).map_err(Failure::act("read cargo metadata"))?;
+    let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
+    let members: BTreeSet<&str> = packages
+        .iter()
+        .filter_map(|package| package["name"].as_str())
+        .collect();
+    let allowed: BTreeMap<&str, &[&str]> = LIBRARIES.into_iter().collect();
+    let mut lines = Vec::new();
+    for package in &packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let used = dependency["name"].as_str().unwrap_or_default();
+            let in_tests_only = dependency["kind"] == "dev";
+            let fine = match allowed.get(name) {
+                _ if used == LAB => name == "xtask" || in_tests_only,
+                Some(list) => list.contains(&used),
+                None if name == "pontoon-cli" && PARSERS.contains(&used) => true,
+                None => allowed.contains_key(used),
+            };
+            if members.contains(used) && !fine {
+                lines.push(format!("{name} must not depend on {used}"));
+            }
+        }
+    }
+    if members.len() < LIBRARIES.len() {
+        lines.push(format!("cargo metadata lists only {members:?}"));
+    }
+    wrong(lines)
+}
+
+#[test]
+fn the_top_holds_nothing_else() -> Outcome {
+    let rooms = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "plugins",
+        "ipam",
+        "dns",
+        "conf",
+        "tests",
+        "README.md",
+        "LICENSE",
+        "target",
+    ];
+    let mut lines = Vec::new();
+    for path in entries(&root())? {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .to_owned();
+        // In a second working tree of git, `.git` is a file.
+        let dot = name.starts_with('.')
+            && (path.is_dir() || [".git", ".gitignore"].contains(&name.as_str()));
+        if !dot && !rooms.contains(&name.as_str()) {
+            lines.push(format!("{name} has no place at the top"));
+        }
+    }
+    lines.extend(
+        rooms[..9]
+            .iter()
+            .filter(|name| !root().join(name).exists())
+            .map(|name| format!("{name} is missing")),
+    );
+    wrong(lines)
+}
+
+#[test]
+fn files_are_short_and_well_named() -> Outcome {
+    let mut lines = Vec::new();
+    for path in files(&root())? {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if [
+            "mod.rs",
+            "utils.rs",
+            "helpers.rs",
+            "common.rs",
+            "misc.rs",
+            "manager.rs",
+        ]
+        .contains(&name)
+        {
+            lines.push(format!(
+                "{} says nothing about what it holds",
+                path.display()
+            ));
+        }
+        let source = ["rs", "sh"]
+            .iter()
+            .any(|extension| path.extension().is_some_and(|found| found == *extension));
+        let length = if source {
+            fs::read_to_string(&path)
+                .unwrap_or_default()
+                .lines()
+                .count()
+        } else {
+            0
+        };
+        if length > LONGEST {
+            lines.push(format!("{} has {length} lines", path.display()));
+        }
+    }
+    wrong(lines)
+}
+
+#[test]
+fn only_netlink_is_unsafe() -> Outcome {
+    let mut lines = Vec::new();
+    let keyword = concat!("un", "safe");
+    for path in files(&root())?
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|found| found == "rs"))
+    {
+        let text = fs::read_to_string(&path).map_err(Failure::act(path.display().to_string()))?;
+        let inside = path.components().any(|part| part.as_os_str() == "netlink");
+        let used = text.lines().any(|line| {
+            let code = line.split("//").next().unwrap_or_default();
+            [" {", " fn", " impl", " extern"]
+                .iter()
+                .any(|next| code.contains(&format!("{keyword}{next}")))
+        });
+        if used && !inside {
+            lines.push(format!("{} uses {keyword} code", path.display()));
+        }
+    }
+    wrong(lines)
+}
+
+#[test]
+fn samples_are_networks() -> Outcome {
+    let mut lines = Vec::new();
+    let samples = entries(&root().join("conf/samples"))?;
+    for path in &samples {
+        let network = pontoon_lab::Network::load(path)?;
+        // A `.conf` is one plugin's object, a `.conflist` has a list of them.
+        let single = std::slice::from_ref(network.list());
+        let plugins = if path.extension().is_some_and(|found| found == "conf") {
+            single
+        } else {
+            network.plugins()
+        };
+        let typed = !plugins.is_empty() && plugins.iter().all(|plugin| plugin["type"].is_string());
+        if network.name().is_empty() || !typed {
+            lines.push(format!(
+                "{} has no name, no plugins, or a plugin without type",
+                path.display()
+            ));
+        }
+    }
+    if samples.is_empty() {
+        lines.push("conf/samples is empty".to_owned());
+    }
+    wrong(lines)
+}
+
+#[test]
+fn readme_names_the_two_commands() -> Outcome {
+    let readme = root().join("README.md");
+    let text = fs::read_to_string(&readme).map_err(Failure::act("read README.md"))?;
+    let alias = fs::read_to_string(root().join(".cargo/config.toml"))
+        .map_err(Failure::act("read the cargo alias"))?;
+    let mut lines = Vec::new();
+    for command in ["cargo xtask demo", "cargo xtask test"] {
+        if !text.contains(command) {
+            lines.push(format!("README.md does not name `{command}`"));
+        }
+    }
+    if !alias.contains("xtask = ") {
+        lines.push("there is no alias for xtask".to_owned());
+    }
+    wrong(lines)
+}

@@ -1,0 +1,20 @@
+//! Tests of the built binaries from outside, one module for each theme. One program holds all of
+//! them, so that linking is paid once.
+//!
+//! `cargo xtask test` runs each module of a theme as a process of its own, and says how long each
+//! took; `cargo test --package xtask --test black_box` runs all of them in one process.
+
+mod admin;
+mod beside;
+mod chain;
+mod doctor;
+mod house;
+mod modes;
+mod names;
+mod policy;
+mod ports;
+mod protocol;
+mod routing;
+mod runtime;
+mod swap;
+mod trace;

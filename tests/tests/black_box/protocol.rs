@@ -1,0 +1,11 @@
+//! The CNI protocol: verbs, versions, orders, failures, and what each costs.
+
+mod bad_input;
+mod del_orders;
+mod faults;
+mod late_del;
+mod parallel;
+mod results_of_others;
+mod sizes;
+mod status;
+mod verbs;

@@ -1,0 +1,6 @@
+//! Real runtimes: cnitool, podman, containerd.
+
+mod cnitool;
+mod containerd;
+mod podman;
+mod private_apt;

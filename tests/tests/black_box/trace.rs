@@ -1,0 +1,4 @@
+//! `pontoon trace`.
+
+mod answers;
+mod matrix;
