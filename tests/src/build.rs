@@ -21,6 +21,9 @@ pub(crate) struct Built {
 pub(crate) enum Profile {
     /// Quick to build.
     Dev,
+    /// As [`Release`](Self::Release) but for the optimization: to test in minutes what another C
+    /// library and missing debug assertions change.
+    Tested,
     /// As shipped.
     Release,
 }
@@ -51,7 +54,7 @@ pub(crate) fn must(command: &mut Command, act: &str) -> Outcome {
 pub(crate) fn static_binaries(profile: Profile) -> Outcome<Built> {
     let arch = env::consts::ARCH;
     let musl = format!("{arch}-unknown-linux-musl");
-    if profile == Profile::Release && !installed(&musl) {
+    if profile != Profile::Dev && !installed(&musl) {
         // Best effort: without it the GNU target does.
         let _ = Command::new("rustup")
             .args(["target", "add", &musl])
@@ -81,18 +84,16 @@ pub(crate) fn static_binaries(profile: Profile) -> Outcome<Built> {
     ]);
     // A configured default target would move the directory, and us with it.
     build.arg("--target-dir").arg(target_dir()?);
-    if profile == Profile::Release {
-        build.arg("--release");
-    }
+    let (name, folder) = match profile {
+        Profile::Dev => ("dev", "debug"),
+        Profile::Tested => ("static-test", "static-test"),
+        Profile::Release => ("release", "release"),
+    };
+    build.args(["--profile", name]);
     if !flags.is_empty() {
         build.env("RUSTFLAGS", flags);
     }
     must(&mut build, "the build of the static binaries")?;
-    let folder = if profile == Profile::Release {
-        "release"
-    } else {
-        "debug"
-    };
     let built = Built {
         dir: target_dir()?.join(&target).join(folder),
         linking,

@@ -13,7 +13,7 @@ use pontoon_lab::{
 };
 use serde_json::json;
 
-use crate::build::{Profile, root, static_binaries};
+use crate::build::{Built, Profile, root, static_binaries};
 use crate::require_privileges;
 
 const WAIT: Duration = Duration::from_secs(3);
@@ -24,6 +24,11 @@ pub(crate) fn run() -> Outcome {
         "Building the plugins (dev profile: quick to build, not as fast as what is shipped) ..."
     );
     let built = static_binaries(Profile::Dev)?;
+    run_with(&built)
+}
+
+/// The demo with these binaries.
+pub(crate) fn run_with(built: &Built) -> Outcome {
     println!("  static binaries for {}\n", built.linking);
 
     let host = Host::new()?;

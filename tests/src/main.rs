@@ -13,11 +13,16 @@ use std::process::ExitCode;
 
 use pontoon_lab::{Failure, Outcome};
 
+use self::suite::Extent;
+
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   demo              two containers on a bridge, NAT, a published port; leaves nothing behind
-  test [FILTER]     installs what tests need, then format, lints and all tests
+  test              installs what tests need, then format, lints and all tests; of matrices a slice
+  test --whole      the same, with the whole of every matrix
+  test --quick      format, lints, unit tests, a small lab
+  test FILTER       tests whose names contain FILTER, `names::forward` or `names_forward`
   bench [--quick] [SECTION]...
                     our chain against the reference plugins 1.9.1; sections: nftables, iptables,
                     ports, leases, start
@@ -29,8 +34,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
-        ["test"] => suite::run(None),
-        ["test", filter] => suite::run(Some(filter)),
+        ["test"] => suite::run(Extent::All { whole: false }),
+        ["test", "--whole"] => suite::run(Extent::All { whole: true }),
+        ["test", "--quick"] => suite::run(Extent::Quick),
+        ["test", filter] if !filter.starts_with('-') => suite::run(Extent::Named(filter)),
         ["bench", rest @ ..] => bench::run(rest),
         ["schemas"] => schemas::write(),
         ["dist"] => build::dist().map(drop),

@@ -1,82 +1,116 @@
 //! `cargo xtask test`: what a change must pass.
 
-use std::process::Command;
-use std::time::Instant;
+mod jobs;
+mod steps;
+mod tools;
 
-use pontoon_lab::{Failure, Outcome, find, target_dir};
+use std::env;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::build::{self, cargo, must, root};
+use pontoon_lab::{Failure, Outcome};
+
+use self::steps::{Times, failed};
+use crate::build::{self, Profile, cargo};
 use crate::{demo, require_privileges};
 
-/// Tests that are run with the release binaries too, which have no fault points: the main paths.
+/// Modules that are run with static release binaries too, which have no fault points: the main paths.
 const RELEASED: [&str; 8] = [
-    "admin::commands",
     "admin::changes",
+    "admin::commands",
     "doctor::cures",
+    "house::readme_commands",
     "names::basic",
     "names::forward",
-    "house::readme_commands",
     "ports::matrix",
     "trace::matrix",
 ];
 
-/// What the tests call, and the Debian package that has it.
-const TOOLS: [(&str, &str); 10] = [
-    ("xtables-nft-multi", "iptables"),
-    ("xtables-legacy-multi", "iptables"),
-    ("nft", "nftables"),
-    ("xz", "xz-utils"),
-    ("ip", "iproute2"),
-    ("nsenter", "util-linux"),
-    ("sysctl", "procps"),
-    ("dig", "bind9-dnsutils"),
-    ("busybox", "busybox"),
-    // For firewalld, which is only unpacked.
-    ("python3", "python3"),
+/// The small lab of `--quick`: an attachment's life, a published port, a name, a policy, a mend.
+const QUICK: [&str; 6] = [
+    "house::layout",
+    "names::basic",
+    "policy::words",
+    "ports::doors",
+    "ports::port_taken",
+    "protocol::verbs",
 ];
 
-pub(crate) fn run(filter: Option<&str>) -> Outcome {
+/// What of the suite runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent<'a> {
+    /// Everything; of matrices a slice, or with the flag all of it.
+    All { whole: bool },
+    /// A developer's loop: format, lints, unit tests, a small lab.
+    Quick,
+    /// Tests whose names contain this, and nothing else.
+    Named(&'a str),
+}
+
+/// Runs the suite, and says how long its parts took, whether it passes or not.
+pub(crate) fn run(extent: Extent<'_>) -> Outcome {
     require_privileges()?;
-    install()?;
-    let tools = target_dir()?.join("tools");
-    step(
-        "cnitool 1.1.2 and 1.3.0",
-        Command::new("bash")
-            .arg(root().join("tests/scripts/cnitool.sh"))
-            .arg(&tools),
+    let mut times = Times::new();
+    let outcome = steps_of(extent, &mut times);
+    times.print();
+    match &outcome {
+        Ok(()) => println!("\nall passed in {:.0} s", times.elapsed()),
+        Err(_) => println!("\nFAILED after {:.0} s", times.elapsed()),
+    }
+    outcome
+}
+
+fn steps_of(extent: Extent<'_>, times: &mut Times) -> Outcome {
+    tools::install(times)?;
+    let fetching = tools::fetch()?;
+    let environment = environment(extent)?;
+    if !matches!(extent, Extent::Named(_)) {
+        lints(extent, times)?;
+    }
+    times.command(
+        "cargo build (the binaries under test)",
+        &mut cargo(&["build", "--quiet", "--locked", "--workspace", "--bins"]),
     )?;
-    for version in ["1.1.1", "1.9.1"] {
-        step(
-            &format!("reference plugins {version}"),
-            Command::new("bash")
-                .arg(root().join("tests/scripts/reference.sh"))
-                .arg(&tools)
-                .arg(version)
-                .stdout(std::process::Stdio::null()),
-        )?;
+    let filter = match extent {
+        Extent::Named(filter) => Some(filter),
+        _ => None,
+    };
+    let all = times.step("cargo test --no-run (the tests)", |_| jobs::build(filter))?;
+    times.step("tools that are only unpacked", |_| fetching.wait())?;
+    let chosen = match extent {
+        Extent::Quick => jobs::quick(&all, &QUICK)?,
+        _ => all.clone(),
+    };
+    let tested = times.step("the tests", |times| {
+        failed(&jobs::run(chosen, &environment, times)?)
+    });
+    if !matches!(extent, Extent::All { .. }) {
+        return tested;
     }
-    for (name, script) in [
-        ("dockerd 20.10", "tests/scripts/dockerd.sh"),
-        ("firewalld 1.3", "tests/scripts/firewalld.sh"),
-        ("name servers", "tests/scripts/nameservers.sh"),
-        ("musl's resolver", "tests/scripts/musl.sh"),
-        ("podman 4.3", "tests/scripts/podman.sh"),
-        ("containerd 1.6", "tests/scripts/containerd.sh"),
-    ] {
-        step(
-            name,
-            Command::new("bash")
-                .arg(root().join(script))
-                .arg(&tools)
-                .stdout(std::process::Stdio::null()),
-        )?;
+    // The rest is worth knowing where a test has failed.
+    match (tested, rest(&all, &environment, times)) {
+        (Err(first), Err(second)) => Err(Failure::new(format!("{first}\n{second}"))),
+        (first, second) => first.and(second),
     }
-    if filter.is_none() {
-        step(
-            "cargo fmt --check",
-            &mut cargo(&["fmt", "--all", "--check"]),
-        )?;
-        let clippy = [
+}
+
+/// What the suite does after the tests.
+fn rest(all: &[jobs::Job], environment: &[(&str, String)], times: &mut Times) -> Outcome {
+    times.command(
+        "cargo test --doc (the examples in documentation)",
+        &mut cargo(&["test", "--quiet", "--locked", "--workspace", "--doc"]),
+    )?;
+    released(all, environment, times)
+}
+
+/// The format, clippy, and for the whole suite the documentation.
+fn lints(extent: Extent<'_>, times: &mut Times) -> Outcome {
+    times.command(
+        "cargo fmt --check",
+        &mut cargo(&["fmt", "--all", "--check"]),
+    )?;
+    times.command(
+        "cargo clippy",
+        &mut cargo(&[
             "clippy",
             "--quiet",
             "--locked",
@@ -85,107 +119,46 @@ pub(crate) fn run(filter: Option<&str>) -> Outcome {
             "--",
             "-D",
             "warnings",
-        ];
-        step("cargo clippy", &mut cargo(&clippy))?;
-    }
-    step(
-        "cargo build (the binaries under test)",
-        &mut cargo(&["build", "--quiet", "--locked", "--workspace", "--bins"]),
+        ]),
     )?;
-    let mut test = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
-    test.args(filter);
-    step("cargo test", &mut test)?;
-    if filter.is_none() {
-        println!("== demo");
-        demo::run()?;
-        // What is installed is linked otherwise: another C library, no debugging.
-        let built = build::dist()?;
-        let mut released = cargo(&["test", "--locked", "--package", "xtask"]);
-        released.args(["--test", "black_box", "--"]).args(RELEASED);
-        released.env("XTASK_PLUGINS", built.dir);
-        step(
-            "a part of the tests with the release binaries",
-            &mut released,
-        )?;
-    }
-    println!("\nall passed");
-    Ok(())
-}
-
-/// Announces a step, runs it, and says how long it took.
-fn step(name: &str, command: &mut Command) -> Outcome {
-    println!("== {name}");
-    let started = Instant::now();
-    must(command, name)?;
-    println!(
-        "== {name}: passed in {:.1} s",
-        started.elapsed().as_secs_f64()
-    );
-    Ok(())
-}
-
-/// Installs Debian's packages for tools that are missing.
-fn install() -> Outcome {
-    let mut packages: Vec<&str> = TOOLS
-        .iter()
-        .filter(|(tool, _)| find(tool).is_none())
-        .map(|(_, package)| *package)
-        .collect();
-    let tools = target_dir()?.join("tools");
-    let go = !tools.join("cnitool-1.3.0").exists() && !recent_go();
-    if (go || !tools.join("cri/image.tar").exists()) && !has_pip() {
-        packages.push("python3-pip");
-    }
-    packages.dedup();
-    if packages.is_empty() {
+    if extent == Extent::Quick {
         return Ok(());
     }
-    let apt = find("apt-get").ok_or_else(|| {
-        Failure::new(format!(
-            "missing: {}; and no apt-get to install them: use your system's packages",
-            packages.join(", ")
-        ))
+    let doc = ["doc", "--quiet", "--locked", "--workspace", "--no-deps"];
+    times.command("cargo doc", cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The demo and a part of the tests with binaries that are linked as those that are installed:
+/// another C library, no debugging, no fault points. They are less optimized, which takes a tenth of the time.
+fn released(all: &[jobs::Job], environment: &[(&str, String)], times: &mut Times) -> Outcome {
+    let built = times.step("static binaries without fault points", |_| {
+        build::static_binaries(Profile::Tested)
     })?;
-    let quiet = |arguments: &[&str]| {
-        let mut command = Command::new(&apt);
-        command
-            .args(["-q", "-o", "DPkg::Lock::Timeout=600"])
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        command
+    times.step("demo", |_| demo::run_with(&built))?;
+    let mut environment = environment.to_vec();
+    environment.push(("XTASK_PLUGINS", built.dir.display().to_string()));
+    times.step("a part of the tests with the static binaries", |times| {
+        let chosen = jobs::of_modules(all, &RELEASED)?;
+        failed(&jobs::run(chosen, &environment, times)?)
+    })
+}
+
+/// What tests that draw by chance go by: the seed is printed, and repeats the run.
+fn environment(extent: Extent<'_>) -> Outcome<Vec<(&'static str, String)>> {
+    let seed = match env::var("PONTOON_SEED") {
+        Ok(seed) => seed,
+        Err(_) => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_err(Failure::act("read the clock"))?
+            .as_secs()
+            .to_string(),
     };
-    step("apt-get update", &mut quiet(&["update"]))?;
-    let mut install = quiet(&["install", "-y", "--no-install-recommends"]);
-    step(
-        &format!("apt-get install {}", packages.join(" ")),
-        install.args(&packages),
-    )?;
-    match TOOLS.iter().find(|(tool, _)| find(tool).is_none()) {
-        None => Ok(()),
-        Some((tool, package)) => Err(Failure::new(format!(
-            "{tool} is missing although {package} is installed"
-        ))),
+    println!(
+        "PONTOON_SEED={seed} draws the same slices of matrices again; `--whole` takes all of them"
+    );
+    let mut environment = vec![("PONTOON_SEED", seed)];
+    if extent == (Extent::All { whole: true }) {
+        environment.push(("PONTOON_WHOLE", "1".to_owned()));
     }
-}
-
-/// Go 1.21 or newer, which cnitool 1.3.0 needs.
-fn recent_go() -> bool {
-    let Ok(output) = Command::new("go").arg("version").output() else {
-        return false;
-    };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let minor = text.split("go1.").nth(1).and_then(|rest| {
-        rest.split(|c: char| !c.is_ascii_digit())
-            .next()?
-            .parse()
-            .ok()
-    });
-    minor.is_some_and(|minor: u32| minor >= 21)
-}
-
-fn has_pip() -> bool {
-    Command::new("python3")
-        .args(["-m", "pip", "--version"])
-        .output()
-        .is_ok_and(|output| output.status.success())
+    Ok(environment)
 }

@@ -1,10 +1,10 @@
 //! Folders of a test's own over the machine's, for programs whose folders are built in.
 
-use std::fs::{self, File};
-use std::io;
+use std::env;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use nix::mount::{MsFlags, mount};
@@ -14,16 +14,27 @@ use super::failure::{Failure, Outcome};
 use super::host::Host;
 use super::scratch::Scratch;
 
-/// Mount points that the machine lacks are made and removed again: one screen at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Mount points that the machine lacks are made, and removed when no screen in the machine is left:
+/// removing one takes the mounts away that other namespaces have on it. Each screen holds this file
+/// with a shared lock; its lines are the folders to remove, which the last screen does.
+const MADE: &str = "pontoon-screens";
+
+fn record() -> io::Result<File> {
+    let file = env::temp_dir().join(MADE);
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(file)
+}
 
 /// A mount namespace in which some folders are empty ones of a [`Scratch`] directory, seen from
 /// everywhere else by [`Screen::at`].
 pub struct Screen {
     mounts: File,
     own: Scratch,
-    made: Vec<PathBuf>,
-    _alone: MutexGuard<'static, ()>,
+    // Only held, with a shared lock.
+    record: Option<File>,
 }
 
 impl Screen {
@@ -34,14 +45,20 @@ impl Screen {
 
     /// The same, with programs that are not found there.
     pub fn hiding(folders: &[&str], programs: &[PathBuf]) -> Outcome<Self> {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut record = record().map_err(Failure::act("open the record of screens"))?;
+        record
+            .lock_shared()
+            .map_err(Failure::act("lock the record of screens"))?;
         let own = Scratch::new("screen")?;
-        let mut made = Vec::new();
         for folder in folders {
-            let missing = Path::new(folder)
+            let missing: String = Path::new(folder)
                 .ancestors()
-                .take_while(|path| !path.exists());
-            made.extend(missing.map(Path::to_path_buf));
+                .take_while(|path| !path.exists())
+                .map(|path| format!("{}\n", path.display()))
+                .collect();
+            record
+                .write_all(missing.as_bytes())
+                .map_err(Failure::act("write the record of screens"))?;
             for path in [PathBuf::from(folder), below(&own, folder)] {
                 fs::create_dir_all(&path)
                     .map_err(Failure::act(format!("make {}", path.display())))?;
@@ -68,8 +85,7 @@ impl Screen {
         Ok(Self {
             mounts,
             own,
-            made,
-            _alone: alone,
+            record: Some(record),
         })
     }
 
@@ -108,11 +124,27 @@ fn below(own: &Scratch, folder: &str) -> PathBuf {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Deepest first, as they were found; one that somebody else uses meanwhile stays.
-        for folder in &self.made {
-            let _ = fs::remove_dir(folder);
-        }
+        drop(self.record.take());
+        // A folder that is in use meanwhile stays, and what cannot be cleaned up is no reason to fail.
+        let _ = remove_mount_points();
     }
+}
+
+/// Removes the recorded mount points, deepest first, unless a screen is left.
+fn remove_mount_points() -> io::Result<()> {
+    let mut record = record()?;
+    if record.try_lock().is_err() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    record.read_to_string(&mut text)?;
+    let mut folders: Vec<&str> = text.lines().collect();
+    folders.sort_unstable_by_key(|folder| std::cmp::Reverse(folder.len()));
+    folders.dedup();
+    for folder in folders {
+        let _ = fs::remove_dir(folder);
+    }
+    record.set_len(0)
 }
 
 /// Removes the control groups of this name in every hierarchy, and those within, all empty by now.
