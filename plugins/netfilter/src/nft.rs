@@ -39,7 +39,6 @@
 //! that new elements are expected to be new.
 
 mod apply;
-mod attr;
 mod condition;
 mod element;
 mod error;
@@ -55,6 +54,7 @@ mod skeleton;
 mod socket;
 mod subnets;
 mod tracing;
+mod uapi;
 mod verify;
 mod withdraw;
 
@@ -62,12 +62,11 @@ use std::os::fd::OwnedFd;
 
 pub use error::Error;
 pub use foreign::{Gate, Obstacle, Others};
-pub use list::ListedPort;
 pub use tracing::{Event, Probe, ProbeKind, Said, Seen, Tracing};
 
 use crate::reference::{Role, Traces};
 use crate::rules::Ruleset;
-use message::{Family, Verb};
+use message::Family;
 use plan::Plan;
 use skeleton::Part;
 use socket::Socket;
@@ -94,25 +93,6 @@ impl Nft {
         Ok(Self {
             socket: Socket::open()?,
         })
-    }
-
-    /// Whether the kernel has nf_tables and lets us use it: one question, nothing is changed.
-    #[must_use]
-    pub fn usable() -> bool {
-        let probe = || -> Result<bool, Error> {
-            let answers = Socket::open()?.ask(1, |out, _, sequence| {
-                message::message(
-                    out,
-                    Verb::GetGeneration,
-                    Family::Unspecified,
-                    0,
-                    sequence,
-                    |_| {},
-                );
-            })?;
-            Ok(answers.iter().all(Option::is_some))
-        };
-        probe().unwrap_or(false)
     }
 
     /// Removes what a plugin of the reference has left of an attachment.
@@ -163,14 +143,6 @@ impl Nft {
             verify::verify(&mut self.socket, &plan, &mut differences)?;
         }
         Ok(differences)
-    }
-
-    /// All published ports of all owners.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn list_published(&mut self) -> Result<Vec<ListedPort>, Error> {
-        list::published(&mut self.socket)
     }
 
     /// Whose rules a packet of ours has to pass as well. Five lookups by name.

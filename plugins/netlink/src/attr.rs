@@ -1,9 +1,9 @@
 //! Netlink attributes as bytes: a writer and a reader.
 //!
-//! rtnetlink messages are built from netlink-packet-route's types. nf_tables and conntrack have no such types worth a
-//! dependency, and what we read back is a handful of attributes out of dozens: one attribute that a newer kernel
-//! changed, or an alias that is not UTF-8, must not cost us the whole answer. Hence this small codec, which the
-//! `netfilter` crate uses too.
+//! rtnetlink messages are built from netlink-packet-route's types. nf_tables and conntrack have no such types of an
+//! acceptable licence, and of an answer a handful of attributes out of dozens is read: one attribute that a newer
+//! kernel changed, or an alias that is not UTF-8, must not cost the whole answer. Hence this small codec. It is the
+//! only one of the workspace: conntrack here and nf_tables in the `netfilter` crate are written and read with it.
 
 /// `nla_type` flag of an attribute that holds attributes.
 const NESTED: u16 = 1 << 15;
@@ -166,12 +166,7 @@ impl<'a> Attr<'a> {
 
     /// The value up to its first zero byte, foreign bytes replaced.
     pub fn text(&self) -> String {
-        let end = self
-            .value
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(self.value.len());
-        String::from_utf8_lossy(&self.value[..end]).into_owned()
+        text(self.value)
     }
 
     /// The value as an address, by its length.
@@ -199,6 +194,15 @@ pub struct AttrReader<'a> {
     rest: &'a [u8],
 }
 
+/// Bytes up to the first zero byte, those that are not UTF-8 replaced.
+pub fn text(bytes: &[u8]) -> String {
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
 /// Reads a list of attributes.
 pub fn read(bytes: &[u8]) -> AttrReader<'_> {
     AttrReader { rest: bytes }
@@ -206,8 +210,20 @@ pub fn read(bytes: &[u8]) -> AttrReader<'_> {
 
 impl<'a> AttrReader<'a> {
     /// The first attribute of this kind.
-    pub fn get(self, kind: u16) -> Option<Attr<'a>> {
-        self.into_iter().find(|attr| attr.kind == kind)
+    pub fn get(mut self, kind: u16) -> Option<Attr<'a>> {
+        self.find(|attr| attr.kind == kind)
+    }
+
+    /// Follows nested attributes: the first one of each kind, each inside the one before.
+    pub fn path<const N: usize>(self, kinds: [u16; N]) -> Option<Attr<'a>> {
+        let mut reader = self;
+        let mut found = None;
+        for kind in kinds {
+            let attr = reader.get(kind)?;
+            reader = attr.nested();
+            found = Some(attr);
+        }
+        found
     }
 }
 
@@ -265,6 +281,9 @@ mod tests {
             (nested.kind, nested.nested().get(3).map(|a| a.text())),
             (2, Some("eth0".into()))
         );
+        let path = |kinds: [u16; 2]| read(attrs.as_bytes()).path(kinds).map(|a| a.text());
+        assert_eq!(path([2, 3]), Some("eth0".into()));
+        assert_eq!((path([2, 4]), path([5, 3])), (None, None));
         assert_eq!(reader.next(), None);
     }
 

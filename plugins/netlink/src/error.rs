@@ -42,6 +42,9 @@ pub enum Error {
         /// What the answer lacks.
         missing: &'static str,
     },
+    /// The kernel's table changed during each of a hundred attempts to read it.
+    #[error("the kernel's table changed during every attempt to read it: try again")]
+    Unstable,
     /// The namespace for a socket could not be entered.
     #[error(transparent)]
     Namespace(#[from] NetnsError),
@@ -194,11 +197,6 @@ impl Error {
     /// The bridge has no port left.
     pub fn is_bridge_full(&self) -> bool {
         self.errno() == Some(Errno::EXFULL)
-    }
-
-    /// IPv6 is off on the interface.
-    pub fn is_ipv6_disabled(&self) -> bool {
-        matches!(self, Error::Ipv6Disabled { .. })
     }
 
     pub(crate) fn kernel(action: &str, object: impl ToString, failure: Failure) -> Error {

@@ -116,9 +116,10 @@ impl Frames {
 
     /// Position in the batch of the message with this sequence number.
     pub fn position(&self, sequence: u32) -> Option<usize> {
+        // Numbers are given in ascending order.
         self.messages
-            .iter()
-            .position(|(known, _)| *known == sequence)
+            .binary_search_by_key(&sequence, |(known, _)| *known)
+            .ok()
     }
 }
 

@@ -5,7 +5,8 @@
 //! - [`RouteSocket`] makes a bridge or a veth pair whose container end is *born* in its namespace, sets a container's
 //!   link up in one batch, and answers questions with filters that the kernel applies.
 //! - [`Netns`] opens, makes and names network namespaces, and runs work inside them on a thread that never comes back.
-//! - [`NetfilterSocket`] carries nf_tables transactions for whoever encodes them with [`attr`] and [`frame`].
+//! - [`NetfilterSocket`] carries nf_tables transactions and questions, which the `netfilter` crate encodes with [`attr`]
+//!   and [`frame`].
 //! - [`conntrack`] cuts flows that connection tracking has pinned to a target which is gone or has moved.
 //! - [`Linger`] leaves the waits for RCU, which a deletion costs, to a detached child.
 //! - [`TokenBucket`] and a redirection to an ifb device limit what goes out of a link and what comes in by it.
@@ -55,7 +56,7 @@ pub use link::vlan::VlanRange;
 pub use link::{BridgeInfo, Link, PortFlags};
 pub use listener::{Group, Heard, Listener};
 pub use neighbour::Neighbour;
-pub use netfilter::{NetfilterError, NetfilterSocket, Reply, receive};
+pub use netfilter::{NetfilterError, NetfilterSocket, Reply};
 pub use netns::{Netns, NetnsError, NetnsId, NetnsMount, NotNetnsId};
 pub use nix::errno::Errno;
 pub use route::RouteSocket;

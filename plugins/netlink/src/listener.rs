@@ -111,10 +111,7 @@ impl Listener {
                 }
                 Err(errno) => return Err(Error::io("listen to the kernel")(errno.into())),
             }
-            let told = Frame::walk(&self.buffer).map(|frame| Reply {
-                kind: frame.kind,
-                payload: frame.payload.to_vec(),
-            });
+            let told = Frame::walk(&self.buffer).map(Reply::of);
             return Ok(Heard::Told(told.collect()));
         }
     }

@@ -1,4 +1,4 @@
-//! The NETLINK_NETFILTER socket, for whoever encodes nf_tables or conntrack messages.
+//! The NETLINK_NETFILTER socket, for the encoders of nf_tables and conntrack messages.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -7,7 +7,7 @@ use netlink_packet_core::NLM_F_DUMP;
 use nix::errno::Errno;
 
 use crate::error::Error;
-use crate::frame::{Failure, Frames};
+use crate::frame::{Failure, Frame, Frames};
 use crate::netns::Netns;
 use crate::socket::{Broken, Socket};
 
@@ -30,6 +30,13 @@ pub struct Reply {
 }
 
 impl Reply {
+    pub(crate) fn of(frame: Frame<'_>) -> Reply {
+        Reply {
+            kind: frame.kind,
+            payload: frame.payload.to_vec(),
+        }
+    }
+
     /// The attributes behind `struct nfgenmsg`.
     pub fn attrs(&self) -> crate::attr::AttrReader<'_> {
         crate::attr::read(self.payload.get(4..).unwrap_or_default())
@@ -74,9 +81,13 @@ impl NetfilterError {
     }
 }
 
-/// Takes a datagram that is there already, for whoever holds the bare descriptor; what is longer than `room` is cut.
-/// The room is not filled with zeros first, since memory that nobody touches costs nothing.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut Vec<u8>, room: usize) -> Result<(), Errno> {
+/// Takes a datagram that is there already; what is longer than `room` bytes is cut. The room is not filled with zeros
+/// first, since untouched memory costs nothing.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut Vec<u8>,
+    room: usize,
+) -> Result<(), Errno> {
     buffer.clear();
     buffer.reserve_exact(room);
     // SAFETY: the kernel writes at most `room` bytes, for which there is capacity, and says how many it has written.
@@ -96,11 +107,28 @@ impl AsFd for NetfilterSocket {
 
 impl NetfilterSocket {
     /// Opens a socket in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the kernel has no netfilter netlink.
     pub fn open() -> Result<NetfilterSocket, Error> {
         Self::prepare(Socket::bare(netlink_sys::protocols::NETLINK_NETFILTER))
     }
 
+    /// Opens a socket for questions whose errors nobody is told of: without the extended acknowledgements, which cost two
+    /// system calls.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the kernel has no netfilter netlink.
+    pub fn open_for_questions() -> Result<NetfilterSocket, Error> {
+        let bare = Socket::bare(netlink_sys::protocols::NETLINK_NETFILTER);
+        let socket = bare.map(Socket::plain).map_err(Error::io("open"))?;
+        Ok(NetfilterSocket { socket })
+    }
+
     /// Opens a socket in another namespace, as [`RouteSocket::open_in`](crate::RouteSocket::open_in) does.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Namespace`]: that namespace cannot be entered.
     pub fn open_in(netns: &Netns) -> Result<NetfilterSocket, Error> {
         let bare = netns.make_inside(|| Socket::bare(netlink_sys::protocols::NETLINK_NETFILTER))?;
         Self::prepare(bare)
@@ -113,6 +141,10 @@ impl NetfilterSocket {
 
     /// Carries out a transaction: `frames` begin with NFNL_MSG_BATCH_BEGIN and end with NFNL_MSG_BATCH_END, all or
     /// nothing happens. Failures name their message by sequence number, and the attribute by its offset.
+    ///
+    /// # Errors
+    /// [`NetfilterError::Refused`]: the kernel refused these messages. A refusal of the first one is about the transaction
+    /// as a whole.
     pub fn send_batch(&mut self, frames: &mut Frames) -> Result<(), NetfilterError> {
         let failures = self
             .socket
@@ -125,7 +157,10 @@ impl NetfilterSocket {
         }
     }
 
-    /// Sends messages that stand for themselves, without a transaction. Every failure is told.
+    /// Sends messages that stand for themselves, without a transaction.
+    ///
+    /// # Errors
+    /// [`NetfilterError::Refused`] with every failure; the other messages were carried out.
     pub fn send(&mut self, frames: &mut Frames) -> Result<(), NetfilterError> {
         let failures = self
             .socket
@@ -138,7 +173,25 @@ impl NetfilterSocket {
         }
     }
 
+    /// Asks for single objects, 16 in a `send`: `build` appends the question of each number. Each answer is one message, or
+    /// the kernel's refusal, in the order of the questions.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the socket failed.
+    pub fn questions(
+        &mut self,
+        count: usize,
+        build: impl FnMut(&mut Frames, usize),
+    ) -> Result<Vec<Result<Reply, Failure>>, Error> {
+        self.socket
+            .ask(count, build, Reply::of)
+            .map_err(Error::io("ask netfilter"))
+    }
+
     /// Asks for one object. `fixed` is `struct nfgenmsg`.
+    ///
+    /// # Errors
+    /// [`NetfilterError::Refused`]: there is no such object, or the question is not a valid one.
     pub fn request(
         &mut self,
         kind: u16,
@@ -148,7 +201,11 @@ impl NetfilterSocket {
         self.ask(kind, 0, fixed, fill)
     }
 
-    /// Asks for all objects, or those that pass the filter which `fill` writes.
+    /// Asks for all objects, or those that pass the filter which `fill` writes. A dump during which the table changed is
+    /// asked for again.
+    ///
+    /// # Errors
+    /// [`NetfilterError::Refused`], or [`Error::Unstable`] after a hundred attempts.
     pub fn dump(
         &mut self,
         kind: u16,
@@ -168,16 +225,11 @@ impl NetfilterSocket {
         let build = |frames: &mut Frames, kind, flags| {
             frames.push(kind, flags, fixed, &fill);
         };
-        let read = |frame: crate::frame::Frame<'_>| {
-            Some(Reply {
-                kind: frame.kind,
-                payload: frame.payload.to_vec(),
-            })
-        };
         self.socket
-            .query(kind, flags, build, read)
+            .query(kind, flags, build, |frame| Some(Reply::of(frame)))
             .map_err(|broken| match broken {
                 Broken::Refused(failure) => NetfilterError::Refused(vec![failure]),
+                Broken::Unstable => Error::Unstable.into(),
                 Broken::Io(source) => Error::io("ask netfilter")(source).into(),
             })
     }

@@ -106,6 +106,7 @@ impl RouteSocket {
         match self.socket.query(kind, flags, build, read) {
             Ok(found) => Ok(Ok(found)),
             Err(Broken::Refused(failure)) => Ok(Err(failure)),
+            Err(Broken::Unstable) => Err(Error::Unstable),
             Err(Broken::Io(source)) => Err(Error::io("ask")(source)),
         }
     }

@@ -12,9 +12,11 @@ use crate::frame::{Failure, Frame, Frames, Meaning};
 /// The kernel builds dumps in pieces of at most 32 KiB.
 const BUFFER: usize = 64 * 1024;
 /// What the default send buffer (212,992 bytes, of which overhead is taken) carries for certain.
-const COMFORTABLE: usize = 64 * 1024;
+const COMFORTABLE: usize = 100 * 1024;
 /// A table that changes under every one of this many dumps is not going to hold still.
-const DUMP_ATTEMPTS: usize = 20;
+const DUMP_ATTEMPTS: usize = 100;
+/// Questions sent at once. Each answer takes up to 9 kB of the default receive buffer of 208 kB.
+const QUESTIONS: usize = 16;
 
 /// A netlink socket. Its namespace is that of the thread which made it, whatever the thread does later.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(crate) struct Socket {
 pub(crate) enum Broken {
     /// The kernel refused a message.
     Refused(Failure),
+    /// The table changed during every attempt to read it.
+    Unstable,
     /// A system call failed.
     Io(io::Error),
 }
@@ -52,12 +56,17 @@ impl Socket {
         // Explanations in words, and errors that do not quote the whole message back.
         inner.set_ext_ack(true)?;
         inner.set_cap_ack(true)?;
-        Ok(Socket {
+        Ok(Socket::plain(inner))
+    }
+
+    /// Without extended acknowledgements.
+    pub(crate) fn plain(inner: netlink_sys::Socket) -> Socket {
+        Socket {
             inner,
             kernel: netlink_sys::SocketAddr::new(0, 0),
             buffer: Vec::new(),
             room: BUFFER,
-        })
+        }
     }
 
     pub(crate) fn strict(&self) -> io::Result<()> {
@@ -76,18 +85,53 @@ impl Socket {
         frames: &mut Frames,
         data: impl FnMut(Frame<'_>),
     ) -> io::Result<Vec<Failure>> {
-        self.exchange(frames, frames.len().saturating_sub(1), data)
+        self.exchange(frames, frames.len().saturating_sub(1), false, data)
     }
 
     /// Sends a netfilter transaction, which is atomic. Its closing message never answers, so the one before it must.
+    /// A failure of its opening message is the only one: it is about the transaction as a whole.
     pub(crate) fn transaction(&mut self, frames: &mut Frames) -> io::Result<Vec<Failure>> {
-        self.exchange(frames, frames.len().saturating_sub(2), |_| {})
+        self.exchange(frames, frames.len().saturating_sub(2), true, |_| {})
+    }
+
+    /// Sends questions, many at a time, and hands over the answer to each, or its failure, in the order of the questions.
+    /// `build` appends the question of this number. A question succeeds by its answer alone, without an acknowledgement.
+    pub(crate) fn ask<T>(
+        &mut self,
+        count: usize,
+        mut build: impl FnMut(&mut Frames, usize),
+        mut read: impl FnMut(Frame<'_>) -> T,
+    ) -> io::Result<Vec<Result<T, Failure>>> {
+        let mut answers = Vec::with_capacity(count);
+        let mut frames = Frames::new();
+        while answers.len() < count {
+            let start = answers.len();
+            let end = count.min(start + QUESTIONS);
+            frames.clear();
+            (start..end).for_each(|index| build(&mut frames, index));
+            self.send(frames.as_bytes())?;
+            // Answers come in order.
+            while answers.len() < end {
+                self.receive(libc::MSG_DONTWAIT)?;
+                for frame in Frame::walk(&self.buffer) {
+                    if frames.position(frame.sequence) != Some(answers.len() - start) {
+                        continue;
+                    }
+                    answers.push(match frame.meaning() {
+                        Meaning::Failed(failure) => Err(failure),
+                        _ => Ok(read(frame)),
+                    });
+                }
+            }
+        }
+        Ok(answers)
     }
 
     fn exchange(
         &mut self,
         frames: &mut Frames,
         last: usize,
+        atomic: bool,
         mut data: impl FnMut(Frame<'_>),
     ) -> io::Result<Vec<Failure>> {
         if frames.is_empty() {
@@ -113,7 +157,7 @@ impl Socket {
                     Meaning::Acknowledged | Meaning::Done => {}
                     Meaning::Failed(failure) => {
                         failures.push(failure);
-                        if position == last {
+                        if position == last || (atomic && position == 0) {
                             return Ok(failures);
                         }
                     }
@@ -142,9 +186,7 @@ impl Socket {
                 return Ok(found);
             }
         }
-        Err(Broken::Io(io::Error::other(
-            "the kernel's table changed during every attempt to read it",
-        )))
+        Err(Broken::Unstable)
     }
 
     /// True when the answer is complete and consistent.
@@ -169,7 +211,11 @@ impl Socket {
                 consistent &= frame.flags & NLM_F_DUMP_INTR == 0;
                 match frame.meaning() {
                     Meaning::Acknowledged | Meaning::Done => return Ok(consistent),
-                    Meaning::Failed(failure) if failure.errno == Errno::EINTR => return Ok(false),
+                    Meaning::Failed(failure)
+                        if matches!(failure.errno, Errno::EINTR | Errno::EAGAIN) =>
+                    {
+                        return Ok(false);
+                    }
                     Meaning::Failed(failure) => return Err(Broken::Refused(failure)),
                     Meaning::Data => found.extend(read(frame)),
                 }

@@ -3,14 +3,14 @@
 
 use nix::errno::Errno;
 
-use super::attr::{self, Attributes};
 use super::element::{self, Data, Element, Found};
 use super::error::Error;
-use super::message::{Batch, Family, Verb, message, table};
+use super::message::{Batch, Family, ask_chain, table};
 use super::plan::{Plan, Planned, PlannedChain, Purpose, Users};
 use super::skeleton::{self, Part};
 use super::socket::Socket;
-use super::{TRIES, list, withdraw};
+use super::uapi::{NFT_MSG_DELCHAIN, NFT_MSG_NEWSETELEM, NFTA_CHAIN_NAME};
+use super::{TABLE, TRIES, list, withdraw};
 
 /// What the kernel says about the chains of a plan.
 pub(super) struct Chains {
@@ -38,34 +38,25 @@ pub(super) fn look(
         .enumerate()
         .filter_map(|(index, planned)| wanted(planned).then_some((index, &planned.element)))
         .collect();
-    let answers = socket.ask(
-        names.len() + elements.len(),
-        |out, index, sequence| match names.get(index) {
-            Some(name) => message(out, Verb::GetChain, plan.family, 0, sequence, |out| {
-                table(out);
-                attr::put_str(out, 3, name);
-            }),
+    let answers = socket.ask(names.len() + elements.len(), |frames, index| {
+        match names.get(index) {
+            Some(name) => ask_chain(frames, plan.family, TABLE, name),
             None => {
                 if let Some((_, element)) = elements.get(index - names.len()) {
-                    element::question(out, plan.family, element.set, &element.key, sequence);
+                    element::question(frames, plan.family, element.set, &element.key);
                 }
             }
-        },
-    )?;
+        }
+    })?;
     let (chains, found) = answers.split_at(names.len());
-    let mut uses = chains.iter().map(|answer| {
-        answer
-            .as_deref()
-            .and_then(|body| Attributes::find(body, 6))
-            .and_then(attr::number)
-    });
+    let mut uses = chains.iter().map(|answer| list::uses(answer.as_ref()?));
     let fixed = uses.by_ref().take(fixed.len()).collect();
     let own = uses.collect();
     let mut all = vec![None; plan.elements.len()];
     for ((index, _), answer) in elements.iter().zip(found) {
         all[*index] = answer
-            .as_deref()
-            .and_then(|body| element::read(body).into_iter().next());
+            .as_ref()
+            .and_then(|reply| element::read(reply).into_iter().next());
     }
     Ok((Chains { fixed, own }, all))
 }
@@ -137,8 +128,8 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<bool, Error> {
         let about_elements = refusal
             .subject
             .as_ref()
-            .is_some_and(|subject| subject.verb == Verb::NewElements);
-        match refusal.errno {
+            .is_some_and(|subject| subject.message == NFT_MSG_NEWSETELEM);
+        match refusal.why.errno {
             // Somebody was faster, or the element is there already: see whose it is.
             Errno::EEXIST | Errno::EBUSY | Errno::ENOTEMPTY if about_elements => {
                 look_at_all = true;
@@ -171,10 +162,16 @@ fn fill(batch: &mut Batch, family: Family, chain: &PlannedChain, exists: bool) {
 
 /// Removes a chain with its rules; refused with EBUSY while an element leads to it.
 pub(super) fn remove_chain(batch: &mut Batch, family: Family, chain: &str) {
-    batch.push(Verb::DelChain, family, 0, format!("chain {chain}"), |out| {
-        table(out);
-        attr::put_str(out, 3, chain);
-    });
+    batch.push(
+        NFT_MSG_DELCHAIN,
+        family,
+        0,
+        format!("chain {chain}"),
+        |out| {
+            table(out);
+            out.cstr(NFTA_CHAIN_NAME, chain);
+        },
+    );
 }
 
 /// How to get from what was found to what is planned.

@@ -4,16 +4,17 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use pontoon_netlink::attr::{self, Attr, Attrs};
+use pontoon_netlink::{Frames, Reply};
 
-use super::attr::{self, Attributes, nest, put, put_str, put_u32};
 use super::expression::{Verdict, interface, octets, verdict};
-use super::message::{Batch, CREATE, EXCL, Family, Verb, message, table};
+use super::message::{Batch, Family, NLM_F_CREATE, NLM_F_EXCL, kind, table};
+use super::uapi::*;
 use crate::policy::Link;
 use crate::rules::Protocol;
 
 /// Elements in one message: the list must stay within the 64 kB of an attribute.
 const PER_MESSAGE: usize = 200;
-const INTERVAL_END: u32 = 1;
 
 /// What an element carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,20 +115,20 @@ pub(super) fn subnet_keys(subnet: IpNetwork) -> (Vec<u8>, Option<Vec<u8>>) {
 }
 
 /// Writes a comment as nft does: user data, type 0, length, text with NUL.
-pub(super) fn put_comment(out: &mut Vec<u8>, kind: u16, comment: &str) {
+pub(super) fn put_comment(out: &mut Attrs, kind: u16, comment: &str) {
     let text = &comment.as_bytes()[..comment.len().min(250)];
-    let mut data = vec![0, text.len() as u8 + 1];
+    let mut data = vec![NFTNL_UDATA_COMMENT, text.len() as u8 + 1];
     data.extend_from_slice(text);
     data.push(0);
-    put(out, kind, &data);
+    out.bytes(kind, &data);
 }
 
-/// Reads one.
-pub(super) fn comment(data: &[u8]) -> Option<String> {
-    let mut rest = data;
+/// The comment in user data.
+pub(super) fn comment(user_data: Attr<'_>) -> Option<String> {
+    let mut rest = user_data.value;
     while let [kind, length, tail @ ..] = rest {
         let value = tail.get(..usize::from(*length))?;
-        if *kind == 0 {
+        if *kind == NFTNL_UDATA_COMMENT {
             return Some(attr::text(value));
         }
         rest = tail.get(usize::from(*length)..)?;
@@ -136,43 +137,56 @@ pub(super) fn comment(data: &[u8]) -> Option<String> {
 }
 
 impl Element {
-    fn write(&self, out: &mut Vec<u8>, whole: bool) {
-        nest(out, 1, |out| {
-            nest(out, 1, |out| put(out, 1, &self.key));
+    fn write(&self, out: &mut Attrs, whole: bool) {
+        out.nested(NFTA_LIST_ELEM, |out| {
+            write_key(out, &self.key);
             if !whole {
                 return;
             }
-            match &self.data {
-                Data::Nothing => {}
-                Data::Value(value) => nest(out, 2, |out| put(out, 1, value)),
-                Data::Jump(chain) => nest(out, 2, |out| verdict(out, Verdict::Jump(chain))),
-                Data::Accept => nest(out, 2, |out| verdict(out, Verdict::Accept)),
-                Data::Drop => nest(out, 2, |out| verdict(out, Verdict::Drop)),
-                Data::Return => nest(out, 2, |out| verdict(out, Verdict::Return)),
+            let decision = match &self.data {
+                Data::Nothing | Data::Value(_) => None,
+                Data::Jump(chain) => Some(Verdict::Jump(chain)),
+                Data::Accept => Some(Verdict::Accept),
+                Data::Drop => Some(Verdict::Drop),
+                Data::Return => Some(Verdict::Return),
+            };
+            if let Some(decision) = decision {
+                out.nested(NFTA_SET_ELEM_DATA, |out| verdict(out, decision));
             }
-            put_comment(out, 6, &self.tag);
+            if let Data::Value(value) = &self.data {
+                out.nested(NFTA_SET_ELEM_DATA, |out| out.bytes(NFTA_DATA_VALUE, value));
+            }
+            put_comment(out, NFTA_SET_ELEM_USERDATA, &self.tag);
         });
         if let Some(end) = &self.end {
-            nest(out, 1, |out| {
-                nest(out, 1, |out| put(out, 1, end));
-                put_u32(out, 3, INTERVAL_END);
+            out.nested(NFTA_LIST_ELEM, |out| {
+                write_key(out, end);
+                out.u32be(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
             });
         }
     }
 }
 
+fn write_key(out: &mut Attrs, key: &[u8]) {
+    out.nested(NFTA_SET_ELEM_KEY, |out| out.bytes(NFTA_DATA_VALUE, key));
+}
+
 /// Adds elements. With `exclusive` the batch fails with EEXIST when one is there already.
 pub(super) fn add(batch: &mut Batch, family: Family, elements: &[Element], exclusive: bool) {
-    let flags = if exclusive { CREATE | EXCL } else { CREATE };
+    let flags = if exclusive {
+        NLM_F_CREATE | NLM_F_EXCL
+    } else {
+        NLM_F_CREATE
+    };
     in_lists(elements, |list| {
-        push_list(batch, Verb::NewElements, family, flags, list, true)
+        push_list(batch, NFT_MSG_NEWSETELEM, family, flags, list, true)
     });
 }
 
 /// Removes elements by key; the batch fails with ENOENT when one is gone.
 pub(super) fn remove(batch: &mut Batch, family: Family, elements: &[Element]) {
     in_lists(elements, |list| {
-        push_list(batch, Verb::DelElements, family, 0, list, false)
+        push_list(batch, NFT_MSG_DELSETELEM, family, 0, list, false)
     });
 }
 
@@ -184,7 +198,7 @@ fn in_lists(elements: &[Element], mut each: impl FnMut(&[Element])) {
 
 fn push_list(
     batch: &mut Batch,
-    verb: Verb,
+    message: u16,
     family: Family,
     flags: u16,
     list: &[Element],
@@ -192,14 +206,14 @@ fn push_list(
 ) {
     let Some(first) = list.first() else { return };
     batch.push(
-        verb,
+        message,
         family,
         flags,
         format!("elements of {}", first.set),
         |out| {
             table(out);
-            put_str(out, 2, first.set);
-            nest(out, 3, |out| {
+            out.cstr(NFTA_SET_ELEM_LIST_SET, first.set);
+            out.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |out| {
                 list.iter().for_each(|element| element.write(out, whole))
             });
         },
@@ -207,45 +221,53 @@ fn push_list(
 }
 
 /// A question for one key.
-pub(super) fn question(out: &mut Vec<u8>, family: Family, set: &str, key: &[u8], sequence: u32) {
-    message(out, Verb::GetElements, family, 0, sequence, |out| {
+pub(super) fn question(frames: &mut Frames, family: Family, set: &str, key: &[u8]) {
+    frames.push(kind(NFT_MSG_GETSETELEM), 0, &family.header(), |out| {
         table(out);
-        put_str(out, 2, set);
-        nest(out, 3, |out| {
-            nest(out, 1, |out| nest(out, 1, |out| put(out, 1, key)))
+        out.cstr(NFTA_SET_ELEM_LIST_SET, set);
+        out.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |out| {
+            out.nested(NFTA_LIST_ELEM, |out| write_key(out, key));
         });
     });
 }
 
 /// The elements in an answer.
-pub(super) fn read(body: &[u8]) -> Vec<Found> {
-    Attributes::new(Attributes::find(body, 3).unwrap_or_default())
-        .filter_map(|(_, element)| {
-            let data = Attributes::find(element, 2).unwrap_or_default();
-            let data = match (Attributes::find(data, 1), Attributes::path(data, &[2, 2])) {
-                (Some(value), _) => Data::Value(value.to_vec()),
-                (None, Some(chain)) => Data::Jump(attr::text(chain)),
-                (None, None) => {
-                    let code = Attributes::path(data, &[2, 1]).and_then(attr::number);
-                    match code.map(u32::cast_signed) {
-                        Some(1) => Data::Accept,
-                        Some(0) => Data::Drop,
-                        Some(-5) => Data::Return,
-                        _ => Data::Nothing,
-                    }
-                }
-            };
-            let flags = Attributes::find(element, 3)
-                .and_then(attr::number)
-                .unwrap_or_default();
+pub(super) fn read(reply: &Reply) -> Vec<Found> {
+    let Some(list) = reply.attrs().get(NFTA_SET_ELEM_LIST_ELEMENTS) else {
+        return Vec::new();
+    };
+    list.nested()
+        .filter_map(|element| {
+            let data = element.nested().get(NFTA_SET_ELEM_DATA);
+            let flags = element.nested().get(NFTA_SET_ELEM_FLAGS);
+            let flags = flags.and_then(|flags| flags.u32be()).unwrap_or_default();
+            let key = element
+                .nested()
+                .path([NFTA_SET_ELEM_KEY, NFTA_DATA_VALUE])?;
+            let user_data = element.nested().get(NFTA_SET_ELEM_USERDATA);
             Some(Found {
-                key: Attributes::path(element, &[1, 1])?.to_vec(),
-                data,
-                tag: Attributes::find(element, 6)
-                    .and_then(comment)
-                    .unwrap_or_default(),
-                interval_end: flags & INTERVAL_END != 0,
+                key: key.value.to_vec(),
+                data: data.map_or(Data::Nothing, read_data),
+                tag: user_data.and_then(comment).unwrap_or_default(),
+                interval_end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
             })
         })
         .collect()
+}
+
+fn read_data(data: Attr<'_>) -> Data {
+    if let Some(value) = data.nested().get(NFTA_DATA_VALUE) {
+        return Data::Value(value.value.to_vec());
+    }
+    let verdict = |kind| data.nested().path([NFTA_DATA_VERDICT, kind]);
+    if let Some(chain) = verdict(NFTA_VERDICT_CHAIN) {
+        return Data::Jump(chain.text());
+    }
+    let code = verdict(NFTA_VERDICT_CODE).and_then(|code| code.u32be());
+    match code.map(u32::cast_signed) {
+        Some(NF_ACCEPT) => Data::Accept,
+        Some(NF_DROP) => Data::Drop,
+        Some(NFT_RETURN) => Data::Return,
+        _ => Data::Nothing,
+    }
 }

@@ -2,10 +2,12 @@
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
+use pontoon_netlink::Refusal;
 use thiserror::Error as ThisError;
 
-use super::message::{Subject, Verb};
-use super::socket::Refusal;
+use super::message::Subject;
+use super::socket::RefusedBatch;
+use super::uapi::*;
 use crate::rules::Port;
 
 /// Why a ruleset could not be applied, withdrawn or read.
@@ -31,14 +33,14 @@ pub enum Error {
     #[error("no permission to change nftables: CAP_NET_ADMIN in this network namespace is needed")]
     Permission,
     /// The kernel refused one object; the rest of the transaction is not applied either.
-    #[error("nftables refused {action} {object}: {errno}{}", hint(*.errno))]
+    #[error("nftables refused {action} {object}: {why}{}", hint(.why.errno))]
     Refused {
-        /// What was tried.
+        /// What was tried, as it follows "refused": `to add`.
         action: &'static str,
         /// The object in nft's words.
         object: String,
-        /// The kernel's reason.
-        errno: Errno,
+        /// The kernel's reason, with its own words if it has any.
+        why: Refusal,
     },
     /// The kernel has no bridge family in nf_tables.
     #[error(
@@ -115,73 +117,61 @@ pub enum Error {
     /// Others kept changing the same objects.
     #[error("{what} kept changing under us: try again")]
     Unstable {
-        /// What.
+        /// The objects.
         what: String,
     },
     /// A question to the kernel failed.
-    #[error("cannot read the nftables ruleset: {errno}")]
+    #[error("cannot read the nftables ruleset: {why}")]
     Ask {
-        /// The kernel's reason.
-        errno: Errno,
+        /// The kernel's reason, with its own words if it has any.
+        why: Refusal,
     },
-    /// A message did not go out.
-    #[error("cannot send {bytes} bytes to nftables")]
-    Send {
-        /// Size of the message.
-        bytes: usize,
-        /// The kernel's reason.
-        source: Errno,
-    },
-    /// The kernel's answer did not come in.
-    #[error("no answer from nftables")]
-    Receive {
-        /// The kernel's reason.
-        source: Errno,
+    /// The socket failed: a message did not go out, or the answer did not come in.
+    #[error("no answer from nftables: {source}")]
+    Socket {
+        /// The failed system call.
+        source: pontoon_netlink::Error,
     },
 }
 
 impl Error {
     /// A refused question.
-    pub(super) fn asking(errno: Errno) -> Self {
-        match errno {
+    pub(super) fn asking(why: Refusal) -> Self {
+        match why.errno {
             Errno::EPERM => Self::Permission,
             // The answer of nfnetlink for a subsystem that is not there.
-            Errno::EINVAL | Errno::EOPNOTSUPP => Self::NoNftables { errno },
-            errno => Self::Ask { errno },
+            errno @ (Errno::EINVAL | Errno::EOPNOTSUPP) => Self::NoNftables { errno },
+            _ => Self::Ask { why },
         }
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        let Refusal { errno, subject } = refusal;
-        match (errno, subject) {
+impl From<RefusedBatch> for Error {
+    fn from(refused: RefusedBatch) -> Self {
+        let RefusedBatch { why, subject } = refused;
+        match (why.errno, subject) {
             (Errno::EPERM, _) => Self::Permission,
-            (Errno::EOPNOTSUPP, None) => Self::NoNftables { errno },
-            (errno, Some(Subject { verb, object })) => Self::Refused {
-                action: action(verb),
+            (errno @ Errno::EOPNOTSUPP, None) => Self::NoNftables { errno },
+            (_, Some(Subject { message, object })) => Self::Refused {
+                action: action(message),
                 object: object.into_owned(),
-                errno,
+                why,
             },
-            (errno, None) => Self::Refused {
+            (_, None) => Self::Refused {
                 action: "to commit",
                 object: "a transaction".to_owned(),
-                errno,
+                why,
             },
         }
     }
 }
 
-fn action(verb: Verb) -> &'static str {
-    match verb {
-        Verb::NewTable | Verb::NewChain | Verb::NewSet => "to make",
-        Verb::NewRule | Verb::NewElements => "to add",
-        Verb::DelTable | Verb::DelChain | Verb::DelRule | Verb::DelElements => "to remove",
-        Verb::GetTable
-        | Verb::GetChain
-        | Verb::GetRule
-        | Verb::GetElements
-        | Verb::GetGeneration => "to show",
+fn action(message: u16) -> &'static str {
+    match message {
+        NFT_MSG_NEWTABLE | NFT_MSG_NEWCHAIN | NFT_MSG_NEWSET => "to make",
+        NFT_MSG_NEWRULE | NFT_MSG_NEWSETELEM => "to add",
+        NFT_MSG_DELTABLE | NFT_MSG_DELCHAIN | NFT_MSG_DELRULE | NFT_MSG_DELSETELEM => "to remove",
+        _ => "to show",
     }
 }
 

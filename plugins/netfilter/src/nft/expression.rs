@@ -1,42 +1,38 @@
 //! The expressions that rules are made of, as the kernel's little machine reads them: load a field
-//! into a register, compare or look it up, then decide. The numbers are those of
-//! linux/netfilter/nf_tables.h.
+//! into a register, compare or look it up, then decide.
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::attr::{nest, put, put_str, put_u32};
+use pontoon_netlink::attr::Attrs;
 
-/// The verdict register.
-const VERDICT: u32 = 0;
-/// The first 16-byte register; the 4-byte ones from 8 on overlay them.
-const REG: u32 = 1;
-const REG32: u32 = 8;
+use super::uapi::*;
 
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
+/// The first 16-byte register; the 4-byte ones overlay them: this one begins where `REG32` begins.
+const REG: u32 = NFT_REG_1;
+const REG32: u32 = NFT_REG32_00;
 
 /// Keys of `meta`.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(super) enum Meta {
-    Protocol = 1,
-    Mark = 3,
-    InputName = 6,
-    OutputName = 7,
-    Trace = 12,
-    Family = 15,
-    Transport = 16,
+    Protocol = NFT_META_PROTOCOL,
+    Mark = NFT_META_MARK,
+    InputName = NFT_META_IIFNAME,
+    OutputName = NFT_META_OIFNAME,
+    Trace = NFT_META_NFTRACE,
+    Family = NFT_META_NFPROTO,
+    Transport = NFT_META_L4PROTO,
 }
 
 /// Where a payload offset counts from.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub(super) enum Base {
-    Link = 0,
-    Network = 1,
-    Transport = 2,
+    Link = NFT_PAYLOAD_LL_HEADER,
+    Network = NFT_PAYLOAD_NETWORK_HEADER,
+    Transport = NFT_PAYLOAD_TRANSPORT_HEADER,
 }
 
 /// Final words of a rule.
@@ -52,28 +48,28 @@ pub(super) enum Verdict<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Compare {
-    Equal = 0,
-    Differs = 1,
-    AtMost = 3,
-    AtLeast = 5,
+    Equal = NFT_CMP_EQ,
+    Differs = NFT_CMP_NEQ,
+    AtMost = NFT_CMP_LTE,
+    AtLeast = NFT_CMP_GTE,
 }
 
 /// The expressions of one rule.
 #[derive(Clone, Default)]
-pub(super) struct Rule(pub(super) Vec<u8>);
+pub(super) struct Rule(pub(super) Attrs);
 
 /// Writes a verdict as nft_data.
-pub(super) fn verdict(out: &mut Vec<u8>, verdict: Verdict<'_>) {
+pub(super) fn verdict(out: &mut Attrs, verdict: Verdict<'_>) {
     let (code, chain): (i32, _) = match verdict {
-        Verdict::Accept => (1, None),
-        Verdict::Drop => (0, None),
-        Verdict::Jump(chain) => (-3, Some(chain)),
-        Verdict::Return => (-5, None),
+        Verdict::Accept => (NF_ACCEPT, None),
+        Verdict::Drop => (NF_DROP, None),
+        Verdict::Jump(chain) => (NFT_JUMP, Some(chain)),
+        Verdict::Return => (NFT_RETURN, None),
     };
-    nest(out, 2, |out| {
-        put(out, 1, &code.to_be_bytes());
+    out.nested(NFTA_DATA_VERDICT, |out| {
+        out.u32be(NFTA_VERDICT_CODE, code.cast_unsigned());
         if let Some(chain) = chain {
-            put_str(out, 2, chain);
+            out.cstr(NFTA_VERDICT_CHAIN, chain);
         }
     });
 }
@@ -96,27 +92,27 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 impl Rule {
-    fn add(mut self, name: &str, fill: impl FnOnce(&mut Vec<u8>)) -> Self {
-        nest(&mut self.0, 1, |out| {
-            put_str(out, 1, name);
-            nest(out, 2, fill);
+    fn add(mut self, name: &str, fill: impl FnOnce(&mut Attrs)) -> Self {
+        self.0.nested(NFTA_LIST_ELEM, |out| {
+            out.cstr(NFTA_EXPR_NAME, name);
+            out.nested(NFTA_EXPR_DATA, fill);
         });
         self
     }
 
     fn meta_to(self, key: Meta, register: u32) -> Self {
         self.add("meta", |out| {
-            put_u32(out, 1, register);
-            put_u32(out, 2, key as u32);
+            out.u32be(NFTA_META_DREG, register);
+            out.u32be(NFTA_META_KEY, key as u32);
         })
     }
 
     fn payload_to(self, base: Base, offset: u32, length: usize, register: u32) -> Self {
         self.add("payload", |out| {
-            put_u32(out, 1, register);
-            put_u32(out, 2, base as u32);
-            put_u32(out, 3, offset);
-            put_u32(out, 4, length as u32);
+            out.u32be(NFTA_PAYLOAD_DREG, register);
+            out.u32be(NFTA_PAYLOAD_BASE, base as u32);
+            out.u32be(NFTA_PAYLOAD_OFFSET, offset);
+            out.u32be(NFTA_PAYLOAD_LEN, length as u32);
         })
     }
 
@@ -130,26 +126,56 @@ impl Rule {
 
     pub(super) fn compare(self, compare: Compare, value: &[u8]) -> Self {
         self.add("cmp", |out| {
-            put_u32(out, 1, REG);
-            put_u32(out, 2, compare as u32);
-            nest(out, 3, |out| put(out, 1, value));
+            out.u32be(NFTA_CMP_SREG, REG);
+            out.u32be(NFTA_CMP_OP, compare as u32);
+            out.nested(NFTA_CMP_DATA, |out| out.bytes(NFTA_DATA_VALUE, value));
         })
     }
 
     fn mask(self, mask: &[u8]) -> Self {
+        self.mask_and_xor(mask, &vec![0; mask.len()])
+    }
+
+    fn mask_and_xor(self, mask: &[u8], xor: &[u8]) -> Self {
         self.add("bitwise", |out| {
-            put_u32(out, 1, REG);
-            put_u32(out, 2, REG);
-            put_u32(out, 3, mask.len() as u32);
-            nest(out, 4, |out| put(out, 1, mask));
-            nest(out, 5, |out| put(out, 1, &vec![0; mask.len()]));
+            out.u32be(NFTA_BITWISE_SREG, REG);
+            out.u32be(NFTA_BITWISE_DREG, REG);
+            out.u32be(NFTA_BITWISE_LEN, mask.len() as u32);
+            out.nested(NFTA_BITWISE_MASK, |out| out.bytes(NFTA_DATA_VALUE, mask));
+            out.nested(NFTA_BITWISE_XOR, |out| out.bytes(NFTA_DATA_VALUE, xor));
+        })
+    }
+
+    fn set_meta(self, key: Meta) -> Self {
+        self.add("meta", |out| {
+            out.u32be(NFTA_META_SREG, REG);
+            out.u32be(NFTA_META_KEY, key as u32);
+        })
+    }
+
+    fn ct(self, key: u32) -> Self {
+        self.add("ct", |out| {
+            out.u32be(NFTA_CT_DREG, REG);
+            out.u32be(NFTA_CT_KEY, key);
+        })
+    }
+
+    /// `port`: the register that the port is in.
+    fn nat(self, kind: u32, family: u8, port: Option<u32>) -> Self {
+        self.add("nat", |out| {
+            out.u32be(NFTA_NAT_TYPE, kind);
+            out.u32be(NFTA_NAT_FAMILY, u32::from(family));
+            out.u32be(NFTA_NAT_REG_ADDR_MIN, REG);
+            if let Some(register) = port {
+                out.u32be(NFTA_NAT_REG_PROTO_MIN, register);
+            }
         })
     }
 
     /// `meta nfproto`.
     pub(super) fn family(self, v6: bool) -> Self {
-        let number = if v6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 };
-        self.meta(Meta::Family).compare(Compare::Equal, &[number])
+        self.meta(Meta::Family)
+            .compare(Compare::Equal, &[family_number(v6)])
     }
 
     /// `iifname`/`oifname NAME`.
@@ -186,26 +212,26 @@ impl Rule {
 
     fn lookup(self, set: &str, to: Option<u32>, inverted: bool) -> Self {
         self.add("lookup", |out| {
-            put_str(out, 1, set);
-            put_u32(out, 2, REG);
+            out.cstr(NFTA_LOOKUP_SET, set);
+            out.u32be(NFTA_LOOKUP_SREG, REG);
             if let Some(register) = to {
-                put_u32(out, 3, register);
+                out.u32be(NFTA_LOOKUP_DREG, register);
             }
             if inverted {
-                put_u32(out, 5, 1);
+                out.u32be(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
             }
         })
     }
 
     /// `iifname|oifname vmap @MAP`.
     pub(super) fn name_verdict(self, key: Meta, map: &str) -> Self {
-        self.meta(key).lookup(map, Some(VERDICT), false)
+        self.meta(key).lookup(map, Some(NFT_REG_VERDICT), false)
     }
 
     /// `iifname . oifname`.
     fn names(self) -> Self {
         self.meta(Meta::InputName)
-            .meta_to(Meta::OutputName, REG + 1)
+            .meta_to(Meta::OutputName, NFT_REG_2)
     }
 
     /// `iifname . oifname @SET`.
@@ -215,13 +241,14 @@ impl Rule {
 
     /// `iifname . oifname vmap @MAP`.
     pub(super) fn names_verdict(self, map: &str) -> Self {
-        self.names().lookup(map, Some(VERDICT), false)
+        self.names().lookup(map, Some(NFT_REG_VERDICT), false)
     }
 
     /// `iifname . ip|ip6 saddr . daddr . meta l4proto . th dport @SET`.
     pub(super) fn link_in_set(self, v6: bool, set: &str) -> Self {
         let length = address_length(v6);
-        let source = REG32 + 4;
+        // Behind the 16 bytes of the interface name.
+        let source = NFT_REG32_04;
         let destination = source + (length / 4) as u32;
         let protocol = destination + (length / 4) as u32;
         self.family(v6)
@@ -234,7 +261,7 @@ impl Rule {
                 destination,
             )
             .meta_to(Meta::Transport, protocol)
-            .payload_to(Base::Transport, 2, 2, protocol + 1)
+            .payload_to(Base::Transport, DESTINATION_PORT, PORT_LENGTH, protocol + 1)
             .in_set(set)
     }
 
@@ -256,31 +283,18 @@ impl Rule {
 
     /// `ct state established,related`.
     pub(super) fn established(self) -> Self {
-        const CT_STATE: u32 = 0;
         // NF_CT_STATE_BIT of IP_CT_ESTABLISHED and IP_CT_RELATED.
         const BITS: u32 = 1 << 1 | 1 << 2;
-        self.add("ct", |out| {
-            put_u32(out, 1, REG);
-            put_u32(out, 2, CT_STATE);
-        })
-        .mask(&BITS.to_ne_bytes())
-        .compare(Compare::Differs, &[0; 4])
+        self.ct(NFT_CT_STATE)
+            .mask(&BITS.to_ne_bytes())
+            .compare(Compare::Differs, &[0; 4])
     }
 
     /// `meta mark set meta mark | BITS`.
     pub(super) fn add_to_mark(self, bits: u32) -> Self {
         self.meta(Meta::Mark)
-            .add("bitwise", |out| {
-                put_u32(out, 1, REG);
-                put_u32(out, 2, REG);
-                put_u32(out, 3, 4);
-                nest(out, 4, |out| put(out, 1, &(!bits).to_ne_bytes()));
-                nest(out, 5, |out| put(out, 1, &bits.to_ne_bytes()));
-            })
-            .add("meta", |out| {
-                put_u32(out, 3, REG);
-                put_u32(out, 2, Meta::Mark as u32);
-            })
+            .mask_and_xor(&(!bits).to_ne_bytes(), &bits.to_ne_bytes())
+            .set_meta(Meta::Mark)
     }
 
     /// `meta mark & BITS == 0`.
@@ -306,10 +320,7 @@ impl Rule {
 
     /// `meta nftrace set 1`.
     pub(super) fn traced(self) -> Self {
-        self.immediate(REG, &[1]).add("meta", |out| {
-            put_u32(out, 3, REG);
-            put_u32(out, 2, Meta::Trace as u32);
-        })
+        self.immediate(REG, &[1]).set_meta(Meta::Trace)
     }
 
     /// `ip|ip6 saddr|daddr vmap @MAP`.
@@ -320,15 +331,15 @@ impl Rule {
                 address_offset(v6, source),
                 address_length(v6),
             )
-            .lookup(map, Some(VERDICT), false)
+            .lookup(map, Some(NFT_REG_VERDICT), false)
     }
 
     /// `meta l4proto . th dport vmap @MAP`.
     pub(super) fn port_verdict(self, v6: bool, map: &str) -> Self {
         self.family(v6)
             .meta_to(Meta::Transport, REG32)
-            .payload_to(Base::Transport, 2, 2, REG32 + 1)
-            .lookup(map, Some(VERDICT), false)
+            .payload_to(Base::Transport, DESTINATION_PORT, PORT_LENGTH, REG32 + 1)
+            .lookup(map, Some(NFT_REG_VERDICT), false)
     }
 
     /// `dnat to [daddr .] l4proto . th dport map @MAP`.
@@ -341,45 +352,39 @@ impl Rule {
             register += (length / 4) as u32;
         }
         rule.meta_to(Meta::Transport, register)
-            .payload_to(Base::Transport, 2, 2, register + 1)
+            .payload_to(Base::Transport, DESTINATION_PORT, PORT_LENGTH, register + 1)
             .lookup(map, Some(REG), false)
-            .add("nat", |out| {
-                put_u32(out, 1, 1);
-                put_u32(
-                    out,
-                    2,
-                    u32::from(if v6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 }),
-                );
-                put_u32(out, 3, REG);
-                put_u32(out, 5, REG32 + (address_length(v6) / 4) as u32);
-            })
+            .nat(
+                NFT_NAT_DNAT,
+                family_number(v6),
+                Some(REG32 + (address_length(v6) / 4) as u32),
+            )
     }
 
     /// `dnat to ADDRESS:PORT`.
     pub(super) fn dnat(self, address: IpAddr, port: u16) -> Self {
         self.immediate(REG, &octets(address))
-            .immediate(REG + 1, &port.to_be_bytes())
-            .add("nat", |out| {
-                put_u32(out, 1, 1);
-                put_u32(out, 2, family_number(address));
-                put_u32(out, 3, REG);
-                put_u32(out, 5, REG + 1);
-            })
+            .immediate(NFT_REG_2, &port.to_be_bytes())
+            .nat(
+                NFT_NAT_DNAT,
+                family_number(address.is_ipv6()),
+                Some(NFT_REG_2),
+            )
     }
 
     /// `snat to ADDRESS`.
     pub(super) fn snat(self, address: IpAddr) -> Self {
-        self.immediate(REG, &octets(address)).add("nat", |out| {
-            put_u32(out, 1, 0);
-            put_u32(out, 2, family_number(address));
-            put_u32(out, 3, REG);
-        })
+        self.immediate(REG, &octets(address)).nat(
+            NFT_NAT_SNAT,
+            family_number(address.is_ipv6()),
+            None,
+        )
     }
 
     fn immediate(self, register: u32, value: &[u8]) -> Self {
         self.add("immediate", |out| {
-            put_u32(out, 1, register);
-            nest(out, 2, |out| put(out, 1, value));
+            out.u32be(NFTA_IMMEDIATE_DREG, register);
+            out.nested(NFTA_IMMEDIATE_DATA, |out| out.bytes(NFTA_DATA_VALUE, value));
         })
     }
 
@@ -391,49 +396,49 @@ impl Rule {
     pub(super) fn local_destination(self) -> Self {
         const RTN_LOCAL: u32 = 2;
         self.add("fib", |out| {
-            put_u32(out, 1, REG);
-            put_u32(out, 2, 3);
-            put_u32(out, 3, 2);
+            out.u32be(NFTA_FIB_DREG, REG);
+            out.u32be(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+            out.u32be(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
         })
         .compare(Compare::Equal, &RTN_LOCAL.to_ne_bytes())
     }
 
     /// `ct status dnat`.
     pub(super) fn was_redirected(self) -> Self {
-        const CT_STATUS: u32 = 2;
         const IPS_DST_NAT: u32 = 1 << 5;
-        self.add("ct", |out| {
-            put_u32(out, 1, REG);
-            put_u32(out, 2, CT_STATUS);
-        })
-        .mask(&IPS_DST_NAT.to_ne_bytes())
-        .compare(Compare::Differs, &[0; 4])
+        self.ct(NFT_CT_STATUS)
+            .mask(&IPS_DST_NAT.to_ne_bytes())
+            .compare(Compare::Differs, &[0; 4])
     }
 
     /// `iifname . ether saddr != @SET`, for the bridge family.
     pub(super) fn port_and_mac_not_in(self, set: &str) -> Self {
         self.meta(Meta::InputName)
-            .payload_to(Base::Link, 6, 6, REG + 1)
+            .payload_to(Base::Link, SOURCE_MAC, MAC_LENGTH, NFT_REG_2)
             .not_in_set(set)
     }
 
     pub(super) fn verdict(self, kind: Verdict<'_>) -> Self {
         self.add("immediate", |out| {
-            put_u32(out, 1, VERDICT);
-            nest(out, 2, |out| verdict(out, kind));
+            out.u32be(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+            out.nested(NFTA_IMMEDIATE_DATA, |out| verdict(out, kind));
         })
     }
 }
 
-fn family_number(address: IpAddr) -> u32 {
-    u32::from(if address.is_ipv6() {
-        NFPROTO_IPV6
-    } else {
-        NFPROTO_IPV4
-    })
+fn family_number(v6: bool) -> u8 {
+    if v6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 }
 }
 
-/// Where the address stands in the IP header.
+/// Offset of the source address in an Ethernet header, and its length, in bytes.
+const SOURCE_MAC: u32 = 6;
+const MAC_LENGTH: usize = 6;
+
+/// Offset and length of the destination port in the headers of TCP, UDP and SCTP, in bytes.
+const DESTINATION_PORT: u32 = 2;
+const PORT_LENGTH: usize = 2;
+
+/// Offset in bytes of an address in the IP header (RFC 791, RFC 8200).
 fn address_offset(v6: bool, source: bool) -> u32 {
     match (v6, source) {
         (false, true) => 12,

@@ -3,11 +3,14 @@
 
 use std::fmt;
 
-use super::attr::{self, Attributes, put_str};
+use pontoon_netlink::Reply;
+
 use super::error::Error;
 use super::expression::interface;
-use super::message::{Family, Verb, message};
+use super::list::uses;
+use super::message::{Family, ask_chain};
 use super::socket::Socket;
+use super::uapi::*;
 
 /// Table and chain that iptables-nft keeps.
 const FILTER: &str = "filter";
@@ -48,13 +51,13 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Where a packet meets the filters of others. The numbers are the kernel's (nf_inet_hooks).
+/// Where a packet meets the filters of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// Into the host.
-    Input = 1,
+    Input = NF_INET_LOCAL_IN as isize,
     /// Through the host.
-    Forward = 2,
+    Forward = NF_INET_FORWARD as isize,
 }
 
 impl Gate {
@@ -92,20 +95,17 @@ pub(super) fn others(socket: &mut Socket) -> Result<Others, Error> {
         (Family::Ipv6, FILTER, INPUT),
         (Family::Inet, FIREWALLD, FIREWALLD_FORWARD),
     ];
-    let answers = socket.ask(chains.len(), |out, index, sequence| {
+    let answers = socket.ask(chains.len(), |frames, index| {
         let (family, table, chain) = chains[index];
-        message(out, Verb::GetChain, family, 0, sequence, |out| {
-            put_str(out, 1, table);
-            put_str(out, 3, chain);
-        });
+        ask_chain(frames, family, table, chain);
     })?;
     let (iptables, firewalld) = answers.split_at(4);
     let (forward, input) = iptables.split_at(2);
     Ok(Others {
-        forward_drops: forward.iter().flatten().any(|chain| drops(chain)),
-        input_drops: input.iter().flatten().any(|chain| drops(chain)),
-        forward_rules: forward.iter().flatten().any(|chain| uses(chain) > 0),
-        input_rules: input.iter().flatten().any(|chain| uses(chain) > 0),
+        forward_drops: forward.iter().flatten().any(drops),
+        input_drops: input.iter().flatten().any(drops),
+        forward_rules: forward.iter().flatten().any(has_rules),
+        input_rules: input.iter().flatten().any(has_rules),
         firewalld: firewalld.iter().any(Option::is_some),
     })
 }
@@ -120,17 +120,18 @@ pub(super) fn obstacles(
 ) -> Result<Vec<Obstacle>, Error> {
     let mut found = Vec::new();
     for family in [Family::Inet, Family::Ipv4, Family::Ipv6] {
-        let chains = socket.list(Verb::GetChain, family, |_| {})?;
+        let chains = socket.list(NFT_MSG_GETCHAIN, family, |_| {})?;
         for chain in chains.unwrap_or_default() {
-            let text = |kind| Attributes::find(&chain, kind).map(attr::text);
-            let at = Attributes::path(&chain, &[4, 1]).and_then(attr::number);
-            let (Some(table), Some(name)) = (text(1), text(3)) else {
+            let text = |kind| chain.attrs().get(kind).map(|attr| attr.text());
+            let at = chain.attrs().path([NFTA_CHAIN_HOOK, NFTA_HOOK_HOOKNUM]);
+            let at = at.and_then(|number| number.u32be());
+            let (Some(table), Some(name)) = (text(NFTA_CHAIN_TABLE), text(NFTA_CHAIN_NAME)) else {
                 continue;
             };
             if at != Some(hook as u32) {
                 continue;
             }
-            let filter = text(7).is_some_and(|kind| kind == "filter");
+            let filter = text(NFTA_CHAIN_TYPE).is_some_and(|kind| kind == "filter");
             let drops = drops(&chain) || table == FIREWALLD;
             if filter && table != super::TABLE && drops && !names(socket, family, &table, bridge)? {
                 found.push(Obstacle {
@@ -146,20 +147,23 @@ pub(super) fn obstacles(
 
 /// Whether a rule of a table compares with the name of the bridge.
 fn names(socket: &mut Socket, family: Family, table: &str, bridge: &str) -> Result<bool, Error> {
-    let rules = socket.list(Verb::GetRule, family, |out| put_str(out, 1, table))?;
+    let rules = socket.list(NFT_MSG_GETRULE, family, |out| {
+        out.cstr(NFTA_RULE_TABLE, table)
+    })?;
     let name = interface(bridge);
-    let found = |rule: &Vec<u8>| rule.windows(name.len()).any(|window| window == name);
+    let found = |rule: &Reply| {
+        let mut windows = rule.payload.windows(name.len());
+        windows.any(|window| window == name)
+    };
     Ok(rules.unwrap_or_default().iter().any(found))
 }
 
-/// How many rules a base chain has.
-fn uses(chain: &[u8]) -> u32 {
-    Attributes::find(chain, 6)
-        .and_then(attr::number)
-        .unwrap_or(0)
+/// Nothing refers to a base chain, so what is counted are its rules.
+fn has_rules(chain: &Reply) -> bool {
+    uses(chain).is_some_and(|uses| uses > 0)
 }
 
-fn drops(chain: &[u8]) -> bool {
-    const NF_DROP: u32 = 0;
-    Attributes::find(chain, 5).and_then(attr::number) == Some(NF_DROP)
+fn drops(chain: &Reply) -> bool {
+    let policy = chain.attrs().get(NFTA_CHAIN_POLICY);
+    policy.and_then(|policy| policy.u32be()) == Some(NF_DROP.cast_unsigned())
 }

@@ -1,24 +1,16 @@
-//! Listings: for the rare moments when a lookup by key does not do, and for the admin's tools.
+//! Listings: for the rare moments when a lookup by key does not do.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use pontoon_netlink::Reply;
 
-use super::attr;
 use super::element::{self, Data, Element, Found};
 use super::error::Error;
-use super::message::{Family, Verb, table};
-use super::sets::{V4, V6};
+use super::message::{Family, table};
 use super::socket::Socket;
-use crate::rules::{Port, Protocol};
+use super::uapi::*;
 
-/// A published port as the kernel has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedPort {
-    /// The port on the host and in the container.
-    pub port: Port,
-    /// The container's address.
-    pub target: IpAddr,
-    /// The owner's tag.
-    pub tag: String,
+/// What refers to a chain, together with the rules in it: the kernel counts them as one.
+pub(super) fn uses(chain: &Reply) -> Option<u32> {
+    chain.attrs().get(NFTA_CHAIN_USE)?.u32be()
 }
 
 /// How many rules a chain has; `None` when there is no such table.
@@ -27,22 +19,22 @@ pub(super) fn rules_of(
     family: Family,
     chain: &str,
 ) -> Result<Option<u32>, Error> {
-    let rules = socket.list(Verb::GetRule, family, |out| {
+    let rules = socket.list(NFT_MSG_GETRULE, family, |out| {
         table(out);
-        attr::put_str(out, 2, chain);
+        out.cstr(NFTA_RULE_CHAIN, chain);
     })?;
     Ok(rules.map(|rules| rules.len() as u32))
 }
 
 fn elements(socket: &mut Socket, family: Family, set: &str) -> Result<Vec<Found>, Error> {
-    let pages = socket.list(Verb::GetElements, family, |out| {
+    let pages = socket.list(NFT_MSG_GETSETELEM, family, |out| {
         table(out);
-        attr::put_str(out, 2, set);
+        out.cstr(NFTA_SET_ELEM_LIST_SET, set);
     })?;
     Ok(pages
         .unwrap_or_default()
         .iter()
-        .flat_map(|page| element::read(page))
+        .flat_map(element::read)
         .collect())
 }
 
@@ -78,44 +70,4 @@ pub(super) fn intervals(
 pub(super) fn overlap(one: &Element, other: &Element) -> bool {
     let before = |a: &Element, b: &Element| a.end.as_ref().is_some_and(|end| *end <= b.key);
     !before(one, other) && !before(other, one)
-}
-
-/// All published ports without conditions.
-pub(super) fn published(socket: &mut Socket) -> Result<Vec<ListedPort>, Error> {
-    let mut ports = Vec::new();
-    for set in [V4.ports_at, V4.ports, V6.ports_at, V6.ports] {
-        let found = elements(socket, Family::Inet, set)?;
-        ports.extend(found.into_iter().filter_map(|found| listed(&found)));
-    }
-    Ok(ports)
-}
-
-fn listed(found: &Found) -> Option<ListedPort> {
-    let (key, port) = found.key.split_last_chunk::<4>()?;
-    let (host, protocol) = key.split_last_chunk::<4>()?;
-    let Data::Value(data) = &found.data else {
-        return None;
-    };
-    let (target, container_port) = data.split_last_chunk::<4>()?;
-    let number = |field: &[u8; 4]| u16::from_be_bytes([field[0], field[1]]);
-    Some(ListedPort {
-        port: Port {
-            protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp]
-                .into_iter()
-                .find(|known| known.number() == protocol[0])?,
-            host_ip: address(host),
-            host_port: number(port),
-            container_port: number(container_port),
-        },
-        target: address(target)?,
-        tag: found.tag.clone(),
-    })
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
-        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()),
-        _ => None,
-    }
 }

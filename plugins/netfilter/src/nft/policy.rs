@@ -9,7 +9,8 @@ use super::sets::{
     BRIDGES, ENTERING, FROM_HOST, ICC, INGRESS, INTERNAL, LEAVING, LINKS4, LINKS6, RESTRICTED,
     SEPARATED, TO_HOST, TRUSTED,
 };
-use super::skeleton::{Chain, FORWARD, Hook, INPUT, OUTPUT, PREROUTING};
+use super::skeleton::{Chain, Hook};
+use super::uapi::{NF_INET_FORWARD, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT, NF_INET_PRE_ROUTING};
 use crate::policy::{Ingress, Link, Policy, Separation};
 use crate::rules::Owner;
 
@@ -72,15 +73,17 @@ pub(super) const POLICY_CHAINS: &[Chain] = &[
     inner(NO_HOST_ACCESS, 0, no_host_access, 5),
     inner(PUBLISHED_ONLY, 0, published_only, 6),
     inner(NO_REDIRECTS, 0, no_redirects, 2),
-    base("forward", FORWARD, 0, forward, 9),
-    base("to-host", INPUT, 0, to_host, 1),
-    base("from-host", OUTPUT, 0, from_host, 1),
+    base("forward", NF_INET_FORWARD, 0, forward, 9),
+    base("to-host", NF_INET_LOCAL_IN, 0, to_host, 1),
+    base("from-host", NF_INET_LOCAL_OUT, 0, from_host, 1),
 ];
 
 /// Right after DNAT, which stands at -100.
-pub(super) const MARKING_CHAINS: &[Chain] = &[base("bridged", PREROUTING, -99, bridged, 1)];
+pub(super) const MARKING_CHAINS: &[Chain] =
+    &[base("bridged", NF_INET_PRE_ROUTING, -99, bridged, 1)];
 
-pub(super) const SEPARATION_CHAINS: &[Chain] = &[base("forward", FORWARD, -200, separation, 1)];
+pub(super) const SEPARATION_CHAINS: &[Chain] =
+    &[base("forward", NF_INET_FORWARD, -200, separation, 1)];
 
 fn forward() -> Vec<Rule> {
     vec![

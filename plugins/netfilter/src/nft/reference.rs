@@ -2,11 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
-use super::attr::{self, Attributes, put_str};
 use super::element;
 use super::error::Error;
-use super::message::{Batch, CREATE, Family, Verb, message};
+use super::message::{Batch, Family, NLM_F_CREATE, ask_chain};
 use super::socket::Socket;
+use super::uapi::*;
 use crate::reference::{Role, Traces};
 
 /// A chain in which a plugin has rules.
@@ -24,12 +24,6 @@ const PORTS: [Place; 6] = [
     (Family::Ipv6, HOSTPORT, "hostip_hostports"),
     (Family::Ipv6, HOSTPORT, "masquerading"),
 ];
-
-/// Attributes of a rule (linux/netfilter/nf_tables.h).
-const RULE_TABLE: u16 = 1;
-const RULE_CHAIN: u16 = 2;
-const RULE_HANDLE: u16 = 3;
-const RULE_USERDATA: u16 = 7;
 
 /// Removes what a plugin has left of an attachment. Somebody may remove the same at the same time:
 /// then it is gone, and the rest is looked for again.
@@ -74,9 +68,9 @@ fn guard(socket: &mut Socket, traces: &Traces, batch: &mut Batch) -> Result<(), 
     for suffix in ["", "-mac"] {
         let chain = format!("cni-br-iface-{}{suffix}", traces.guarded());
         let object = format!("chain {chain}");
-        batch.push(Verb::DelChain, Family::Bridge, 0, object, |out| {
-            put_str(out, 1, SPOOF_TABLE);
-            put_str(out, 3, &chain);
+        batch.push(NFT_MSG_DELCHAIN, Family::Bridge, 0, object, |out| {
+            out.cstr(NFTA_CHAIN_TABLE, SPOOF_TABLE);
+            out.cstr(NFTA_CHAIN_NAME, &chain);
         });
     }
     Ok(())
@@ -87,9 +81,9 @@ pub(crate) fn make_chain(v4: bool, v6: bool, table: &str, chain: &str) -> bool {
     let mut batch = Batch::default();
     for family in families(v4, v6) {
         let object = format!("chain {chain}");
-        batch.push(Verb::NewChain, family, CREATE, object, |out| {
-            put_str(out, 1, table);
-            put_str(out, 3, chain);
+        batch.push(NFT_MSG_NEWCHAIN, family, NLM_F_CREATE, object, |out| {
+            out.cstr(NFTA_CHAIN_TABLE, table);
+            out.cstr(NFTA_CHAIN_NAME, chain);
         });
     }
     let done = Socket::open().and_then(|mut socket| socket.commit(batch));
@@ -102,20 +96,17 @@ pub(crate) fn delete_chain(table: &str, chain: &str) -> Option<Option<OwnedFd>> 
     let mut socket = Socket::open().ok()?;
     let both = [Family::Ipv4, Family::Ipv6];
     let answers = socket
-        .ask(both.len(), |out, index, sequence| {
-            message(out, Verb::GetChain, both[index], 0, sequence, |out| {
-                put_str(out, 1, table);
-                put_str(out, 3, chain);
-            });
+        .ask(both.len(), |frames, index| {
+            ask_chain(frames, both[index], table, chain);
         })
         .ok()?;
     let mut batch = Batch::default();
     for (family, there) in both.into_iter().zip(&answers) {
         if there.is_some() {
             let object = format!("chain {chain}");
-            batch.push(Verb::DelChain, family, 0, object, |out| {
-                put_str(out, 1, table);
-                put_str(out, 3, chain);
+            batch.push(NFT_MSG_DELCHAIN, family, 0, object, |out| {
+                out.cstr(NFTA_CHAIN_TABLE, table);
+                out.cstr(NFTA_CHAIN_NAME, chain);
             });
         }
     }
@@ -140,23 +131,24 @@ fn find(
     batch: &mut Batch,
     wanted: impl Fn(&str) -> bool,
 ) -> Result<bool, Error> {
-    let rules = socket.list(Verb::GetRule, family, |out| {
-        put_str(out, RULE_TABLE, table);
-        put_str(out, RULE_CHAIN, chain);
+    let rules = socket.list(NFT_MSG_GETRULE, family, |out| {
+        out.cstr(NFTA_RULE_TABLE, table);
+        out.cstr(NFTA_RULE_CHAIN, chain);
     })?;
     let mut any = false;
     for rule in rules.unwrap_or_default() {
-        let comment = Attributes::find(&rule, RULE_USERDATA).and_then(element::comment);
-        let handle = Attributes::find(&rule, RULE_HANDLE);
+        let comment = rule.attrs().get(NFTA_RULE_USERDATA);
+        let comment = comment.and_then(element::comment);
+        let handle = rule.attrs().get(NFTA_RULE_HANDLE);
         if let (Some(comment), Some(handle)) = (comment, handle)
             && wanted(&comment)
         {
             any = true;
             let object = format!("rule of chain {chain} of table {} {table}", family.name());
-            batch.push(Verb::DelRule, family, 0, object, |out| {
-                put_str(out, RULE_TABLE, table);
-                put_str(out, RULE_CHAIN, chain);
-                attr::put(out, RULE_HANDLE, handle);
+            batch.push(NFT_MSG_DELRULE, family, 0, object, |out| {
+                out.cstr(NFTA_RULE_TABLE, table);
+                out.cstr(NFTA_RULE_CHAIN, chain);
+                out.bytes(NFTA_RULE_HANDLE, handle.value);
             });
             batch.mark_deleting();
         }

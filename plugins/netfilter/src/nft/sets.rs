@@ -1,10 +1,13 @@
 //! The maps and sets of our tables: what they are called, what their keys and data are made of, and
 //! how they are made.
 
-use super::attr::{nest, put, put_str, put_u32};
-use super::message::table;
+use pontoon_netlink::attr::Attrs;
 
-/// Kinds of fields in keys and data; the numbers only tell `nft list` how to print them.
+use super::message::table;
+use super::uapi::*;
+
+/// Kinds of fields in keys and data. The numbers are those of nft's own data types (`enum datatypes`
+/// of its `datatype.h`): they only tell `nft list` how to print a field.
 #[derive(Clone, Copy)]
 pub(super) enum Field {
     Ipv4,
@@ -173,47 +176,44 @@ pub(super) const GUARD_SETS: &[Set] = &[
 pub(super) const SEPARATION_SETS: &[Set] = &[set(SEPARATED, &[Interface], Carries::Nothing)];
 
 /// Writes what makes a set. `id` tells sets of one transaction apart.
-pub(super) fn write_set(out: &mut Vec<u8>, set: &Set, id: u32) {
-    const INTERVAL: u32 = 0x4;
-    const MAP: u32 = 0x8;
-    const CONCAT: u32 = 0x80;
-    const VERDICT: u32 = 0xffff_ff00;
+pub(super) fn write_set(out: &mut Attrs, set: &Set, id: u32) {
     let mut flags = 0;
     if !matches!(set.carries, Carries::Nothing) {
-        flags |= MAP;
+        flags |= NFT_SET_MAP;
     }
     if set.interval {
-        flags |= INTERVAL;
+        flags |= NFT_SET_INTERVAL;
     }
     if set.key.len() > 1 {
-        flags |= CONCAT;
+        flags |= NFT_SET_CONCAT;
     }
     table(out);
-    put_str(out, 2, set.name);
-    put_u32(out, 3, flags);
-    put_u32(out, 4, type_of(set.key));
-    put_u32(out, 5, length_of(set.key));
+    out.cstr(NFTA_SET_NAME, set.name);
+    out.u32be(NFTA_SET_FLAGS, flags);
+    out.u32be(NFTA_SET_KEY_TYPE, type_of(set.key));
+    out.u32be(NFTA_SET_KEY_LEN, length_of(set.key));
     match set.carries {
         Carries::Nothing => {}
-        Carries::Verdict => put_u32(out, 6, VERDICT),
+        Carries::Verdict => out.u32be(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
         Carries::Fields(fields) => {
-            put_u32(out, 6, type_of(fields));
-            put_u32(out, 7, length_of(fields));
+            out.u32be(NFTA_SET_DATA_TYPE, type_of(fields));
+            out.u32be(NFTA_SET_DATA_LEN, length_of(fields));
         }
     }
-    put_u32(out, 10, id);
+    out.u32be(NFTA_SET_ID, id);
     if matches!(set.key, [Interface]) {
         // Without the byte order of the key (user data, type 0) nft prints names as "".
-        const HOST_ORDER: u32 = 1;
-        let mut data = vec![0, 4];
-        data.extend_from_slice(&HOST_ORDER.to_ne_bytes());
-        put(out, 13, &data);
+        let mut data = vec![NFTNL_UDATA_SET_KEYBYTEORDER, 4];
+        data.extend_from_slice(&BYTEORDER_HOST_ENDIAN.to_ne_bytes());
+        out.bytes(NFTA_SET_USERDATA, &data);
     }
     if set.key.len() > 1 {
-        nest(out, 9, |out| {
-            nest(out, 2, |out| {
+        out.nested(NFTA_SET_DESC, |out| {
+            out.nested(NFTA_SET_DESC_CONCAT, |out| {
                 for field in set.key {
-                    nest(out, 1, |out| put_u32(out, 1, field.length()));
+                    out.nested(NFTA_LIST_ELEM, |out| {
+                        out.u32be(NFTA_SET_FIELD_LEN, field.length());
+                    });
                 }
             });
         });

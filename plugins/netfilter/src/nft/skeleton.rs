@@ -5,15 +5,15 @@
 //! fills them again. Two processes doing so at once therefore leave one skeleton, not two.
 
 use super::TABLE;
-use super::attr::{nest, put_str, put_u32};
 use super::expression::{Compare, Meta, Rule, Verdict};
-use super::message::{APPEND, Batch, CREATE, Family, Verb, table};
+use super::message::{Batch, Family, NLM_F_APPEND, NLM_F_CREATE, table};
 use super::policy::{MARKING_CHAINS, POLICY_CHAINS, SEPARATION_CHAINS};
 use super::sets::{
     ALLOWED, BRIDGES, GUARD_SETS, GUARDED, MARKING_SETS, POLICY_SETS, SEPARATION_SETS, Set,
     TRANSLATION_SETS, V4, V6, write_set,
 };
 use super::subnets::{LOOPBACK, LOOPBACK6, MULTICAST4, MULTICAST6};
+use super::uapi::*;
 
 /// What is made and looked at together: the sets and chains of one purpose. Who publishes ports pays
 /// nothing for policies, and the other way round.
@@ -80,19 +80,13 @@ pub(super) struct Chain {
     pub(super) count: u32,
 }
 
-pub(super) const PREROUTING: u32 = 0;
-pub(super) const INPUT: u32 = 1;
-pub(super) const FORWARD: u32 = 2;
-pub(super) const OUTPUT: u32 = 3;
-pub(super) const POSTROUTING: u32 = 4;
-
 /// Ordered so that a chain comes before those that jump to it.
 pub(super) const TRANSLATION_CHAINS: &[Chain] = &[
     Chain {
         name: "guard",
         hook: Some(Hook {
             kind: "filter",
-            number: PREROUTING,
+            number: NF_INET_PRE_ROUTING,
             priority: -300,
         }),
         references: 0,
@@ -110,7 +104,7 @@ pub(super) const TRANSLATION_CHAINS: &[Chain] = &[
         name: "prerouting",
         hook: Some(Hook {
             kind: "nat",
-            number: PREROUTING,
+            number: NF_INET_PRE_ROUTING,
             priority: -100,
         }),
         references: 0,
@@ -121,7 +115,7 @@ pub(super) const TRANSLATION_CHAINS: &[Chain] = &[
         name: "output",
         hook: Some(Hook {
             kind: "nat",
-            number: OUTPUT,
+            number: NF_INET_LOCAL_OUT,
             priority: -100,
         }),
         references: 0,
@@ -132,7 +126,7 @@ pub(super) const TRANSLATION_CHAINS: &[Chain] = &[
         name: "postrouting",
         hook: Some(Hook {
             kind: "nat",
-            number: POSTROUTING,
+            number: NF_INET_POST_ROUTING,
             priority: 100,
         }),
         references: 0,
@@ -145,7 +139,7 @@ pub(super) const GUARD_CHAINS: &[Chain] = &[Chain {
     name: "prerouting",
     hook: Some(Hook {
         kind: "filter",
-        number: PREROUTING,
+        number: NF_INET_PRE_ROUTING,
         priority: -300,
     }),
     references: 0,
@@ -228,15 +222,21 @@ fn spoof_guard() -> Vec<Rule> {
 /// flush, which costs a grace period when the socket is closed.
 pub(super) fn build(batch: &mut Batch, part: Part, flushes: bool) {
     let (family, sets, chains) = (part.family(), part.sets(), part.chains());
-    batch.push(Verb::NewTable, family, CREATE, "the table pontoon", |out| {
-        table(out);
-        put_u32(out, 2, 0);
-    });
+    batch.push(
+        NFT_MSG_NEWTABLE,
+        family,
+        NLM_F_CREATE,
+        "the table pontoon",
+        |out| {
+            table(out);
+            out.u32be(NFTA_TABLE_FLAGS, 0);
+        },
+    );
     for (id, set) in (1u32..).zip(sets) {
         batch.push(
-            Verb::NewSet,
+            NFT_MSG_NEWSET,
             family,
-            CREATE,
+            NLM_F_CREATE,
             format!("set {}", set.name),
             |out| {
                 write_set(out, set, id);
@@ -277,24 +277,23 @@ pub(super) fn new_chain_of(
     comment: Option<&str>,
 ) {
     batch.push(
-        Verb::NewChain,
+        NFT_MSG_NEWCHAIN,
         family,
-        CREATE,
+        NLM_F_CREATE,
         format!("chain {name}"),
         |out| {
-            put_str(out, 1, table);
-            put_str(out, 3, name);
+            out.cstr(NFTA_CHAIN_TABLE, table);
+            out.cstr(NFTA_CHAIN_NAME, name);
             if let Some(hook) = hook {
-                const ACCEPT: u32 = 1;
-                nest(out, 4, |out| {
-                    put_u32(out, 1, hook.number);
-                    put_u32(out, 2, hook.priority.cast_unsigned());
+                out.nested(NFTA_CHAIN_HOOK, |out| {
+                    out.u32be(NFTA_HOOK_HOOKNUM, hook.number);
+                    out.u32be(NFTA_HOOK_PRIORITY, hook.priority.cast_unsigned());
                 });
-                put_u32(out, 5, ACCEPT);
-                put_str(out, 7, hook.kind);
+                out.u32be(NFTA_CHAIN_POLICY, NF_ACCEPT.cast_unsigned());
+                out.cstr(NFTA_CHAIN_TYPE, hook.kind);
             }
             if let Some(comment) = comment {
-                super::element::put_comment(out, 12, comment);
+                super::element::put_comment(out, NFTA_CHAIN_USERDATA, comment);
             }
         },
     );
@@ -309,25 +308,31 @@ pub(super) fn refill(
     comment: Option<&str>,
 ) {
     batch.push(
-        Verb::DelRule,
+        NFT_MSG_DELRULE,
         family,
         0,
         format!("the rules of chain {chain}"),
         |out| {
             table(out);
-            put_str(out, 2, chain);
+            out.cstr(NFTA_RULE_CHAIN, chain);
         },
     );
     for rule in rules {
         let object = format!("a rule in chain {chain}");
-        batch.push(Verb::NewRule, family, CREATE | APPEND, object, |out| {
-            table(out);
-            put_str(out, 2, chain);
-            nest(out, 4, |out| out.extend_from_slice(&rule.0));
-            if let Some(comment) = comment {
-                super::element::put_comment(out, 7, comment);
-            }
-        });
+        batch.push(
+            NFT_MSG_NEWRULE,
+            family,
+            NLM_F_CREATE | NLM_F_APPEND,
+            object,
+            |out| {
+                table(out);
+                out.cstr(NFTA_RULE_CHAIN, chain);
+                out.nested(NFTA_RULE_EXPRESSIONS, |out| out.append(rule.0.as_bytes()));
+                if let Some(comment) = comment {
+                    super::element::put_comment(out, NFTA_RULE_USERDATA, comment);
+                }
+            },
+        );
     }
 }
 

@@ -10,20 +10,16 @@ use std::time::Instant;
 
 use pontoon_netlink::{Errno, Group, Heard, Listener, Reply};
 
-use super::attr::{Attributes, number, put_str, put_u32, text};
 use super::error::Error;
 use super::expression::{Base, Compare, Meta, Rule};
-use super::message::{APPEND, Batch, CREATE, EXCL, Family, Verb};
-use super::skeleton::{self, FORWARD, Hook, INPUT, OUTPUT, POSTROUTING, PREROUTING};
+use super::message::{Batch, Family, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, kind};
+use super::skeleton::{self, Hook};
 use super::socket::Socket;
+use super::uapi::*;
 
 /// Before all other chains, and after them: iptables' are between -400 and 300.
 const FIRST: i32 = -1000;
 const LAST: i32 = 1000;
-/// `NFT_TABLE_F_OWNER`.
-const OWNED: u32 = 2;
-/// `NFT_MSG_TRACE` of the nf_tables subsystem.
-const TRACE: u16 = (10 << 8) | 17;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -120,7 +116,8 @@ impl Tracing {
                 // Without it the way through bridges is not seen.
                 Err(refusal)
                     if family == Family::Bridge
-                        && matches!(refusal.errno, Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => {}
+                        && matches!(refusal.why.errno, Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => {
+                }
                 Err(refusal) => return Err(refusal.into()),
             }
         }
@@ -139,7 +136,7 @@ impl Tracing {
         match self.listener.hear(deadline) {
             Ok(Heard::Told(replies)) => Ok(replies
                 .iter()
-                .filter(|reply| reply.kind == TRACE)
+                .filter(|reply| reply.kind == kind(NFT_MSG_TRACE))
                 .filter_map(|reply| self.event(reply))
                 .collect()),
             Ok(Heard::Silence | Heard::Missed) => Ok(Vec::new()),
@@ -148,11 +145,10 @@ impl Tracing {
     }
 
     fn event(&self, reply: &Reply) -> Option<Event> {
-        const TYPE_RULE: u32 = 3;
-        let body = reply.payload.get(4..)?;
-        let find = |kind| Attributes::find(body, kind);
-        let table = text(find(1)?);
-        let mut chain = text(find(2)?);
+        let find = |kind| reply.attrs().get(kind);
+        let number = |kind| find(kind).and_then(|attr| attr.u32be());
+        let table = find(NFTA_TRACE_TABLE)?.text();
+        let mut chain = find(NFTA_TRACE_CHAIN)?.text();
         let own = table == self.table;
         let mut last = false;
         if own {
@@ -160,31 +156,35 @@ impl Tracing {
             last = end == "last";
             chain = hook.to_owned();
         }
-        let kind = find(4).and_then(number);
-        let verdict = match kind {
-            Some(TYPE_RULE) => Attributes::path(body, &[5, 1]).and_then(number),
-            _ => find(16).and_then(number),
+        let verdict = |kind| reply.attrs().path([NFTA_TRACE_VERDICT, kind]);
+        let code = match number(NFTA_TRACE_TYPE) {
+            Some(NFT_TRACETYPE_RULE) => verdict(NFTA_VERDICT_CODE).and_then(|code| code.u32be()),
+            _ => number(NFTA_TRACE_POLICY),
         };
-        let said = match verdict.map(u32::cast_signed) {
-            Some(0) => Said::Drop,
-            Some(1) => Said::Accept,
-            Some(-3 | -4) => Said::Jump(
-                Attributes::path(body, &[5, 2])
-                    .map(text)
-                    .unwrap_or_default(),
-            ),
+        let said = match code.map(u32::cast_signed) {
+            Some(NF_DROP) => Said::Drop,
+            Some(NF_ACCEPT) => Said::Accept,
+            Some(NFT_JUMP | NFT_GOTO) => {
+                let chain = verdict(NFTA_VERDICT_CHAIN).map(|chain| chain.text());
+                Said::Jump(chain.unwrap_or_default())
+            }
             _ => Said::On,
         };
-        let rule = find(3).and_then(|bytes| Some(u64::from_be_bytes(bytes.try_into().ok()?)));
+        let header = |kind| find(kind).map(|attr| attr.value);
         Some(Event {
             family: Family::named(*reply.payload.first()?),
             table: (!own).then_some(table),
             chain,
             last,
-            rule,
+            rule: find(NFTA_TRACE_RULE_HANDLE).and_then(|handle| handle.u64be()),
             said,
-            packet: find(8).and_then(|header| seen(header, find(9).unwrap_or_default())),
-            out: find(12).and_then(number),
+            packet: header(NFTA_TRACE_NETWORK_HEADER).and_then(|network| {
+                seen(
+                    network,
+                    header(NFTA_TRACE_TRANSPORT_HEADER).unwrap_or_default(),
+                )
+            }),
+            out: number(NFTA_TRACE_OIF),
         })
     }
 }
@@ -222,16 +222,22 @@ fn seen(header: &[u8], transport: &[u8]) -> Option<Seen> {
 fn tables(name: &str, family: Family, probe: &Probe) -> Batch {
     let mut batch = Batch::default();
     let object = || format!("the table {name}");
-    batch.push(Verb::NewTable, family, CREATE | EXCL, object(), |out| {
-        put_str(out, 1, name);
-        put_u32(out, 2, OWNED);
-    });
+    batch.push(
+        NFT_MSG_NEWTABLE,
+        family,
+        NLM_F_CREATE | NLM_F_EXCL,
+        object(),
+        |out| {
+            out.cstr(NFTA_TABLE_NAME, name);
+            out.u32be(NFTA_TABLE_FLAGS, NFT_TABLE_F_OWNER);
+        },
+    );
     for (hook, number) in [
-        ("prerouting", PREROUTING),
-        ("input", INPUT),
-        ("forward", FORWARD),
-        ("output", OUTPUT),
-        ("postrouting", POSTROUTING),
+        ("prerouting", NF_INET_PRE_ROUTING),
+        ("input", NF_INET_LOCAL_IN),
+        ("forward", NF_INET_FORWARD),
+        ("output", NF_INET_LOCAL_OUT),
+        ("postrouting", NF_INET_POST_ROUTING),
     ] {
         for (end, priority) in [("first", FIRST), ("last", LAST)] {
             let chain = format!("{hook}-{end}");
@@ -242,14 +248,20 @@ fn tables(name: &str, family: Family, probe: &Probe) -> Batch {
             };
             skeleton::new_chain_of(&mut batch, name, family, &chain, Some(&place), None);
             // Where a packet may first be met: from a wire, from a bridge's port, from this host.
-            if end == "first" && matches!(number, PREROUTING | OUTPUT) {
+            if end == "first" && matches!(number, NF_INET_PRE_ROUTING | NF_INET_LOCAL_OUT) {
                 let rule = marks(probe);
                 let object = format!("a rule in chain {chain}");
-                batch.push(Verb::NewRule, family, CREATE | APPEND, object, |out| {
-                    put_str(out, 1, name);
-                    put_str(out, 2, &chain);
-                    super::attr::nest(out, 4, |out| out.extend_from_slice(&rule.0));
-                });
+                batch.push(
+                    NFT_MSG_NEWRULE,
+                    family,
+                    NLM_F_CREATE | NLM_F_APPEND,
+                    object,
+                    |out| {
+                        out.cstr(NFTA_RULE_TABLE, name);
+                        out.cstr(NFTA_RULE_CHAIN, &chain);
+                        out.nested(NFTA_RULE_EXPRESSIONS, |out| out.append(rule.0.as_bytes()));
+                    },
+                );
             }
         }
     }

@@ -2,15 +2,17 @@
 
 use nix::errno::Errno;
 
-use super::TRIES;
+use pontoon_netlink::Frames;
+
 use super::apply::{look, remove_chain};
-use super::attr::{self, Attributes};
 use super::element::{self, Data};
 use super::error::Error;
 use super::list;
-use super::message::{Batch, Family, Verb, message, table};
+use super::message::{Batch, Family, ask_chain, kind, table};
 use super::plan::{Plan, Purpose, Users};
 use super::socket::Socket;
+use super::uapi::{NFT_MSG_DELTABLE, NFT_MSG_GETTABLE};
+use super::{TABLE, TRIES};
 
 /// Removes the plan's elements that carry its owner's tag, and the chains that served only them.
 ///
@@ -75,9 +77,9 @@ pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
                 };
                 return sweep(socket, plan.family, &left, known);
             }
-            Err(refusal) if refusal.errno == Errno::EBUSY && !contested => contested = true,
+            Err(refusal) if refusal.why.errno == Errno::EBUSY && !contested => contested = true,
             // Something went between the look and the removal: look again.
-            Err(refusal) if refusal.errno == Errno::ENOENT => {}
+            Err(refusal) if refusal.why.errno == Errno::ENOENT => {}
             Err(refusal) => return Err(refusal.into()),
         }
     }
@@ -98,18 +100,13 @@ pub(super) fn sweep(
     if left.is_empty() {
         return Ok(());
     }
-    let answers = socket.ask(left.len(), |out, index, sequence| {
-        message(out, Verb::GetChain, family, 0, sequence, |out| {
-            table(out);
-            attr::put_str(out, 3, &left[index]);
-        });
+    let answers = socket.ask(left.len(), |frames, index| {
+        ask_chain(frames, family, TABLE, &left[index]);
     })?;
     for (chain, answer) in left.iter().zip(answers) {
-        let uses = answer
-            .as_deref()
-            .and_then(|body| Attributes::find(body, 6))
-            .and_then(attr::number);
-        let Some(uses) = uses else { continue };
+        let Some(uses) = answer.as_ref().and_then(list::uses) else {
+            continue;
+        };
         let rules = match known(chain) {
             Some(rules) => Some(rules),
             None => list::rules_of(socket, family, chain)?,
@@ -123,7 +120,7 @@ pub(super) fn sweep(
         match socket.commit(batch)? {
             Ok(()) => {}
             // Somebody came, or somebody else swept.
-            Err(refusal) if matches!(refusal.errno, Errno::EBUSY | Errno::ENOENT) => {}
+            Err(refusal) if matches!(refusal.why.errno, Errno::EBUSY | Errno::ENOENT) => {}
             Err(refusal) => return Err(refusal.into()),
         }
     }
@@ -133,17 +130,17 @@ pub(super) fn sweep(
 /// Removes the table of a family.
 pub(super) fn remove_table(socket: &mut Socket, family: Family) -> Result<(), Error> {
     // Asked first, since the kernel takes a grace period to refuse a batch.
-    let answers = socket.ask(1, |out, _, sequence| {
-        message(out, Verb::GetTable, family, 0, sequence, table);
+    let answers = socket.ask(1, |frames: &mut Frames, _| {
+        frames.push(kind(NFT_MSG_GETTABLE), 0, &family.header(), table);
     })?;
     if !matches!(answers.first(), Some(Some(_))) {
         return Ok(());
     }
     let mut batch = Batch::default();
-    batch.push(Verb::DelTable, family, 0, "the table pontoon", table);
+    batch.push(NFT_MSG_DELTABLE, family, 0, "the table pontoon", table);
     match socket.commit(batch)? {
         Ok(()) => Ok(()),
-        Err(refusal) if refusal.subject.is_some() && refusal.errno == Errno::ENOENT => Ok(()),
+        Err(refusal) if refusal.subject.is_some() && refusal.why.errno == Errno::ENOENT => Ok(()),
         Err(refusal) => Err(refusal.into()),
     }
 }

@@ -42,6 +42,11 @@ pub(crate) fn listing() -> String {
     run("nft list ruleset")
 }
 
+/// How many TCP ports are published, as nft lists them.
+pub(crate) fn published_ports() -> usize {
+    listing().matches("tcp . ").count()
+}
+
 /// A published port.
 pub(crate) fn tcp(host_port: u16, container_port: u16) -> Port {
     Port {

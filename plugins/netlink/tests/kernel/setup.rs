@@ -220,10 +220,10 @@ fn failures_name_their_step() {
         ..Setup::default()
     };
     let error = scene.inner.configure(&setup).expect_err("IPv6 is off");
-    assert!(error.is_ipv6_disabled(), "{error:?}");
+    assert!(matches!(error, Error::Ipv6Disabled { .. }), "{error:?}");
     let error = scene
         .inner
         .add_address(veth.peer_index, addresses[0], true)
         .expect_err("IPv6 is off");
-    assert!(error.is_ipv6_disabled(), "{error:?}");
+    assert!(matches!(error, Error::Ipv6Disabled { .. }), "{error:?}");
 }
