@@ -1,6 +1,6 @@
 use super::*;
-use crate::record::tests::record;
 use crate::record::{Link, Record};
+use crate::sample::record;
 use crate::wire::{Query, entries, flag, flags};
 
 /// Networks `front` and `back`; `web` on front, `db` on back, `app` on both, and two containers

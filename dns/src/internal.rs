@@ -58,7 +58,7 @@ pub fn is_inside(attachments: &[&Attachment], server: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
+    use crate::sample::record;
 
     #[derive(Default)]
     struct Known {

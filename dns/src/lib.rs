@@ -27,8 +27,11 @@ pub mod internal;
 pub mod name;
 pub mod present;
 pub mod probe;
-pub mod record;
 pub mod resolv_conf;
+#[cfg(test)]
+mod sample;
 pub mod start;
 pub mod wire;
 pub mod zone;
+
+pub use pontoon_ledger::record::names as record;

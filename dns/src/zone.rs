@@ -6,43 +6,12 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+pub use pontoon_ledger::Key;
 use pontoon_netlink::IpNetwork;
 
 use crate::name::{Name, is_localhost, strip};
 use crate::record::{Link, Record};
 use crate::wire::{CLASS_IN, HEADER, kind};
-
-/// Network, container id and interface name: what a record's file is called by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
-    /// Network name.
-    pub network: String,
-    /// Container id.
-    pub container: String,
-    /// Interface name in the container.
-    pub interface: String,
-}
-
-impl Key {
-    /// Reads `NETWORK/CONTAINER:IFNAME`, a record's path below the directory of records.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (network, file) = text.split_once('/')?;
-        let (container, interface) = file.split_once(':')?;
-        let plain = |part: &str| !part.is_empty() && !part.contains('/') && !part.starts_with('.');
-        (plain(network) && plain(container) && plain(interface)).then(|| Self {
-            network: network.to_owned(),
-            container: container.to_owned(),
-            interface: interface.to_owned(),
-        })
-    }
-
-    /// The path below the directory of records.
-    #[must_use]
-    pub fn path(&self) -> String {
-        format!("{}/{}:{}", self.network, self.container, self.interface)
-    }
-}
 
 /// One container on one network.
 #[derive(Debug)]
@@ -496,7 +465,7 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::tests::record;
+    use crate::sample::record;
 
     #[test]
     fn what_comes_goes_without_a_trace() {

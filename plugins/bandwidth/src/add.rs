@@ -1,20 +1,12 @@
 //! ADD: the container's veth pair is found, then the buckets put on it.
 
 use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_ledger::BandwidthRecord;
 use pontoon_netlink::{Errno, Link, RouteSocket};
-use pontoon_plugin::{Context, Key, Sandbox, Undo, fault, kernel_error};
-use serde::{Deserialize, Serialize};
+use pontoon_plugin::{Context, Key, Undo, fault, kernel_error};
 
 use crate::config::{self, Limits};
 use crate::{del, plan};
-
-/// What DEL and GC need to know of an attachment beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) sandbox: Sandbox,
-    /// Name and number of the host's end of the veth pair.
-    pub(crate) port: (String, u32),
-}
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let limits = config::limits(&context.config)?;
@@ -31,8 +23,8 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let key = context.key()?;
     let mut host = open()?;
     let port = port(context, &mut host, &key)?;
-    let record = Record {
-        sandbox: Sandbox::of(context),
+    let record = BandwidthRecord {
+        sandbox: context.sandbox(),
         port: (port.name.clone(), port.index),
     };
     let mut undo = Undo::default();
@@ -95,12 +87,11 @@ fn limit(
     host: &mut RouteSocket,
     key: &Key,
     port: &Link,
-    record: &Record,
+    record: &BandwidthRecord,
     limits: &Limits,
     undo: &mut Undo<()>,
 ) -> Result<Option<Link>, Error> {
-    let records = context.state.records("bandwidth");
-    if let Some(stale) = records.read::<Record>(key) {
+    if let Some(stale) = context.state.read::<BandwidthRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
         del::give_back(context, host, key, Some(&stale))?;
     }
@@ -118,7 +109,7 @@ fn limit(
         return Err(busy("the way out"));
     }
     undo.push(());
-    records.write(key, record)?;
+    context.state.write(key, record)?;
     fault::point("bandwidth.recorded")?;
     let mut made = None;
     if let Some(egress) = limits.egress {

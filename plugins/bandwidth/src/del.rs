@@ -1,15 +1,16 @@
 //! DEL and GC: the ifb device goes, and what is on the veth pair if that is still there.
 
 use pontoon_conf::Error;
+use pontoon_ledger::BandwidthRecord;
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, Key, fault, kernel_error, veth};
+use pontoon_plugin::{Context, Key, fault, gc, kernel_error, veth};
 
-use crate::add::{self, Record};
+use crate::add;
 use crate::plan;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    let record: Option<Record> = context.state.records("bandwidth").read(&key);
+    let record: Option<BandwidthRecord> = context.state.read(&key)?;
     give_back(context, &mut add::open()?, &key, record.as_ref())
 }
 
@@ -17,7 +18,7 @@ pub(crate) fn give_back(
     context: &Context,
     host: &mut RouteSocket,
     key: &Key,
-    record: Option<&Record>,
+    record: Option<&BandwidthRecord>,
 ) -> Result<(), Error> {
     if let Some(record) = record {
         release(host, record)?;
@@ -25,14 +26,14 @@ pub(crate) fn give_back(
     fault::point("bandwidth.released")?;
     remove_ifbs(host, key)?;
     fault::point("bandwidth.removed")?;
-    context.state.records("bandwidth").remove(key)?;
+    context.state.records_of::<BandwidthRecord>().remove(key)?;
     context.state.prune();
     Ok(())
 }
 
 /// Takes both buckets' ends off the veth pair. With it they go by themselves, but a DEL of this
 /// plugin alone must leave nothing.
-fn release(host: &mut RouteSocket, record: &Record) -> Result<(), Error> {
+fn release(host: &mut RouteSocket, record: &BandwidthRecord) -> Result<(), Error> {
     let (name, index) = &record.port;
     let failed = |error| kernel_error(&format!("cannot free the traffic of {name}"), &error);
     let there = host.link_by_index(*index).map_err(failed)?;
@@ -68,17 +69,8 @@ fn remove_ifbs(host: &mut RouteSocket, key: &Key) -> Result<(), Error> {
 /// Frees what belongs to attachments of the network that are not valid any more. Without a list,
 /// only to those whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("bandwidth");
     let mut host = add::open()?;
-    let mut result = Ok(());
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
-            continue;
-        }
-        result = result.and(give_back(context, &mut host, &key, record.as_ref()));
-    }
-    records.remove_drafts(&network);
-    result
+    gc::collect(context, |key, record| {
+        give_back(context, &mut host, key, record)
+    })
 }

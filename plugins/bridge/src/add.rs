@@ -1,48 +1,24 @@
 //! ADD: the container joins the network. Everything that can be refused is refused before the
 //! first change; what fails then is undone in reverse order.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use pontoon_conf::{Attached, Cidr, Dns, Error, Interface, KnownAs, Mac, code};
+use pontoon_conf::{Attached, Cidr, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
+use pontoon_ledger::{BridgeRecord, ReferenceChains};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{
     LinkChange, Netns, PortFlags, RouteSocket, Setup, Veth, VethSpec, VlanRange, sysctl,
     vlan_filtering_supported,
 };
 use pontoon_plugin::interior::{Advertisements, Ipv6};
-use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, backends, fault, interior, kernel_error, masquerade, policy,
+    Context, Key, Lock, Undo, backends, fault, interior, kernel_error, masquerade, policy,
     reference, repair, rules, veth,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Mtu};
 use crate::{del, network, plan};
-
-/// What DEL, CHECK and GC need to know of an attachment beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) sandbox: Sandbox,
-    pub(crate) spoof_guard: Option<SpoofGuard>,
-    /// For a container that shares this one's network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) dns: Option<Dns>,
-    /// For who looks for it by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) names: Vec<KnownAs>,
-    /// Where its address is noted, for who looks for that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) leases: Option<PathBuf>,
-    /// What stands for a DEL of the reference plugin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) stand_in: Option<StandIn>,
-    /// For who compares it with what the container has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) given: Option<interior::Given>,
-}
 
 /// A step that has been done, with what it takes to undo it.
 #[derive(Debug)]
@@ -61,7 +37,7 @@ pub(crate) enum Step {
     /// The host's end of the veth pair.
     Veth(u32),
     SpoofGuard(SpoofGuard),
-    StandIn(StandIn),
+    ReferenceChains(ReferenceChains),
 }
 
 /// What is known of the host and the container before anything is changed.
@@ -131,7 +107,7 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let backend = if config.ip_masq {
         Some(rules::select(context, config.ip_masq_backend.as_deref())?)
     } else if config.is_gateway {
-        policy::somebodys(&context.state)
+        policy::backend_of_existing_policy(&context.state)?
     } else {
         None
     };
@@ -185,16 +161,16 @@ fn attach(
         mac,
     });
     let masquerades = ground.backend.filter(|_| ground.config.ip_masq);
-    let stand_in = StandIn::needed(masquerades, &result.ips);
-    let record = Record {
-        sandbox: Sandbox::of(context),
+    let reference_chains = reference::needed_chains(masquerades, &result.ips);
+    let record = BridgeRecord {
+        sandbox: context.sandbox(),
         spoof_guard: spoof_guard.clone(),
         dns: ground.config.dns.clone(),
         names: context.names(),
         leases: delegation::leases(context)?,
-        stand_in,
-        given: (!ground.config.disable_container_interface)
-            .then(|| interior::Given::of(&result, ground.config.is_gateway)),
+        reference_chains,
+        settings: (!ground.config.disable_container_interface)
+            .then(|| interior::settings(&result, ground.config.is_gateway)),
     };
     let guarded = !ground.config.shared_bridge;
     let wanted = network::Wanted {
@@ -215,7 +191,7 @@ fn attach(
         let _network = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
-        state.records("bridge").write(&ground.key, &record)?;
+        state.write(&ground.key, &record)?;
         backends::claim(context, "bridge", ground.backend)?;
         if spoof_guard.is_some() {
             backends::claim_beside(context, "bridge", BackendKind::Nftables)?;
@@ -225,9 +201,9 @@ fn attach(
             undo.push(step)
         })?
     };
-    if let (Some(stand_in), Some((backend, _))) = (stand_in, &mut backend) {
-        undo.push(Step::StandIn(stand_in));
-        stand_in.make(backend, &ground.key)?;
+    if let (Some(chains), Some((backend, _))) = (reference_chains, &mut backend) {
+        undo.push(Step::ReferenceChains(chains));
+        reference::create_chains(chains, backend, &ground.key)?;
     }
     fault::point("bridge.stood-in")?;
     let (interface, tag) = (ground.key.interface.clone(), ground.key.owner().tag());
@@ -483,7 +459,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
         Step::Record => masquerade::forget(context, "bridge"),
         Step::Veth(index) => veth::remove(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),
-        Step::StandIn(made) => reference::stand_down(context, made, &context.key()?),
+        Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
         Step::AddressRemoved(index, address) => host
             .add_address(index, address.into(), true)
             .map(drop)
@@ -494,7 +470,7 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
             let state = &context.state;
             let path = state.network_lock(context.config.name.as_ref());
             let _network = state.lock(&path, Lock::exclusive)?;
-            let records = state.records("bridge");
+            let records = state.records_of::<BridgeRecord>();
             let host_wide = matches!(step, Step::Sysctl(..));
             if !records.is_only(&context.key()?) || (host_wide && records.networks().len() > 1) {
                 return Ok(());

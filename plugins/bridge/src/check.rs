@@ -2,6 +2,7 @@
 
 use pontoon_conf::{Attached, Error, code};
 use pontoon_ipam::delegation;
+use pontoon_ledger::BridgeRecord;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{Address, Link, RouteSocket, sysctl};
 use pontoon_plugin::interior::{self, differs, listed, same_mac};
@@ -233,7 +234,7 @@ fn check_rules(
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
-    let records = context.state.records("bridge");
+    let records = context.state.records_of::<BridgeRecord>();
     if records.has_network(context.config.name.as_ref()) {
         for_attached(context, &config)?;
     }

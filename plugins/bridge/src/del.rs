@@ -3,12 +3,12 @@
 
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
+use pontoon_ledger::BridgeRecord;
 use pontoon_netfilter::reference::Role;
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, Key, fault, kernel_error, masquerade, reference, rules, veth};
+use pontoon_plugin::{Context, Key, fault, gc, kernel_error, masquerade, reference, rules, veth};
 
-use crate::add::Record;
 use crate::config::Config;
 use crate::network;
 
@@ -16,14 +16,14 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
-    let record: Option<Record> = context.state.records("bridge").read(&key);
+    let record: Option<BridgeRecord> = context.state.read(&key)?;
     let mut failures = Vec::new();
     // The link first: an address is free only when nobody can use it any more.
     failures.extend(veth::unplug(context, &mut host, &key).err());
     fault::point("bridge.unplugged")?;
     failures.extend(delegation::release(context).err());
     fault::point("bridge.released")?;
-    failures.extend(strangers(context, &key, record.as_ref()).err());
+    failures.extend(delete_reference_chains(context, &key, record.as_ref()).err());
     fault::point("bridge.stood-down")?;
     let guard = record.and_then(|record| record.spoof_guard);
     let withdraw = || guard.map_or(Ok(()), |guard| unguard(context, guard));
@@ -36,12 +36,17 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     first(failures)
 }
 
-/// What stands for a DEL of the reference plugin; without a record, what that plugin may have made.
-fn strangers(context: &Context, key: &Key, record: Option<&Record>) -> Result<(), Error> {
+/// Removes the chains that a DEL of the reference plugin would delete; without a record, what that plugin
+/// may have made.
+fn delete_reference_chains(
+    context: &Context,
+    key: &Key,
+    record: Option<&BridgeRecord>,
+) -> Result<(), Error> {
     match record {
-        Some(record) => record
-            .stand_in
-            .map_or(Ok(()), |kind| reference::stand_down(context, kind, key)),
+        Some(record) => record.reference_chains.map_or(Ok(()), |chains| {
+            reference::delete_chains(context, chains, key)
+        }),
         None => reference::forget(context, Role::Interface),
     }
 }
@@ -75,37 +80,29 @@ pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error>
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
 /// whose namespace is gone: what may be alive stays.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("bridge");
+    let network = context.config.name.as_ref();
+    let records = context.state.records_of::<BridgeRecord>();
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
     let mut failures = Vec::new();
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
-            continue;
+    let collected = gc::collect(context, |key, record: Option<&BridgeRecord>| {
+        if let Some(index) = veth::find(&mut host, key)? {
+            veth::remove(&mut host, &[index])?;
         }
-        let done = veth::find(&mut host, &key)
-            .and_then(|link| link.map_or(Ok(()), |index| veth::remove(&mut host, &[index])))
-            .and_then(
-                |()| match record.as_ref().and_then(|record| record.stand_in) {
-                    Some(kind) => reference::stand_down(context, kind, &key),
-                    None => Ok(()),
-                },
-            )
-            .and_then(|()| match record.and_then(|record| record.spoof_guard) {
-                Some(guard) => unguard(context, guard),
-                None => Ok(()),
-            })
-            .and_then(|()| records.remove(&key).map(drop));
-        failures.extend(done.err());
-    }
-    records.remove_drafts(&network);
+        if let Some(chains) = record.and_then(|record| record.reference_chains) {
+            reference::delete_chains(context, chains, key)?;
+        }
+        if let Some(guard) = record.and_then(|record| record.spoof_guard.clone()) {
+            unguard(context, guard)?;
+        }
+        records.remove(key).map(drop)
+    });
+    failures.extend(collected.err());
     if let Some(leases) = delegation::leases(context)? {
         failures.extend(reference::collect(context, &leases).err());
     }
     failures.extend(collect_leases(context).err());
-    if !records.has_network(&network) {
+    if !records.has_network(network) {
         failures.extend(masquerade::retire(context, "bridge").err());
         let bridge = Config::from_context(context)?.bridge;
         failures.extend(network::remove_bridge(context, &mut host, bridge.as_ref()).err());

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::BridgeRecord;
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::{Context, Key, kernel_error, kinds};
 
@@ -126,7 +127,7 @@ fn has_digits(name: &str, count: usize) -> bool {
 
 /// Whether the network has attachments of Pontoon's beside this one: the question was answered then.
 fn has_others(context: &Context) -> bool {
-    let records = context.state.records("bridge");
+    let records = context.state.records_of::<BridgeRecord>();
     match context.key() {
         Ok(key) => !records.is_only(&key),
         // STATUS is about no attachment.

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use pontoon_conf::{Cidr, Error, code};
+use pontoon_ledger::BridgeRecord;
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
 use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteEntry, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Lock, fault, forwarding, kernel_error, masquerade, veth};
@@ -166,7 +167,11 @@ fn becomes_gateway(context: &Context, present: &[Cidr], wanted: &Wanted) -> Resu
     }
     let all = wanted.gateways.iter().all(|it| present.contains(it));
     // An administrator may have given it the address.
-    Ok(!all || context.state.records("bridge").is_only(&context.key()?))
+    Ok(!all
+        || context
+            .state
+            .records_of::<BridgeRecord>()
+            .is_only(&context.key()?))
 }
 
 /// Makes a bridge that was there before fit to be a gateway.
@@ -417,7 +422,7 @@ pub(crate) fn remove_bridge(
     let network = context.config.name.to_string();
     let state = &context.state;
     let _lock = state.lock(&state.network_lock(&network), Lock::exclusive)?;
-    if state.records("bridge").has_network(&network) {
+    if state.records_of::<BridgeRecord>().has_network(&network) {
         return Ok(());
     }
     let Some(link) = lookup(host, name)? else {

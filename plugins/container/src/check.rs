@@ -1,9 +1,9 @@
 //! CHECK: the path leads to the other's namespace, and the other is still there.
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::ContainerRecord;
 use pontoon_plugin::{Context, Inventory};
 
-use crate::add::Record;
 use crate::config::Wanted;
 use crate::files;
 use crate::target::Target;
@@ -31,7 +31,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             again,
         );
     }
-    let record: Option<Record> = context.state.records("container").read(&context.key()?);
+    let record: Option<ContainerRecord> = context.state.read(&context.key()?)?;
     let lacking = record
         .as_ref()
         .and_then(|record| files::lacking(&record.files));

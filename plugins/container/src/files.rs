@@ -4,43 +4,35 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::FileLink;
 use pontoon_plugin::Context;
-use serde::{Deserialize, Serialize};
 
 /// What the files begin with that Pontoon has made.
 const MARK: &[u8] = b"# Made by Pontoon";
 const ETC: &str = "/etc/netns";
-
-/// A symbolic link to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Shared {
-    path: PathBuf,
-    /// The name beside it that it leads to.
-    to: String,
-}
 
 /// The links that are due: from `own` to `other`, and between the namespaces at these paths.
 pub(crate) fn plan(
     context: &Context,
     (own, own_netns): (&str, &str),
     (other, other_netns): (&str, &str),
-) -> Vec<Shared> {
+) -> Vec<FileLink> {
     let mut links = Vec::new();
     let mut link = |folder: &Path, own: &str, other: &str, ours: bool| {
         let path = folder.join(own);
         // What is there already and is no link is somebody's own.
         let free = path.is_symlink() || !path.exists();
         if own != other && ours && free {
-            links.push(Shared {
+            links.push(FileLink {
                 path,
                 to: other.to_owned(),
             });
         }
     };
-    let folder = context.state.dir().join("containers");
+    let folder = context.state.containers_dir();
     link(&folder, own, other, folder.join(other).is_dir());
     if let (Some(own), Some(other)) = (name(own_netns), name(other_netns)) {
         let etc = Path::new(ETC);
@@ -60,17 +52,17 @@ fn name(path: &str) -> Option<&str> {
 }
 
 /// Makes the links; one of an earlier ADD is replaced.
-pub(crate) fn share(links: &[Shared]) -> Result<(), Error> {
+pub(crate) fn share(links: &[FileLink]) -> Result<(), Error> {
     remove(links)?;
-    for Shared { path, to } in links {
+    for FileLink { path, to } in links {
         symlink(to, path).map_err(failed("make", path))?;
     }
     Ok(())
 }
 
 /// Removes the links, and nothing that is no link.
-pub(crate) fn remove(links: &[Shared]) -> Result<(), Error> {
-    for Shared { path, .. } in links {
+pub(crate) fn remove(links: &[FileLink]) -> Result<(), Error> {
+    for FileLink { path, .. } in links {
         if !path.is_symlink() {
             continue;
         }
@@ -89,9 +81,9 @@ pub(crate) fn remove(links: &[Shared]) -> Result<(), Error> {
 }
 
 /// The link that is not as it was made.
-pub(crate) fn lacking(links: &[Shared]) -> Option<&Path> {
+pub(crate) fn lacking(links: &[FileLink]) -> Option<&Path> {
     let lacks =
-        |link: &&Shared| fs::read_link(&link.path).ok().as_deref() != Some(Path::new(&link.to));
+        |link: &&FileLink| fs::read_link(&link.path).ok().as_deref() != Some(Path::new(&link.to));
     links.iter().find(lacks).map(|link| link.path.as_path())
 }
 

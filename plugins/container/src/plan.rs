@@ -1,7 +1,7 @@
 //! Decisions: which container is meant, and whether it can be joined.
 
 use pontoon_conf::{Error, code};
-use pontoon_plugin::{Key, Member, find};
+use pontoon_ledger::{Attachment, Key, find};
 
 /// What to do about a namespace that cannot be re-bound.
 pub(crate) fn instead(label: &str) -> String {
@@ -13,12 +13,12 @@ pub(crate) fn instead(label: &str) -> String {
 
 /// The attachments of the container that is meant, `own` being the one that joins.
 pub(crate) fn choose<'a>(
-    members: &'a [Member],
+    attachments: &'a [Attachment],
     wanted: &str,
     own: &Key,
-    names: impl Fn(&Member) -> Vec<String>,
-) -> Result<Vec<&'a Member>, Error> {
-    let found = match find(members, wanted, names) {
+    names: impl Fn(&Attachment) -> Vec<String>,
+) -> Result<Vec<&'a Attachment>, Error> {
+    let found = match find(attachments, wanted, names) {
         Ok(found) => found,
         Err(ids) if ids.is_empty() => {
             if wanted == own.container {
@@ -40,17 +40,17 @@ pub(crate) fn choose<'a>(
             .with_details("give more of the id, or a name that only one has"));
         }
     };
-    if let Some(member) = found.first()
-        && member.key.container == own.container
+    if let Some(attachment) = found.first()
+        && attachment.key.container == own.container
     {
         return Err(itself(&own.container));
     }
-    if let Some(member) = found.iter().find(|member| member.mode == "host") {
+    if let Some(attachment) = found.iter().find(|attachment| attachment.mode == "host") {
         return Err(Error::new(
             code::INVALID_NETNS,
             format!(
                 "container {} is on the host's network",
-                member.key.container
+                attachment.key.container
             ),
         )
         .with_details("use a network of type host for this one too"));
@@ -99,8 +99,8 @@ pub(crate) fn refuse_cycle(
 mod tests {
     use super::*;
 
-    fn member(mode: &'static str, container: &str) -> Member {
-        Member {
+    fn attachment(mode: &'static str, container: &str) -> Attachment {
+        Attachment {
             mode,
             key: key(container),
         }
@@ -116,13 +116,13 @@ mod tests {
 
     #[track_caller]
     fn check(wanted: &str, expected: Result<&str, &str>) {
-        let members = [
-            member("bridge", "aa11"),
-            member("bridge", "aa22"),
-            member("host", "bb"),
-            member("none", "cc"),
+        let attachments = [
+            attachment("bridge", "aa11"),
+            attachment("bridge", "aa22"),
+            attachment("host", "bb"),
+            attachment("none", "cc"),
         ];
-        let found = choose(&members, wanted, &key("cc"), |_| Vec::new());
+        let found = choose(&attachments, wanted, &key("cc"), |_| Vec::new());
         match (found, expected) {
             (Ok(found), Ok(id)) => assert_eq!(found[0].key.container, id),
             (Err(error), Err(words)) => assert!(error.msg.contains(words), "{error}"),

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use pontoon_conf::{Dns, Error, code};
+use pontoon_ledger::{About, Attachment, Sandbox};
 use pontoon_netlink::{Netns, NetnsMount};
-use pontoon_plugin::{Context, Key, Sandbox, State, netns_error};
+use pontoon_plugin::{Context, netns_error};
 
-use crate::add::Record;
 use crate::config::Wanted;
 use crate::plan;
 
@@ -78,26 +78,36 @@ fn by_path(context: &Context, path: &str) -> Result<Target, Error> {
 fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
     let state = &context.state;
     let key = context.key()?;
-    let members = state.members();
-    let found = plan::choose(&members, wanted, &key, |member| {
-        state
-            .about(member)
-            .map(|about| about.names)
-            .unwrap_or_default()
+    let attachments = state.attachments();
+    let mut known: Vec<(&Attachment, Option<About>)> = Vec::new();
+    for attachment in &attachments {
+        let about = state.about(attachment).unwrap_or_else(|error| {
+            // It may be a container that has nothing to do with this one.
+            eprintln!("container: warning: {error}; {}", error.next_step());
+            None
+        });
+        known.push((attachment, about));
+    }
+    let about = |attachment: &Attachment| {
+        let found = known.iter().find(|(one, _)| *one == attachment);
+        found.and_then(|(_, about)| about.as_ref())
+    };
+    let found = plan::choose(&attachments, wanted, &key, |attachment| {
+        about(attachment).map_or_else(Vec::new, |about| about.names.clone())
     })?;
     let id = found
         .first()
-        .map(|member| member.key.container.clone())
+        .map(|attachment| attachment.key.container.clone())
         .unwrap_or_default();
     plan::refuse_cycle(&key.container, &id, |container| {
-        members
+        attachments
             .iter()
-            .filter(|member| member.mode == "container" && member.key.container == container)
-            .find_map(|member| joined(state, &member.key))
+            .filter(|one| one.mode == "container" && one.key.container == container)
+            .find_map(|one| about(one)?.container.clone())
     })?;
     let mut dead = None;
-    for member in found {
-        let Some(about) = state.about(member) else {
+    for attachment in found {
+        let Some(about) = state.about(attachment)? else {
             continue;
         };
         match about.sandbox.open() {
@@ -120,8 +130,4 @@ fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
         },
     )
     .with_details("start it again; GC of its network removes what it left"))
-}
-
-fn joined(state: &State, key: &Key) -> Option<String> {
-    state.records("container").read::<Record>(key)?.container
 }

@@ -6,33 +6,19 @@ use std::net::{IpAddr, UdpSocket};
 use pontoon_conf::{Attached, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
+use pontoon_ledger::DnsRecord;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
-use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, backends, beside, fault, masquerade, repair, rules,
-};
-use serde::{Deserialize, Serialize};
+use pontoon_plugin::{Context, Key, Lock, Undo, backends, beside, fault, masquerade, rules};
 
 use crate::config::Config;
 use crate::files::{self, Part};
 use crate::plan::{self, Place};
 use crate::{del, input, resolver};
 
-/// What DEL, CHECK and GC need to know beside what the resolver does; one file for both.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Entry {
-    #[serde(flatten)]
-    pub(crate) record: Record,
-    pub(crate) sandbox: Sandbox,
-    /// The named namespace whose files in `/etc/netns` are ours.
-    pub(crate) etc_netns: Option<String>,
-    /// Which backend leads port 53 to the resolver, where it does.
-    pub(crate) backend: Option<BackendKind>,
-}
-
 /// A step that has been done.
 #[derive(Debug)]
 enum Step {
-    Record(Box<Entry>),
+    Record(Box<DnsRecord>),
     Files(Option<String>),
 }
 
@@ -46,15 +32,15 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     }
     serve_where_possible(&config, &mut place);
     let netns = context.invocation.netns.as_deref();
-    let internal = plan::is_internal(&place, &result, masquerade::noted(context));
+    let internal = plan::is_internal(&place, &result, masquerade::noted(context)?);
     let record = plan::record(&key, &config, &place, &result, netns, internal);
     let (inside, warnings) = inside(context, &config, &record, &result)?;
     for text in warnings {
         eprintln!("dns: warning: {text}");
     }
     let served = !record.gateways.is_empty();
-    let entry = Entry {
-        sandbox: Sandbox::of(context),
+    let entry = DnsRecord {
+        sandbox: context.sandbox(),
         etc_netns: netns
             .filter(|_| config.etc_netns)
             .and_then(plan::netns_name)
@@ -140,7 +126,7 @@ fn inside(
 fn register(
     context: &Context,
     key: &Key,
-    entry: &Entry,
+    entry: &DnsRecord,
     part: &Part,
     undo: &mut Undo<Step>,
 ) -> Result<(), Error> {
@@ -149,10 +135,10 @@ fn register(
         // from being half way through when the record appears.
         let state = &context.state;
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
-        let resolver = repair::resolver_lock(state, &key.network);
+        let resolver = state.resolver_lock(&key.network);
         let _resolver = state.lock(&resolver, Lock::shared)?;
         undo.push(Step::Record(Box::new(entry.clone())));
-        del::records(context).write(key, entry)?;
+        state.write(key, entry)?;
         backends::claim(context, "dns", entry.backend)?;
     }
     fault::point("dns.recorded")?;

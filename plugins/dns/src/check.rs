@@ -1,12 +1,12 @@
 //! CHECK and STATUS.
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::DnsRecord;
 use pontoon_netfilter::Ruleset;
 use pontoon_plugin::{Context, rules};
 
-use crate::add::Entry;
 use crate::config::Config;
-use crate::{del, files, input, plan, resolver};
+use crate::{files, input, plan, resolver};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     Config::from_context(context)?;
@@ -19,8 +19,9 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         .with_details("an ADD of the container makes it again")
     };
     let place = plan::place(&key, context.config.prev_result.as_ref())?;
-    let entry: Entry = del::records(context)
-        .read(&key)
+    let entry: DnsRecord = context
+        .state
+        .read(&key)?
         .ok_or_else(|| differs("the record is gone".to_owned()))?;
     if entry.record.addresses != place.addresses {
         return Err(differs(format!(
@@ -62,7 +63,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         return Ok(());
     }
     let name = context.config.name.as_ref();
-    if del::records(context).has_network(name) && !resolver::is_alive(context) {
+    if context.state.records_of::<DnsRecord>().has_network(name) && !resolver::is_alive(context) {
         return Err(Error::new(
             code::LIMITED,
             format!("no resolver is running: containers of network {name} find no names"),

@@ -55,7 +55,7 @@ impl Part {
 }
 
 fn dir(context: &Context, container: &str) -> PathBuf {
-    context.state.dir().join("containers").join(container)
+    context.state.container_files(container)
 }
 
 fn part_name(key: &Key) -> String {

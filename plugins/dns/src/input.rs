@@ -7,13 +7,13 @@ use std::net::IpAddr;
 
 use pontoon_conf::{Error, code};
 use pontoon_dns::record::Record;
+use pontoon_ledger::{DnsRecord, OpeningsRecord};
 use pontoon_netfilter::Ruleset;
 use pontoon_netfilter::nft::{Gate, Others};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::beside::{self, Ask, Judged};
 use pontoon_plugin::{Context, rules};
 
-use crate::add::Entry;
 use crate::{del, plan};
 
 /// Lets the questions of a container's network in where iptables' INPUT chain drops. `first` of the network, what
@@ -26,7 +26,8 @@ pub(crate) fn open(
     first: bool,
 ) -> Result<(), Error> {
     let network = &record.network;
-    let noted = beside::openings(&context.state, network);
+    let noted: Option<OpeningsRecord> = context.state.read_network(network)?;
+    let noted = noted.unwrap_or_default().openings;
     let known = noted.last().map(|(kind, _)| *kind);
     if known.is_none() && !first && others.is_none_or(|others| !others.input_drops) {
         return Ok(());
@@ -111,7 +112,8 @@ fn advice(what: &str, chain: &str, table: &str, interface: &str, port: u16) -> S
 /// What is missing of the ways in that were made.
 pub(crate) fn differences(context: &Context, network: &str) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
-    for (kind, opening) in beside::openings(&context.state, network) {
+    let noted: Option<OpeningsRecord> = context.state.read_network(network)?;
+    for (kind, opening) in noted.unwrap_or_default().openings {
         let mut backend = rules::open(context, kind)?;
         let differences = backend.verify(&Ruleset {
             opening: Some(opening),
@@ -126,10 +128,15 @@ pub(crate) fn differences(context: &Context, network: &str) -> Result<Vec<String
 /// Whether the host's filters let the network's questions in. Without containers there is nothing to ask.
 pub(crate) fn passes(context: &Context) -> Result<(), Error> {
     let network = context.config.name.as_ref();
-    let records = del::records(context);
-    let mut keys = records.attachments(network).into_iter();
-    let entry = keys.find_map(|key| records.read::<Entry>(&key));
-    let port = del::noted_port(context, network);
+    let records = context.state.records_of::<DnsRecord>();
+    let mut entry: Option<DnsRecord> = None;
+    for key in records.attachments(network) {
+        entry = context.state.read(&key)?;
+        if entry.is_some() {
+            break;
+        }
+    }
+    let port = del::noted_port(context, network)?;
     let (Some(entry), Some(port), Ok(mut host)) = (entry, port, RouteSocket::open()) else {
         return Ok(());
     };
@@ -169,7 +176,7 @@ pub(crate) fn passes(context: &Context) -> Result<(), Error> {
                 let advice = advice("", &obstacle.chain, &table, &link.name, port);
                 return limited(&obstacle.to_string(), told(advice));
             }
-            let opened = !beside::openings(&context.state, network).is_empty();
+            let opened = context.state.has_network::<OpeningsRecord>(network);
             if beside::others().input_drops && !opened {
                 let advice = advice("", "INPUT", "ip filter", &link.name, port);
                 return limited("chain INPUT of iptables-nft", told(advice));

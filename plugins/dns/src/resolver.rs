@@ -18,7 +18,7 @@ pub(crate) fn serve(context: &Context, key: &Key) -> Result<u16, Error> {
     if let Some(port) = sync(context, key)? {
         return Ok(port);
     }
-    let path = context.state.dir().join("lock/.dns-start");
+    let path = context.state.resolver_start_lock();
     let lock = context.state.lock(&path, Lock::exclusive)?;
     // Whoever held the lock may have started it.
     if let Some(port) = sync(context, key)? {
@@ -34,8 +34,8 @@ pub(crate) fn serve(context: &Context, key: &Key) -> Result<u16, Error> {
 
 /// As [`serve`], without a start: `None` when there is no resolver, which then answers nothing.
 pub(crate) fn sync(context: &Context, key: &Key) -> Result<Option<u16>, Error> {
-    let socket = context.state.dir().join("dns/control");
-    let question = format!("sync {}/{}:{}\n", key.network, key.container, key.interface);
+    let socket = context.state.resolver_socket();
+    let question = format!("sync {}\n", key.path());
     let answer = match ask(&socket, &question) {
         Ok(answer) => answer,
         Err(error) if is_absent(&error) => return Ok(None),
@@ -66,7 +66,7 @@ pub(crate) fn sync(context: &Context, key: &Key) -> Result<Option<u16>, Error> {
 
 /// Whether a resolver runs.
 pub(crate) fn is_alive(context: &Context) -> bool {
-    UnixStream::connect(context.state.dir().join("dns/control")).is_ok()
+    UnixStream::connect(context.state.resolver_socket()).is_ok()
 }
 
 fn is_absent(error: &io::Error) -> bool {

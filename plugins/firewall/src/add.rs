@@ -1,54 +1,26 @@
 //! ADD: the network's policy is made what it shall be, then the attachment gets its place in it.
 //! What the plugins before have made is passed on unchanged.
 
-use std::net::IpAddr;
-
 use pontoon_conf::{Attached, Error, KnownAs, code};
+use pontoon_ledger::{FirewallRecord, NetworkPolicyRecord};
 use pontoon_netfilter::nft::Others;
 use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset, Separation};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::beside::{self, Ask};
-use pontoon_plugin::policy::Stance;
-use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, backends, fault, kernel_error, repair, rules,
-};
-use serde::{Deserialize, Serialize};
+use pontoon_plugin::policy;
+use pontoon_plugin::{Context, Key, Lock, Undo, backends, fault, kernel_error, repair, rules};
 
-use crate::config::{Choice, Config, Wish, invalid};
-use crate::links::{self, Index};
+use crate::config::{Choice, Config, invalid};
+use crate::links;
 use crate::plan::{self, Place};
 use crate::{coexist, del, separate, zones};
-
-/// What DEL, CHECK and GC need to know of an attachment beside its key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) backend: BackendKind,
-    pub(crate) sandbox: Sandbox,
-    pub(crate) bridge: Option<String>,
-    pub(crate) port: Option<String>,
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) names: Vec<KnownAs>,
-    pub(crate) links: Vec<Wish>,
-    /// The network has no `icc`.
-    pub(crate) separation: Option<Separation>,
-    /// The zone of firewalld that the addresses are in, as sources: of who is on no bridge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) zone: Option<String>,
-    /// As [`Policy::admin_chain`], of who is on no bridge.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) admin_chain: Option<String>,
-    /// What another backend has to let pass beside ours, of who is on no bridge: for a bridge the network's
-    /// policy has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) companion: Option<BackendKind>,
-}
 
 /// What an ADD wants, before anything is changed.
 pub(crate) struct Ground {
     pub(crate) key: Key,
-    pub(crate) record: Record,
+    pub(crate) record: FirewallRecord,
     pub(crate) policy: Option<Policy>,
-    pub(crate) stance: Option<Stance>,
+    pub(crate) network_policy: Option<NetworkPolicyRecord>,
     host: RouteSocket,
     profile: Option<String>,
     /// The zone of firewalld, and whether that has to be there.
@@ -96,8 +68,8 @@ fn survey(
     let key = context.key()?;
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
-    let stance = Stance::of(context);
-    let place = place(&mut host, plan::place(previous), stance.as_ref())?;
+    let network_policy = policy::of(context)?;
+    let place = place(&mut host, plan::place(previous), network_policy.as_ref())?;
     let policy = plan::policy(&config.policy, place.bridge.as_deref())?;
     let (names, refused) = KnownAs::of(&context.invocation, &context.config);
     for error in refused {
@@ -134,14 +106,14 @@ fn survey(
         }
         _ => None,
     };
-    let record = Record {
+    let record = FirewallRecord {
         admin_chain: place
             .bridge
             .is_none()
             .then(|| config.policy.admin_chain.clone()),
         companion: None,
         backend,
-        sandbox: Sandbox::of(context),
+        sandbox: context.sandbox(),
         bridge: place.bridge,
         port: place.port,
         addresses: place.addresses,
@@ -154,7 +126,7 @@ fn survey(
         key,
         record,
         policy,
-        stance,
+        network_policy,
         host,
         profile: config.profile,
         zone: (config.zone, config.choice == Choice::Firewalld),
@@ -165,12 +137,12 @@ fn survey(
 fn place(
     host: &mut RouteSocket,
     mut place: Place,
-    stance: Option<&Stance>,
+    network_policy: Option<&NetworkPolicyRecord>,
 ) -> Result<Place, Error> {
     let Some(name) = &place.bridge else {
         return Ok(place);
     };
-    if stance.is_none_or(|stance| stance.policy.bridge != *name) {
+    if network_policy.is_none_or(|network_policy| network_policy.policy.bridge != *name) {
         let is_bridge = look_up(host, name)?.is_some_and(|kind| kind.as_deref() == Some("bridge"));
         place.bridge = place.bridge.filter(|_| is_bridge);
     }
@@ -200,8 +172,7 @@ fn refuse_published(context: &Context, key: &Key, policy: Option<&Policy>) -> Re
 /// Tells whether the policy was missing.
 fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<bool, Error> {
     let Ground { key, record, .. } = ground;
-    let records = context.state.records("firewall");
-    if let Some(stale) = records.read::<Record>(key) {
+    if let Some(stale) = context.state.read::<FirewallRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
         del::undo(context, key, &stale)?;
     }
@@ -211,7 +182,7 @@ fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<b
     let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
     undo.push(());
-    records.write(key, record)?;
+    state.write(key, record)?;
     backends::claim(context, "firewall", Some(record.backend))?;
     if record.separation.is_some() {
         backends::claim_beside(context, "firewall", BackendKind::Nftables)?;
@@ -254,36 +225,36 @@ fn note(context: &Context, ground: &Ground) -> Result<Vec<(BackendKind, Policy)>
         return Ok(Vec::new());
     };
     let mut former = Vec::new();
-    if let Some(stance) = &ground.stance {
-        if stance.policy == *policy
-            && stance.backend == ground.record.backend
-            && stance.former.is_empty()
+    if let Some(network_policy) = &ground.network_policy {
+        if network_policy.policy == *policy
+            && network_policy.backend == ground.record.backend
+            && network_policy.former.is_empty()
         {
             return Ok(Vec::new());
         }
-        former.clone_from(&stance.former);
-        former.push((stance.backend, stance.policy.clone()));
+        former.clone_from(&network_policy.former);
+        former.push((network_policy.backend, network_policy.policy.clone()));
         former.retain(|(kind, old)| (*kind, old) != (ground.record.backend, policy));
     }
-    let stance = Stance {
+    let network_policy = NetworkPolicyRecord {
         backend: ground.record.backend,
         policy: policy.clone(),
         former: former.clone(),
         companion: companion(ground),
         profile: ground.profile.clone(),
         zone: ground
-            .stance
+            .network_policy
             .as_ref()
-            .and_then(|stance| stance.zone.clone()),
+            .and_then(|network_policy| network_policy.zone.clone()),
     };
     context
         .state
-        .write_policy(context.config.name.as_ref(), &stance)?;
+        .write_network(context.config.name.as_ref(), &network_policy)?;
     Ok(former)
 }
 
 fn companion(ground: &Ground) -> Option<(BackendKind, Policy)> {
-    ground.stance.as_ref()?.companion.clone()
+    ground.network_policy.as_ref()?.companion.clone()
 }
 
 /// Lets the network's packets pass where somebody else would drop them, and says where it cannot.
@@ -292,7 +263,7 @@ fn stand_beside(
     ground: &mut Ground,
     backend: &mut Backend,
 ) -> Result<(), Error> {
-    let first = ground.stance.is_none();
+    let first = ground.network_policy.is_none();
     let others = coexist::others(backend);
     zones::enter(context, ground, others.firewalld)?;
     let Some(policy) = ground.policy.clone() else {
@@ -307,7 +278,9 @@ fn stand_beside(
         let beside = Some((kind, policy.beside()));
         backends::claim_beside(context, "firewall", kind)?;
         if companion(ground) != beside {
-            change(context, ground, |stance| stance.companion = beside)?;
+            change(context, ground, |network_policy| {
+                network_policy.companion = beside
+            })?;
         }
         coexist::stand_beside(context, kind, Some(&policy), None)?;
     }
@@ -340,11 +313,11 @@ fn pass_alone(
     let addresses = &ground.record.addresses;
     let mut asks = || beside::forwarded(&mut ground.host, &interface.name, addresses);
     let kind = coexist::companion(context, backend, others, Some(&mut asks));
-    let records = context.state.records("firewall");
+    let records = context.state.records_of::<FirewallRecord>();
     if let Some(kind) = kind {
         ground.record.companion = Some(kind);
         backends::claim_beside(context, "firewall", kind)?;
-        records.write(&ground.key, &ground.record)?;
+        context.state.write(&ground.key, &ground.record)?;
         fault::point("firewall.alone")?;
         let member = member(&ground.key, &ground.record);
         coexist::stand_beside(context, kind, None, member)?;
@@ -364,16 +337,16 @@ fn pass_alone(
 pub(crate) fn change(
     context: &Context,
     ground: &mut Ground,
-    how: impl FnOnce(&mut Stance),
+    how: impl FnOnce(&mut NetworkPolicyRecord),
 ) -> Result<(), Error> {
-    let Some(mut stance) = Stance::of(context) else {
+    let Some(mut network_policy) = policy::of(context)? else {
         return Ok(());
     };
-    how(&mut stance);
+    how(&mut network_policy);
     context
         .state
-        .write_policy(context.config.name.as_ref(), &stance)?;
-    ground.stance = Some(stance);
+        .write_network(context.config.name.as_ref(), &network_policy)?;
+    ground.network_policy = Some(network_policy);
     Ok(())
 }
 
@@ -401,41 +374,44 @@ fn settle(
     if former.iter().any(|(_, old)| old.icc != policy.icc) {
         regroup(context, ground, &policy)?;
     }
-    context.state.write_policy(
+    context.state.write_network(
         context.config.name.as_ref(),
-        &Stance {
+        &NetworkPolicyRecord {
             backend: ground.record.backend,
             policy,
             former: Vec::new(),
             companion: companion(ground),
             profile: ground.profile.clone(),
             zone: ground
-                .stance
+                .network_policy
                 .as_ref()
-                .and_then(|stance| stance.zone.clone()),
+                .and_then(|network_policy| network_policy.zone.clone()),
         },
     )
 }
 
 /// Containers that were there before `icc` changed.
 fn regroup(context: &Context, ground: &mut Ground, policy: &Policy) -> Result<(), Error> {
-    let records = context.state.records("firewall");
+    let records = context.state.records_of::<FirewallRecord>();
     for key in records.attachments(&ground.key.network) {
-        let Some(mut record) = records.read::<Record>(&key).filter(|_| key != ground.key) else {
+        if key == ground.key {
+            continue;
+        }
+        let Some(mut record) = context.state.read::<FirewallRecord>(&key)? else {
             continue;
         };
         if policy.icc {
             unlink(context, &key, &record)?;
             separate::join(context, &mut ground.host, &record)?;
             record.separation = None;
-            records.write(&key, &record)?;
+            context.state.write(&key, &record)?;
         } else if let Some(port) = &record.port {
             record.separation = Some(Separation {
                 owner: key.owner(),
                 bridge: policy.bridge.clone(),
                 port: port.clone(),
             });
-            records.write(&key, &record)?;
+            context.state.write(&key, &record)?;
             separate::separate(context, &mut ground.host, &policy.bridge, &record)?;
             let mut backend = rules::open(context, record.backend)?;
             let done = link(context, &mut backend, &key, &record);
@@ -450,7 +426,7 @@ fn regroup(context: &Context, ground: &mut Ground, policy: &Policy) -> Result<()
 }
 
 /// What passes by its own addresses: only who is on no bridge, since a bridge has the policy.
-pub(crate) fn member(key: &Key, record: &Record) -> Option<Member> {
+pub(crate) fn member(key: &Key, record: &FirewallRecord) -> Option<Member> {
     record.bridge.is_none().then(|| Member {
         owner: key.owner(),
         addresses: record.addresses.clone(),
@@ -462,12 +438,17 @@ pub(crate) fn member(key: &Key, record: &Record) -> Option<Member> {
 }
 
 /// Makes the links that the attachment has a part in.
-fn link(context: &Context, backend: &mut Backend, key: &Key, record: &Record) -> Result<(), Error> {
+fn link(
+    context: &Context,
+    backend: &mut Backend,
+    key: &Key,
+    record: &FirewallRecord,
+) -> Result<(), Error> {
     let _lock = links::lock(context)?;
-    let index = Index::of(context);
+    let index = links::index(context);
     index.enter(key, record)?;
     fault::point("firewall.entered")?;
-    let (links, waiting) = index.links(key, record);
+    let (links, waiting) = links::of(context, &index, key, record)?;
     for name in waiting {
         eprintln!(
             "firewall: container {}: the link to \"{name}\" waits: nobody on network {} is called so",
@@ -487,13 +468,13 @@ fn link(context: &Context, backend: &mut Backend, key: &Key, record: &Record) ->
 }
 
 /// Takes the links that the attachment has a part in away again.
-pub(crate) fn unlink(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+pub(crate) fn unlink(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
     if record.separation.is_none() {
         return Ok(());
     }
     let _lock = links::lock(context)?;
-    let index = Index::of(context);
-    let (links, _) = index.links(key, record);
+    let index = links::index(context);
+    let (links, _) = links::of(context, &index, key, record)?;
     if !links.is_empty() {
         let mut backend = rules::open(context, record.backend)?;
         let done = backend.withdraw(&Ruleset {
@@ -503,7 +484,7 @@ pub(crate) fn unlink(context: &Context, key: &Key, record: &Record) -> Result<()
         rules::linger(backend.into_sockets());
         done.map_err(|error| rules::error(&error))?;
     }
-    index.strike(key, record);
+    index.remove(key, record);
     Ok(())
 }
 

@@ -4,17 +4,18 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::nft::Gate;
 use pontoon_netfilter::{BackendKind, Ruleset};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::beside::{self, Judged};
-use pontoon_plugin::policy::Stance;
+use pontoon_plugin::policy;
 use pontoon_plugin::{Context, reference, rules};
 
-use crate::add::{NOT_HELD, Record, member};
+use crate::add::{NOT_HELD, member};
 use crate::coexist;
 use crate::config::{Choice, Config, invalid};
-use crate::links::{self, Index};
+use crate::links;
 use crate::{plan, zones};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
@@ -41,7 +42,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             differences.join("; ")
         ))
     };
-    let Some(record) = context.state.records("firewall").read::<Record>(&key) else {
+    let Some(record) = context.state.read::<FirewallRecord>(&key)? else {
         if reference::attached_by_another(context, "firewall", &key)? {
             return Ok(());
         }
@@ -52,15 +53,20 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         differences.push("its addresses are others than at ADD".to_owned());
     }
     let policy = plan::policy(&config.policy, record.bridge.as_deref())?;
-    let stance = Stance::of(context);
-    if policy.is_some() && stance.as_ref().map(|stance| &stance.policy) != policy.as_ref() {
+    let network_policy = policy::of(context)?;
+    if policy.is_some()
+        && network_policy
+            .as_ref()
+            .map(|network_policy| &network_policy.policy)
+            != policy.as_ref()
+    {
         differences.push("the configuration has changed since the last ADD".to_owned());
     }
-    differences.extend(zones::differences(&record, stance.as_ref()));
+    differences.extend(zones::differences(&record, network_policy.as_ref()));
     let mut links = Vec::new();
     if record.separation.is_some() {
         let _lock = links::lock(context)?;
-        links = Index::of(context).links(&key, &record).0;
+        links = links::of(context, &links::index(context), &key, &record)?.0;
     }
     let ruleset = Ruleset {
         policy,
@@ -72,7 +78,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         separation: Some(separation),
         ..Ruleset::default()
     });
-    let companion = stance.and_then(|stance| stance.companion);
+    let companion = network_policy.and_then(|network_policy| network_policy.companion);
     let beside = companion.map(|(kind, policy)| {
         let policy = Some(policy);
         let ruleset = Ruleset {
@@ -113,15 +119,18 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 /// Whether the host's filters let the network's packets pass. Before its first container there is nothing
 /// to ask for. What cannot be judged is said, and no failure.
 fn passes(context: &Context) -> Result<(), Error> {
-    let stance = Stance::of(context);
-    if stance.as_ref().is_some_and(|stance| stance.policy.internal) {
+    let network_policy = policy::of(context)?;
+    if network_policy
+        .as_ref()
+        .is_some_and(|network_policy| network_policy.policy.internal)
+    {
         return Ok(());
     }
-    let records = context.state.records("firewall");
+    let records = context.state.records_of::<FirewallRecord>();
     let network = context.config.name.as_ref();
     let mut addresses: Vec<IpAddr> = Vec::new();
     for key in records.attachments(network) {
-        let record = records.read::<Record>(&key);
+        let record: Option<FirewallRecord> = context.state.read(&key)?;
         let own = record.into_iter().flat_map(|record| record.addresses);
         for address in own {
             let known = |other: &IpAddr| other.is_ipv4() == address.is_ipv4();
@@ -136,10 +145,12 @@ fn passes(context: &Context) -> Result<(), Error> {
     let Ok(mut host) = RouteSocket::open() else {
         return Ok(());
     };
-    let bridge = stance.map(|stance| stance.policy.bridge).or_else(|| {
-        let address = addresses.first()?;
-        Some(beside::interface_to(&mut host, *address)?.name)
-    });
+    let bridge = network_policy
+        .map(|network_policy| network_policy.policy.bridge)
+        .or_else(|| {
+            let address = addresses.first()?;
+            Some(beside::interface_to(&mut host, *address)?.name)
+        });
     let Some(interface) = bridge else {
         return Ok(());
     };

@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 
-use pontoon_conf::{Error, IfName, KnownAs, code, keys};
+use pontoon_conf::{Error, IfName, code, keys};
+use pontoon_ledger::LinkRequest;
 use pontoon_netfilter::{Ingress, Policy, Protocol};
 use pontoon_plugin::Context;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// The zone of firewalld in which everything passes, as the reference plugin has it.
 const TRUSTED: &str = "trusted";
@@ -28,13 +29,6 @@ pub(crate) enum Choice {
     None,
 }
 
-/// A link as asked for: to whoever bears the name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Wish {
-    pub(crate) container: KnownAs,
-    pub(crate) ports: Vec<(Protocol, u16)>,
-}
-
 /// The keys as they are meant.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -44,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) profile: Option<String>,
     /// What the network lets pass. The bridge is filled in when it is known.
     pub(crate) policy: Policy,
-    pub(crate) links: Vec<Wish>,
+    pub(crate) links: Vec<LinkRequest>,
 }
 
 impl Choice {
@@ -86,7 +80,7 @@ impl Config {
             .links
             .iter()
             .chain(&runtime.links)
-            .map(wish)
+            .map(link_request)
             .collect::<Result<_, _>>()?;
         Ok(Self {
             choice,
@@ -246,7 +240,7 @@ fn refuse_excess<'a>(links: impl Iterator<Item = &'a keys::Link>) -> Result<(), 
     .with_details("link the container to fewer others, or set \"icc\": true"))
 }
 
-fn wish(keys: &keys::Link) -> Result<Wish, Error> {
+fn link_request(keys: &keys::Link) -> Result<LinkRequest, Error> {
     let container = keys.container.parse().map_err(|error| {
         invalid(format!(
             "links: \"{}\" is no name of a container",
@@ -280,7 +274,7 @@ fn wish(keys: &keys::Link) -> Result<Wish, Error> {
             ports.push((protocol, port));
         }
     }
-    Ok(Wish { container, ports })
+    Ok(LinkRequest { container, ports })
 }
 
 pub(crate) fn invalid(msg: impl Into<String>) -> Error {
@@ -380,13 +374,13 @@ mod tests {
 
     #[test]
     fn links_name_containers_and_ports() {
-        let read = |value: Value| wish(&pontoon_conf::decode(&value).expect("decodes"));
+        let read = |value: Value| link_request(&pontoon_conf::decode(&value).expect("decodes"));
         let link = read(
             json!({"container": "DB", "alias": "x", "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}]}),
         );
         assert_eq!(
             link.unwrap(),
-            Wish {
+            LinkRequest {
                 container: "db".parse().unwrap(),
                 ports: vec![(Protocol::Udp, 53), (Protocol::Tcp, 53)],
             }

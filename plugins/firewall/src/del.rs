@@ -2,18 +2,21 @@
 //! with its last attachment.
 
 use pontoon_conf::Error;
+use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::Ruleset;
 use pontoon_netfilter::reference::Role;
 use pontoon_netlink::RouteSocket;
 use pontoon_netlink::conntrack::{Conntrack, Filter};
-use pontoon_plugin::{Context, Key, Lock, backends, fault, kernel_error, policy, reference, rules};
+use pontoon_plugin::{
+    Context, Key, Lock, backends, fault, gc, kernel_error, policy, reference, rules,
+};
 
-use crate::add::{Record, member, unlink};
+use crate::add::{member, unlink};
 use crate::{separate, zones};
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    match context.state.records("firewall").read::<Record>(&key) {
+    match context.state.read::<FirewallRecord>(&key)? {
         Some(record) => remove(context, &key, &record),
         // Nothing of it is left, or it was never here: the reference plugin may have made it.
         None => {
@@ -24,14 +27,14 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 }
 
 /// Removes an attachment and, if it was the last one, the network's policy.
-pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+pub(crate) fn remove(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
     let last = {
         // Nobody makes again meanwhile what goes here.
         let state = &context.state;
         let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
         undo(context, key, record)?;
         fault::point("firewall.withdrawn")?;
-        state.records("firewall").remove(key)?
+        state.records_of::<FirewallRecord>().remove(key)?
     };
     if last {
         retire(context)?;
@@ -40,7 +43,7 @@ pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<()
 }
 
 /// Takes away what an attachment has in the kernel and in the index.
-pub(crate) fn undo(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+pub(crate) fn undo(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
     let mut done = unlink(context, key, record);
     if record.separation.is_some() {
         let mut host = RouteSocket::open()
@@ -92,7 +95,7 @@ pub(crate) fn undo(context: &Context, key: &Key, record: &Record) -> Result<(), 
 fn retire(context: &Context) -> Result<(), Error> {
     let state = &context.state;
     let network = context.config.name.as_ref();
-    if state.records("firewall").has_network(network)
+    if state.records_of::<FirewallRecord>().has_network(network)
         || state.records("bridge").has_network(network)
     {
         return Ok(());
@@ -106,20 +109,9 @@ fn retire(context: &Context) -> Result<(), Error> {
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("firewall");
-    let mut result = Ok(());
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
-            continue;
-        }
-        let done = match record {
-            Some(record) => remove(context, &key, &record),
-            None => records.remove(&key).map(drop),
-        };
-        result = result.and(done);
-    }
-    records.remove_drafts(&network);
+    let result = gc::collect(context, |key, record| match record {
+        Some(record) => remove(context, key, record),
+        None => Ok(()),
+    });
     result.and(retire(context))
 }

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Error, KnownAs};
+use pontoon_ledger::LinkRequest;
 use pontoon_netfilter::{Ingress, Link, Policy};
 use pontoon_plugin::Key;
 
-use crate::config::{Wish, invalid};
+use crate::config::invalid;
 
 /// Where the attachment is, as the result of the plugins before tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub(crate) fn policy(wanted: &Policy, bridge: Option<&str>) -> Result<Option<Pol
 }
 
 /// The names of the container itself that it wishes to reach.
-pub(crate) fn own<'a>(links: &'a [Wish], names: &[KnownAs]) -> Vec<&'a KnownAs> {
+pub(crate) fn own<'a>(links: &'a [LinkRequest], names: &[KnownAs]) -> Vec<&'a KnownAs> {
     let wished = links.iter().map(|link| &link.container);
     wished.filter(|name| names.contains(name)).collect()
 }
@@ -79,7 +80,7 @@ pub(crate) fn own<'a>(links: &'a [Wish], names: &[KnownAs]) -> Vec<&'a KnownAs> 
 pub(crate) fn links(
     bridge: &str,
     from: (&Key, &[IpAddr]),
-    wish: &Wish,
+    request: &LinkRequest,
     to: &[IpAddr],
 ) -> Vec<Link> {
     let (key, sources) = from;
@@ -89,7 +90,7 @@ pub(crate) fn links(
             .iter()
             .filter(|target| target.is_ipv4() == source.is_ipv4())
         {
-            links.extend(wish.ports.iter().map(|&(protocol, port)| Link {
+            links.extend(request.ports.iter().map(|&(protocol, port)| Link {
                 owner: key.owner(),
                 bridge: bridge.to_owned(),
                 from: *source,
@@ -168,14 +169,14 @@ mod tests {
         let addresses = |texts: &[&str]| -> Vec<IpAddr> {
             texts.iter().map(|text| text.parse().unwrap()).collect()
         };
-        let wish = Wish {
+        let request = LinkRequest {
             container: "db".parse().unwrap(),
             ports: vec![(Protocol::Tcp, 1), (Protocol::Udp, 2)],
         };
         let from = addresses(&["10.0.0.2", "fd00::2"]);
-        let made = links("cni0", (&key, &from), &wish, &addresses(&["10.0.0.3"]));
+        let made = links("cni0", (&key, &from), &request, &addresses(&["10.0.0.3"]));
         assert_eq!(made.len(), 2);
         assert!(made.iter().all(|link| link.from == from[0]));
-        assert_eq!(own(&[wish], &["db".parse().unwrap()]).len(), 1);
+        assert_eq!(own(&[request], &["db".parse().unwrap()]).len(), 1);
     }
 }

@@ -5,11 +5,10 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, Separation};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, fault, forwarding, kernel_error, rules};
-
-use crate::add::Record;
 
 /// What makes the host answer on the bridge for its siblings, at once rather than after a random
 /// time of up to 0.8 s: (parameter, on, off).
@@ -25,7 +24,7 @@ pub(crate) fn separate(
     context: &Context,
     host: &mut RouteSocket,
     bridge: &str,
-    record: &Record,
+    record: &FirewallRecord,
 ) -> Result<(), Error> {
     let Some(separation) = &record.separation else {
         return Ok(());
@@ -77,7 +76,7 @@ pub(crate) fn separate(
 pub(crate) fn join(
     context: &Context,
     host: &mut RouteSocket,
-    record: &Record,
+    record: &FirewallRecord,
 ) -> Result<(), Error> {
     let (Some(separation), Some(bridge)) = (&record.separation, record.bridge.as_deref()) else {
         return Ok(());
@@ -118,7 +117,12 @@ pub(crate) fn answer(bridge: &str, on: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn proxies(host: &mut RouteSocket, bridge: &str, record: &Record, on: bool) -> Result<(), Error> {
+fn proxies(
+    host: &mut RouteSocket,
+    bridge: &str,
+    record: &FirewallRecord,
+    on: bool,
+) -> Result<(), Error> {
     let mut v6 = record.addresses.iter().filter_map(|address| match address {
         IpAddr::V6(address) => Some(*address),
         IpAddr::V4(_) => None,

@@ -5,11 +5,11 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::{FirewallRecord, NetworkPolicyRecord};
 use pontoon_netfilter::firewalld::{self, Part};
-use pontoon_plugin::policy::Stance;
 use pontoon_plugin::{Context, Key, fault, rules};
 
-use crate::add::{Ground, Record, change};
+use crate::add::{Ground, change};
 use crate::config::{Choice, Config};
 use crate::plan;
 
@@ -22,16 +22,17 @@ pub(crate) fn enter(context: &Context, ground: &mut Ground, there: bool) -> Resu
     }
     let bridge = ground.policy.as_ref().map(|policy| policy.bridge.clone());
     let former = ground
-        .stance
+        .network_policy
         .as_ref()
-        .and_then(|stance| stance.zone.clone());
+        .and_then(|network_policy| network_policy.zone.clone());
     let moves = former.as_ref() != Some(&zone);
     if bridge.is_none() {
         ground.record.zone = Some(zone.clone());
-        let records = context.state.records("firewall");
-        records.write(&ground.key, &ground.record)?;
+        context.state.write(&ground.key, &ground.record)?;
     } else if moves {
-        change(context, ground, |stance| stance.zone = Some(zone.clone()))?;
+        change(context, ground, |network_policy| {
+            network_policy.zone = Some(zone.clone())
+        })?;
     }
     fault::point("firewall.zoned")?;
     let done = rules::firewalld().and_then(|mut bus| {
@@ -62,7 +63,7 @@ pub(crate) fn enter(context: &Context, ground: &mut Ground, there: bool) -> Resu
 }
 
 /// Takes the addresses of an attachment out again.
-pub(crate) fn leave(record: &Record) {
+pub(crate) fn leave(record: &FirewallRecord) {
     let Some(zone) = &record.zone else {
         return;
     };
@@ -99,17 +100,26 @@ pub(crate) fn leave_unrecorded(context: &Context, key: &Key) {
 }
 
 fn is_anothers(context: &Context, key: &Key, address: IpAddr) -> bool {
-    let records = context.state.records("firewall");
+    let records = context.state.records_of::<FirewallRecord>();
     let others = records.attachments(&key.network).into_iter();
     others.filter(|other| other != key).any(|other| {
-        let record: Option<Record> = records.read(&other);
-        record.is_some_and(|record| record.zone.is_some() && record.addresses.contains(&address))
+        // A record that cannot be read may be of this address: then it stays.
+        match context.state.read::<FirewallRecord>(&other) {
+            Ok(record) => record
+                .is_some_and(|record| record.zone.is_some() && record.addresses.contains(&address)),
+            Err(_) => true,
+        }
     })
 }
 
 /// What is missing in the zone, in words.
-pub(crate) fn differences(record: &Record, stance: Option<&Stance>) -> Vec<String> {
-    let noted = stance.and_then(|stance| Some((stance.zone.as_ref()?, &stance.policy.bridge)));
+pub(crate) fn differences(
+    record: &FirewallRecord,
+    network_policy: Option<&NetworkPolicyRecord>,
+) -> Vec<String> {
+    let noted = network_policy.and_then(|network_policy| {
+        Some((network_policy.zone.as_ref()?, &network_policy.policy.bridge))
+    });
     let (zone, bridge) = match (&record.zone, noted) {
         (Some(zone), _) => (zone, None),
         (None, Some((zone, bridge))) => (zone, Some(bridge.as_str())),
@@ -130,7 +140,7 @@ pub(crate) fn differences(record: &Record, stance: Option<&Stance>) -> Vec<Strin
         .collect()
 }
 
-fn parts<'a>(bridge: Option<&'a str>, record: &Record) -> Vec<Part<'a>> {
+fn parts<'a>(bridge: Option<&'a str>, record: &FirewallRecord) -> Vec<Part<'a>> {
     match bridge {
         Some(bridge) => vec![Part::Interface(bridge)],
         None => record.addresses.iter().copied().map(Part::Source).collect(),

@@ -1,47 +1,18 @@
 //! ADD: addresses, then the device moves into the container, then it is configured there.
 
-use std::path::PathBuf;
-
-use pontoon_conf::{Attached, Dns, Error, Interface, KnownAs, Mac, code};
+use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
+use pontoon_ledger::{DeviceBefore, HostDeviceRecord};
 use pontoon_netlink::{Link, Netns, RouteSocket};
-use pontoon_plugin::{Context, Key, Sandbox, Undo, fault, interior, kernel_error};
-use serde::{Deserialize, Serialize};
+use pontoon_plugin::{Context, Key, Undo, fault, interior, kernel_error};
 
 use crate::config::Config;
 use crate::{del, device};
 
-/// What the device was on the host. Its name is in its note as well, where the reference plugin
-/// has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) sandbox: Sandbox,
-    /// The container's names, by which a container of type container finds it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) names: Vec<KnownAs>,
-    /// DNS settings, for a container that shares this one's network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) dns: Option<Dns>,
-    /// Path of the network's leases; read by `pontoon leases` and `pontoon gc`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) leases: Option<PathBuf>,
-    /// None when the device belongs to a userspace driver.
-    pub(crate) device: Option<Before>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Before {
-    pub(crate) name: String,
-    pub(crate) alias: String,
-    pub(crate) up: bool,
-    pub(crate) mtu: u32,
-    pub(crate) mac: Option<[u8; 6]>,
-}
-
 #[derive(Debug)]
 enum Step {
     Lease,
-    Device(Box<Record>),
+    Device(Box<HostDeviceRecord>),
 }
 
 pub(crate) fn open(netns: &Netns) -> Result<RouteSocket, Error> {
@@ -66,12 +37,12 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         refuse_loopback(&link)?;
         Some(link)
     };
-    let record = Record {
-        sandbox: Sandbox::of(context),
+    let record = HostDeviceRecord {
+        sandbox: context.sandbox(),
         names: context.names(),
         dns: config.dns.clone(),
         leases: delegation::leases(context)?,
-        device: link.as_ref().map(|link| Before {
+        device: link.as_ref().map(|link| DeviceBefore {
             name: link.name.clone(),
             alias: link.alias.clone().unwrap_or_default(),
             up: link.up,
@@ -117,7 +88,7 @@ fn attach(
     config: &Config,
     key: &Key,
     link: Option<&Link>,
-    record: &Record,
+    record: &HostDeviceRecord,
     (host, inside): (&mut RouteSocket, &mut RouteSocket),
     undo: &mut Undo<Step>,
 ) -> Result<Attached, Error> {
@@ -128,7 +99,7 @@ fn attach(
     }
     fault::point("host-device.leased")?;
     undo.push(Step::Device(Box::new(record.clone())));
-    context.state.records("host-device").write(key, record)?;
+    context.state.write(key, record)?;
     fault::point("host-device.recorded")?;
     if let Some(link) = link {
         let name = &key.interface;

@@ -5,14 +5,15 @@ use std::path::Path;
 
 use pontoon_conf::{Error, code};
 use pontoon_ipam::delegation;
+use pontoon_ledger::{DeviceBefore, HostDeviceRecord};
 use pontoon_netlink::{Link, LinkChange, Netns, RouteSocket};
-use pontoon_plugin::{Context, Key, fault, kernel_error, veth};
+use pontoon_plugin::{Context, Key, fault, gc, kernel_error, veth};
 
-use crate::add::{self, Before, Record};
+use crate::add;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    let record: Option<Record> = context.state.records("host-device").read(&key);
+    let record: Option<HostDeviceRecord> = context.state.read(&key)?;
     let returned = give_back(context, &key, record.as_ref());
     fault::point("host-device.returned")?;
     returned.and(delegation::release(context))
@@ -22,19 +23,23 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 pub(crate) fn give_back(
     context: &Context,
     key: &Key,
-    record: Option<&Record>,
+    record: Option<&HostDeviceRecord>,
 ) -> Result<(), Error> {
     let sandbox = record.map(|record| &record.sandbox);
     give_back_from(context.netns_of_record(sandbox), key, record)?;
-    context.state.records("host-device").remove(key)?;
+    context.state.records_of::<HostDeviceRecord>().remove(key)?;
     context.state.prune();
     Ok(())
 }
 
-fn give_back_from(netns: Option<&Netns>, key: &Key, record: Option<&Record>) -> Result<(), Error> {
+fn give_back_from(
+    netns: Option<&Netns>,
+    key: &Key,
+    record: Option<&HostDeviceRecord>,
+) -> Result<(), Error> {
     let before = match record {
         // Nothing was moved.
-        Some(Record { device: None, .. }) => return Ok(()),
+        Some(HostDeviceRecord { device: None, .. }) => return Ok(()),
         Some(record) => record.device.as_ref(),
         None => None,
     };
@@ -64,7 +69,7 @@ fn passing_name(key: &Key) -> String {
 
 /// What the device was called on the host; none when it is not the one that was moved: the note on
 /// it is the old name, which the reference plugin writes too.
-fn old_name(link: &Link, before: Option<&Before>) -> Option<String> {
+fn old_name(link: &Link, before: Option<&DeviceBefore>) -> Option<String> {
     let note = link.alias.as_deref().unwrap_or_default();
     match before {
         Some(before) => (note == before.name).then(|| before.name.clone()),
@@ -85,7 +90,7 @@ fn move_out(
 ) -> Result<(), Error> {
     let act = format!("failed to move {:?} to host netns as {name:?}", link.name);
     let failed = |error| kernel_error(&act, &error);
-    // Before anything is changed: the container's device stays as it is for the next DEL.
+    // DeviceBefore anything is changed: the container's device stays as it is for the next DEL.
     if host.link_by_name(name).map_err(failed)?.is_some() {
         return Err(
             Error::new(code::EXISTS, act).with_details(format!(
@@ -122,7 +127,7 @@ fn move_out(
 
 /// What else the device was on the host. One that the kernel brought home, because its namespace
 /// went away, comes as it was in the container.
-fn restore(host: &mut RouteSocket, before: &Before) -> Result<(), Error> {
+fn restore(host: &mut RouteSocket, before: &DeviceBefore) -> Result<(), Error> {
     let failed = |error| kernel_error(&format!("cannot restore {}", before.name), &error);
     let mut found = host.link_by_name(&before.name).map_err(failed)?;
     if found.is_none() {
@@ -150,21 +155,13 @@ fn restore(host: &mut RouteSocket, before: &Before) -> Result<(), Error> {
 /// Takes back the devices of attachments that are not valid any more. Without a list, only of those
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("host-device");
-    let mut result = Ok(());
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
-            continue;
-        }
-        let alive = record.as_ref().filter(|record| !record.sandbox.is_gone());
+    let result = gc::collect(context, |key, record: Option<&HostDeviceRecord>| {
+        let alive = record.filter(|record| !record.sandbox.is_gone());
         let netns = alive.and_then(|record| Netns::open(Path::new(&record.sandbox.path)).ok());
-        let done = give_back_from(netns.as_ref(), &key, record.as_ref())
-            .and_then(|()| records.remove(&key).map(drop));
-        result = result.and(done);
-    }
-    records.remove_drafts(&network);
+        give_back_from(netns.as_ref(), key, record)?;
+        let records = context.state.records_of::<HostDeviceRecord>();
+        records.remove(key).map(drop)
+    });
     context.state.prune();
     match delegation::configured(&context.config)? {
         Some(ipam) => result.and(delegation::gc(context, &ipam)),

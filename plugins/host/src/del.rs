@@ -1,22 +1,21 @@
 //! DEL and GC: the container's path leads to its own namespace again.
 
 use pontoon_conf::Error;
-use pontoon_plugin::{Context, Key, fault};
-
-use crate::add::Record;
+use pontoon_ledger::HostRecord;
+use pontoon_plugin::{Context, Key, fault, gc, rebind};
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    let record: Option<Record> = context.state.records("host").read(&key);
+    let record: Option<HostRecord> = context.state.read(&key)?;
     remove(context, &key, record.as_ref())
 }
 
-fn remove(context: &Context, key: &Key, record: Option<&Record>) -> Result<(), Error> {
+fn remove(context: &Context, key: &Key, record: Option<&HostRecord>) -> Result<(), Error> {
     if let Some(rebind) = record.and_then(|record| record.rebind.as_ref()) {
-        rebind.restore()?;
+        rebind::restore(rebind)?;
     }
     fault::point("host.restored")?;
-    context.state.records("host").remove(key)?;
+    context.state.records_of::<HostRecord>().remove(key)?;
     context.state.prune();
     Ok(())
 }
@@ -24,21 +23,5 @@ fn remove(context: &Context, key: &Key, record: Option<&Record>) -> Result<(), E
 /// Removes attachments that are not valid any more; without a list, those whose path leads to
 /// neither namespace any more.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("host");
-    let mut result = Ok(());
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        let listed = context.config.valid_attachments.is_some();
-        let valid = if listed {
-            context.is_valid(&key, None)
-        } else {
-            record.as_ref().is_some_and(Record::may_be_alive)
-        };
-        if !valid {
-            result = result.and(remove(context, &key, record.as_ref()));
-        }
-    }
-    records.remove_drafts(&network);
-    result
+    gc::collect(context, |key, record| remove(context, key, record))
 }

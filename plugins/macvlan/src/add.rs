@@ -1,31 +1,14 @@
 //! ADD: addresses, a link born in the container, configured there.
 
-use std::path::PathBuf;
-
-use pontoon_conf::{Attached, Dns, Error, Interface, KnownAs, Mac, code};
+use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
+use pontoon_ledger::MacvlanRecord;
 use pontoon_netlink::{Link, LinkChange, MacvlanSpec, Netns, RouteSocket};
 use pontoon_plugin::interior::Advertisements;
-use pontoon_plugin::{Context, Key, Sandbox, Undo, fault, interior, kernel_error, veth};
-use serde::{Deserialize, Serialize};
+use pontoon_plugin::{Context, Key, Undo, fault, interior, kernel_error, veth};
 
 use crate::config::{self, Config};
 use crate::del;
-
-/// What GC needs to know of an attachment beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) sandbox: Sandbox,
-    /// The container's names, by which a container of type container finds it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) names: Vec<KnownAs>,
-    /// DNS settings, for a container that shares this one's network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) dns: Option<Dns>,
-    /// Path of the network's leases; read by `pontoon leases` and `pontoon gc`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) leases: Option<PathBuf>,
-}
 
 #[derive(Debug)]
 enum Step {
@@ -124,13 +107,13 @@ fn attach(
     }
     fault::point("macvlan.leased")?;
     undo.push(Step::Record);
-    let record = Record {
-        sandbox: Sandbox::of(context),
+    let record = MacvlanRecord {
+        sandbox: context.sandbox(),
         names: context.names(),
         dns: config.dns.clone(),
         leases: delegation::leases(context)?,
     };
-    context.state.records("macvlan").write(key, &record)?;
+    context.state.write(key, &record)?;
     fault::point("macvlan.recorded")?;
     // An earlier ADD of this very attachment was killed, and its DEL never came.
     del::remove(inside, key)?;

@@ -4,14 +4,15 @@ use std::path::Path;
 
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
+use pontoon_ledger::MacvlanRecord;
 use pontoon_netlink::{Netns, RouteSocket};
-use pontoon_plugin::{Context, Key, fault, kernel_error, reference};
+use pontoon_plugin::{Context, Key, fault, gc, kernel_error, reference};
 
-use crate::add::{self, Record};
+use crate::add;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    let record: Option<Record> = context.state.records("macvlan").read(&key);
+    let record: Option<MacvlanRecord> = context.state.read(&key)?;
     // In another namespace than that of the ADD nothing is ours.
     let sandbox = record.as_ref().map(|record| &record.sandbox);
     let removed = match context.netns_of_record(sandbox) {
@@ -44,7 +45,7 @@ pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
 }
 
 pub(crate) fn forget(context: &Context, key: &Key) -> Result<(), Error> {
-    context.state.records("macvlan").remove(key)?;
+    context.state.records_of::<MacvlanRecord>().remove(key)?;
     context.state.prune();
     Ok(())
 }
@@ -52,23 +53,14 @@ pub(crate) fn forget(context: &Context, key: &Key) -> Result<(), Error> {
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("macvlan");
-    let mut result = Ok(());
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
-            continue;
-        }
+    let mut result = gc::collect(context, |key, record: Option<&MacvlanRecord>| {
         let alive = record.filter(|record| !record.sandbox.is_gone());
         let netns = alive.and_then(|record| Netns::open(Path::new(&record.sandbox.path)).ok());
-        let done = match netns {
-            Some(netns) => add::open(&netns).and_then(|mut inside| remove(&mut inside, &key)),
-            None => Ok(()),
-        };
-        result = result.and(done.and_then(|()| forget(context, &key)));
-    }
-    records.remove_drafts(&network);
+        if let Some(netns) = netns {
+            remove(&mut add::open(&netns)?, key)?;
+        }
+        forget(context, key)
+    });
     if let Some(leases) = delegation::leases(context)? {
         result = result.and(reference::collect(context, &leases));
     }

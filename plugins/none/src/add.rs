@@ -1,21 +1,11 @@
 //! ADD: the loopback interface goes up.
 
-use pontoon_conf::{Attached, Error, KnownAs, code};
+use pontoon_conf::{Attached, Error, code};
+use pontoon_ledger::NoneRecord;
 use pontoon_netlink::{Link, LinkChange, Netns, RouteSocket};
-use pontoon_plugin::{Context, Inventory, Sandbox, Undo, fault, kernel_error};
-use serde::{Deserialize, Serialize};
+use pontoon_plugin::{Context, Inventory, Undo, fault, kernel_error};
 
 use crate::{config, plan};
-
-/// What DEL needs to know of an attachment beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) sandbox: Sandbox,
-    /// The loopback interface was up before ADD.
-    pub(crate) was_up: bool,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) names: Vec<KnownAs>,
-}
 
 enum Step {
     Record,
@@ -38,17 +28,17 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     }
     let lo = loopback(inventory.links())?;
     let key = context.key()?;
-    let records = context.state.records("none");
-    let earlier: Option<Record> = records.read(&key);
-    let record = Record {
-        sandbox: Sandbox::of(context),
+    let records = context.state.records_of::<NoneRecord>();
+    let earlier: Option<NoneRecord> = context.state.read(&key)?;
+    let record = NoneRecord {
+        sandbox: context.sandbox(),
         was_up: earlier.map_or(lo.up, |record| record.was_up),
         names: context.names(),
     };
     let mut undo = Undo::default();
     let mut steps = || {
         undo.push(Step::Record);
-        records.write(&key, &record)?;
+        context.state.write(&key, &record)?;
         fault::point("none.recorded")?;
         undo.push(Step::Up);
         set(netns, true)?;

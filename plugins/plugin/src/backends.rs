@@ -15,9 +15,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::{Lock, State};
 use pontoon_netfilter::BackendKind;
 
-use crate::{Context, Lock, State, rules};
+use crate::{Context, rules};
 
 /// The plugins that make rules, those first whose choice the others follow: name, records, and the folder
 /// in which the rules of a network are noted once for all its containers.
@@ -279,8 +280,9 @@ fn retire_unused(context: &Context, plugin: &str) -> Result<(), Error> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use pontoon_ledger::kinds;
+
     use super::*;
-    use crate::kinds;
 
     /// The order of these lists is that of a chain; what they hold is the table's.
     #[test]

@@ -17,12 +17,14 @@ use pontoon_netfilter::nft::{Gate, Nft, Obstacle, Others};
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_passage::{Drop, Hook, Judgement, Packet, Rules};
 
-use crate::{State, rules};
+use pontoon_ledger::State;
+
+use crate::rules;
 
 mod late;
 
 pub(crate) use late::meet;
-pub use late::{names, note_opening, opening, openings};
+pub use late::{note_opening, opening};
 
 /// What iptables-legacy has tables in, one to a line.
 const LEGACY: [&str; 2] = [

@@ -9,10 +9,9 @@ use pontoon_conf::{
     Args, Attachment, ContainerId, Error, IfName, Invocation, KnownAs, NameError, NetworkConfig,
     Verb, code,
 };
+use pontoon_ledger::kinds::{self, Kind, Role};
+use pontoon_ledger::{Key, Sandbox, State};
 use pontoon_netlink::{Netns, NetnsError};
-
-use crate::kinds::{self, Kind, Role};
-use crate::{Key, State};
 
 /// Everything that a verb knows of its invocation.
 #[derive(Debug)]
@@ -145,6 +144,31 @@ impl Context {
     #[must_use]
     pub fn netns_if_alive(&self) -> Option<&Netns> {
         self.open_netns()?.as_ref().ok()
+    }
+
+    /// The namespace that the verb is about, as records keep it.
+    #[must_use]
+    pub fn sandbox(&self) -> Sandbox {
+        let path = self.invocation.netns.as_deref().unwrap_or_default();
+        Sandbox::new(path, self.netns_if_alive())
+    }
+
+    /// The namespace of the call, for taking back what a record tells of: none when it is gone, or
+    /// is another one than that of the record. A path may lead elsewhere by now.
+    #[must_use]
+    pub fn netns_of_record(&self, sandbox: Option<&Sandbox>) -> Option<&Netns> {
+        let netns = self.netns_if_alive()?;
+        sandbox
+            .is_none_or(|sandbox| sandbox.is(netns))
+            .then_some(netns)
+    }
+
+    /// For GC: whether the runtime lists an attachment as valid; `None` when it gives no list.
+    #[must_use]
+    pub fn is_listed(&self, key: &Key) -> Option<bool> {
+        self.config.valid_attachments.as_ref()?;
+        let pair = (key.container.clone(), key.interface.clone());
+        Some(self.valid_attachments().contains(&pair))
     }
 
     /// The names of the container, without its id: for the records of those who are attached.

@@ -5,41 +5,24 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route, code};
+use pontoon_ledger::InterfaceSettings;
 use pontoon_netlink::{Link, Netns, RouteEntry, RouteSocket, RouteSpec, Setup, sysctl};
-use serde::{Deserialize, Serialize};
 
 use crate::{Context, kernel_error, netns_error};
 
-/// What an ADD gave a container's interface. Its record keeps it for who compares without the result
-/// that the runtime keeps: `pontoon doctor`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Given {
-    /// With the prefix lengths of their subnets.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<Cidr>,
-    /// Each with its gateway.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub routes: Vec<Route>,
-    /// The host is the gateway: what leaves the subnet is for it to forward.
-    #[serde(default)]
-    pub by_host: bool,
-}
-
-impl Given {
-    /// That of a result; whether the host is the gateway is for the plugin to say.
-    #[must_use]
-    pub fn of(result: &Attached, by_host: bool) -> Self {
-        let route = |route: &Route| Route {
-            gw: route
-                .gw
-                .or_else(|| first_gateway(&result.ips, route.dst.is_ipv4())),
-            ..route.clone()
-        };
-        Self {
-            addresses: result.ips.iter().map(|ip| ip.address).collect(),
-            routes: result.routes.iter().map(route).collect(),
-            by_host,
-        }
+/// What a result gives the interface. Whether the host is the gateway is for the plugin to say.
+#[must_use]
+pub fn settings(result: &Attached, by_host: bool) -> InterfaceSettings {
+    let route = |route: &Route| Route {
+        gw: route
+            .gw
+            .or_else(|| first_gateway(&result.ips, route.dst.is_ipv4())),
+        ..route.clone()
+    };
+    InterfaceSettings {
+        addresses: result.ips.iter().map(|ip| ip.address).collect(),
+        routes: result.routes.iter().map(route).collect(),
+        by_host,
     }
 }
 

@@ -8,16 +8,14 @@
 //!
 //! - [`Undo`]: the steps an ADD has done, reverted in reverse order when a later step fails.
 //!   [`fault::point`] lets tests fail, or kill, the process after each of them.
-//! - [`State`]: where runtime state lives, and one record per attachment and plugin in it. A record
-//!   is written before the first kernel change and removed after the last, so a plugin killed in
-//!   between leaves a record for DEL and GC to find. `rmdir` tells the last attachment of a network
-//!   from the others without listing them.
-//! - [`Lock`]: `flock` on a file per network.
-//! - [`delegate`]: running somebody else's IPAM plugin by the specification's rules.
+//! - [`delegate`]: running another vendor's IPAM plugin by the specification's rules.
 //!
-//! - [`Rebind`] and [`Inventory`]: for containers that live in a namespace which is not their own;
-//!   [`find`] knows who is attached, and by which mode.
-//! - [`kinds`]: the table of all plugins, from which every list of plugins is taken.
+//! What is written to disk belongs to `pontoon-ledger`. A record is written before the first kernel
+//! change and removed after the last, so a plugin killed in between leaves a record for DEL and GC to
+//! find.
+//!
+//! - [`rebind`] and [`Inventory`]: for containers that live in a namespace which is not their own.
+//! - [`gc`]: the loop over the attachments of a network, for GC.
 //! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
 //! - [`backends`]: which netfilter backends have rules on the host, for whom, and when what they share goes.
 //! - [`rules`]: which netfilter backend a plugin uses, and how its errors look to the runtime.
@@ -43,31 +41,23 @@ mod context;
 pub mod delegate;
 pub mod fault;
 pub mod forwarding;
+pub mod gc;
 pub mod interior;
 mod inventory;
-pub mod kinds;
-mod lock;
 mod log;
 pub mod masquerade;
-mod modes;
 pub mod policy;
 pub mod ports;
-mod rebind;
+pub mod rebind;
 pub mod reference;
 pub mod repair;
 pub mod rules;
 mod run;
-mod sandbox;
-mod state;
 mod undo;
 pub mod veth;
 
 pub use context::{Context, kernel_error, netns_error};
 pub use inventory::Inventory;
-pub use lock::Lock;
-pub use modes::{About, Member, THIRD_PARTY, find};
-pub use rebind::Rebind;
+pub use pontoon_ledger::{Key, Lock, Records, Sandbox, State, kinds};
 pub use run::{Plugin, main, search, system_bus};
-pub use sandbox::Sandbox;
-pub use state::{Key, Records, State};
 pub use undo::Undo;

@@ -6,12 +6,11 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use pontoon_conf::Error;
+use pontoon_ledger::{Lock, NetworkPolicyRecord, NetworkRecord};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Ruleset};
 use pontoon_netlink::Linger;
-use serde::{Deserialize, Serialize};
 
-use crate::policy::{self, Stance};
-use crate::{Context, Lock, backends, rules};
+use crate::{Context, backends, policy, rules};
 
 /// For how long a network without containers keeps its rules.
 const GRACE: Duration = Duration::from_secs(1);
@@ -19,22 +18,13 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Rules, and the backend that makes them.
 pub type Rules = (BackendKind, NetworkRules);
 
-/// What was made for a network and goes with its last attachment.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Made {
-    rules: Vec<Rules>,
-    /// The network is internal: portmap reads it and publishes nothing.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    internal: bool,
-}
-
 /// Notes which rules are about to be made before they are, so that the last DEL knows.
 ///
 /// # Errors
 /// Code 5 when it cannot be written.
 pub fn note(context: &Context, rules: Option<&Rules>, internal: bool) -> Result<(), Error> {
     let network = context.config.name.as_ref();
-    let known: Option<Made> = context.state.read_network(network);
+    let known: Option<NetworkRecord> = context.state.read_network(network)?;
     let mut made = known.clone().unwrap_or_default();
     if let Some(rules) = rules.filter(|rules| !made.rules.contains(rules)) {
         made.rules.push(rules.clone());
@@ -48,10 +38,13 @@ pub fn note(context: &Context, rules: Option<&Rules>, internal: bool) -> Result<
 
 /// What is noted of a network: whether it is internal, and whether packets that leave it are
 /// masqueraded. `None` when there is no note.
-#[must_use]
-pub fn noted(context: &Context) -> Option<(bool, bool)> {
-    let made: Made = context.state.read_network(context.config.name.as_ref())?;
-    Some((made.internal, !made.rules.is_empty()))
+///
+/// # Errors
+/// Code 5 or 6 when the note cannot be read.
+pub fn noted(context: &Context) -> Result<Option<(bool, bool)>, Error> {
+    let network = context.config.name.as_ref();
+    let made: Option<NetworkRecord> = context.state.read_network(network)?;
+    Ok(made.map(|made| (made.internal, !made.rules.is_empty())))
 }
 
 /// Makes the rules, unless they are there. Tells whether they were missing, too.
@@ -105,10 +98,12 @@ pub fn release(
         return Ok(());
     }
     let name = context.config.name.as_ref();
-    if context.state.read_network::<Made>(name).is_none() && Stance::of(context).is_none() {
+    let state = &context.state;
+    if !state.has_network::<NetworkRecord>(name) && !state.has_network::<NetworkPolicyRecord>(name)
+    {
         return retire(context, plugin);
     }
-    let path = context.state.network_lock(&format!(":{name}"));
+    let path = context.state.grace_lock(name);
     let waits = std::fs::File::options()
         .create(true)
         .append(true)
@@ -164,7 +159,7 @@ pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
         return Ok(());
     }
     policy::retire(context)?;
-    if let Some(made) = state.read_network::<Made>(&network) {
+    if let Some(made) = state.read_network::<NetworkRecord>(&network)? {
         for (kind, network) in &made.rules {
             let ruleset = Ruleset {
                 network: Some(network.clone()),
@@ -172,7 +167,7 @@ pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
             };
             rules::withdraw(context, *kind, &ruleset)?;
         }
-        state.remove_network(&network)?;
+        state.remove_network::<NetworkRecord>(&network)?;
     }
     lock.remove();
     backends::retire(context, plugin)

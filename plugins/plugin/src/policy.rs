@@ -1,50 +1,34 @@
-//! What a network lets pass, as `firewall` has noted it for who takes it away again: its own last
-//! DEL, or that of the bridge after it.
+//! What a network lets pass, as `firewall` has noted it. Its own last DEL removes it, or that of the
+//! bridge after it.
 
 use pontoon_conf::Error;
+use pontoon_ledger::{NetworkPolicyRecord, State};
 use pontoon_netfilter::firewalld::Part;
-use pontoon_netfilter::{BackendKind, Policy, Ruleset};
-use serde::{Deserialize, Serialize};
+use pontoon_netfilter::{BackendKind, Ruleset};
 
-use crate::{Context, State, rules};
+use crate::{Context, rules};
 
-/// The policy of a network. Written before the rules are made, so that they are found whatever
-/// happens in between.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stance {
-    /// Who makes its rules.
-    pub backend: BackendKind,
-    /// What the network lets pass.
-    pub policy: Policy,
-    /// What it let pass before, until the change is complete.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub former: Vec<(BackendKind, Policy)>,
-    /// What another backend has to let pass beside it, since somebody else drops there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub companion: Option<(BackendKind, Policy)>,
-    /// The key `profile` from which the policy comes, for those who are told why something is closed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// The zone of firewalld that the bridge was put into.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zone: Option<String>,
+/// What has been noted for the network that the verb is about.
+///
+/// # Errors
+/// Code 5 or 6 when the record cannot be read.
+pub fn of(context: &Context) -> Result<Option<NetworkPolicyRecord>, Error> {
+    let network = context.config.name.as_ref();
+    Ok(context.state.read_network(network)?)
 }
 
-impl Stance {
-    /// What has been noted for the network that the verb is about.
-    #[must_use]
-    pub fn of(context: &Context) -> Option<Self> {
-        context.state.read_policy(context.config.name.as_ref())
-    }
-}
-
-/// The backend of a network of this host that has a policy, if there is one: it keeps to itself
-/// towards every bridge that it knows to be ours.
-#[must_use]
-pub fn somebodys(state: &State) -> Option<BackendKind> {
-    let network = state.any_policy()?;
-    let stance: Stance = state.read_policy(&network)?;
-    Some(stance.backend)
+/// The backend of a network of this host that has a policy, if there is one: it keeps apart every
+/// bridge that it knows to be Pontoon's.
+///
+/// # Errors
+/// Code 5 or 6 when its record cannot be read.
+pub fn backend_of_existing_policy(state: &State) -> Result<Option<BackendKind>, Error> {
+    let networks = state.networks::<NetworkPolicyRecord>();
+    let Some(network) = networks.first() else {
+        return Ok(None);
+    };
+    let policy = state.read_network::<NetworkPolicyRecord>(network)?;
+    Ok(policy.map(|policy| policy.backend))
 }
 
 /// Removes the policy of a network that no attachment's `firewall` needs any more. The caller holds
@@ -58,19 +42,19 @@ pub fn retire(context: &Context) -> Result<(), Error> {
     if state.records("firewall").has_network(network) {
         return Ok(());
     }
-    let Some(stance) = Stance::of(context) else {
+    let Some(record) = of(context)? else {
         return Ok(());
     };
-    if let Some(zone) = &stance.zone {
+    if let Some(zone) = &record.zone {
         // A firewalld that does not answer has forgotten, or is not there any more.
-        let part = Part::Interface(&stance.policy.bridge);
+        let part = Part::Interface(&record.policy.bridge);
         if let Err(error) = rules::firewalld().and_then(|mut bus| bus.leave(zone, part)) {
             eprintln!("firewall: zone {zone} of firewalld: {error}");
         }
     }
-    let mut policies = stance.former;
-    policies.extend(stance.companion);
-    policies.push((stance.backend, stance.policy));
+    let mut policies = record.former;
+    policies.extend(record.companion);
+    policies.push((record.backend, record.policy));
     for (kind, policy) in policies {
         let apart = !policy.icc && kind != BackendKind::Nftables;
         let ruleset = Ruleset {
@@ -83,5 +67,5 @@ pub fn retire(context: &Context) -> Result<(), Error> {
             rules::withdraw(context, BackendKind::Nftables, &ruleset)?;
         }
     }
-    state.remove_policy(network)
+    state.remove_network::<NetworkPolicyRecord>(network)
 }

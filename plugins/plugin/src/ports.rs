@@ -5,133 +5,21 @@
 //! from such networks are masqueraded, and only from those: which they are changes whenever the
 //! container gets or loses an interface. `portmap` looks at the container when it makes the rules;
 //! the plugins that make interfaces, and those that change its routes, call [`follow`] afterwards.
-//!
-//! ```text
-//! published/CONTAINER/NETWORK:IFNAME   an attachment of the container with published ports
-//! ```
 
-use std::fs;
-use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
-use pontoon_conf::{Error, code};
-use pontoon_netfilter::{BackendKind, Protocol, Published, Ruleset};
+use pontoon_conf::Error;
+use pontoon_ledger::{Key, Lock, PortmapRecord, published};
+use pontoon_netfilter::{Protocol, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_netlink::{Address, IpNetwork, Netns, RouteSocket};
-use serde::{Deserialize, Serialize};
 
-use crate::{Context, Key, Lock, Sandbox, State, kernel_error, repair, rules};
+use crate::{Context, kernel_error, rules};
 
 /// More networks than that beside one are no container's business: the nearest are taken.
 const MOST: usize = 64;
 /// `RT_SCOPE_HOST`.
 const HOST_SCOPE: u8 = 254;
-
-/// What DEL, CHECK and GC need to know of an attachment with published ports beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Record {
-    /// Who makes its rules.
-    pub backend: BackendKind,
-    /// The container.
-    pub sandbox: Sandbox,
-    /// What the rules say.
-    pub published: Published,
-    /// Addresses whose ports another network of the container publishes.
-    #[serde(default)]
-    pub waits: Waits,
-    /// Who waits for this one.
-    #[serde(default)]
-    pub waiters: Vec<String>,
-}
-
-/// Addresses that are in no rule.
-#[derive(Debug, Default, Clone, Serialize, Deserialize)]
-pub struct Waits {
-    /// The IPv4 address.
-    pub v4: Option<IpNetwork>,
-    /// The IPv6 address.
-    pub v6: Option<IpNetwork>,
-}
-
-impl Record {
-    /// What it would publish if it were the container's only network.
-    #[must_use]
-    pub fn full(&self) -> Published {
-        Published {
-            v4: self.published.v4.or(self.waits.v4),
-            v6: self.published.v6.or(self.waits.v6),
-            ..self.published.clone()
-        }
-    }
-}
-
-fn folder(state: &State, container: &str) -> PathBuf {
-    state.dir().join("published").join(container)
-}
-
-fn entry(state: &State, key: &Key) -> PathBuf {
-    let name = format!("{}:{}", key.network, key.interface);
-    folder(state, &key.container).join(name)
-}
-
-/// Writes the record of an attachment, where the container's other networks find it.
-///
-/// # Errors
-/// Code 5 with the path.
-pub fn write(state: &State, key: &Key, record: &Record) -> Result<(), Error> {
-    let path = entry(state, key);
-    let failed = |error: std::io::Error| {
-        Error::new(code::IO, format!("cannot write {}", path.display()))
-            .with_details(error.to_string())
-    };
-    match fs::write(&path, []) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(folder(state, &key.container)).map_err(failed)?;
-            fs::write(&path, []).map_err(failed)?;
-        }
-        done => done.map_err(failed)?,
-    }
-    state.records("portmap").write(key, record)
-}
-
-/// Removes the record of an attachment.
-///
-/// # Errors
-/// Code 5 with the path.
-pub fn remove(state: &State, key: &Key) -> Result<(), Error> {
-    state.records("portmap").remove(key)?;
-    let path = entry(state, key);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        done => done.map_err(|error| {
-            Error::new(code::IO, format!("cannot remove {}", path.display()))
-                .with_details(error.to_string())
-        })?,
-    }
-    // Each fails while it is not empty.
-    if fs::remove_dir(folder(state, &key.container)).is_ok() {
-        let _ = fs::remove_dir(state.dir().join("published"));
-    }
-    Ok(())
-}
-
-/// The attachments of a container that have published ports.
-fn of(state: &State, container: &str) -> Vec<Key> {
-    let Ok(entries) = fs::read_dir(folder(state, container)) else {
-        return Vec::new();
-    };
-    let keys = entries.filter_map(|entry| {
-        let name = entry.ok()?.file_name().into_string().ok()?;
-        let (network, interface) = name.split_once(':')?;
-        Some(Key {
-            network: network.to_owned(),
-            container: container.to_owned(),
-            interface: interface.to_owned(),
-        })
-    });
-    keys.collect()
-}
 
 /// Notes the networks whose clients the container would answer by another interface than the one
 /// with the published address.
@@ -211,7 +99,7 @@ fn client(own: IpNetwork) -> Option<IpAddr> {
 /// masqueraded for the networks that it is on now. What cannot be done is said.
 pub(crate) fn follow(context: &Context, plugin: &str) {
     let Ok(key) = context.key() else { return };
-    for other in of(&context.state, &key.container) {
+    for other in published::of(&context.state, &key.container) {
         if other == key {
             continue;
         }
@@ -227,8 +115,8 @@ pub(crate) fn follow(context: &Context, plugin: &str) {
 
 fn settle(context: &Context, key: &Key) -> Result<(), Error> {
     let state = &context.state;
-    let _ports = state.lock(&repair::ports_lock(state), Lock::exclusive)?;
-    let Some(mut record) = state.records("portmap").read::<Record>(key) else {
+    let _ports = state.lock(&state.ports_lock(), Lock::exclusive)?;
+    let Some(mut record) = state.read::<PortmapRecord>(key)? else {
         return Ok(());
     };
     let before = record.published.beside.clone();
@@ -238,11 +126,11 @@ fn settle(context: &Context, key: &Key) -> Result<(), Error> {
         }
         _ => return Ok(()),
     }
-    let published = &record.published;
-    if published.beside == before {
+    if record.published.beside == before {
         return Ok(());
     }
-    write(state, key, &record)?;
+    published::write(state, key, &record)?;
+    let published = &record.published;
     let mut backend = rules::open(context, record.backend)?;
     let ruleset = Ruleset {
         published: Some(published.clone()),

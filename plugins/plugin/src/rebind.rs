@@ -4,130 +4,108 @@
 use std::path::Path;
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::{AttachmentRecord, Key, Rebind, State};
 use pontoon_netlink::{Netns, NetnsError, NetnsMount};
-use serde::{Deserialize, Serialize};
 
-use crate::{Context, Key, Records, Undo, fault, netns_error};
+use crate::{Context, Undo, fault, netns_error};
 
-/// One path that leads to a namespace which is not its own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rebind {
-    /// Where the container's own namespace is mounted.
-    pub path: String,
-    /// The container's own namespace, by inode number: alive as long as it is mounted there.
-    own: u64,
-    /// The namespace that it shares.
-    shared: u64,
-}
-
-/// A step of [`Rebind::enter`].
+/// A step of [`enter`].
 enum Step {
     Record,
     Mount,
 }
 
-impl Rebind {
-    /// What it takes to make `CNI_NETNS` lead to `target`: `None` when it does already.
-    ///
-    /// # Errors
-    /// Code 4 when `CNI_NETNS` is no namespace; code 8 when it cannot be re-bound, with `instead`
-    /// as the next step; code 103 when it has been re-bound already.
-    pub fn plan(context: &Context, target: &Netns, instead: &str) -> Result<Option<Self>, Error> {
-        let own = context.netns()?;
-        if own.same_as(target) {
-            return Ok(None);
+/// What it takes to make `CNI_NETNS` lead to `target`: `None` when it does already.
+///
+/// # Errors
+/// Code 4 when `CNI_NETNS` is no namespace; code 8 when it cannot be re-bound, with `instead`
+/// as the next step; code 103 when it has been re-bound already.
+pub fn plan(context: &Context, target: &Netns, instead: &str) -> Result<Option<Rebind>, Error> {
+    let own = context.netns()?;
+    if own.same_as(target) {
+        return Ok(None);
+    }
+    let path = context.invocation.required_netns()?;
+    let mount = NetnsMount::at(Path::new(path)).map_err(|error| netns_error(&error))?;
+    decide(path, mount, own.id().ino, target.id().ino, instead).map(Some)
+}
+
+/// Writes the record of the attachment, then re-binds the path; a failure undoes both. When
+/// the path leads elsewhere in this mount namespace only, a warning says so.
+///
+/// # Errors
+/// Code 5 or 100 with the path.
+pub fn enter<R: AttachmentRecord>(
+    rebind: &Rebind,
+    target: &Netns,
+    state: &State,
+    key: &Key,
+    record: &R,
+) -> Result<(), Error> {
+    let mut undo = Undo::default();
+    match act(rebind, target, state, key, record, &mut undo) {
+        Ok(()) => {
+            undo.commit();
+            warn_of_private_mount(rebind);
+            Ok(())
         }
-        let path = context.invocation.required_netns()?;
-        let mount = NetnsMount::at(Path::new(path)).map_err(|error| netns_error(&error))?;
-        decide(path, mount, own.id().ino, target.id().ino, instead).map(Some)
+        Err(error) => Err(undo.unwind(error, |step| match step {
+            Step::Record => state.records_of::<R>().remove(key).map(drop),
+            Step::Mount => restore(rebind),
+        })),
     }
+}
 
-    /// Writes the record of the attachment, then re-binds the path; a failure undoes both. When
-    /// the path leads elsewhere in this mount namespace only, a warning says so.
-    ///
-    /// # Errors
-    /// Code 5 or 100 with the path.
-    pub fn enter<R: Serialize>(
-        &self,
-        target: &Netns,
-        records: &Records,
-        key: &Key,
-        record: &R,
-    ) -> Result<(), Error> {
-        let mut undo = Undo::default();
-        match self.act(target, records, key, record, &mut undo) {
-            Ok(()) => {
-                undo.commit();
-                self.say_who_sees_it();
-                Ok(())
-            }
-            Err(error) => Err(undo.unwind(error, |step| match step {
-                Step::Record => records.remove(key).map(drop),
-                Step::Mount => self.restore(),
-            })),
-        }
+fn act<R: AttachmentRecord>(
+    rebind: &Rebind,
+    target: &Netns,
+    state: &State,
+    key: &Key,
+    record: &R,
+    undo: &mut Undo<Step>,
+) -> Result<(), Error> {
+    undo.push(Step::Record);
+    state.write(key, record)?;
+    fault::point("rebind.recorded")?;
+    undo.push(Step::Mount);
+    target
+        .mount_over(Path::new(&rebind.path))
+        .map_err(|error| failed(&error))?;
+    fault::point("rebind.mounted")
+}
+
+fn warn_of_private_mount(rebind: &Rebind) {
+    let mount = NetnsMount::at(Path::new(&rebind.path)).ok().flatten();
+    if mount.and_then(|mount| mount.is_seen_by_init()) == Some(false) {
+        eprintln!(
+            "warning: {} is re-bound in this mount namespace only: whoever joins it from \
+             outside still meets the container's own namespace; run the runtime outside \
+             (nsenter --net=PATH keeps the mount namespace, ip netns exec does not)",
+            rebind.path
+        );
     }
+}
 
-    fn act<R: Serialize>(
-        &self,
-        target: &Netns,
-        records: &Records,
-        key: &Key,
-        record: &R,
-        undo: &mut Undo<Step>,
-    ) -> Result<(), Error> {
-        undo.push(Step::Record);
-        records.write(key, record)?;
-        fault::point("rebind.recorded")?;
-        undo.push(Step::Mount);
-        target
-            .mount_over(Path::new(&self.path))
-            .map_err(|error| failed(&error))?;
-        fault::point("rebind.mounted")
-    }
+/// Whether the path leads to the shared namespace, by Pontoon's mount.
+#[must_use]
+pub fn stands(rebind: &Rebind) -> bool {
+    mount(rebind).is_some()
+}
 
-    fn say_who_sees_it(&self) {
-        let mount = NetnsMount::at(Path::new(&self.path)).ok().flatten();
-        if mount.and_then(|mount| mount.is_seen_by_init()) == Some(false) {
-            eprintln!(
-                "warning: {} is re-bound in this mount namespace only: whoever joins it from \
-                 outside still meets the container's own namespace; run the runtime outside \
-                 (nsenter --net=PATH keeps the mount namespace, ip netns exec does not)",
-                self.path
-            );
-        }
-    }
+fn mount(rebind: &Rebind) -> Option<NetnsMount> {
+    let mount = NetnsMount::at(Path::new(&rebind.path)).ok()??;
+    (mount.ino == rebind.shared && mount.covers == Some(rebind.own)).then_some(mount)
+}
 
-    /// Whether the path leads to the shared namespace, by our mount.
-    #[must_use]
-    pub fn stands(&self) -> bool {
-        self.mount().is_some()
-    }
-
-    fn mount(&self) -> Option<NetnsMount> {
-        let mount = NetnsMount::at(Path::new(&self.path)).ok()??;
-        (mount.ino == self.shared && mount.covers == Some(self.own)).then_some(mount)
-    }
-
-    /// Makes the path lead to the container's own namespace again. Anything but our own mount is
-    /// left alone: somebody may have removed it, and mounted something else.
-    ///
-    /// # Errors
-    /// Code 100 with the path.
-    pub fn restore(&self) -> Result<(), Error> {
-        match self.mount() {
-            Some(mount) => mount.detach().map_err(|error| failed(&error)),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether neither namespace is at the path any more.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        match Netns::open(Path::new(&self.path)) {
-            Ok(netns) => ![self.own, self.shared].contains(&netns.id().ino),
-            Err(_) => true,
-        }
+/// Makes the path lead to the container's own namespace again. Any other mount is left alone:
+/// another program may have unmounted this one and mounted its own.
+///
+/// # Errors
+/// Code 100 with the path.
+pub fn restore(rebind: &Rebind) -> Result<(), Error> {
+    match mount(rebind) {
+        Some(mount) => mount.detach().map_err(|error| failed(&error)),
+        None => Ok(()),
     }
 }
 

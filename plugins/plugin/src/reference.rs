@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use pontoon_conf::{Error, IpConfig};
+use pontoon_ledger::{Key, ReferenceChains, kinds};
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::reference::{Role, Traces};
 use pontoon_netfilter::{Backend, BackendKind};
-
 use pontoon_netlink::RouteSocket;
-use serde::{Deserialize, Serialize};
 
-use crate::{Context, Key, kernel_error, kinds, rules, veth};
+use crate::{Context, kernel_error, rules, veth};
 
 const KINDS: [BackendKind; 3] = [
     BackendKind::Nftables,
@@ -99,7 +98,7 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
             container: container.to_owned(),
             interface: interface.unwrap_or("eth0").to_owned(),
         };
-        if context.is_valid(&key, None) {
+        if context.is_listed(&key) != Some(false) {
             continue;
         }
         let owner = key.owner();
@@ -180,39 +179,34 @@ fn forget_ifb(traces: &Traces) -> Result<(), Error> {
     }
 }
 
-/// What stands for a DEL of the reference's bridge or ptp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StandIn {
-    /// Who makes it.
-    pub backend: BackendKind,
-    /// The container has an IPv4 address.
-    pub v4: bool,
-    /// The container has an IPv6 address.
-    pub v6: bool,
+/// The chains that a DEL of the reference's bridge or ptp deletes, for a container with these addresses
+/// that this backend masquerades. nftables needs none.
+#[must_use]
+pub fn needed_chains(
+    masquerades: Option<BackendKind>,
+    ips: &[IpConfig],
+) -> Option<ReferenceChains> {
+    let backend = masquerades.filter(|kind| *kind != BackendKind::Nftables)?;
+    let has = |v4: bool| ips.iter().any(|ip| ip.address.is_ipv4() == v4);
+    Some(ReferenceChains {
+        backend,
+        v4: has(true),
+        v6: has(false),
+    })
 }
 
-impl StandIn {
-    /// What a container with these addresses needs when this backend masquerades it.
-    #[must_use]
-    pub fn needed(masquerades: Option<BackendKind>, ips: &[IpConfig]) -> Option<Self> {
-        let backend = masquerades.filter(|kind| *kind != BackendKind::Nftables)?;
-        let has = |v4: bool| ips.iter().any(|ip| ip.address.is_ipv4() == v4);
-        Some(Self {
-            backend,
-            v4: has(true),
-            v6: has(false),
-        })
-    }
-
-    /// Makes it.
-    ///
-    /// # Errors
-    /// Whatever the backend refused.
-    pub fn make(self, backend: &mut Backend, key: &Key) -> Result<(), Error> {
-        backend
-            .stand_in(&traces(key, Vec::new()), self.v4, self.v6)
-            .map_err(|error| rules::error(&error))
-    }
+/// Makes the chains.
+///
+/// # Errors
+/// Whatever the backend refused.
+pub fn create_chains(
+    chains: ReferenceChains,
+    backend: &mut Backend,
+    key: &Key,
+) -> Result<(), Error> {
+    backend
+        .stand_in(&traces(key, Vec::new()), chains.v4, chains.v6)
+        .map_err(|error| rules::error(&error))
 }
 
 /// Whether another interface of the container on this network needs the same: they share it, as in the
@@ -238,15 +232,15 @@ pub fn spare(context: &Context, key: &Key) -> Option<Traces> {
     (!shared(context, key)).then(|| traces(key, Vec::new()))
 }
 
-/// Removes a [`StandIn`], unless another interface of the container needs it.
+/// Removes the chains, unless another interface of the container needs them.
 ///
 /// # Errors
 /// Whatever the backend refused.
-pub fn stand_down(context: &Context, stand_in: StandIn, key: &Key) -> Result<(), Error> {
+pub fn delete_chains(context: &Context, chains: ReferenceChains, key: &Key) -> Result<(), Error> {
     if shared(context, key) {
         return Ok(());
     }
-    let mut backend = rules::open(context, stand_in.backend)?;
+    let mut backend = rules::open(context, chains.backend)?;
     let done = backend
         .stand_down(&traces(key, Vec::new()))
         .map_err(|error| rules::error(&error))?;

@@ -5,73 +5,17 @@
 //! before it had made: then theirs is missing too, and nobody else would come for it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, KnownAs, code};
-use pontoon_netfilter::firewalld::Part;
-use pontoon_netfilter::{
-    Backend, BackendKind, Link, Member, NetworkRules, Policy, Protocol, Published, Resolver,
-    Ruleset, Separation, SpoofGuard,
+use pontoon_conf::{Error, code};
+use pontoon_ledger::{
+    AttachmentRecord, BridgeRecord, FirewallRecord, Key, Lock, NetworkPolicyRecord, NetworkRecord,
+    OpeningsRecord, PerNetwork, PortmapRecord, PtpRecord, ReferenceChains, ResolverRecord, State,
 };
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use pontoon_netfilter::firewalld::Part;
+use pontoon_netfilter::{Backend, BackendKind, Link, Member, Policy, Ruleset};
 
-use crate::policy::Stance;
-use crate::reference::StandIn;
-use crate::{Context, Key, Lock, State, beside, kinds, rules};
-
-/// What of the record of `firewall` rules are made from.
-#[derive(Deserialize)]
-struct Held {
-    backend: BackendKind,
-    bridge: Option<String>,
-    addresses: Vec<IpAddr>,
-    names: Vec<KnownAs>,
-    links: Vec<Wish>,
-    separation: Option<Separation>,
-    #[serde(default)]
-    admin_chain: Option<String>,
-    #[serde(default)]
-    companion: Option<BackendKind>,
-}
-
-/// What of the records of `bridge` and `ptp` rules are made from.
-#[derive(Deserialize)]
-struct Guarded {
-    #[serde(default)]
-    spoof_guard: Option<SpoofGuard>,
-    #[serde(default)]
-    stand_in: Option<StandIn>,
-}
-
-/// A link as it was asked for.
-#[derive(Debug, Deserialize)]
-pub struct Wish {
-    /// Whom the container wishes to reach.
-    pub container: KnownAs,
-    /// Where.
-    pub ports: Vec<(Protocol, u16)>,
-}
-
-/// portmap's record of an attachment.
-#[derive(Debug, Deserialize)]
-pub struct PortRecord {
-    /// Who makes its rules.
-    pub backend: BackendKind,
-    /// What is published.
-    pub published: Published,
-}
-
-/// What a network has once, as `bridge` and `ptp` note it.
-#[derive(Debug, Default, Deserialize)]
-pub struct NetworkRecord {
-    /// The rules for the way out, by backend.
-    pub rules: Vec<(BackendKind, NetworkRules)>,
-    /// The network has no way out, so it needs no forwarding.
-    #[serde(default)]
-    pub internal: bool,
-}
+use crate::{Context, beside, reference, rules};
 
 /// What was done for a network.
 #[derive(Debug)]
@@ -84,18 +28,6 @@ pub struct Repaired {
     pub failures: Vec<Error>,
 }
 
-/// The lock of the port reservations. No network name begins with a dot.
-#[must_use]
-pub fn ports_lock(state: &State) -> PathBuf {
-    state.dir().join("lock/.ports")
-}
-
-/// The lock of a network's way to the resolver.
-#[must_use]
-pub fn resolver_lock(state: &State, network: &str) -> PathBuf {
-    state.network_lock(&format!(":dns:{network}"))
-}
-
 /// Makes a network's rules again. Nobody attaches or detaches meanwhile: a rule that came back after
 /// its owner's DEL would stay for ever.
 ///
@@ -106,10 +38,13 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
     // These plugins do their work under locks of their own, which go away with whoever needed them.
     let _own = [
-        (ports_lock(state), state.records("portmap").any()),
         (
-            resolver_lock(state, network),
-            resolvers(state, network).is_some(),
+            state.ports_lock(),
+            state.records_of::<PortmapRecord>().any(),
+        ),
+        (
+            state.resolver_lock(network),
+            state.has_network::<ResolverRecord>(network),
         ),
     ]
     .into_iter()
@@ -117,11 +52,11 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
     .map(|(path, _)| state.lock(&path, Lock::exclusive))
     .collect::<Result<Vec<_>, _>>()?;
     let met = beside::meet(state, search, network);
-    let wanted = wanted(state, network);
+    let (wanted, unreadable) = wanted(state, network);
     let mut repaired = Repaired {
         rules: wanted.len(),
         made: Vec::new(),
-        failures: met.err().into_iter().collect(),
+        failures: met.err().into_iter().chain(unreadable).collect(),
     };
     let mut backends: Vec<(BackendKind, Backend)> = Vec::new();
     let mut made: Vec<String> = Vec::new();
@@ -146,22 +81,18 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
         });
         repaired.failures.extend(done.err());
     }
-    for kind in kinds::with_host_end() {
-        for (key, one) in records::<Guarded>(state, kind.name, network) {
-            let Some(stand_in) = one.stand_in else {
-                continue;
-            };
-            let known = backends.iter_mut();
-            let mut known = known.filter(|(kind, _)| *kind == stand_in.backend);
-            if let Some((_, backend)) = known.next() {
-                repaired.failures.extend(stand_in.make(backend, &key).err());
-            }
+    for (key, chains) in reference_chains(state, network) {
+        let known = backends.iter_mut();
+        let mut known = known.filter(|(kind, _)| *kind == chains.backend);
+        if let Some((_, backend)) = known.next() {
+            let done = reference::create_chains(chains, backend, &key);
+            repaired.failures.extend(done.err());
         }
     }
-    if let Some(stance) = state.read_policy::<Stance>(network)
-        && let Some(zone) = &stance.zone
+    if let Ok(Some(record)) = state.read_network::<NetworkPolicyRecord>(network)
+        && let Some(zone) = &record.zone
     {
-        let part = Part::Interface(&stance.policy.bridge);
+        let part = Part::Interface(&record.policy.bridge);
         let done = rules::firewalld().and_then(|mut bus| bus.enter(zone, part));
         let done = done.map_err(|error| Error::new(code::RULES, error.to_string()));
         repaired.rules += 1;
@@ -198,39 +129,57 @@ pub fn others(context: &Context, plugin: &str, key: &Key) {
     }
 }
 
-fn resolvers(state: &State, network: &str) -> Option<Vec<(BackendKind, Resolver)>> {
-    state.within("dns").read_network(network)
+/// The chains for a DEL of the reference plugin, by attachment. A record that cannot be read is told by
+/// [`wanted`].
+fn reference_chains(state: &State, network: &str) -> Vec<(Key, ReferenceChains)> {
+    let mut unreadable = Vec::new();
+    let bridged = records::<BridgeRecord>(state, network, &mut unreadable);
+    let bridged = bridged
+        .into_iter()
+        .map(|(key, one)| (key, one.reference_chains));
+    let routed = records::<PtpRecord>(state, network, &mut unreadable);
+    let routed = routed
+        .into_iter()
+        .map(|(key, one)| (key, one.reference_chains));
+    bridged
+        .chain(routed)
+        .filter_map(|(key, chains)| Some((key, chains?)))
+        .collect()
 }
 
-/// What the records of a network ask for: what the network has as a whole first.
+/// What the records of a network ask for: what the network has as a whole first. Beside it the records
+/// that cannot be read.
 #[must_use]
-pub fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
+pub fn wanted(state: &State, network: &str) -> (Vec<(BackendKind, Ruleset)>, Vec<Error>) {
     let mut wanted = Vec::new();
+    let mut unreadable = Vec::new();
     let mut want = |kind: BackendKind, fill: &dyn Fn(&mut Ruleset)| {
         let mut ruleset = Ruleset::default();
         fill(&mut ruleset);
         wanted.push((kind, ruleset));
     };
-    if let Some(stance) = state.read_policy::<Stance>(network) {
-        want(stance.backend, &|all| {
-            all.policy = Some(stance.policy.clone())
+    if let Some(record) = of_network::<NetworkPolicyRecord>(state, network, &mut unreadable) {
+        want(record.backend, &|all| {
+            all.policy = Some(record.policy.clone())
         });
-        if let Some((kind, policy)) = &stance.companion {
+        if let Some((kind, policy)) = &record.companion {
             want(*kind, &|all| all.policy = Some(policy.clone()));
         }
     }
-    let made: NetworkRecord = state.read_network(network).unwrap_or_default();
-    for (kind, network) in &made.rules {
+    let made = of_network::<NetworkRecord>(state, network, &mut unreadable);
+    for (kind, network) in made.iter().flat_map(|made| &made.rules) {
         want(*kind, &|all| all.network = Some(network.clone()));
     }
-    for (kind, resolver) in resolvers(state, network).iter().flatten() {
+    let made = of_network::<ResolverRecord>(state, network, &mut unreadable);
+    for (kind, resolver) in made.iter().flat_map(|made| &made.resolvers) {
         want(*kind, &|all| all.resolver = Some(resolver.clone()));
     }
-    for (kind, opening) in beside::openings(state, network) {
-        want(kind, &|all| all.opening = Some(opening.clone()));
+    let made = of_network::<OpeningsRecord>(state, network, &mut unreadable);
+    for (kind, opening) in made.iter().flat_map(|made| &made.openings) {
+        want(*kind, &|all| all.opening = Some(opening.clone()));
     }
-    let held = records::<Held>(state, "firewall", network);
-    for (key, one) in &held {
+    let attached = records::<FirewallRecord>(state, network, &mut unreadable);
+    for (key, one) in &attached {
         if one.bridge.is_none() {
             let member = Member {
                 owner: key.owner(),
@@ -249,12 +198,12 @@ pub fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
                 all.separation = Some(separation.clone());
             });
         }
-        let links = links(key, one, &held);
+        let links = links(key, one, &attached);
         if !links.is_empty() {
             want(one.backend, &|all| all.links.clone_from(&links));
         }
     }
-    for (_, one) in records::<PortRecord>(state, "portmap", network) {
+    for (_, one) in records::<PortmapRecord>(state, network, &mut unreadable) {
         if !one.published.has_address() {
             continue;
         }
@@ -262,40 +211,64 @@ pub fn wanted(state: &State, network: &str) -> Vec<(BackendKind, Ruleset)> {
             all.published = Some(one.published.clone())
         });
     }
-    for (_, one) in records::<Guarded>(state, "bridge", network) {
+    for (_, one) in records::<BridgeRecord>(state, network, &mut unreadable) {
         if let Some(guard) = &one.spoof_guard {
             want(BackendKind::Nftables, &|all| {
                 all.spoof_guard = Some(guard.clone());
             });
         }
     }
-    wanted
+    // Read for the chains of the reference plugin alone.
+    records::<PtpRecord>(state, network, &mut unreadable);
+    (wanted, unreadable)
 }
 
-fn records<T: DeserializeOwned>(state: &State, plugin: &str, network: &str) -> Vec<(Key, T)> {
-    let records = state.records(plugin);
-    let keys = records.attachments(network).into_iter();
-    keys.filter_map(|key| Some((key.clone(), records.read(&key)?)))
-        .collect()
+fn of_network<R: PerNetwork>(
+    state: &State,
+    network: &str,
+    unreadable: &mut Vec<Error>,
+) -> Option<R> {
+    let read = state.read_network(network);
+    read.unwrap_or_else(|error| {
+        unreadable.push(error.into());
+        None
+    })
 }
 
-/// The links of one container to whoever bears the names that it wishes to reach.
-fn links(key: &Key, one: &Held, all: &[(Key, Held)]) -> Vec<Link> {
+fn records<R: AttachmentRecord>(
+    state: &State,
+    network: &str,
+    unreadable: &mut Vec<Error>,
+) -> Vec<(Key, R)> {
+    let mut found = Vec::new();
+    for key in state.records_of::<R>().attachments(network) {
+        match state.read(&key) {
+            Ok(Some(record)) => found.push((key, record)),
+            // Its DEL came in between.
+            Ok(None) => {}
+            Err(error) => unreadable.push(error.into()),
+        }
+    }
+    found
+}
+
+/// The links of one container to all containers that have the names it asks for.
+fn links(key: &Key, one: &FirewallRecord, all: &[(Key, FirewallRecord)]) -> Vec<Link> {
     let Some(bridge) = one.bridge.as_ref().filter(|_| one.separation.is_some()) else {
         return Vec::new();
     };
     let mut links = Vec::new();
-    for wish in &one.links {
-        let bearers = all
+    for request in &one.links {
+        let named = all
             .iter()
-            .filter(|(other, held)| other != key && held.names.contains(&wish.container));
-        for to in bearers.flat_map(|(_, held)| &held.addresses) {
+            .filter(|(other, record)| other != key && record.names.contains(&request.container));
+        for to in named.flat_map(|(_, record)| &record.addresses) {
             for from in one
                 .addresses
                 .iter()
                 .filter(|from| from.is_ipv4() == to.is_ipv4())
             {
-                links.extend(wish.ports.iter().map(|&(protocol, port)| Link {
+                links.extend(request.ports.iter().map(|&(protocol, port)| Link {
                     owner: key.owner(),
                     bridge: bridge.clone(),
                     from: *from,

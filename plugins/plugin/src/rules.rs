@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::State;
 use pontoon_netfilter::firewalld::{self, Firewalld};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::conntrack::Sweep;
 use pontoon_netlink::{Frames, Linger};
 
-use crate::{Context, State, backends};
+use crate::{Context, backends};
 
 /// For how long a nfnetlink socket is kept after its last use. Closing one while the kernel still
 /// frees what a transaction deleted (4 to 15 ms) waits for that, and keeps every other transaction
@@ -19,9 +20,6 @@ const HOLD: Duration = Duration::from_millis(60);
 
 /// After so long the kernel has freed what a transaction deleted, in all but rare cases.
 const CLEARED: Duration = Duration::from_millis(20);
-
-/// The lock file of the iptables backend. No network name begins with a dot.
-const IPTABLES_LOCK: &str = "lock/.iptables";
 
 /// Chooses the backend: the one asked for, else iptables where it is installed, as the reference
 /// plugins do, else nftables.
@@ -60,7 +58,7 @@ pub fn open(context: &Context, kind: BackendKind) -> Result<Backend, Error> {
 /// # Errors
 /// Code 105 when it is not usable here.
 pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<Backend, Error> {
-    let lock = state.dir().join(IPTABLES_LOCK);
+    let lock = state.iptables_lock();
     if kind != BackendKind::Nftables
         && let Some(dir) = lock.parent()
     {
@@ -108,7 +106,7 @@ fn removing(
 
 /// Removes the lock file of the iptables backend: no network has rules any more.
 pub(crate) fn remove_lock(state: &State) {
-    let _ = std::fs::remove_file(state.dir().join(IPTABLES_LOCK));
+    let _ = std::fs::remove_file(state.iptables_lock());
 }
 
 /// A backend's refusal, as the runtime should see it.

@@ -7,7 +7,8 @@ use pontoon_conf::{
     Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner, code,
 };
 
-use crate::kinds::{self, Role};
+use pontoon_ledger::kinds::{self, Role};
+
 use crate::log::Log;
 use crate::{Context, State, ports};
 

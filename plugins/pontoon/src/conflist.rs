@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use pontoon_plugin::kinds::{self, Role};
+use pontoon_ledger::kinds::{self, Role};
 use serde_json::{Value, json};
 
 use crate::report::Failure;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use pontoon_dns::start;
-use pontoon_plugin::State;
+use pontoon_ledger::State;
 use serde_json::Value;
 
 use crate::report::{Failure, Outcome, write};
@@ -52,7 +52,7 @@ pub(crate) enum Dns {
 
 pub(crate) fn run(command: &Dns) -> Outcome {
     let state = State::locate()?;
-    let socket = state.dir().join("dns/control");
+    let socket = state.resolver_socket();
     let (text, good) = match command {
         Dns::Start => {
             let done = match ping(&state) {
@@ -109,7 +109,7 @@ pub(crate) fn run(command: &Dns) -> Outcome {
 
 /// Whether the resolver answers; else why not.
 pub(crate) fn ping(state: &State) -> Result<(), String> {
-    match ask(&state.dir().join("dns/control"), "status") {
+    match ask(&state.resolver_socket(), "status") {
         Ok(_) => Ok(()),
         Err(Failure::Failed(text) | Failure::NotFound(text)) => {
             Err(text.lines().next().unwrap_or_default().to_owned())

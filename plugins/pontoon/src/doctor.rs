@@ -28,10 +28,9 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use clap::Args;
+use pontoon_ledger::{InterfaceSettings, Key};
 use pontoon_netlink::{IpNetwork, Link, Neighbour, Netns, RouteEntry, RouteSocket};
 use pontoon_passage::Rules;
-use pontoon_plugin::Key;
-use pontoon_plugin::interior::Given;
 use serde::Serialize;
 
 use crate::conflist::Places;
@@ -99,7 +98,10 @@ const CHECKS: &[Check] = &[
         filters::check,
     ),
     (&["iptables-variants-mixed"], variants::check),
-    (&["rules-missing", "backend-unusable"], rules::check),
+    (
+        &["rules-missing", "backend-unusable", "record-unreadable"],
+        rules::check,
+    ),
     (
         &[
             "container-gone",
@@ -162,7 +164,7 @@ pub(crate) struct Inside {
     /// Known by its interface.
     pub(crate) neighbours: Vec<Neighbour>,
     /// What the ADD gave it.
-    pub(crate) given: Option<Given>,
+    pub(crate) settings: Option<InterfaceSettings>,
     /// Gateways of its default routes.
     pub(crate) gateways: Vec<std::net::IpAddr>,
     /// MTU of its interface.
@@ -172,13 +174,15 @@ pub(crate) struct Inside {
 impl Inside {
     /// Whether the host is its gateway, as far as is known.
     pub(crate) fn needs_host(&self) -> bool {
-        self.given.as_ref().is_none_or(|given| given.by_host)
+        self.settings
+            .as_ref()
+            .is_none_or(|settings| settings.by_host)
     }
 
     /// Whether packets of the container, or to its published ports, are for the host to forward.
     pub(crate) fn is_forwarded(&self, one: &Attachment) -> bool {
-        let routed = match &self.given {
-            Some(given) => !given.routes.is_empty(),
+        let routed = match &self.settings {
+            Some(settings) => !settings.routes.is_empty(),
             None => !self.gateways.is_empty(),
         };
         self.needs_host() && (routed || !one.ports.is_empty())
@@ -333,7 +337,7 @@ fn look_inside(one: &Attachment) -> Option<Inside> {
     let netns: Netns = about.sandbox.open()?;
     let mut socket = RouteSocket::open_in(&netns).ok()?;
     let mut inside = Inside {
-        given: about.given.clone(),
+        settings: about.settings.clone(),
         link: socket.link_by_name(&one.interface).ok()?,
         ..Inside::default()
     };
@@ -351,9 +355,9 @@ fn look_inside(one: &Attachment) -> Option<Inside> {
     let defaults = inside.routes.iter().filter(by_it);
     let defaults = defaults.filter(|route| route.destination.prefix() == 0);
     inside.gateways = defaults.filter_map(|route| route.gateway).collect();
-    let given = inside.given.iter().flat_map(|given| &given.routes);
+    let settings = inside.settings.iter().flat_map(|settings| &settings.routes);
     for v4 in [true, false] {
-        let mut wanted = given.clone().filter(|route| route.dst.is_ipv4() == v4);
+        let mut wanted = settings.clone().filter(|route| route.dst.is_ipv4() == v4);
         if wanted.all(|route| inside.routes.iter().any(|got| interiors::is(got, route))) {
             continue;
         }

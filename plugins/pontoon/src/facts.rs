@@ -1,17 +1,18 @@
 //! Facts: who is attached, as the state directory and the kernel tell it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use pontoon_ledger::kinds::{self, Role};
+use pontoon_ledger::{
+    About, AttachmentRecord, Key, NetworkPolicyRecord, NetworkRecord, PerNetwork, PortmapRecord,
+    RecordError, State, THIRD_PARTY, attachments,
+};
 use pontoon_netfilter::{BackendKind, Ingress, Owner, Policy};
 use pontoon_netlink::{Link, Netns, RouteSocket};
-use pontoon_plugin::kinds::{self, Role};
-use pontoon_plugin::policy::Stance;
-use pontoon_plugin::repair::{NetworkRecord, PortRecord};
-use pontoon_plugin::{About, Key, Member, State, THIRD_PARTY};
 use serde::Serialize;
 
 use crate::linked::{self, Linked};
@@ -80,9 +81,12 @@ pub(crate) struct Network {
 /// The host.
 pub(crate) struct Host {
     pub(crate) state: State,
-    pub(crate) members: Vec<Member>,
+    /// What the records of all plugins tell.
+    pub(crate) recorded: Vec<attachments::Attachment>,
     pub(crate) links: Vec<Link>,
     pub(crate) socket: RouteSocket,
+    /// The unreadable records that have been told.
+    told: RefCell<BTreeSet<String>>,
     /// Looked at once: each look enters the namespace of each container.
     attachments: OnceCell<Rc<Vec<Attachment>>>,
 }
@@ -129,10 +133,11 @@ impl Host {
         let state = State::locate()?;
         let mut socket = RouteSocket::open()?;
         Ok(Self {
-            members: state.members(),
+            recorded: state.attachments(),
             links: socket.links()?,
             socket,
             state,
+            told: RefCell::default(),
             attachments: OnceCell::new(),
         })
     }
@@ -151,40 +156,44 @@ impl Host {
                 .filter(|link| link.kind.as_deref() == Some("veth"))
                 .filter_map(|link| Some((link.alias.as_deref()?, link)))
                 .collect();
-            let members = self.members.iter();
-            let all = members.map(|member| self.attachment(member, &tags));
+            let recorded = self.recorded.iter();
+            let all = recorded.map(|one| self.attachment(one, &tags));
             Rc::new(all.collect())
         });
         Rc::clone(found)
     }
 
-    fn attachment(&self, member: &Member, tags: &BTreeMap<&str, &Link>) -> Attachment {
-        let about = self.state.about(member);
+    fn attachment(
+        &self,
+        recorded: &attachments::Attachment,
+        tags: &BTreeMap<&str, &Link>,
+    ) -> Attachment {
+        let about = self.about(recorded);
         let netns = about.as_ref().and_then(|about| about.sandbox.open());
-        let veth = tags.get(member.key.owner().tag().as_str()).copied();
+        let veth = tags.get(recorded.key.owner().tag().as_str()).copied();
         let bridge = veth.and_then(|veth| self.link(veth.master?));
-        let inside = netns.as_ref().map(|netns| match member.mode {
+        let inside = netns.as_ref().map(|netns| match recorded.mode {
             // The host's addresses are everybody's.
             "host" => Some(Vec::new()),
-            mode => addresses(netns, &member.key.interface, mode).unwrap_or_default(),
+            mode => addresses(netns, &recorded.key.interface, mode).unwrap_or_default(),
         });
-        let age = self.state.attached_at(member);
+        let age = self.state.attached_at(recorded);
         let age = age.and_then(|at| SystemTime::now().duration_since(at).ok());
         Attachment {
-            id: member.key.container.clone(),
-            network: member.key.network.clone(),
-            interface: member.key.interface.clone(),
-            mode: member.mode,
+            id: recorded.key.container.clone(),
+            network: recorded.key.network.clone(),
+            interface: recorded.key.interface.clone(),
+            mode: recorded.mode,
             names: about
                 .as_ref()
                 .map(|about| about.names.clone())
                 .unwrap_or_default(),
-            wired: match kinds::of(member.mode) {
+            wired: match kinds::of(recorded.mode) {
                 Some(kind) if kind.host_end => veth.is_some(),
                 _ => matches!(inside, Some(Some(_))),
             },
             addresses: inside.flatten().unwrap_or_default(),
-            ports: self.ports(member),
+            ports: self.ports(recorded),
             netns: about
                 .as_ref()
                 .map(|about| about.sandbox.path.clone())
@@ -193,14 +202,14 @@ impl Host {
             bridge: bridge.map(|link| link.name.clone()),
             host_interface: veth.map(|link| link.name.clone()),
             shares: about.as_ref().and_then(|about| about.container.clone()),
-            links: linked::of(&self.state, &member.key),
+            links: linked::of(self, &recorded.key),
             age_seconds: age.map_or(0, |age| age.as_secs()),
             about,
         }
     }
 
-    fn ports(&self, member: &Member) -> Vec<Port> {
-        let record: Option<PortRecord> = self.state.records("portmap").read(&member.key);
+    fn ports(&self, recorded: &attachments::Attachment) -> Vec<Port> {
+        let record: Option<PortmapRecord> = self.record(&recorded.key);
         let Some(record) = record.filter(|record| record.published.has_address()) else {
             return Vec::new();
         };
@@ -217,15 +226,44 @@ impl Host {
 
     /// The tags of all attachments that any plugin has a record of.
     pub(crate) fn tags(&self) -> BTreeSet<String> {
-        let dir = self.state.dir();
-        let plugins = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let names = plugins.filter_map(|entry| entry.file_name().into_string().ok());
         let mut tags = BTreeSet::new();
-        for plugin in names.chain(["dns/records".to_owned()]) {
-            let keys = self.state.records(&plugin).all();
+        for folder in kinds::recording().filter_map(|kind| kind.records) {
+            let keys = self.state.records(folder).all();
             tags.extend(keys.iter().map(|key| key.owner().tag()));
         }
         tags
+    }
+
+    /// The record of an attachment. One that cannot be read is told, once, and counts as absent.
+    pub(crate) fn record<R: AttachmentRecord>(&self, key: &Key) -> Option<R> {
+        self.readable(self.state.read(key))
+    }
+
+    /// The records of all attachments of one plugin.
+    pub(crate) fn records<R: AttachmentRecord>(&self) -> Vec<R> {
+        let keys = self.state.records_of::<R>().all();
+        keys.iter().filter_map(|key| self.record(key)).collect()
+    }
+
+    /// The record of a network. One that cannot be read is told, once, and counts as absent.
+    pub(crate) fn record_of_network<R: PerNetwork>(&self, network: &str) -> Option<R> {
+        self.readable(self.state.read_network(network))
+    }
+
+    /// What is recorded of an attachment. A record that cannot be read is told, once, and counts as absent.
+    pub(crate) fn about(&self, recorded: &attachments::Attachment) -> Option<About> {
+        self.readable(self.state.about(recorded))
+    }
+
+    fn readable<T>(&self, read: Result<Option<T>, RecordError>) -> Option<T> {
+        read.unwrap_or_else(|error| {
+            let text = format!("{error}; {}", error.next_step());
+            if !self.told.borrow().contains(&text) {
+                eprintln!("pontoon: warning: {text}");
+                self.told.borrow_mut().insert(text);
+            }
+            None
+        })
     }
 
     /// The bridge that carries a network's tag.
@@ -238,12 +276,13 @@ impl Host {
 
     /// Names of all networks: of attachments, of records, of bridges.
     pub(crate) fn network_names(&self) -> BTreeSet<(String, &'static str)> {
-        let members = self.members.iter();
-        let mut names: BTreeSet<_> = members
-            .map(|member| (member.key.network.clone(), member.mode))
+        let recorded = self.recorded.iter();
+        let mut names: BTreeSet<_> = recorded
+            .map(|one| (one.key.network.clone(), one.mode))
             .collect();
         // Of these the mode is not told: that of the containers, if there are any.
-        let mut others: BTreeSet<String> = self.state.networks().into_iter().collect();
+        let mut others: BTreeSet<String> =
+            self.state.networks::<NetworkRecord>().into_iter().collect();
         let bridges = self
             .links
             .iter()
@@ -267,7 +306,7 @@ impl Host {
                 .filter(|attachment| attachment.network == name && attachment.mode == mode)
                 .collect();
             let record: NetworkRecord = match mode {
-                mode if has_host_end(mode) => self.state.read_network(&name).unwrap_or_default(),
+                mode if has_host_end(mode) => self.record_of_network(&name).unwrap_or_default(),
                 _ => NetworkRecord::default(),
             };
             let bridge = (mode == "bridge").then(|| {
@@ -294,8 +333,8 @@ impl Host {
                 gateways,
                 egress: egress(&record),
                 backend: record.rules.last().map(|(kind, _)| backend_name(*kind)),
-                closed: match self.state.read_policy::<Stance>(&name) {
-                    Some(stance) if mode == "bridge" => closed(&stance.policy),
+                closed: match self.record_of_network::<NetworkPolicyRecord>(&name) {
+                    Some(record) if mode == "bridge" => closed(&record.policy),
                     _ => Vec::new(),
                 },
                 internal: record.internal,

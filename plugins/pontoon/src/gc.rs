@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::{ArgGroup, Args};
-use pontoon_plugin::kinds;
+use pontoon_ledger::{NetworkRecord, kinds};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -109,7 +109,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let own = host.attachments();
     let bridge = host.bridge_of(&options.network).cloned();
     if keep.is_empty() {
-        if host.state.networks().contains(&options.network) {
+        if host.state.has_network::<NetworkRecord>(&options.network) {
             doomed.push(Doomed {
                 what: "rules",
                 name: format!("of network {}", options.network),

@@ -1,7 +1,7 @@
 //! `pontoon inspect ID`: all that is known of one container.
 
 use clap::Args;
-use pontoon_plugin::{Member, find};
+use pontoon_ledger::attachments::{self, find};
 
 use crate::facts::{Attachment, Host};
 use crate::report::{Failure, Outcome, Style, age, print, warn_unless_root};
@@ -25,12 +25,12 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 /// The attachments of the container that is called so.
 pub(crate) fn attachments_of(host: &Host, wanted: &str) -> Result<Vec<Attachment>, Failure> {
-    let names = |member: &Member| {
-        let about = host.state.about(member);
+    let names = |recorded: &attachments::Attachment| {
+        let about = host.about(recorded);
         about.map(|about| about.names).unwrap_or_default()
     };
-    let id = match find(&host.members, wanted, names) {
-        Ok(found) => found.first().map(|member| member.key.container.clone()),
+    let id = match find(&host.recorded, wanted, names) {
+        Ok(found) => found.first().map(|one| one.key.container.clone()),
         Err(ids) if ids.is_empty() => {
             return Err(Failure::NotFound(format!(
                 "no container is called {wanted}\nhint: pontoon ls lists who is there"

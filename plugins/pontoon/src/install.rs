@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
+use pontoon_ledger::kinds;
 use pontoon_netlink::{Link, RouteSocket};
-use pontoon_plugin::kinds;
 
 use crate::facts::Host;
 use crate::report::{AS_ROOT, Failure, Outcome, write};

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use pontoon_ledger::{NetworkRecord, State};
 use pontoon_netlink::{RouteEntry, RouteSocket, solicit_routers, sysctl};
-use pontoon_plugin::repair::NetworkRecord;
-use pontoon_plugin::{State, forwarding};
+use pontoon_plugin::forwarding;
 use serde::Serialize;
 
 use crate::doctor::{self, Finding, uplink};
@@ -156,6 +156,13 @@ fn gather() -> Result<Facts, String> {
         let addresses = host
             .addresses(link.index)
             .map_err(|error| format!("cannot list the addresses of {}: {error}", link.name))?;
+        let alias = link.alias.as_deref();
+        let record = match alias.and_then(|alias| alias.strip_prefix("pontoon ")) {
+            Some(network) => state
+                .read_network::<NetworkRecord>(network)
+                .map_err(|error| format!("{error}; {}", error.next_step()))?,
+            None => None,
+        };
         bridges.push(Bridge {
             up: link.up,
             addresses: addresses
@@ -163,12 +170,7 @@ fn gather() -> Result<Facts, String> {
                 .filter(|address| !matches!(address.cidr.ip(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local()))
                 .map(|address| address.cidr.to_string())
                 .collect(),
-            internal: link
-                .alias
-                .as_deref()
-                .and_then(|alias| alias.strip_prefix("pontoon "))
-                .and_then(|network| state.read_network::<NetworkRecord>(network))
-                .is_some_and(|record| record.internal),
+            internal: record.is_some_and(|record| record.internal),
             ipv4_forward: read(&format!("net/ipv4/conf/{}/forwarding", link.name)),
             ipv6_forward: read(&format!("net/ipv6/conf/{}/forwarding", link.name)),
             name: link.name,

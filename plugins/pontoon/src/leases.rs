@@ -80,13 +80,10 @@ pub(crate) fn run(options: &Options) -> Outcome {
 
 /// Where the leases of a network lie.
 pub(crate) fn folder(host: &Host, network: &str) -> PathBuf {
-    let of_members = host
-        .members
-        .iter()
-        .filter(|member| member.key.network == network);
-    let known = of_members
-        .filter_map(|member| host.state.about(member)?.leases)
-        .next();
+    let recorded = host.recorded.iter();
+    let known = recorded
+        .filter(|one| one.key.network == network)
+        .find_map(|one| host.about(one)?.leases);
     known.unwrap_or_else(|| Path::new(DATA_DIR).join(network))
 }
 
@@ -203,16 +200,15 @@ pub(crate) fn read(
 fn lease(host: &Host, network: &str, address: IpAddr, text: &str) -> Lease {
     let (container, interface) = reference::leaseholder(text).unwrap_or_default();
     let (container, interface) = (container.to_owned(), interface.map(str::to_owned));
-    let member = host
-        .members
-        .iter()
-        .find(|member| member.key.network == network && member.key.container == container);
-    let about = member.and_then(|member| host.state.about(member));
+    let mut recorded = host.recorded.iter();
+    let recorded =
+        recorded.find(|one| one.key.network == network && one.key.container == container);
+    let about = recorded.and_then(|one| host.about(one));
     Lease {
         address,
         interface,
         name: about.and_then(|about| about.names.into_iter().next()),
-        attached: member.is_some(),
+        attached: recorded.is_some(),
         earlier_boot: false,
         container,
     }

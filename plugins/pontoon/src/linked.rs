@@ -1,11 +1,11 @@
 //! Links: whom a container may reach without `icc`, and whom it waits for.
 
-use std::fs;
-
 use pontoon_conf::KnownAs;
-use pontoon_plugin::repair::Wish;
-use pontoon_plugin::{Key, State};
-use serde::{Deserialize, Serialize};
+use pontoon_ledger::links::LinksIndex;
+use pontoon_ledger::{FirewallRecord, Key};
+use serde::Serialize;
+
+use crate::facts::Host;
 
 /// A link of a container, as it was asked for and as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -14,17 +14,8 @@ pub(crate) struct Linked {
     pub(crate) container: String,
     /// `3306/tcp`.
     pub(crate) ports: Vec<String>,
-    /// Ids of who bears the name now; empty while the link waits.
+    /// Ids of the containers that have the name now; empty while the link waits.
     pub(crate) reaches: Vec<String>,
-}
-
-/// What of the record of `firewall` links are made from. Without a separation the network has `icc`, and links
-/// change nothing.
-#[derive(Deserialize)]
-struct Record {
-    #[serde(default)]
-    links: Vec<Wish>,
-    separation: Option<serde::de::IgnoredAny>,
 }
 
 impl Linked {
@@ -41,15 +32,17 @@ impl Linked {
 }
 
 /// The links of an attachment.
-pub(crate) fn of(state: &State, key: &Key) -> Vec<Linked> {
-    let record: Option<Record> = state.records("firewall").read(key);
+pub(crate) fn of(host: &Host, key: &Key) -> Vec<Linked> {
+    // Without a separation the network has `icc`, and links change nothing.
+    let record: Option<FirewallRecord> = host.record(key);
     let Some(record) = record.filter(|record| record.separation.is_some()) else {
         return Vec::new();
     };
-    let links = record.links.into_iter().map(|wish| Linked {
-        reaches: bearers(state, key, &wish.container),
-        container: wish.container.to_string(),
-        ports: wish
+    let index = LinksIndex::of(&host.state, &key.network);
+    let links = record.links.into_iter().map(|link| Linked {
+        reaches: named(&index, key, &link.container),
+        container: link.container.to_string(),
+        ports: link
             .ports
             .iter()
             .map(|(protocol, port)| format!("{port}/{protocol}"))
@@ -58,20 +51,10 @@ pub(crate) fn of(state: &State, key: &Key) -> Vec<Linked> {
     links.collect()
 }
 
-/// The others of the network that are called so.
-fn bearers(state: &State, key: &Key, name: &KnownAs) -> Vec<String> {
-    let dir = state.dir().join("links").join(&key.network).join("named");
-    let Ok(entries) = fs::read_dir(dir.join(name.as_ref())) else {
-        return Vec::new();
-    };
-    let mut found: Vec<String> = entries
-        .filter_map(|entry| {
-            let file = entry.ok()?.file_name().into_string().ok()?;
-            let (container, interface) = file.split_once(':')?;
-            let itself = (container, interface) == (&key.container, &key.interface);
-            (!itself).then(|| container.to_owned())
-        })
-        .collect();
+/// Ids of the other containers of the network that have the name.
+fn named(index: &LinksIndex, key: &Key, name: &KnownAs) -> Vec<String> {
+    let others = index.named(name).into_iter().filter(|other| other != key);
+    let mut found: Vec<String> = others.map(|other| other.container).collect();
     found.sort_unstable();
     found
 }

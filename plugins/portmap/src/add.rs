@@ -4,23 +4,22 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use pontoon_conf::{Attached, Error, code};
+use pontoon_ledger::port_slots::{Refusal, Reservations};
+use pontoon_ledger::{Lock, PortmapRecord, WaitingAddresses, published};
 use pontoon_netfilter::{Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
 use pontoon_netlink::{Link, RouteSocket, sysctl};
-use pontoon_plugin::ports::{self, Record, Waits};
-use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, backends, fault, kernel_error, repair, rules,
-};
+use pontoon_plugin::ports;
+use pontoon_plugin::{Context, Key, Undo, backends, fault, kernel_error, rules};
 
 use crate::config::Config;
-use crate::reserve::{Refusal, Reservations};
 use crate::{del, plan, share, warn};
 
 /// A step that has been done.
 #[derive(Debug)]
 enum Step {
     /// From here on, removing the attachment undoes everything.
-    Record(Box<Record>),
+    Record(Box<PortmapRecord>),
     Hairpin(u32),
     RouteLocalnet(String),
 }
@@ -40,11 +39,11 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         return Ok(previous);
     }
     let backend = rules::follow(context, config.asked())?;
-    let record = Record {
+    let record = PortmapRecord {
         backend,
-        sandbox: Sandbox::of(context),
+        sandbox: context.sandbox(),
         published,
-        waits: Waits::default(),
+        waits: WaitingAddresses::default(),
         waiters: Vec::new(),
     };
     let mut undo = Undo::default();
@@ -60,12 +59,11 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
 fn publish(
     context: &Context,
     key: &Key,
-    record: &Record,
+    record: &PortmapRecord,
     previous: &Attached,
     undo: &mut Undo<Step>,
 ) -> Result<(), Error> {
-    let records = context.state.records("portmap");
-    if let Some(stale) = records.read::<Record>(key) {
+    if let Some(stale) = context.state.read::<PortmapRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
         del::remove(context, key, &stale)?;
     }
@@ -79,12 +77,12 @@ fn publish(
             .lock(&context.state.host_lock(), Lock::shared)?;
         let _ports = context
             .state
-            .lock(&repair::ports_lock(&context.state), Lock::exclusive)?;
+            .lock(&context.state.ports_lock(), Lock::exclusive)?;
         let holders = clear(context, key, &mut record)?;
         ports::see_beside(&mut record.published, context.netns()?)?;
         // The record before all that it tells DEL of.
         undo.push(Step::Record(Box::new(record.clone())));
-        ports::write(&context.state, key, &record)?;
+        published::write(&context.state, key, &record)?;
         backends::claim(context, "portmap", Some(record.backend))?;
         fault::point("portmap.recorded")?;
         share::queue(context, key, &holders)?;
@@ -104,7 +102,7 @@ fn publish(
 }
 
 /// Reserves the ports and makes their rules, for a caller that holds the lock of the reservations.
-pub(crate) fn make(context: &Context, record: &Record) -> Result<Vec<OwnedFd>, Error> {
+pub(crate) fn make(context: &Context, record: &PortmapRecord) -> Result<Vec<OwnedFd>, Error> {
     Reservations::at(context.state.dir())
         .take(&record.published)
         .map_err(|refusal| refused(refusal, None))?;
@@ -123,9 +121,12 @@ pub(crate) fn make(context: &Context, record: &Record) -> Result<Vec<OwnedFd>, E
 /// Sees that the ports are free. A port whose owner's namespace is gone is taken over: its DEL,
 /// should it still come, finds nothing that carries its tag. Where the owner is another attachment
 /// of the same container the record is made to wait; for whom, is returned.
-pub(crate) fn clear(context: &Context, key: &Key, record: &mut Record) -> Result<Vec<Key>, Error> {
+pub(crate) fn clear(
+    context: &Context,
+    key: &Key,
+    record: &mut PortmapRecord,
+) -> Result<Vec<Key>, Error> {
     let ports = Reservations::at(context.state.dir());
-    let records = context.state.records("portmap");
     let mut holders = Vec::new();
     loop {
         let refusal = match ports.check(&record.published) {
@@ -135,7 +136,7 @@ pub(crate) fn clear(context: &Context, key: &Key, record: &mut Record) -> Result
         let Refusal::Taken(port, owner) = &refusal else {
             return Err(refused(refusal, None));
         };
-        let holder: Option<Record> = records.read(owner);
+        let holder: Option<PortmapRecord> = context.state.read(owner)?;
         match holder {
             Some(holder) if holder.sandbox.is_gone() && owner != key => {
                 del::remove_locked(context, owner, &holder)?;
@@ -162,7 +163,7 @@ pub(crate) fn clear(context: &Context, key: &Key, record: &mut Record) -> Result
     }
 }
 
-pub(crate) fn refused(refusal: Refusal, record: Option<&Record>) -> Error {
+pub(crate) fn refused(refusal: Refusal, record: Option<&PortmapRecord>) -> Error {
     match refusal {
         Refusal::Io(path, error) => Error::new(
             code::IO,
@@ -304,7 +305,7 @@ fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
         }
         Step::RouteLocalnet(path) => {
             // Other containers of the bridge may need it by now.
-            if context.state.records("portmap").any() {
+            if context.state.records_of::<PortmapRecord>().any() {
                 return Ok(());
             }
             sysctl::write_if_different(&path, "0")

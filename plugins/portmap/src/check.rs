@@ -1,13 +1,13 @@
 //! CHECK and STATUS.
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::PortmapRecord;
+use pontoon_ledger::port_slots::Reservations;
 use pontoon_netfilter::Ruleset;
-use pontoon_plugin::ports::Record;
 use pontoon_plugin::{Context, reference, rules};
 
 use crate::config::Config;
 use crate::plan;
-use crate::reserve::Reservations;
 use crate::share;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
@@ -23,7 +23,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         return Ok(());
     };
     share::reachable(context, &mut published, previous)?;
-    let record: Option<Record> = context.state.records("portmap").read(&key);
+    let record: Option<PortmapRecord> = context.state.read(&key)?;
     if let Some(record) = &record {
         // What another network of the container publishes is checked there.
         published.v4 = published.v4.filter(|_| record.waits.v4.is_none());

@@ -4,24 +4,23 @@ use std::os::fd::OwnedFd;
 
 use ipnetwork::IpNetwork;
 use pontoon_conf::{Error, Verb};
+use pontoon_ledger::port_slots::Reservations;
+use pontoon_ledger::{Lock, PortmapRecord, published};
 use pontoon_netfilter::reference::Role;
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
-use pontoon_plugin::ports::{self, Record};
-use pontoon_plugin::repair::ports_lock;
-use pontoon_plugin::{Context, Key, Lock, backends, fault, kernel_error, reference, rules};
+use pontoon_plugin::{Context, Key, backends, fault, gc, kernel_error, reference, rules};
 
 use crate::config::Config;
 use crate::plan;
-use crate::reserve::Reservations;
 use crate::share;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    if let Some(record) = context.state.records("portmap").read::<Record>(&key) {
+    if let Some(record) = context.state.read::<PortmapRecord>(&key)? {
         return remove(context, &key, &record);
     }
-    ports::remove(&context.state, &key)?;
+    published::remove(&context.state, &key)?;
     // Without a record, rules can only be the reference plugin's, or what a lost state directory has
     // left: in iptables both have the same names.
     let mut result = reference::forget(context, Role::Ports);
@@ -40,11 +39,11 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 }
 
 /// Removes an attachment's ports.
-pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+pub(crate) fn remove(context: &Context, key: &Key, record: &PortmapRecord) -> Result<(), Error> {
     {
         let _ports = context
             .state
-            .lock(&ports_lock(&context.state), Lock::exclusive)?;
+            .lock(&context.state.ports_lock(), Lock::exclusive)?;
         remove_locked(context, key, record)?;
     }
     fault::point("portmap.removed")?;
@@ -53,11 +52,15 @@ pub(crate) fn remove(context: &Context, key: &Key, record: &Record) -> Result<()
 
 /// As [`remove`], for a caller that holds the lock of the reservations. Rules first: a reservation
 /// protects them until they are gone. The record last: until then DEL can be tried again.
-pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
+pub(crate) fn remove_locked(
+    context: &Context,
+    key: &Key,
+    record: &PortmapRecord,
+) -> Result<(), Error> {
     let published = &record.published;
     if !published.has_address() {
         // Another network of the container publishes its ports.
-        return ports::remove(&context.state, key);
+        return published::remove(&context.state, key);
     }
     let mut backend = rules::open(context, record.backend)?;
     let ruleset = Ruleset {
@@ -103,8 +106,8 @@ pub(crate) fn remove_locked(context: &Context, key: &Key, record: &Record) -> Re
         _ => rules::linger(sockets),
     }
     done?;
-    share::succeed(context, record);
-    ports::remove(&context.state, key)
+    share::publish_waiting_ports(context, record);
+    published::remove(&context.state, key)
 }
 
 /// The flows that a container answers.
@@ -130,8 +133,8 @@ fn cut_flows(published: &Published, sockets: &mut Vec<OwnedFd>) -> Result<(), Er
 
 /// Removes what all networks share, if this was the last user of it.
 fn retire(context: &Context) -> Result<(), Error> {
-    if !context.state.records("portmap").any()
-        && let Ok(ports) = Lock::exclusive(&ports_lock(&context.state))
+    if !context.state.records_of::<PortmapRecord>().any()
+        && let Ok(ports) = Lock::exclusive(&context.state.ports_lock())
     {
         ports.remove();
     }
@@ -141,20 +144,9 @@ fn retire(context: &Context) -> Result<(), Error> {
 /// Removes the ports of attachments that are not valid any more. Without a list, only of those
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("portmap");
-    let mut result = Ok(());
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
-            continue;
-        }
-        let done = match record {
-            Some(record) => remove(context, &key, &record),
-            None => ports::remove(&context.state, &key),
-        };
-        result = result.and(done);
-    }
-    records.remove_drafts(&network);
+    let result = gc::collect(context, |key, record| match record {
+        Some(record) => remove(context, key, record),
+        None => published::remove(&context.state, key),
+    });
     result.and(backends::retire(context, "portmap"))
 }

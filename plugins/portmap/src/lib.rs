@@ -6,7 +6,6 @@ mod check;
 mod config;
 mod del;
 mod plan;
-mod reserve;
 mod share;
 mod warn;
 

@@ -5,14 +5,13 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Error};
+use pontoon_ledger::{NetworkRecord, PortmapRecord, published};
 use pontoon_netfilter::Published;
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::ports::{self, Record};
+use pontoon_plugin::ports;
 use pontoon_plugin::{Context, Key, fault, kernel_error, rules};
-use serde::Deserialize;
 
 use crate::add;
-use crate::reserve;
 
 /// Takes out the families in which the network has no way in, and says so. `bridge` has noted
 /// whether a network is `internal`; of others a container without routes has none to answer by,
@@ -22,17 +21,9 @@ pub(crate) fn reachable(
     published: &mut Published,
     previous: &Attached,
 ) -> Result<(), Error> {
-    #[derive(Default, Deserialize)]
-    struct Network {
-        #[serde(default)]
-        internal: bool,
-    }
     let name = &context.config.name;
-    let network: Network = context
-        .state
-        .read_network(name.as_ref())
-        .unwrap_or_default();
-    if network.internal {
+    let network: Option<NetworkRecord> = context.state.read_network(name.as_ref())?;
+    if network.is_some_and(|network| network.internal) {
         (published.v4, published.v6) = (None, None);
     } else if previous.routes.is_empty() {
         let failed = |error| kernel_error("cannot ask the host's routes", &error);
@@ -63,7 +54,7 @@ pub(crate) fn reachable(
 
 /// Lets the families wait in which another network of the container publishes all the same ports.
 /// Whether there are any.
-pub(crate) fn wait(record: &mut Record, holder: &Record) -> bool {
+pub(crate) fn wait(record: &mut PortmapRecord, holder: &PortmapRecord) -> bool {
     let (own, theirs) = (&mut record.published, &holder.published);
     if !own.ports.iter().all(|port| theirs.ports.contains(port)) {
         return false;
@@ -85,14 +76,13 @@ pub(crate) fn wait(record: &mut Record, holder: &Record) -> bool {
 
 /// Notes with the holders that an attachment waits for them.
 pub(crate) fn queue(context: &Context, key: &Key, holders: &[Key]) -> Result<(), Error> {
-    let records = context.state.records("portmap");
-    let name = reserve::file_name(key);
+    let name = key.path();
     for holder in holders {
-        if let Some(mut record) = records.read::<Record>(holder)
+        if let Some(mut record) = context.state.read::<PortmapRecord>(holder)?
             && !record.waiters.contains(&name)
         {
             record.waiters.push(name.clone());
-            records.write(holder, &record)?;
+            context.state.write(holder, &record)?;
         }
     }
     Ok(())
@@ -100,18 +90,9 @@ pub(crate) fn queue(context: &Context, key: &Key, holders: &[Key]) -> Result<(),
 
 /// For a DEL that has given its ports back and still holds their lock: publishes those of the
 /// attachments that waited for it and are alive. A failure is theirs, and hinders no DEL.
-pub(crate) fn succeed(context: &Context, gone: &Record) {
-    let records = context.state.records("portmap");
-    for key in gone.waiters.iter().filter_map(|name| reserve::parse(name)) {
-        let Some(mut record) = records.read::<Record>(&key) else {
-            continue;
-        };
-        if !record.full().has_address() || record.sandbox.is_gone() {
-            continue;
-        }
-        record.published = record.full();
-        record.waits = <_>::default();
-        if let Err(error) = promote(context, &key, record) {
+pub(crate) fn publish_waiting_ports(context: &Context, gone: &PortmapRecord) {
+    for key in gone.waiters.iter().filter_map(|name| Key::parse(name)) {
+        if let Err(error) = publish_ports_of(context, &key) {
             eprintln!(
                 "portmap: the ports of container {} are not published through network {} now: {error}; \
                  try: pontoon repair {}",
@@ -121,12 +102,20 @@ pub(crate) fn succeed(context: &Context, gone: &Record) {
     }
 }
 
-fn promote(context: &Context, key: &Key, mut record: Record) -> Result<(), Error> {
+fn publish_ports_of(context: &Context, key: &Key) -> Result<(), Error> {
+    let Some(mut record) = context.state.read::<PortmapRecord>(key)? else {
+        return Ok(());
+    };
+    if !record.full().has_address() || record.sandbox.is_gone() {
+        return Ok(());
+    }
+    record.published = record.full();
+    record.waits = <_>::default();
     let holders = add::clear(context, key, &mut record)?;
     if let Some(netns) = record.sandbox.open() {
         ports::see_beside(&mut record.published, &netns)?;
     }
-    ports::write(&context.state, key, &record)?;
+    published::write(&context.state, key, &record)?;
     queue(context, key, &holders)?;
     fault::point("portmap.promoted")?;
     if !record.published.has_address() {

@@ -1,43 +1,19 @@
 //! ADD: addresses, the pair in one message, both ends configured, the host routes. What fails is
 //! undone in reverse order.
 
-use std::path::PathBuf;
-
-use pontoon_conf::{Attached, Dns, Error, Interface, KnownAs, Mac};
+use pontoon_conf::{Attached, Error, Interface, Mac};
 use pontoon_ipam::delegation;
+use pontoon_ledger::{PtpRecord, ReferenceChains};
 use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
 use pontoon_plugin::interior::{Advertisements, Ipv6};
-use pontoon_plugin::reference::StandIn;
 use pontoon_plugin::{
-    Context, Key, Lock, Sandbox, Undo, backends, fault, forwarding, interior, kernel_error,
-    masquerade, reference, repair, rules, veth,
+    Context, Key, Lock, Undo, backends, fault, forwarding, interior, kernel_error, masquerade,
+    reference, repair, rules, veth,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::plan;
-
-/// What GC needs to know of an attachment beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) sandbox: Sandbox,
-    /// DNS settings, for a container that shares this one's network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) dns: Option<Dns>,
-    /// For who looks for it by name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) names: Vec<KnownAs>,
-    /// Where its address is noted, for who looks for that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) leases: Option<PathBuf>,
-    /// What stands for a DEL of the reference plugin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) stand_in: Option<StandIn>,
-    /// For who compares it with what the container has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) given: Option<interior::Given>,
-}
 
 /// A step that has been done, or may be half done.
 #[derive(Debug)]
@@ -45,7 +21,7 @@ enum Step {
     Lease,
     Record,
     Veth(u32),
-    StandIn(StandIn),
+    ReferenceChains(ReferenceChains),
 }
 
 struct Ground<'a> {
@@ -69,7 +45,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Step::Lease => delegation::release(context),
             Step::Record => masquerade::forget(context, "ptp"),
             Step::Veth(index) => veth::remove(&mut ground.host, &[index]),
-            Step::StandIn(made) => reference::stand_down(context, made, &context.key()?),
+            Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
         })),
     }
 }
@@ -110,7 +86,7 @@ fn attach(
     let wanted = ground
         .backend
         .map(|kind| (kind, plan::rules(&ground.key.network, &result.ips)));
-    let stand_in = StandIn::needed(ground.backend, &result.ips);
+    let reference_chains = reference::needed_chains(ground.backend, &result.ips);
     let mut backend = {
         // From the record on, the network's rules cannot be removed by the DEL of another
         // attachment; the locks keep such a DEL from being half way through when it appears.
@@ -118,15 +94,15 @@ fn attach(
         let _network = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
-        let record = Record {
-            sandbox: Sandbox::of(context),
+        let record = PtpRecord {
+            sandbox: context.sandbox(),
             dns: ground.config.dns.clone(),
             names: context.names(),
             leases: delegation::leases(context)?,
-            stand_in,
-            given: Some(interior::Given::of(&result, true)),
+            reference_chains,
+            settings: Some(interior::settings(&result, true)),
         };
-        state.records("ptp").write(&ground.key, &record)?;
+        state.write(&ground.key, &record)?;
         backends::claim(context, "ptp", ground.backend)?;
         fault::point("ptp.recorded")?;
         match &wanted {
@@ -138,9 +114,9 @@ fn attach(
         }
     };
     fault::point("ptp.masqueraded")?;
-    if let (Some(stand_in), Some((backend, _))) = (stand_in, &mut backend) {
-        undo.push(Step::StandIn(stand_in));
-        stand_in.make(backend, &ground.key)?;
+    if let (Some(chains), Some((backend, _))) = (reference_chains, &mut backend) {
+        undo.push(Step::ReferenceChains(chains));
+        reference::create_chains(chains, backend, &ground.key)?;
     }
     fault::point("ptp.stood-in")?;
     let name = veth::host_name(&ground.key);

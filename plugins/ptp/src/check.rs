@@ -2,6 +2,7 @@
 
 use pontoon_conf::{Attached, Cidr, Error, code};
 use pontoon_ipam::delegation;
+use pontoon_ledger::PtpRecord;
 use pontoon_netfilter::{Owner, Ruleset};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::interior::{self, differs, listed, same_mac};
@@ -125,7 +126,7 @@ fn check_host(key: &Key, peer: Option<u32>, previous: &Attached) -> Result<(), E
 /// Whether those who are attached get beyond the host.
 fn check_forwarding(context: &Context) -> Result<(), Error> {
     let network = context.config.name.as_ref();
-    if !context.state.records("ptp").has_network(network) {
+    if !context.state.records_of::<PtpRecord>().has_network(network) {
         return Ok(());
     }
     let failed = |error| kernel_error("cannot look at the host's IPv6 addresses", &error);

@@ -3,11 +3,10 @@
 
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
+use pontoon_ledger::PtpRecord;
 use pontoon_netfilter::reference::Role;
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, Key, fault, kernel_error, masquerade, reference, veth};
-
-use crate::add::Record;
+use pontoon_plugin::{Context, Key, fault, gc, kernel_error, masquerade, reference, veth};
 
 fn open() -> Result<RouteSocket, Error> {
     RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))
@@ -15,7 +14,7 @@ fn open() -> Result<RouteSocket, Error> {
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    let record: Option<Record> = context.state.records("ptp").read(&key);
+    let record: Option<PtpRecord> = context.state.read(&key)?;
     // The link first: an address is free only when nobody can use it any more.
     let unplugged = veth::unplug(context, &mut open()?, &key);
     fault::point("ptp.unplugged")?;
@@ -23,48 +22,42 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     fault::point("ptp.released")?;
     unplugged.and(released)?;
     match record {
-        Some(record) => stand_down(context, &key, &record)?,
+        Some(record) => delete_reference_chains(context, &key, &record)?,
         None => reference::forget(context, Role::Interface)?,
     }
     fault::point("ptp.stood-down")?;
     masquerade::release(context, "ptp", || Ok(()))
 }
 
-/// Removes what stands for a DEL of the reference plugin.
-fn stand_down(context: &Context, key: &Key, record: &Record) -> Result<(), Error> {
-    let kind = record.stand_in;
-    kind.map_or(Ok(()), |kind| reference::stand_down(context, kind, key))
+/// Removes the chains that a DEL of the reference plugin would delete.
+fn delete_reference_chains(context: &Context, key: &Key, record: &PtpRecord) -> Result<(), Error> {
+    let chains = record.reference_chains;
+    chains.map_or(Ok(()), |chains| {
+        reference::delete_chains(context, chains, key)
+    })
 }
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("ptp");
+    let records = context.state.records_of::<PtpRecord>();
     let mut host = open()?;
-    let mut result = Ok(());
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        if context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
-            continue;
+    let mut result = gc::collect(context, |key, record: Option<&PtpRecord>| {
+        if let Some(index) = veth::find(&mut host, key)? {
+            veth::remove(&mut host, &[index])?;
         }
-        let done = veth::find(&mut host, &key)
-            .and_then(|link| link.map_or(Ok(()), |index| veth::remove(&mut host, &[index])))
-            .and_then(|()| match &record {
-                Some(record) => stand_down(context, &key, record),
-                None => Ok(()),
-            })
-            .and_then(|()| records.remove(&key).map(drop));
-        result = result.and(done);
-    }
-    records.remove_drafts(&network);
+        if let Some(record) = record {
+            delete_reference_chains(context, key, record)?;
+        }
+        records.remove(key).map(drop)
+    });
     if let Some(leases) = delegation::leases(context)? {
         result = result.and(reference::collect(context, &leases));
     }
     if let Some(ipam) = delegation::configured(&context.config)? {
         result = result.and(delegation::gc(context, &ipam));
     }
-    if !records.has_network(&network) {
+    if !records.has_network(context.config.name.as_ref()) {
         result = result.and(masquerade::retire(context, "ptp"));
     }
     result

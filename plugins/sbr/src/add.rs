@@ -1,29 +1,14 @@
 //! ADD: a table and a rule for each address; then the interface's routes leave the main table.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Error, IpConfig, code};
+use pontoon_ledger::{MovedRoute, SbrRecord};
 use pontoon_netlink::{RouteEntry, RouteSocket};
-use pontoon_plugin::{Context, Sandbox, Undo, fault, kernel_error};
-use serde::{Deserialize, Serialize};
+use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::del;
-use crate::plan::{self, Config, Moved};
-
-/// What DEL and GC need to know of an attachment beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) sandbox: Sandbox,
-    /// The interface's routes that have left the main table.
-    pub(crate) moved: Vec<Moved>,
-    /// Addresses that a rule was made for: the interface may have lost them when DEL comes.
-    #[serde(default)]
-    pub(crate) sources: Vec<IpAddr>,
-    /// The table is the admin's (key `table`): its routes are left alone.
-    #[serde(default)]
-    pub(crate) rules_only: bool,
-}
+use crate::plan::{self, Config};
 
 /// Opens a socket in the container, and finds the interface.
 pub(crate) fn inside(context: &Context, name: &str) -> Result<(RouteSocket, u32), Error> {
@@ -60,7 +45,7 @@ fn route(context: &Context, config: &Config, undo: &mut Undo<()>) -> Result<(), 
     let key = context.key()?;
     let ips = plan::addresses(context.config.prev_result.as_ref(), &key.interface)?;
     let (mut inside, index) = inside(context, &key.interface)?;
-    if context.state.records("sbr").holds(&key) {
+    if context.state.records_of::<SbrRecord>().holds(&key) {
         // An earlier ADD of this very attachment was killed, and its DEL never came. Of one in a
         // namespace that is gone there is nothing to take back.
         del::del(context)?;
@@ -72,17 +57,17 @@ fn route(context: &Context, config: &Config, undo: &mut Undo<()>) -> Result<(), 
         }
     }
     let moved = there.iter().filter(|route| plan::is_moved(route, index));
-    let mut moved: Vec<Moved> = moved.map(Moved::of).collect();
+    let mut moved: Vec<MovedRoute> = moved.map(plan::moved).collect();
     // Those with a gateway leave first: the way to it is among the others, which come back first.
     moved.sort_by_key(|route| route.gateway.is_none());
-    let record = Record {
-        sandbox: Sandbox::of(context),
+    let record = SbrRecord {
+        sandbox: context.sandbox(),
         moved,
         sources: ips.iter().map(|ip| ip.address.ip()).collect(),
         rules_only: config.table.is_some(),
     };
     undo.push(());
-    context.state.records("sbr").write(&key, &record)?;
+    context.state.write(&key, &record)?;
     fault::point("sbr.recorded")?;
     match config.table {
         Some(table) => {
@@ -110,7 +95,7 @@ fn separate(
     config: &Config,
     ips: &[&IpConfig],
     there: &[RouteEntry],
-    moved: &[Moved],
+    moved: &[MovedRoute],
 ) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot change the container's routing", &error);
     let stray = plan::strays(there, ips);
@@ -133,7 +118,9 @@ fn separate(
         }
     }
     for route in moved {
-        inside.remove_route(&route.spec(index)).map_err(failed)?;
+        inside
+            .remove_route(&plan::spec(route, index))
+            .map_err(failed)?;
     }
     if config.source_hints {
         for ip in ips {

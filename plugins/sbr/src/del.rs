@@ -5,17 +5,17 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use pontoon_conf::Error;
+use pontoon_ledger::SbrRecord;
 use pontoon_netlink::{RouteSocket, RouteSpec, SourceRule};
-use pontoon_plugin::{Context, Key, fault, kernel_error};
+use pontoon_plugin::{Context, Key, fault, gc, kernel_error};
 
-use crate::add::Record;
 use crate::plan::{self, Config};
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
     give_back(context, &key)?;
     fault::point("sbr.forgotten")?;
-    context.state.records("sbr").remove(&key)?;
+    context.state.records_of::<SbrRecord>().remove(&key)?;
     context.state.prune();
     Ok(())
 }
@@ -23,7 +23,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 /// Everything is tried: an interface that is down, or has lost its addresses or its name, keeps
 /// nothing from being taken back.
 fn give_back(context: &Context, key: &Key) -> Result<(), Error> {
-    let record: Option<Record> = context.state.records("sbr").read(key);
+    let record: Option<SbrRecord> = context.state.read(key)?;
     let sandbox = record.as_ref().map(|record| &record.sandbox);
     // With the namespace everything has gone; in another one nothing was changed.
     let Some(netns) = context.netns_of_record(sandbox) else {
@@ -42,7 +42,7 @@ fn give_back(context: &Context, key: &Key) -> Result<(), Error> {
         let moved = record.iter().flat_map(|record| record.moved.iter().rev());
         for route in moved {
             // What cannot come back has lost its address or its link, and DEL takes both.
-            let _ = inside.add_route(&route.spec(link.index));
+            let _ = inside.add_route(&plan::spec(route, link.index));
         }
     }
     let rules_only = match &record {
@@ -104,16 +104,10 @@ fn empty(inside: &mut RouteSocket, v4: bool, table: u32) -> Result<(), Error> {
 /// Removes the records of attachments that are not valid any more; without a list, of those whose
 /// namespace is gone. What they tell of goes with the namespace.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let network = context.config.name.to_string();
-    let records = context.state.records("sbr");
-    let mut result = Ok(());
-    for key in records.attachments(&network) {
-        let record: Option<Record> = records.read(&key);
-        if !context.is_valid(&key, record.as_ref().map(|record| &record.sandbox)) {
-            result = result.and(records.remove(&key).map(drop));
-        }
-    }
-    records.remove_drafts(&network);
+    let result = gc::collect(context, |key, _: Option<&SbrRecord>| {
+        let records = context.state.records_of::<SbrRecord>();
+        records.remove(key).map(drop)
+    });
     context.state.prune();
     result
 }

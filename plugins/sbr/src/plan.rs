@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Error, IpConfig, code, keys};
+use pontoon_ledger::MovedRoute;
 use pontoon_netlink::{IpNetwork, RouteEntry, RouteSpec};
 use pontoon_plugin::Context;
-use serde::{Deserialize, Serialize};
 
 /// First table that is given to an address without one of its own, as in the reference plugin.
 const FIRST_TABLE: u32 = 100;
@@ -105,43 +105,30 @@ pub(crate) fn is_moved(route: &RouteEntry, index: u32) -> bool {
     route.interface == Some(index) && !stays
 }
 
-/// A route that has left the main table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Moved {
-    destination: IpNetwork,
-    pub(crate) gateway: Option<IpAddr>,
-    prefsrc: Option<IpAddr>,
-    priority: Option<u32>,
-    scope: u8,
-    mtu: Option<u32>,
-    advmss: Option<u32>,
+/// A route that leaves the main table, as the record keeps it.
+pub(crate) fn moved(route: &RouteEntry) -> MovedRoute {
+    MovedRoute {
+        destination: route.destination,
+        gateway: route.gateway,
+        prefsrc: route.prefsrc,
+        priority: route.priority,
+        scope: route.scope,
+        mtu: route.mtu,
+        advmss: route.advmss,
+    }
 }
 
-impl Moved {
-    pub(crate) fn of(route: &RouteEntry) -> Self {
-        Self {
-            destination: route.destination,
-            gateway: route.gateway,
-            prefsrc: route.prefsrc,
-            priority: route.priority,
-            scope: route.scope,
-            mtu: route.mtu,
-            advmss: route.advmss,
-        }
-    }
-
-    /// As a route of the main table.
-    pub(crate) fn spec(&self, index: u32) -> RouteSpec {
-        RouteSpec {
-            gateway: self.gateway,
-            interface: Some(index),
-            prefsrc: self.prefsrc,
-            mtu: self.mtu,
-            advmss: self.advmss,
-            priority: self.priority,
-            scope: Some(self.scope),
-            ..RouteSpec::to(self.destination)
-        }
+/// It as a route of the main table.
+pub(crate) fn spec(route: &MovedRoute, index: u32) -> RouteSpec {
+    RouteSpec {
+        gateway: route.gateway,
+        interface: Some(index),
+        prefsrc: route.prefsrc,
+        mtu: route.mtu,
+        advmss: route.advmss,
+        priority: route.priority,
+        scope: Some(route.scope),
+        ..RouteSpec::to(route.destination)
     }
 }
 
@@ -197,7 +184,7 @@ pub(crate) fn routes(
         .filter(own)
         .map(|route| RouteSpec {
             table: Some(table),
-            ..Moved::of(route).spec(index)
+            ..spec(&moved(route), index)
         })
         .collect();
     if let (Some(gateway), Some(default)) = (gateway, default) {

@@ -1,23 +1,13 @@
 //! ADD: looks, plans, remembers what is, then changes it.
 
-use std::path::PathBuf;
-
 use pontoon_conf::{Attached, Error, code};
+use pontoon_ledger::TuningRecord;
 use pontoon_netlink::Link;
-use pontoon_plugin::{Context, Key, Sandbox, Undo, fault};
-use serde::{Deserialize, Serialize};
+use pontoon_plugin::{Context, Key, Undo, fault};
 
 use crate::config::Config;
 use crate::inside::Inside;
 use crate::{allowlist, backup, del, plan};
-
-/// What DEL and GC need to know of an attachment beside its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) sandbox: Sandbox,
-    /// Where what was before is written.
-    pub(crate) backup: PathBuf,
-}
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let mut config = Config::from_context(context)?;
@@ -37,8 +27,8 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         .as_ref()
         .ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))?;
     let key = context.key()?;
-    let record = Record {
-        sandbox: Sandbox::of(context),
+    let record = TuningRecord {
+        sandbox: context.sandbox(),
         backup: backup::path(&config.data_dir, &key),
     };
     let mut undo = Undo::default();
@@ -55,11 +45,10 @@ fn tune(
     context: &Context,
     config: &Config,
     key: &Key,
-    record: &Record,
+    record: &TuningRecord,
     undo: &mut Undo<()>,
 ) -> Result<(), Error> {
-    let records = context.state.records("tuning");
-    if let Some(stale) = records.read::<Record>(key) {
+    if let Some(stale) = context.state.read::<TuningRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came: what it
         // remembered is what was before, and not what it has changed.
         del::give_back(context, key, Some(&stale))?;
@@ -82,7 +71,7 @@ fn tune(
     undo.push(());
     backup::write(&record.backup, &plan.backup)?;
     fault::point("tuning.remembered")?;
-    records.write(key, record)?;
+    context.state.write(key, record)?;
     fault::point("tuning.recorded")?;
     // Parameters first: the MTU of IPv6, for one, follows the link's own.
     inside.write(&plan.sysctls)?;

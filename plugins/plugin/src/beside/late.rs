@@ -5,45 +5,17 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use pontoon_conf::Error;
+use pontoon_ledger::{
+    AttachmentRecord, DnsRecord, FirewallRecord, Key, NetworkPolicyRecord, OpeningsRecord,
+    ResolverRecord, State,
+};
 use pontoon_netfilter::iptables::Variant;
 use pontoon_netfilter::nft::{Gate, Others};
 use pontoon_netfilter::{BackendKind, Opening, Resolver};
 use pontoon_netlink::{IpNetwork, RouteSocket};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::{Ask, dropping, forwarded, interface_to, others, questions};
-use crate::policy::Stance;
-use crate::{Key, State, backends, kernel_error};
-
-/// What of the record of `firewall` is needed here.
-#[derive(Deserialize)]
-struct Held {
-    backend: BackendKind,
-    bridge: Option<String>,
-    addresses: Vec<IpAddr>,
-    #[serde(default)]
-    companion: Option<BackendKind>,
-}
-
-/// What of the record of `dns` is needed here.
-#[derive(Deserialize)]
-struct Named {
-    addresses: Vec<IpAddr>,
-    gateways: Vec<IpAddr>,
-}
-
-/// Notes of the plugin `dns` about networks.
-#[must_use]
-pub fn names(state: &State) -> State {
-    state.within("dns")
-}
-
-/// The ways into the host that were made for a network's questions to the resolver, by backend.
-#[must_use]
-pub fn openings(state: &State, network: &str) -> Vec<(BackendKind, Opening)> {
-    names(state).read_policy(network).unwrap_or_default()
-}
+use crate::{backends, kernel_error};
 
 /// Notes a way into the host that is about to be made; what is noted of the network already is kept in
 /// it. Returns all of it.
@@ -51,11 +23,12 @@ pub fn openings(state: &State, network: &str) -> Vec<(BackendKind, Opening)> {
 /// # Errors
 /// Code 5 with the path.
 pub fn note_opening(state: &State, kind: BackendKind, opening: Opening) -> Result<Opening, Error> {
-    let mut noted = openings(state, &opening.network);
     let network = opening.network.clone();
+    let noted: Option<OpeningsRecord> = state.read_network(&network)?;
+    let mut noted = noted.unwrap_or_default();
     backends::claim_for(state, "dns", &network, kind)?;
-    let known = noted.iter().position(|(known, _)| *known == kind);
-    let all = match known.map(|at| noted.swap_remove(at).1) {
+    let known = noted.openings.iter().position(|(known, _)| *known == kind);
+    let all = match known.map(|at| noted.openings.swap_remove(at).1) {
         None => opening,
         Some(former) => {
             let all = joined(former.clone(), opening);
@@ -65,8 +38,8 @@ pub fn note_opening(state: &State, kind: BackendKind, opening: Opening) -> Resul
             all
         }
     };
-    noted.push((kind, all.clone()));
-    names(state).write_policy(&network, &noted)?;
+    noted.openings.push((kind, all.clone()));
+    state.write_network(&network, &noted)?;
     Ok(all)
 }
 
@@ -138,28 +111,35 @@ impl Look<'_> {
         dropping(self.search, self.state, gate, own, self.others, asks)
     }
 
+    /// The records of a network. One that cannot be read is told by whatever repairs the network.
+    fn records<R: AttachmentRecord>(&self, network: &str) -> Vec<(Key, R)> {
+        let keys = self.state.records_of::<R>().attachments(network);
+        keys.into_iter()
+            .filter_map(|key| {
+                let record = self.state.read(&key).ok()??;
+                Some((key, record))
+            })
+            .collect()
+    }
+
     fn forwarding(&self, host: &mut RouteSocket, network: &str) -> Result<(), Error> {
-        let records = self.state.records("firewall");
-        let keys = records.attachments(network).into_iter();
-        let held: Vec<(Key, Held)> = keys
-            .filter_map(|key| Some((key.clone(), records.read(&key)?)))
-            .collect();
-        if let Some(mut stance) = self.state.read_policy::<Stance>(network)
-            && stance.companion.is_none()
+        let attached = self.records::<FirewallRecord>(network);
+        if let Some(mut record) = self.state.read_network::<NetworkPolicyRecord>(network)?
+            && record.companion.is_none()
         {
-            let addresses: Vec<IpAddr> = held
+            let addresses: Vec<IpAddr> = attached
                 .iter()
                 .flat_map(|(_, one)| one.addresses.clone())
                 .collect();
-            let bridge = stance.policy.bridge.clone();
+            let bridge = record.policy.bridge.clone();
             let asks = || forwarded(host, &bridge, &addresses);
-            if let Some(kind) = self.dropping(Gate::Forward, variant(stance.backend), asks) {
+            if let Some(kind) = self.dropping(Gate::Forward, variant(record.backend), asks) {
                 backends::claim_for(self.state, "firewall", network, kind)?;
-                stance.companion = Some((kind, stance.policy.beside()));
-                self.state.write_policy(network, &stance)?;
+                record.companion = Some((kind, record.policy.beside()));
+                self.state.write_network(network, &record)?;
             }
         }
-        for (key, one) in held {
+        for (key, mut one) in attached {
             if one.bridge.is_some() || one.companion.is_some() {
                 continue;
             }
@@ -174,29 +154,28 @@ impl Look<'_> {
                 continue;
             };
             backends::claim_for(self.state, "firewall", network, kind)?;
-            if let (Some(Value::Object(mut record)), Ok(kind)) =
-                (records.read(&key), serde_json::to_value(kind))
-            {
-                record.insert("companion".to_owned(), kind);
-                records.write(&key, &record)?;
-            }
+            one.companion = Some(kind);
+            self.state.write(&key, &one)?;
         }
         Ok(())
     }
 
     fn names(&self, host: &mut RouteSocket, network: &str) -> Result<(), Error> {
-        let made: Option<Vec<(BackendKind, Resolver)>> = names(self.state).read_network(network);
-        let Some((_, resolver)) = made.and_then(|mut made| made.pop()) else {
+        let made: Option<ResolverRecord> = self.state.read_network(network)?;
+        let Some((_, resolver)) = made.and_then(|mut made| made.resolvers.pop()) else {
             return Ok(());
         };
-        if !openings(self.state, network).is_empty() {
+        if self.state.has_network::<OpeningsRecord>(network) {
             return Ok(());
         }
-        let records = self.state.records("dns/records");
-        let keys = records.attachments(network).into_iter();
-        let named: Vec<Named> = keys.filter_map(|key| records.read(&key)).collect();
-        let addresses: Vec<IpAddr> = named.iter().flat_map(|one| one.addresses.clone()).collect();
-        let gateways: Vec<IpAddr> = named.iter().flat_map(|one| one.gateways.clone()).collect();
+        let named: Vec<DnsRecord> = self
+            .records(network)
+            .into_iter()
+            .map(|(_, record)| record)
+            .collect();
+        let named = || named.iter().map(|one| &one.record);
+        let addresses: Vec<IpAddr> = named().flat_map(|one| one.addresses.clone()).collect();
+        let gateways: Vec<IpAddr> = named().flat_map(|one| one.gateways.clone()).collect();
         let asks = || questions(host, &addresses, &gateways, resolver.port);
         if let Some(kind) = self.dropping(Gate::Input, None, asks) {
             note_opening(self.state, kind, opening(host, &resolver, &addresses))?;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use pontoon_ledger::PortmapRecord;
 use pontoon_netlink::{IpNetwork, sysctl};
-use pontoon_plugin::repair::PortRecord;
 
 use super::{Finding, Ground};
 use crate::report::{Failure, short};
@@ -208,7 +208,7 @@ pub(crate) fn unplugged(ground: &mut Ground, findings: &mut Vec<Finding>) -> Res
 pub(crate) fn publishing(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let link = |name: &String| ground.host.links.iter().find(|link| link.name == *name);
     for one in ground.attachments.iter().filter(|one| one.alive) {
-        let record: Option<PortRecord> = ground.host.state.records("portmap").read(&one.key());
+        let record: Option<PortmapRecord> = ground.host.record(&one.key());
         let ends = one.bridge.as_ref().zip(one.host_interface.as_ref());
         let (Some(record), Some((bridge, veth))) = (record, ends) else {
             continue;

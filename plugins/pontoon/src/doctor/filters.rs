@@ -6,9 +6,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use pontoon_ledger::NetworkPolicyRecord;
 use pontoon_netlink::sysctl;
 use pontoon_passage::{Drop, Hook, Judgement, Packet, Rules};
-use pontoon_plugin::policy::Stance;
 use pontoon_plugin::rules::firewalld;
 
 use super::{Finding, Ground, program};
@@ -223,7 +223,8 @@ impl<'a> View<'a> {
 
     fn mend(&self, obstacle: &Drop) -> String {
         let bridge = self.bridge;
-        let stance: Option<Stance> = self.ground.host.state.read_policy(&self.network.name);
+        let host = &self.ground.host;
+        let record = host.record_of_network::<NetworkPolicyRecord>(&self.network.name);
         if obstacle.table.ends_with(" firewalld")
             && program(self.ground, "firewall-cmd").is_some()
             && firewalld().is_ok()
@@ -232,7 +233,7 @@ impl<'a> View<'a> {
         }
         if let Some(tool) = tool(obstacle) {
             // The plugin firewall accepts beside a chain that drops, and repair makes that again.
-            if stance.is_some() {
+            if record.is_some() {
                 return format!("pontoon repair {}", self.network.name);
             }
             let chain = self.users_chain(obstacle);

@@ -52,10 +52,10 @@ fn of_interface(one: &Attachment, inside: &Inside) -> Vec<Finding> {
         ];
     };
     // Without addresses nothing is promised of the interface.
-    let Some(given) = inside
-        .given
+    let Some(settings) = inside
+        .settings
         .as_ref()
-        .filter(|given| !given.addresses.is_empty())
+        .filter(|settings| !settings.addresses.is_empty())
     else {
         return Vec::new();
     };
@@ -70,7 +70,7 @@ fn of_interface(one: &Attachment, inside: &Inside) -> Vec<Finding> {
         ];
     }
     let mut found = Vec::new();
-    for address in &given.addresses {
+    for address in &settings.addresses {
         let there = inside.addresses.iter().any(|own| own.ip() == address.ip());
         if !there {
             found.push(
@@ -90,7 +90,7 @@ fn of_interface(one: &Attachment, inside: &Inside) -> Vec<Finding> {
         let v4 = route.dst.is_ipv4();
         inside.addresses.iter().any(|own| own.ip().is_ipv4() == v4)
     };
-    let wanted = given
+    let wanted = settings
         .routes
         .iter()
         .filter(|route| route.table.is_none())
@@ -120,7 +120,7 @@ fn of_interface(one: &Attachment, inside: &Inside) -> Vec<Finding> {
     found
 }
 
-/// Whether this is the route that was given. One to the same destination by another gateway is not.
+/// Whether this is the route that was settings. One to the same destination by another gateway is not.
 pub(crate) fn is(got: &RouteEntry, route: &Route) -> bool {
     got.destination.ip() == route.dst.network().ip()
         && got.destination.prefix() == route.dst.prefix()

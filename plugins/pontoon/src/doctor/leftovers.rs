@@ -1,7 +1,7 @@
 //! What belongs to nobody alive, and pools that run out.
 
+use pontoon_ledger::THIRD_PARTY;
 use pontoon_netfilter::is_attachment_tag;
-use pontoon_plugin::THIRD_PARTY;
 
 use super::{Finding, Ground};
 use crate::report::Failure;

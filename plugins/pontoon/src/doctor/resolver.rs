@@ -9,18 +9,16 @@ use pontoon_dns::probe::{PATIENCE, silent};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Audience, source};
 
+use pontoon_ledger::DnsRecord;
+
 use super::{Finding, Ground};
 use crate::dns;
 use crate::report::Failure;
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let state = &ground.host.state;
-    let records: Vec<Record> = state
-        .records("dns/records")
-        .all()
-        .iter()
-        .filter_map(|key| state.records("dns/records").read(key))
-        .collect();
+    let records: Vec<DnsRecord> = ground.host.records();
+    let records: Vec<Record> = records.into_iter().map(|one| one.record).collect();
     // Without a gateway to listen at it serves nobody: `serve: none`.
     let served: BTreeSet<&str> = records
         .iter()

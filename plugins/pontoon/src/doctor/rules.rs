@@ -16,7 +16,17 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     for network in used {
         let mut differences = Vec::new();
         let mut wanted: Vec<(BackendKind, Vec<Ruleset>)> = Vec::new();
-        for (kind, ruleset) in repair::wanted(&ground.host.state, &network.name) {
+        let (rulesets, unreadable) = repair::wanted(&ground.host.state, &network.name);
+        // A record that cannot be read has no rules here: what it asks for is not known.
+        for error in unreadable {
+            findings.push(
+                Finding::new("record-unreadable", format!("network {}", network.name))
+                    .means("what belongs to the record is neither checked nor repaired, and its DEL fails")
+                    .seen(error.msg)
+                    .advice(error.details),
+            );
+        }
+        for (kind, ruleset) in rulesets {
             match wanted.iter_mut().find(|(known, _)| *known == kind) {
                 Some((_, rulesets)) => rulesets.push(ruleset),
                 None => wanted.push((kind, vec![ruleset])),

@@ -1,8 +1,8 @@
 //! Uplinks with rules by source address: what a container answers has the container's address while
 //! it is routed, so that no such rule sees it.
 
+use pontoon_ledger::PortmapRecord;
 use pontoon_netlink::RouteEntry;
-use pontoon_plugin::repair::PortRecord;
 
 use super::{Finding, Ground};
 use crate::report::Failure;
@@ -13,11 +13,9 @@ const UNICAST: u8 = 1;
 const NAMED: [u32; 3] = [253, 254, 255];
 
 pub(super) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-    let records = ground.host.state.records("portmap");
-    let keys = records.all().into_iter();
-    let published: Vec<PortRecord> = keys.filter_map(|key| records.read(&key)).collect();
+    let published: Vec<PortmapRecord> = ground.host.records();
     for v4 in [true, false] {
-        let family = |record: &&PortRecord| {
+        let family = |record: &&PortmapRecord| {
             let address = if v4 {
                 record.published.v4
             } else {

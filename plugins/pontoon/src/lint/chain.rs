@@ -1,7 +1,7 @@
 //! A document as a whole: its head, its plugins one by one, and what lies between them.
 
 use pontoon_conf::{NetworkName, Version};
-use pontoon_plugin::kinds::{self, Kind, Role};
+use pontoon_ledger::kinds::{self, Kind, Role};
 
 use super::Finding;
 use super::shape::{self, nearest};

@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_plugin_has_its_schema() {
-        let rows: Vec<&str> = pontoon_plugin::kinds::KINDS
+        let rows: Vec<&str> = pontoon_ledger::kinds::KINDS
             .iter()
             .map(|kind| kind.name)
             .collect();

@@ -1,9 +1,9 @@
 //! What has decided, in the words of a configuration: the network and its key, or a chain of another program
 //! by its name.
 
+use pontoon_ledger::NetworkPolicyRecord;
 use pontoon_netfilter::{Ingress, Policy};
 use pontoon_passage::{Hook, Packet, Step};
-use pontoon_plugin::policy::Stance;
 
 use super::walk::{End, Verdict};
 use crate::facts::Host;
@@ -22,7 +22,7 @@ const NEIGHBOURS: [(&str, &str); 8] = [
 
 /// One decision of a network.
 struct Decision<'a> {
-    stance: &'a Stance,
+    record: &'a NetworkPolicyRecord,
     key: &'static str,
     value: &'static str,
     /// What would let the packet pass.
@@ -35,7 +35,7 @@ pub(super) fn end(host: &Host, hook: Hook, packet: &Packet, refused: bool, step:
         true => Verdict::Refused,
         false => Verdict::Dropped,
     };
-    let stances = stances(host);
+    let records = records(host);
     let (table, chain) = step
         .chain
         .as_deref()
@@ -43,9 +43,9 @@ pub(super) fn end(host: &Host, hook: Hook, packet: &Packet, refused: bool, step:
         .unwrap_or_default();
     let admins = (chain, table) == ("admin", "inet pontoon")
         || chain == "CNI-ADMIN"
-        || stances
+        || records
             .iter()
-            .any(|stance| stance.policy.admin_chain == chain);
+            .any(|record| record.policy.admin_chain == chain);
     let ours = table.ends_with(" pontoon") || chain.starts_with("CNI-");
     let mut end = End::new(verdict, Some(step.at.clone()), String::new());
     end.chain = step.chain.clone();
@@ -55,7 +55,7 @@ pub(super) fn end(host: &Host, hook: Hook, packet: &Packet, refused: bool, step:
     }
     if ours
         && !admins
-        && let Some(decision) = decide(host, &stances, hook, packet, chain)
+        && let Some(decision) = decide(host, &records, hook, packet, chain)
     {
         tell(&mut end, &decision);
         return end;
@@ -82,7 +82,7 @@ pub(super) fn end(host: &Host, hook: Hook, packet: &Packet, refused: bool, step:
         let by = neighbour(table, chain).map_or(String::new(), |name| format!(" ({name})"));
         let inner = [&packet.in_interface, &packet.out_interface];
         let bridge = inner.into_iter().map(|name| bridge_of(host, name));
-        let mut ours = bridge.filter(|name| stances.iter().any(|one| one.policy.bridge == *name));
+        let mut ours = bridge.filter(|name| records.iter().any(|one| one.policy.bridge == *name));
         let pass = ours
             .next()
             .map_or(String::new(), |bridge| format!("; let {bridge} pass there"));
@@ -95,13 +95,13 @@ pub(super) fn end(host: &Host, hook: Hook, packet: &Packet, refused: bool, step:
 
 /// A frame that the bridge itself keeps from passing between two isolated ports.
 pub(super) fn apart(host: &Host, bridge: &str) -> End {
-    let stances = stances(host);
+    let records = records(host);
     let mut end = End::new(Verdict::Dropped, None, String::new());
-    match stances
+    match records
         .iter()
         .find(|one| one.policy.bridge == bridge && !one.policy.icc)
     {
-        Some(stance) => tell(&mut end, &without_icc(stance)),
+        Some(record) => tell(&mut end, &without_icc(record)),
         None => {
             end.key = Some("portIsolation");
             end.reason = format!(
@@ -114,28 +114,28 @@ pub(super) fn apart(host: &Host, bridge: &str) -> End {
 
 fn tell(end: &mut End, decision: &Decision<'_>) {
     let Decision {
-        stance,
+        record,
         key,
         value,
         remedy,
     } = decision;
-    let docker = stance.profile.as_deref() == Some("docker");
+    let docker = record.profile.as_deref() == Some("docker");
     let of_profile = docker && matches!(*key, "isolation" | "directAccess");
     let profile = if of_profile { " (profile docker)" } else { "" };
-    end.network = Some(stance.policy.network.clone());
+    end.network = Some(record.policy.network.clone());
     end.key = Some(key);
     end.value = Some(value);
     end.reason = format!(
         "by network {}: {key} is {value}{profile}; {remedy}",
-        stance.policy.network
+        record.policy.network
     );
 }
 
 /// What the networks of this host let pass.
-fn stances(host: &Host) -> Vec<Stance> {
+fn records(host: &Host) -> Vec<NetworkPolicyRecord> {
     let names = host.network_names().into_iter();
     names
-        .filter_map(|(name, _)| host.state.read_policy(&name))
+        .filter_map(|(name, _)| host.record_of_network(&name))
         .collect()
 }
 
@@ -148,9 +148,9 @@ fn bridge_of(host: &Host, name: &str) -> String {
         .to_owned()
 }
 
-fn without_icc(stance: &Stance) -> Decision<'_> {
+fn without_icc(record: &NetworkPolicyRecord) -> Decision<'_> {
     Decision {
-        stance,
+        record,
         key: "icc",
         value: "false",
         remedy: "allow this port by links, or set icc".to_owned(),
@@ -160,7 +160,7 @@ fn without_icc(stance: &Stance) -> Decision<'_> {
 /// The decisions of a policy, in the order that both backends take them in.
 fn decide<'a>(
     host: &Host,
-    stances: &'a [Stance],
+    records: &'a [NetworkPolicyRecord],
     hook: Hook,
     packet: &Packet,
     chain: &str,
@@ -169,21 +169,21 @@ fn decide<'a>(
         bridge_of(host, &packet.in_interface),
         bridge_of(host, &packet.out_interface),
     );
-    let on = |bridge: &str| stances.iter().find(|stance| stance.policy.bridge == bridge);
+    let on = |bridge: &str| records.iter().find(|record| record.policy.bridge == bridge);
     let (from, to) = (on(&by), on(&out));
-    let with = |stance: Option<&'a Stance>, is: fn(&Policy) -> bool| {
-        stance.filter(|stance| is(&stance.policy))
+    let with = |record: Option<&'a NetworkPolicyRecord>, is: fn(&Policy) -> bool| {
+        record.filter(|record| is(&record.policy))
     };
-    let decision = |stance, key, value, remedy: &str| {
+    let decision = |record, key, value, remedy: &str| {
         Some(Decision {
-            stance,
+            record,
             key,
             value,
             remedy: remedy.to_owned(),
         })
     };
     let no_access = |policy: &Policy| !policy.host_access;
-    let barred = |stance| decision(stance, "hostAccess", "false", "set hostAccess");
+    let barred = |record| decision(record, "hostAccess", "false", "set hostAccess");
     match hook {
         Hook::Input => return with(from, no_access).and_then(barred),
         Hook::Output => return with(to, no_access).and_then(barred),
@@ -192,30 +192,30 @@ fn decide<'a>(
     }
     if chain == "ingress" || chain.starts_with("CNI-ISOLATION-STAGE") {
         let alone = with(from, |policy| policy.ingress == Ingress::Isolated).filter(|_| by == out);
-        if let Some(stance) = alone {
+        if let Some(record) = alone {
             return decision(
-                stance,
+                record,
                 "ingressPolicy",
                 "isolated",
                 "set ingressPolicy to open",
             );
         }
-        let stance = with(to, |policy| policy.ingress != Ingress::Open).or(from)?;
-        let value = match stance.policy.ingress {
+        let record = with(to, |policy| policy.ingress != Ingress::Open).or(from)?;
+        let value = match record.policy.ingress {
             Ingress::Isolated => "isolated",
             _ => "same-bridge",
         };
-        return decision(stance, "ingressPolicy", value, "set ingressPolicy to open");
+        return decision(record, "ingressPolicy", value, "set ingressPolicy to open");
     }
     if by == out
-        && let Some(stance) = with(from, |policy| !policy.icc)
+        && let Some(record) = with(from, |policy| !policy.icc)
     {
-        return Some(without_icc(stance));
+        return Some(without_icc(record));
     }
     let internal = |policy: &Policy| policy.internal;
-    if let Some(stance) = with(to, internal).or(with(from, internal)) {
+    if let Some(record) = with(to, internal).or(with(from, internal)) {
         return decision(
-            stance,
+            record,
             "internal",
             "true",
             "join another network as well, or unset internal",
@@ -233,14 +233,14 @@ fn decide<'a>(
     if by != out
         && is_ours(&by)
         && is_ours(&out)
-        && let Some(stance) = with(to, isolated).or(with(from, isolated))
+        && let Some(record) = with(to, isolated).or(with(from, isolated))
     {
         let remedy = "publish the port, join one network, or set isolation to false";
-        return decision(stance, "isolation", "true", remedy);
+        return decision(record, "isolation", "true", remedy);
     }
-    let stance = with(to, |policy| policy.closed)?;
+    let record = with(to, |policy| policy.closed)?;
     decision(
-        stance,
+        record,
         "directAccess",
         "closed",
         "publish the port or set trustedInterfaces",

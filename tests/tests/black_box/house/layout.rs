@@ -11,15 +11,20 @@ use serde_json::Value;
 
 /// The libraries that a package may use. A package that is not here is a plugin or a command: it
 /// may use any library, and no other binary package, but for [`PARSERS`].
-const LIBRARIES: [(&str, &[&str]); 8] = [
+const LIBRARIES: [(&str, &[&str]); 9] = [
     ("pontoon-conf", &[]),
     ("pontoon-netlink", &[]),
     ("pontoon-netfilter", &["pontoon-netlink"]),
     ("pontoon-passage", &["pontoon-netlink"]),
     (
+        "pontoon-ledger",
+        &["pontoon-conf", "pontoon-netfilter", "pontoon-netlink"],
+    ),
+    (
         "pontoon-plugin",
         &[
             "pontoon-conf",
+            "pontoon-ledger",
             "pontoon-netfilter",
             "pontoon-netlink",
             "pontoon-passage",
@@ -29,7 +34,7 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
         "pontoon-ipam",
         &["pontoon-conf", "pontoon-plugin", "pontoon-netlink"],
     ),
-    ("pontoon-dns", &["pontoon-netlink"]),
+    ("pontoon-dns", &["pontoon-ledger", "pontoon-netlink"]),
     (LAB, &["pontoon-conf", "pontoon-netlink"]),
 ];
 

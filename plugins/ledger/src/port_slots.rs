@@ -4,14 +4,14 @@
 //! ports in a row are read by one system call and written by another.
 //!
 //! ```text
-//! ports/slots                 8 bytes for each protocol, family and port: nobody (0), an owner of
-//!                             the port at every address (his number), or owners at single ones (1)
+//! ports/slots                 8 bytes for each protocol, family and port: free (0), an owner of
+//!                             the port at every address (its number), or owners at single ones (1)
 //! ports/owner/NUMBER          -> NETWORK/CONTAINER:IFNAME
 //! ports/tcp4/8443/10.0.0.1    -> NETWORK/CONTAINER:IFNAME     the port at one address
 //! ```
 //!
-//! A plugin may be killed between any two calls. An owner is named before his slots are written
-//! and after they are emptied: a number without a name is nobody's. The slot of port 0 counts those
+//! A plugin may be killed between any two calls. An owner is named before its slots are written
+//! and after they are emptied: a number without a name belongs to no attachment. The slot of port 0 counts those
 //! in use, never too few, so that the file goes with the last one.
 
 use std::collections::BTreeSet;
@@ -22,8 +22,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use pontoon_netfilter::{Port, Protocol, Published};
-use pontoon_plugin::Key;
 use sha2::{Digest, Sha256};
+
+use crate::Key;
 
 /// Bytes of a slot.
 const SLOT: u64 = 8;
@@ -31,27 +32,30 @@ const SLOT: u64 = 8;
 const PORTS: u64 = 1 << 16;
 /// TCP, UDP and SCTP, each over IPv4 and IPv6.
 const TABLES: u64 = 6;
-/// Slot of TCP port 0, which nobody can publish: how many slots are in use, at most.
+/// Slot of TCP port 0, which cannot be published: how many slots are in use, at most.
 const IN_USE: u64 = 0;
-const NOBODY: u64 = 0;
+/// No attachment has the port.
+const FREE: u64 = 0;
 /// The port is reserved at single addresses, each by a link.
 const AT_ADDRESSES: u64 = 1;
 
 /// The reservations of a host. All calls need the lock of the caller.
-pub(crate) struct Reservations {
+#[derive(Debug)]
+pub struct Reservations {
     dir: PathBuf,
 }
 
 /// Why a port could not be reserved.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// It belongs to another attachment.
     Taken(Port, Key),
+    /// The directory of the reservations cannot be read or written.
     Io(PathBuf, io::Error),
 }
 
 /// What an attachment wants of the slots.
-struct Wish {
+struct Wanted {
     name: String,
     number: u64,
     /// Slots of ports at every address, with the port that each is of.
@@ -64,36 +68,47 @@ struct Wish {
 struct Slots(File);
 
 impl Reservations {
-    pub(crate) fn at(state: &Path) -> Self {
+    /// Those below a state directory.
+    #[must_use]
+    pub fn at(state: &Path) -> Self {
         Self {
             dir: state.join("ports"),
         }
     }
 
     /// Whether all ports of an attachment are free, or its own already. Changes nothing.
-    pub(crate) fn check(&self, published: &Published) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// The first port that another attachment has, or what cannot be read.
+    pub fn check(&self, published: &Published) -> Result<(), Refusal> {
         match self.open(false) {
-            Ok(slots) => self.look(&slots, &Wish::of(published)).map(drop),
+            Ok(slots) => self.look(&slots, &Wanted::of(published)).map(drop),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.failed(error)),
         }
     }
 
     /// Reserves all ports of an attachment, or none; those it has already are fine.
-    pub(crate) fn take(&self, published: &Published) -> Result<(), Refusal> {
-        let wish = Wish::of(published);
+    ///
+    /// # Errors
+    /// The first port that another attachment has, or what cannot be read or written.
+    pub fn take(&self, published: &Published) -> Result<(), Refusal> {
+        let wanted = Wanted::of(published);
         let failed = |error| self.failed(error);
         let slots = self.open(true).map_err(failed)?;
-        let new = self.look(&slots, &wish)?;
-        self.name_owner(&wish).map_err(failed)?;
-        self.write(&slots, &wish, new).map_err(failed)
+        let new = self.look(&slots, &wanted)?;
+        self.name_owner(&wanted).map_err(failed)?;
+        self.write(&slots, &wanted, new).map_err(failed)
     }
 
     /// Gives back what of these ports belongs to this attachment.
-    pub(crate) fn give_back(&self, published: &Published) -> io::Result<()> {
-        let wish = Wish::of(published);
-        let owner = self.owner_path(wish.number);
-        if !leads_to(&owner, &wish.name) {
+    ///
+    /// # Errors
+    /// What cannot be read, written or removed.
+    pub fn give_back(&self, published: &Published) -> io::Result<()> {
+        let wanted = Wanted::of(published);
+        let owner = self.owner_path(wanted.number);
+        if !leads_to(&owner, &wanted.name) {
             return Ok(());
         }
         let slots = match self.open(false) {
@@ -105,27 +120,30 @@ impl Reservations {
             other => other?,
         };
         let mut freed = 0;
-        for (first, values) in slots.runs(&wish.everywhere)? {
-            let own = values.iter().filter(|value| **value == wish.number).count();
+        for (first, values) in slots.runs(&wanted.everywhere)? {
+            let own = values
+                .iter()
+                .filter(|value| **value == wanted.number)
+                .count();
             if own > 0 {
                 let left = values.iter().map(|value| match *value {
-                    value if value == wish.number => NOBODY,
+                    value if value == wanted.number => FREE,
                     other => other,
                 });
                 slots.write(first, left)?;
                 freed += own as u64;
             }
         }
-        for (slot, ip, port) in &wish.at {
+        for (slot, ip, port) in &wanted.at {
             let link = self.link(port, *ip);
-            if !leads_to(&link, &wish.name) {
+            if !leads_to(&link, &wanted.name) {
                 continue;
             }
             fs::remove_file(&link)?;
             // Fails while other addresses have the port.
             let last = link.parent().is_some_and(|dir| fs::remove_dir(dir).is_ok());
             if last && slots.read(*slot, 1)? == [AT_ADDRESSES] {
-                slots.write(*slot, [NOBODY].into_iter())?;
+                slots.write(*slot, [FREE].into_iter())?;
                 freed += 1;
             }
         }
@@ -134,23 +152,29 @@ impl Reservations {
     }
 
     /// Ports of these that do not belong to the attachment any more.
-    pub(crate) fn missing(&self, published: &Published) -> Vec<Port> {
-        let wish = Wish::of(published);
+    #[must_use]
+    pub fn missing(&self, published: &Published) -> Vec<Port> {
+        let wanted = Wanted::of(published);
         let Ok(slots) = self.open(false) else {
             return published.ports.clone();
         };
-        let named = leads_to(&self.owner_path(wish.number), &wish.name);
-        let holds = |slot| named && slots.read(slot, 1).is_ok_and(|held| held == [wish.number]);
-        let everywhere = wish
+        let named = leads_to(&self.owner_path(wanted.number), &wanted.name);
+        let holds = |slot| {
+            named
+                && slots
+                    .read(slot, 1)
+                    .is_ok_and(|held| held == [wanted.number])
+        };
+        let everywhere = wanted
             .everywhere
             .iter()
             .filter(|(slot, _)| !holds(*slot))
             .map(|(_, port)| *port);
-        let at = wish
+        let at = wanted
             .at
             .iter()
             .filter(|(slot, ip, port)| {
-                !leads_to(&self.link(port, *ip), &wish.name) && !holds(*slot)
+                !leads_to(&self.link(port, *ip), &wanted.name) && !holds(*slot)
             })
             .map(|(_, _, port)| *port);
         let mut missing: Vec<Port> = everywhere.chain(at).collect();
@@ -158,21 +182,23 @@ impl Reservations {
         missing
     }
 
-    /// Refuses what is another's; how many of the slots are nobody's.
-    fn look(&self, slots: &Slots, wish: &Wish) -> Result<u64, Refusal> {
+    /// Refuses a port that another attachment has. Returns how many of the slots are free.
+    fn look(&self, slots: &Slots, wanted: &Wanted) -> Result<u64, Refusal> {
         let failed = |error| self.failed(error);
         let mut free = BTreeSet::new();
-        let mut ports = wish.everywhere.iter();
-        for (first, values) in slots.runs(&wish.everywhere).map_err(failed)? {
+        let mut ports = wanted.everywhere.iter();
+        for (first, values) in slots.runs(&wanted.everywhere).map_err(failed)? {
             for (slot, value) in (first..).zip(values) {
-                let port = ports.next().map_or(wish.everywhere[0].1, |(_, port)| *port);
+                let port = ports
+                    .next()
+                    .map_or(wanted.everywhere[0].1, |(_, port)| *port);
                 let holder = match value {
-                    NOBODY => {
+                    FREE => {
                         free.insert(slot);
                         None
                     }
-                    AT_ADDRESSES => self.other_at_an_address(&port, slot, wish),
-                    value if value == wish.number => None,
+                    AT_ADDRESSES => self.other_at_an_address(&port, slot, wanted),
+                    value if value == wanted.number => None,
                     value => self.owner(value),
                 };
                 if let Some(holder) = holder {
@@ -180,52 +206,52 @@ impl Reservations {
                 }
             }
         }
-        for (slot, ip, port) in &wish.at {
+        for (slot, ip, port) in &wanted.at {
             let value = slots.read(*slot, 1).map_err(failed)?;
-            let holder = match value.first().copied().unwrap_or(NOBODY) {
-                NOBODY => {
+            let holder = match value.first().copied().unwrap_or(FREE) {
+                FREE => {
                     free.insert(*slot);
                     None
                 }
                 AT_ADDRESSES => read_key(&self.link(port, *ip)),
                 value => self.owner(value),
             };
-            if let Some(holder) = holder.filter(|holder| file_name(holder) != wish.name) {
+            if let Some(holder) = holder.filter(|holder| holder.path() != wanted.name) {
                 return Err(Refusal::Taken(*port, holder));
             }
         }
         Ok(free.len() as u64)
     }
 
-    fn name_owner(&self, wish: &Wish) -> io::Result<()> {
-        let path = self.owner_path(wish.number);
-        match symlink(&wish.name, &path) {
+    fn name_owner(&self, wanted: &Wanted) -> io::Result<()> {
+        let path = self.owner_path(wanted.number);
+        match symlink(&wanted.name, &path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(self.dir.join("owner"))?;
-                symlink(&wish.name, &path)
+                symlink(&wanted.name, &path)
             }
             // Of another name: two of 2^63 are alike. It is refused, not mixed up.
-            Err(_) if leads_to(&path, &wish.name) => Ok(()),
+            Err(_) if leads_to(&path, &wanted.name) => Ok(()),
             outcome => outcome,
         }
     }
 
-    fn write(&self, slots: &Slots, wish: &Wish, new: u64) -> io::Result<()> {
+    fn write(&self, slots: &Slots, wanted: &Wanted, new: u64) -> io::Result<()> {
         if new > 0 {
             slots.write(IN_USE, [slots.in_use()?.saturating_add(new)].into_iter())?;
         }
-        for (first, length) in runs(&wish.everywhere) {
-            slots.write(first, std::iter::repeat_n(wish.number, length))?;
+        for (first, length) in runs(&wanted.everywhere) {
+            slots.write(first, std::iter::repeat_n(wanted.number, length))?;
         }
-        for (slot, ip, port) in &wish.at {
-            if slots.read(*slot, 1)? == [wish.number] {
+        for (slot, ip, port) in &wanted.at {
+            if slots.read(*slot, 1)? == [wanted.number] {
                 // Covered by every address.
                 continue;
             }
             let link = self.link(port, *ip);
             fs::create_dir_all(link.parent().unwrap_or(&self.dir))?;
-            match symlink(&wish.name, &link) {
-                Err(error) if !leads_to(&link, &wish.name) => return Err(error),
+            match symlink(&wanted.name, &link) {
+                Err(error) if !leads_to(&link, &wanted.name) => return Err(error),
                 _ => {}
             }
             slots.write(*slot, [AT_ADDRESSES].into_iter())?;
@@ -266,21 +292,21 @@ impl Reservations {
         }
     }
 
-    /// Who has a port at some single address, beside the attachment itself.
-    fn other_at_an_address(&self, port: &Port, slot: u64, wish: &Wish) -> Option<Key> {
+    /// Another attachment that has a port at some single address.
+    fn other_at_an_address(&self, port: &Port, slot: u64, wanted: &Wanted) -> Option<Key> {
         let dir = self.port_dir(port, (slot / PORTS).is_multiple_of(2));
         let entries = fs::read_dir(dir).ok()?;
         entries
             .flatten()
             .filter_map(|entry| read_key(&entry.path()))
-            .find(|holder| file_name(holder) != wish.name)
+            .find(|holder| holder.path() != wanted.name)
     }
 
     fn owner_path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("owner/{number:016x}"))
     }
 
-    /// Who has this number; nobody, when an earlier owner was killed while he gave it up.
+    /// Who has tits number; `None` when an earlier owner was killed while it gave the port up.
     fn owner(&self, number: u64) -> Option<Key> {
         read_key(&self.owner_path(number))
     }
@@ -300,13 +326,14 @@ impl Reservations {
     }
 }
 
-impl Wish {
+impl Wanted {
     fn of(published: &Published) -> Self {
-        let name = file_name(&Key {
+        let name = Key {
             network: published.owner.network.clone(),
             container: published.owner.container.clone(),
             interface: published.owner.interface.clone(),
-        });
+        }
+        .path();
         let digest = Sha256::digest(name.as_bytes());
         let number = digest
             .iter()
@@ -335,7 +362,7 @@ impl Wish {
 }
 
 impl Slots {
-    /// So many slots from the first on; those beyond the end of the file are nobody's.
+    /// So many slots from the first on; those beyond the end of the file are free.
     fn read(&self, first: u64, count: usize) -> io::Result<Vec<u64>> {
         let mut bytes = vec![0; count * SLOT as usize];
         let mut filled = 0;
@@ -358,7 +385,7 @@ impl Slots {
     }
 
     fn in_use(&self) -> io::Result<u64> {
-        Ok(self.read(IN_USE, 1)?.first().copied().unwrap_or(NOBODY))
+        Ok(self.read(IN_USE, 1)?.first().copied().unwrap_or(FREE))
     }
 
     /// The slots of these ports, by runs.
@@ -396,7 +423,7 @@ fn leads_to(link: &Path, name: &str) -> bool {
 }
 
 fn read_key(link: &Path) -> Option<Key> {
-    parse(fs::read_link(link).ok()?.to_str()?)
+    Key::parse(fs::read_link(link).ok()?.to_str()?)
 }
 
 /// The one address that a port is published at, if it is only one.
@@ -412,22 +439,6 @@ fn families(published: &Published, port: &Port) -> impl Iterator<Item = bool> + 
     v4.into_iter().chain(v6)
 }
 
-/// An attachment in one word.
-pub(crate) fn file_name(key: &Key) -> String {
-    format!("{}/{}:{}", key.network, key.container, key.interface)
-}
-
-/// The attachment that [`file_name`] has written.
-pub(crate) fn parse(name: &str) -> Option<Key> {
-    let (network, rest) = name.split_once('/')?;
-    let (container, interface) = rest.split_once(':')?;
-    Some(Key {
-        network: network.to_owned(),
-        container: container.to_owned(),
-        interface: interface.to_owned(),
-    })
-}
-
 #[cfg(test)]
-#[path = "reserve_tests.rs"]
+#[path = "port_slots_tests.rs"]
 mod tests;

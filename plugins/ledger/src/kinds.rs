@@ -185,12 +185,15 @@ mod tests {
             let kind = of(name).unwrap();
             assert!(!source.is_empty(), "{name} has no sources");
             assert_eq!(source.contains("fn gc("), kind.collects, "GC of {name}");
-            if let Some(records) = kind.records.filter(|_| name != "dns") {
-                let used = format!("records(\"{records}\")");
-                assert!(source.contains(&used), "{name} keeps no records");
-            } else if kind.records.is_none() {
-                assert!(!source.contains(".records(\""), "{name} keeps records");
-            }
+            let words = name
+                .split('-')
+                .map(|word| word[..1].to_uppercase() + &word[1..]);
+            let record = words.collect::<String>() + "Record";
+            assert_eq!(
+                source.contains(&record),
+                kind.records.is_some(),
+                "{record} in the sources of {name}"
+            );
         }
     }
 

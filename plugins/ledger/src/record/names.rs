@@ -1,12 +1,15 @@
-//! The record of one attachment: what the `dns` plugin tells the resolver about a container on a
-//! network. One JSON file each, written whole by rename; the daemon reads them all at its start and
-//! follows them from then on.
+//! Records of the plugin dns. The record of an attachment tells the resolver about a container on a
+//! network; the daemon reads all of them at its start and follows the folder from then on.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use pontoon_netfilter::{BackendKind, Opening, Resolver};
 use pontoon_netlink::IpNetwork;
 use serde::{Deserialize, Serialize};
+
+use super::{AttachmentRecord, PerNetwork, is_list};
+use crate::{About, RecordError, Sandbox, file};
 
 /// The version of the format. A file of another one is passed over with a warning.
 pub const VERSION: u32 = 1;
@@ -82,60 +85,13 @@ pub struct Domain {
     pub servers: Vec<IpAddr>,
 }
 
-/// Why a file is no record.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// It cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// It is larger than any record.
-    #[error("{path} has {bytes} bytes; a record has at most {LARGEST}")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-        /// Its size in bytes.
-        bytes: u64,
-    },
-    /// It is not JSON of a record's shape.
-    #[error("{path} is no record: {source}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// Another version wrote it.
-    #[error("{path} is a record of version {version}; this resolver reads version {VERSION}")]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
-}
-
 impl Record {
     /// Reads a record from the bytes of its file.
     ///
     /// # Errors
     /// When they are no record of this version. `path` is only named.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, RecordError> {
-        let record: Self = serde_json::from_slice(bytes).map_err(|source| RecordError::Parse {
-            path: path.to_owned(),
-            source,
-        })?;
-        if record.version != VERSION {
-            return Err(RecordError::Version {
-                path: path.to_owned(),
-                version: record.version,
-            });
-        }
-        Ok(record)
+        super::Record::parse(bytes, path)
     }
 
     /// Reads a record; `None` when there is no such file.
@@ -143,35 +99,15 @@ impl Record {
     /// # Errors
     /// When there is one and it is no record.
     pub fn read(path: &Path) -> Result<Option<Self>, RecordError> {
-        let failed = |source| RecordError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let bytes = match std::fs::metadata(path) {
-            Ok(data) if data.len() > LARGEST => {
-                return Err(RecordError::TooLarge {
-                    path: path.to_owned(),
-                    bytes: data.len(),
-                });
-            }
-            Ok(_) => match std::fs::read(path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(failed(error)),
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        Self::parse(&bytes, path).map(Some)
+        file::read(path)
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) fn record(network: &str, container: &str, address: &str) -> Record {
-        Record {
+impl Record {
+    /// A record with one name and one address, for tests.
+    pub(crate) fn sample(network: &str, container: &str, address: IpAddr) -> Self {
+        Self {
             version: VERSION,
             network: network.into(),
             container: container.into(),
@@ -179,7 +115,7 @@ pub(crate) mod tests {
             names: vec![container.into()],
             aliases: Vec::new(),
             links: Vec::new(),
-            addresses: vec![address.parse().unwrap()],
+            addresses: vec![address],
             gateways: Vec::new(),
             domain: "dns.pontoon".into(),
             ttl: 5,
@@ -191,6 +127,112 @@ pub(crate) mod tests {
             internal: false,
             subnets: Vec::new(),
         }
+    }
+}
+
+/// dns's record of an attachment: what the resolver reads, and what DEL, CHECK and GC need beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsRecord {
+    /// What the resolver reads.
+    #[serde(flatten)]
+    pub record: Record,
+    /// The container's namespace.
+    pub sandbox: Sandbox,
+    /// Name of the namespace whose files in `/etc/netns` Pontoon has made.
+    pub etc_netns: Option<String>,
+    /// The backend that leads port 53 to the resolver, where one does.
+    pub backend: Option<BackendKind>,
+}
+
+/// How a network's questions reach the resolver: the rules that dns has made, the newest last.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolverRecord {
+    /// The redirections of port 53, by backend.
+    pub resolvers: Vec<(BackendKind, Resolver)>,
+}
+
+/// The rules that let a network's questions into the host, by backend.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpeningsRecord {
+    /// One for each backend whose INPUT chain drops.
+    pub openings: Vec<(BackendKind, Opening)>,
+}
+
+impl super::Record for Record {
+    const WHAT: &'static str = "record of plugin dns";
+    const VERSION: u32 = VERSION;
+    const LARGEST: u64 = LARGEST;
+
+    fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+}
+
+impl super::Record for DnsRecord {
+    const WHAT: &'static str = "record of plugin dns";
+    const VERSION: u32 = VERSION;
+    const LARGEST: u64 = LARGEST;
+
+    /// The resolver's part has the version.
+    fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(self)
+    }
+}
+
+impl AttachmentRecord for DnsRecord {
+    const PLUGIN: &'static str = "dns";
+    const FOLDER: &'static str = "dns/records";
+
+    fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    fn about(&self) -> About {
+        About {
+            names: self.record.names.clone(),
+            ..About::of(&self.sandbox)
+        }
+    }
+}
+
+impl super::Record for ResolverRecord {
+    const WHAT: &'static str = "record of a network of plugin dns";
+
+    fn decode(text: &[u8]) -> serde_json::Result<Self> {
+        if is_list(text) {
+            // As the first release wrote it.
+            return serde_json::from_slice(text).map(|resolvers| Self { resolvers });
+        }
+        serde_json::from_slice(text)
+    }
+}
+
+impl PerNetwork for ResolverRecord {
+    const FOLDER: &'static str = "dns/network";
+}
+
+impl super::Record for OpeningsRecord {
+    const WHAT: &'static str = "record of the INPUT rules of a network";
+
+    fn decode(text: &[u8]) -> serde_json::Result<Self> {
+        if is_list(text) {
+            // As the first release wrote it.
+            return serde_json::from_slice(text).map(|openings| Self { openings });
+        }
+        serde_json::from_slice(text)
+    }
+}
+
+impl PerNetwork for OpeningsRecord {
+    const FOLDER: &'static str = "dns/policy";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(network: &str, container: &str, address: &str) -> Record {
+        Record::sample(network, container, address.parse().unwrap())
     }
 
     #[test]

@@ -1,0 +1,94 @@
+//! The key of an attachment.
+
+use pontoon_netfilter::Owner;
+
+/// An attachment: network, container and interface name together are its key everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Network name.
+    pub network: String,
+    /// Container id.
+    pub container: String,
+    /// Interface name in the container.
+    pub interface: String,
+}
+
+impl Key {
+    /// The tag that everything of the attachment carries in the kernel.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        Owner {
+            network: self.network.clone(),
+            container: self.container.clone(),
+            interface: self.interface.clone(),
+        }
+    }
+
+    /// Reads `NETWORK/CONTAINER:IFNAME`, which [`Key::path`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (network, file) = text.split_once('/')?;
+        Self::of_file(network, file)
+    }
+
+    /// Reads a file name `CONTAINER:IFNAME` below the folder of a network. `None` for any other
+    /// file: a draft, or what another program has put there.
+    #[must_use]
+    pub fn of_file(network: &str, file: &str) -> Option<Self> {
+        let (container, interface) = file.split_once(':')?;
+        Self::of_parts(network, container, interface)
+    }
+
+    /// A key, when each part may be a file name.
+    pub(crate) fn of_parts(network: &str, container: &str, interface: &str) -> Option<Self> {
+        let plain = |part: &str| !part.is_empty() && !part.contains('/') && !part.starts_with('.');
+        let fits = plain(network) && plain(container);
+        (fits && !interface.is_empty() && !interface.contains('/')).then(|| Self {
+            network: network.to_owned(),
+            container: container.to_owned(),
+            interface: interface.to_owned(),
+        })
+    }
+
+    /// The name of the attachment's file below the folder of its network.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        format!("{}:{}", self.container, self.interface)
+    }
+
+    /// The attachment in one word, `NETWORK/CONTAINER:IFNAME`: a path below a folder of records.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.network, self.file_name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_its_text() {
+        let key = Key {
+            network: "lan".into(),
+            container: "c-1.x".into(),
+            interface: "eth0".into(),
+        };
+        assert_eq!(key.path(), "lan/c-1.x:eth0");
+        assert_eq!(Key::parse(&key.path()), Some(key));
+        for text in [
+            "",
+            "lan",
+            "lan/c1",
+            "/c1:eth0",
+            "lan/:77",
+            "lan/c1:",
+            "lan/../c1:eth0",
+            ".lan/c1:eth0",
+            "lan/.c1:eth0",
+            "lan/c1:eth0/x",
+        ] {
+            assert_eq!(Key::parse(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Which attachment has a name and which one asks for a link to it: the index by which the ADD of a
+//! container finds the links that wait for it, without listing all others.
+//!
+//! ```text
+//! links/NETWORK/named/NAME/CONTAINER:IFNAME     an attachment that has the name
+//! links/NETWORK/wished/NAME/CONTAINER:IFNAME    an attachment that asks for a link to the name
+//! ```
+//!
+//! The files are empty: addresses and ports stand in the records of firewall. Kept while the network
+//! has no `icc`, since links change nothing otherwise. All calls but [`LinksIndex::named`] need
+//! [`State::links_lock`].
+
+use std::fs;
+use std::path::PathBuf;
+
+use pontoon_conf::{Error, KnownAs};
+
+use crate::record::FirewallRecord;
+use crate::{Key, State, file};
+
+const NAMED: &str = "named";
+const WISHED: &str = "wished";
+
+/// The index of one network.
+#[derive(Debug)]
+pub struct LinksIndex {
+    network: String,
+    dir: PathBuf,
+}
+
+impl LinksIndex {
+    /// The index of a network.
+    #[must_use]
+    pub fn of(state: &State, network: &str) -> Self {
+        Self {
+            network: network.to_owned(),
+            dir: state.dir().join("links").join(network),
+        }
+    }
+
+    /// Enters an attachment.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn enter(&self, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
+        self.paths(key, record)
+            .iter()
+            .try_for_each(|path| file::mark(path))
+    }
+
+    /// Removes an attachment.
+    pub fn remove(&self, key: &Key, record: &FirewallRecord) {
+        for path in self.paths(key, record) {
+            let _ = fs::remove_file(&path);
+            // Each fails while it is not empty.
+            for dir in path.ancestors().skip(1).take(4) {
+                if fs::remove_dir(dir).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The attachments that have a name.
+    #[must_use]
+    pub fn named(&self, name: &KnownAs) -> Vec<Key> {
+        self.entries(NAMED, name)
+    }
+
+    /// The attachments that ask for a link to a name.
+    #[must_use]
+    pub fn wished(&self, name: &KnownAs) -> Vec<Key> {
+        self.entries(WISHED, name)
+    }
+
+    fn entries(&self, kind: &str, name: &KnownAs) -> Vec<Key> {
+        file::list(&self.dir.join(kind).join(name.as_ref()))
+            .filter_map(|file| Key::of_file(&self.network, &file))
+            .collect()
+    }
+
+    fn paths(&self, key: &Key, record: &FirewallRecord) -> Vec<PathBuf> {
+        let named = record.names.iter().map(|name| (NAMED, name));
+        let wished = record.links.iter().map(|link| (WISHED, &link.container));
+        named
+            .chain(wished)
+            .map(|(kind, name)| {
+                let dir = self.dir.join(kind).join(name.as_ref());
+                dir.join(key.file_name())
+            })
+            .collect()
+    }
+}

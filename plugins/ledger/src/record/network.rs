@@ -1,0 +1,26 @@
+//! What the plugins that make interfaces note of a network as a whole.
+
+use pontoon_netfilter::{BackendKind, NetworkRules};
+use serde::{Deserialize, Serialize};
+
+use super::{PerNetwork, Record};
+
+/// What was made for a network and goes with its last attachment. bridge and ptp write it, portmap and
+/// the resolver read it too.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRecord {
+    /// The rules for the way out, by backend.
+    pub rules: Vec<(BackendKind, NetworkRules)>,
+    /// The network is internal: it has no way out, portmap publishes nothing through it, and it needs no
+    /// forwarding.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub internal: bool,
+}
+
+impl Record for NetworkRecord {
+    const WHAT: &'static str = "record of a network";
+}
+
+impl PerNetwork for NetworkRecord {
+    const FOLDER: &'static str = "network";
+}

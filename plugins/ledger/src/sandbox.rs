@@ -1,0 +1,53 @@
+//! The namespace of an attachment, as records keep it.
+
+use std::path::Path;
+
+use pontoon_netlink::Netns;
+use serde::{Deserialize, Serialize};
+
+/// Which network namespace an attachment is in. The path alone does not tell: a new container may
+/// have it by now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// `CNI_NETNS` of the ADD.
+    pub path: String,
+    /// Identity of the namespace; `None` when the path led to none.
+    id: Option<String>,
+}
+
+impl Sandbox {
+    /// The namespace at a path, with its identity; `None` when the path leads to none.
+    #[must_use]
+    pub fn new(path: &str, netns: Option<&Netns>) -> Self {
+        Self {
+            path: path.to_owned(),
+            id: netns.map(|netns| netns.id().to_string()),
+        }
+    }
+
+    /// A namespace at a path.
+    #[must_use]
+    pub fn at(path: &str, netns: &Netns) -> Self {
+        Self::new(path, Some(netns))
+    }
+
+    /// Whether this is the namespace, as far as is known.
+    #[must_use]
+    pub fn is(&self, netns: &Netns) -> bool {
+        let id = self.id.as_ref();
+        id.is_none_or(|id| *id == netns.id().to_string())
+    }
+
+    /// Opens the namespace, unless it is gone.
+    #[must_use]
+    pub fn open(&self) -> Option<Netns> {
+        let netns = Netns::open(Path::new(&self.path)).ok()?;
+        self.is(&netns).then_some(netns)
+    }
+
+    /// Whether the namespace does not exist any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.open().is_none()
+    }
+}

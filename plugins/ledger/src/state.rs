@@ -1,0 +1,345 @@
+//! The state directory: where every file lies, and the doors to them.
+//!
+//! It lies on a file system that dies with the boot, as namespaces and rules do.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pontoon_conf::{Error, code};
+use pontoon_netlink::Netns;
+
+use crate::record::{AttachmentRecord, PerNetwork};
+use crate::{Key, Lock, RecordError, Records, file};
+
+const ROOT: &str = "/run/pontoon";
+
+/// No file takes longer to write.
+const DRAFT: Duration = Duration::from_secs(60);
+
+/// The state directory of the network namespace that the plugin runs in.
+#[derive(Debug, Clone)]
+pub struct State {
+    dir: PathBuf,
+}
+
+impl State {
+    /// Finds the state directory. Two hosts on one machine (network namespaces that plugins run
+    /// in) never share one: the kernel gives every namespace a cookie that is not used twice
+    /// before the next boot (`SO_NETNS_COOKIE`, socket(7)).
+    ///
+    /// # Errors
+    /// Code 100 when the kernel does not tell the cookie (before Linux 5.14).
+    pub fn locate() -> Result<Self, Error> {
+        let cookie = Netns::cookie().map_err(|error| {
+            Error::new(
+                code::KERNEL,
+                "cannot tell the host's network namespace from others",
+            )
+            .with_details(format!(
+                "{error}; SO_NETNS_COOKIE needs Linux 5.14 or newer"
+            ))
+        })?;
+        let root = Path::new(ROOT);
+        Ok(if cookie == 1 {
+            Self::at(root)
+        } else {
+            Self::at(&root.join(format!("netns-{cookie}")))
+        })
+    }
+
+    /// State in a directory of the caller's choice.
+    #[must_use]
+    pub fn at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn drafts(&self) -> PathBuf {
+        self.dir.join("draft")
+    }
+
+    /// The attachments of one plugin; `folder` is that of its records, see
+    /// [`Kind::records`](crate::kinds::Kind::records).
+    #[must_use]
+    pub fn records(&self, folder: &str) -> Records {
+        Records::at(self.dir.join(folder))
+    }
+
+    /// The attachments of the plugin that writes these records.
+    #[must_use]
+    pub fn records_of<R: AttachmentRecord>(&self) -> Records {
+        self.records(R::FOLDER)
+    }
+
+    /// Reads the record of an attachment; `None` when there is none.
+    ///
+    /// # Errors
+    /// When there is one and it cannot be read, or another version wrote it.
+    pub fn read<R: AttachmentRecord>(&self, key: &Key) -> Result<Option<R>, RecordError> {
+        file::read(&self.records_of::<R>().path(key))
+    }
+
+    /// Writes the record of an attachment, replacing an older one. It is complete or absent.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn write<R: AttachmentRecord>(&self, key: &Key, record: &R) -> Result<(), Error> {
+        let path = self.records_of::<R>().path(key);
+        file::write(&self.drafts(), &path, record)
+    }
+
+    fn network_path<R: PerNetwork>(&self, network: &str) -> PathBuf {
+        self.dir.join(R::FOLDER).join(network)
+    }
+
+    /// Reads a record of a network; `None` when there is none.
+    ///
+    /// # Errors
+    /// When there is one and it cannot be read, or another version wrote it.
+    pub fn read_network<R: PerNetwork>(&self, network: &str) -> Result<Option<R>, RecordError> {
+        file::read(&self.network_path::<R>(network))
+    }
+
+    /// Writes a record of a network, replacing an older one. It is complete or absent.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn write_network<R: PerNetwork>(&self, network: &str, record: &R) -> Result<(), Error> {
+        file::write(&self.drafts(), &self.network_path::<R>(network), record)
+    }
+
+    /// Removes a record of a network; success when there is none.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn remove_network<R: PerNetwork>(&self, network: &str) -> Result<(), Error> {
+        file::remove(&self.network_path::<R>(network))?;
+        let _ = fs::remove_dir(self.dir.join(R::FOLDER));
+        Ok(())
+    }
+
+    /// Whether a network has a record of this kind.
+    #[must_use]
+    pub fn has_network<R: PerNetwork>(&self, network: &str) -> bool {
+        self.network_path::<R>(network).exists()
+    }
+
+    /// The networks that have a record of this kind.
+    #[must_use]
+    pub fn networks<R: PerNetwork>(&self) -> Vec<String> {
+        file::list(&self.dir.join(R::FOLDER)).collect()
+    }
+
+    /// The lock of a network. ADD holds it shared; what removes or changes the network's own things
+    /// holds it exclusively.
+    #[must_use]
+    pub fn network_lock(&self, network: &str) -> PathBuf {
+        self.dir.join("lock").join(network)
+    }
+
+    /// The lock of what all networks share. No network name begins with a dot.
+    #[must_use]
+    pub fn host_lock(&self) -> PathBuf {
+        self.dir.join("lock/.host")
+    }
+
+    /// The lock of the port reservations.
+    #[must_use]
+    pub fn ports_lock(&self) -> PathBuf {
+        self.dir.join("lock/.ports")
+    }
+
+    /// The lock of a network's rules that lead to the resolver. No network name begins with a colon.
+    #[must_use]
+    pub fn resolver_lock(&self, network: &str) -> PathBuf {
+        self.network_lock(&format!(":dns:{network}"))
+    }
+
+    /// The lock of a network's index of links. No network name has a colon.
+    #[must_use]
+    pub fn links_lock(&self, network: &str) -> PathBuf {
+        self.network_lock(&format!("{network}:links"))
+    }
+
+    /// The file that a child process holds while a network without attachments keeps its rules for
+    /// another second. Its time stamp is that of the last DEL.
+    #[must_use]
+    pub fn grace_lock(&self, network: &str) -> PathBuf {
+        self.network_lock(&format!(":{network}"))
+    }
+
+    /// The lock of the iptables backend, beside the one of `iptables-restore` itself.
+    #[must_use]
+    pub fn iptables_lock(&self) -> PathBuf {
+        self.dir.join("lock/.iptables")
+    }
+
+    /// The lock under which the resolver is started.
+    #[must_use]
+    pub fn resolver_start_lock(&self) -> PathBuf {
+        self.dir.join("lock/.dns-start")
+    }
+
+    /// The resolver's control socket.
+    #[must_use]
+    pub fn resolver_socket(&self) -> PathBuf {
+        self.dir.join("dns/control")
+    }
+
+    /// The folder of the files of names that a container reads.
+    #[must_use]
+    pub fn container_files(&self, container: &str) -> PathBuf {
+        self.containers_dir().join(container)
+    }
+
+    /// The folder of the files of names of all containers.
+    #[must_use]
+    pub fn containers_dir(&self) -> PathBuf {
+        self.dir.join("containers")
+    }
+
+    /// Takes a lock, with the error that the runtime should see.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn lock(&self, path: &Path, take: fn(&Path) -> io::Result<Lock>) -> Result<Lock, Error> {
+        take(path).map_err(|error| {
+            Error::new(code::IO, format!("cannot lock {}", path.display()))
+                .with_details(error.to_string())
+        })
+    }
+
+    /// Removes directories that the last attachment of the host left empty.
+    pub fn prune(&self) {
+        for dir in [&self.drafts(), &self.dir.join("lock"), &self.dir] {
+            if fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+                break;
+            }
+        }
+    }
+
+    /// Removes drafts of writers that were killed.
+    pub fn remove_drafts(&self) {
+        for entry in fs::read_dir(self.drafts()).into_iter().flatten().flatten() {
+            // Written and renamed within a moment: an old one was left, whatever process has the number now.
+            let written = entry.metadata().and_then(|file| file.modified());
+            let old = written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > DRAFT));
+            if old || !Path::new("/proc").join(entry.file_name()).exists() {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Removes what killed writers have left of a plugin and a network: for GC.
+    pub fn sweep(&self, records: &Records, network: &str) {
+        self.remove_drafts();
+        records.tidy(network);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NetworkRecord, Sandbox, TuningRecord};
+
+    fn key(container: &str) -> Key {
+        Key {
+            network: "net".into(),
+            container: container.into(),
+            interface: "eth0".into(),
+        }
+    }
+
+    fn record(backup: &str) -> TuningRecord {
+        TuningRecord {
+            sandbox: Sandbox::new("/run/netns/x", None),
+            backup: backup.into(),
+        }
+    }
+
+    #[test]
+    fn the_last_attachment_is_known_without_listing() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(dir.path());
+        let records = state.records("tuning");
+        state.write(&key("a"), &record("1")).unwrap();
+        state.write(&key("b"), &record("2")).unwrap();
+        assert_eq!(state.read(&key("b")).unwrap(), Some(record("2")));
+        assert_eq!(state.read::<TuningRecord>(&key("c")).unwrap(), None);
+        assert_eq!(records.attachments("net").len(), 2);
+        assert!(!records.remove(&key("a")).unwrap());
+        assert!(records.remove(&key("b")).unwrap());
+        assert!(records.remove(&key("b")).unwrap(), "again is the same");
+        assert!(!records.any());
+    }
+
+    #[test]
+    fn a_torn_record_is_an_error_with_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(dir.path());
+        state.write(&key("a"), &record("1")).unwrap();
+        let path = dir.path().join("tuning/net/a:eth0");
+        fs::write(&path, b"{").unwrap();
+        let error = state.read::<TuningRecord>(&key("a")).unwrap_err();
+        let told = format!("{} is no record of plugin tuning: ", path.display());
+        assert!(error.to_string().starts_with(&told), "{error}");
+        assert_eq!(Error::from(error).code, code::DECODE);
+    }
+
+    #[test]
+    fn drafts_of_the_dead_are_removed_and_never_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(dir.path());
+        let records = state.records("tuning");
+        state.write(&key("a"), &record("1")).unwrap();
+        // Above the largest pid that Linux hands out (2^22).
+        let draft = dir.path().join("draft/4194999");
+        fs::write(&draft, b"x").unwrap();
+        assert_eq!(records.attachments("net").len(), 1);
+        state.sweep(&records, "net");
+        assert!(!draft.exists());
+    }
+
+    #[test]
+    fn a_network_is_in_use_when_a_record_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(dir.path());
+        let records = state.records("tuning");
+        // Killed after it had made the directory, and one that wrote its draft there.
+        fs::create_dir_all(dir.path().join("tuning/net")).unwrap();
+        assert!(!records.has_network("net") && !records.any());
+        fs::write(dir.path().join("tuning/net/:77"), b"x").unwrap();
+        assert!(!records.has_network("net") && !records.any());
+        fs::remove_file(dir.path().join("tuning/net/:77")).unwrap();
+        state.write(&key("a"), &record("1")).unwrap();
+        assert_eq!(records.networks(), ["net"]);
+        records.remove(&key("a")).unwrap();
+        state.prune();
+        assert!(!dir.path().exists(), "nothing is left of it");
+    }
+
+    #[test]
+    fn records_of_networks_go_with_their_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(dir.path());
+        let made = NetworkRecord {
+            rules: Vec::new(),
+            internal: true,
+        };
+        state.write_network("net", &made).unwrap();
+        assert_eq!(state.read_network("net").unwrap(), Some(made));
+        assert_eq!(state.networks::<NetworkRecord>(), ["net"]);
+        state.remove_network::<NetworkRecord>("net").unwrap();
+        assert!(!state.has_network::<NetworkRecord>("net"));
+        assert!(!dir.path().join("network").exists());
+    }
+}
