@@ -3,6 +3,7 @@
 mod known_faults;
 mod layout;
 mod readme_commands;
+mod readmes;
 mod rulesets;
 mod samples;
 mod schemas;

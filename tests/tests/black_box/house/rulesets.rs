@@ -1,4 +1,4 @@
-//! README shows the rules of a small example. They are what the kernel lists: this test makes the
+//! plugins/firewall/README.md shows the rules of a small example. They are what the kernel lists: this test makes the
 //! example and compares. With `PONTOON_README=write` it writes them instead.
 
 use std::fs;
@@ -45,29 +45,31 @@ fn iptables(text: &str) -> String {
     kept.map(|line| format!("{line}\n")).collect()
 }
 
-/// Compares what stands in README between two markers.
+/// Compares what stands in the README between two markers.
 fn compare(name: &str, rules: &str) -> Outcome {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = fs::read_to_string(&path).map_err(Failure::act("read README.md"))?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/firewall/README.md");
+    let readme =
+        fs::read_to_string(&path).map_err(Failure::act("read plugins/firewall/README.md"))?;
     let (start, end) = (
-        format!("<!-- rules of {name} -->\n```\n"),
+        format!("<!-- rules of {name} -->\n```text\n"),
         "```\n<!-- end of rules -->".to_owned(),
     );
     let block = readme.split_once(&start).and_then(|(before, rest)| {
         let (block, after) = rest.split_once(&end)?;
         Some((before, block, after))
     });
-    let (before, block, after) =
-        block.ok_or_else(|| Failure::new(format!("README.md has no rules of {name}")))?;
+    let (before, block, after) = block.ok_or_else(|| {
+        Failure::new(format!("plugins/firewall/README.md has no rules of {name}"))
+    })?;
     if block == rules {
         return Ok(());
     }
     if std::env::var_os("PONTOON_README").is_some_and(|word| word == "write") {
         let text = format!("{before}{start}{rules}{end}{after}");
-        return fs::write(&path, text).map_err(Failure::act("write README.md"));
+        return fs::write(&path, text).map_err(Failure::act("write plugins/firewall/README.md"));
     }
     Err(Failure::new(format!(
-        "README.md shows other rules of {name} than the kernel lists; PONTOON_README=write puts these there:\n{rules}"
+        "plugins/firewall/README.md shows other rules of {name} than the kernel lists; PONTOON_README=write puts these there:\n{rules}"
     )))
 }
 
