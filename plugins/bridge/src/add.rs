@@ -282,7 +282,7 @@ fn plug(
 ) -> Result<Veth, Error> {
     let config = &ground.config;
     let name = spec.name;
-    let mut created = ground.host.bear_veth(spec);
+    let mut created = ground.host.create_veth_down(spec);
     if created
         .as_ref()
         .is_err_and(pontoon_netlink::Error::is_exists)
@@ -290,7 +290,7 @@ fn plug(
     {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
         veth::remove(&mut ground.host, &[stale])?;
-        created = ground.host.bear_veth(spec);
+        created = ground.host.create_veth_down(spec);
     }
     let veth = created.map_err(|error| {
         if error.is_bridge_full() {
@@ -416,7 +416,7 @@ fn connect(ground: &mut Ground<'_>, spec: &VethSpec<'_>, veth: &Veth) -> Result<
     };
     ground
         .host
-        .finish_veth(veth.index, &spec)
+        .take_veth_up(veth.index, &spec)
         .map_err(|error| kernel_error(&format!("cannot take {} up", spec.name), &error))
 }
 

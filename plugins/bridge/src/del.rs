@@ -4,7 +4,7 @@
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
 use pontoon_ledger::BridgeRecord;
-use pontoon_netfilter::reference::Role;
+use pontoon_netfilter::reference::ReferencePlugin;
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, Key, fault, gc, kernel_error, masquerade, reference, rules, veth};
@@ -47,7 +47,7 @@ fn delete_reference_chains(
         Some(record) => record.reference_chains.map_or(Ok(()), |chains| {
             reference::delete_chains(context, chains, key)
         }),
-        None => reference::forget(context, Role::Interface),
+        None => reference::forget(context, ReferencePlugin::BridgeOrPtp),
     }
 }
 

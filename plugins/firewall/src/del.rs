@@ -4,7 +4,7 @@
 use pontoon_conf::Error;
 use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::Ruleset;
-use pontoon_netfilter::reference::Role;
+use pontoon_netfilter::reference::ReferencePlugin;
 use pontoon_netlink::RouteSocket;
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_plugin::{
@@ -21,7 +21,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
         // Nothing of it is left, or it was never here: the reference plugin may have made it.
         None => {
             zones::leave_unrecorded(context, &key);
-            reference::forget(context, Role::Forward).and(retire(context))
+            reference::forget(context, ReferencePlugin::Firewall).and(retire(context))
         }
     }
 }

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::Ruleset;
 use crate::iptables::{self, Iptables, Variant};
 use crate::nft::{self, Nft};
-use crate::reference::{Role, Traces};
+
+mod reference;
+
+pub use reference::ReferenceRules;
 
 /// Which backend has made a rule. Kept in records, so that DEL finds it again even if the default
 /// has changed since.
@@ -170,22 +173,6 @@ impl Backend {
         }
     }
 
-    /// As [`Backend::withdraw`]; with published ports goes what [`Backend::stand_in`] has made, where that
-    /// costs nothing more.
-    ///
-    /// # Errors
-    /// As [`Backend::withdraw`].
-    pub fn withdraw_with(
-        &mut self,
-        ruleset: &Ruleset,
-        stand_in: Option<&Traces>,
-    ) -> Result<(), Error> {
-        match self {
-            Self::Nftables(nft) => Ok(nft.withdraw(ruleset)?),
-            Self::Iptables(iptables) => Ok(iptables.withdraw_with(ruleset, stand_in)?),
-        }
-    }
-
     /// What differs from the ruleset, in words.
     ///
     /// # Errors
@@ -225,38 +212,9 @@ impl Backend {
         }
     }
 
-    /// Removes what a plugin of the reference has left of an attachment.
-    ///
-    /// # Errors
-    /// Whatever the kernel or a program refused.
-    pub fn forget(&mut self, role: Role, traces: &Traces) -> Result<(), Error> {
-        match self {
-            Self::Nftables(nft) => Ok(nft.forget(role, traces)?),
-            Self::Iptables(iptables) => Ok(iptables.forget(role, traces)?),
-        }
-    }
-
-    /// Makes what the reference's bridge and ptp must find to delete an attachment of ours with
-    /// addresses of these families: in iptables a chain.
-    ///
-    /// # Errors
-    /// Whatever a program refused.
-    pub fn stand_in(&mut self, traces: &Traces, v4: bool, v6: bool) -> Result<(), Error> {
-        match self {
-            Self::Nftables(_) => Ok(()),
-            Self::Iptables(iptables) => Ok(iptables.stand_in(traces, v4, v6)?),
-        }
-    }
-
-    /// Removes what [`Backend::stand_in`] has made. The socket is better closed later.
-    ///
-    /// # Errors
-    /// Whatever the kernel or a program refused.
-    pub fn stand_down(&mut self, traces: &Traces) -> Result<Option<OwnedFd>, Error> {
-        match self {
-            Self::Nftables(_) => Ok(None),
-            Self::Iptables(iptables) => Ok(iptables.stand_down(traces)?),
-        }
+    /// Compatibility with the reference plugins.
+    pub fn reference(&mut self) -> ReferenceRules<'_> {
+        ReferenceRules(self)
     }
 
     /// Sockets whose closing may have to wait: to be left to a child.

@@ -15,37 +15,35 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sha2::{Digest, Sha512};
-
-use crate::reference::Traces;
+use crate::reference::ReferenceAttachment;
 use crate::rules::{NetworkRules, Published, Ruleset};
 
 mod detect;
 mod egress;
 mod error;
-mod glance;
+mod family;
 mod hostport;
 mod listing;
 mod lock;
 mod opening;
 mod policy;
+mod policy_check;
+mod quick_check;
 mod reference;
 mod resolver;
+mod resolver_port;
 mod restore;
-mod side;
-mod standing;
 mod text;
 
-pub use detect::{Detected, Variant};
+pub use detect::Detected;
 pub use error::{Error, TextError};
-pub use restore::Programs;
+pub use restore::{Programs, Variant};
 
 use egress::NetworkText;
+use family::FamilyTables;
 use hostport::PortsText;
-use opening::OpeningText;
 use policy::{LinkText, MemberText, PolicyText};
-use resolver::ResolverText;
-use side::Side;
+use resolver_port::ResolverPortRules;
 use text::{Family, Rule, Table};
 
 /// There when the kernel has IPv6.
@@ -67,8 +65,8 @@ struct Texts {
     policy: Option<PolicyText>,
     links: Vec<LinkText>,
     member: Option<MemberText>,
-    resolver: Option<ResolverText>,
-    opening: Option<OpeningText>,
+    resolver: Option<ResolverPortRules>,
+    opening: Option<ResolverPortRules>,
 }
 
 impl Iptables {
@@ -106,32 +104,34 @@ impl Iptables {
     /// A value that cannot be a rule (nothing was changed then), or a program that failed.
     pub fn apply(&mut self, ruleset: &Ruleset) -> Result<bool, Error> {
         let made = AtomicBool::new(false);
-        self.both(ruleset, |side, texts| {
+        self.both(ruleset, |tables, texts| {
             if let Some(network) = &texts.network {
-                made.fetch_or(side.apply_network(network)?, Ordering::Relaxed);
+                made.fetch_or(tables.apply_network(network)?, Ordering::Relaxed);
             }
             // Closed before anything opens.
             if let Some(policy) = &texts.policy {
-                made.fetch_or(side.apply_policy(policy)?, Ordering::Relaxed);
+                made.fetch_or(tables.apply_policy(policy)?, Ordering::Relaxed);
             }
             if let Some(member) = &texts.member
                 && texts.policy.is_none()
             {
-                side.apply_member(member)?;
+                tables.apply_member(member)?;
             }
             if !texts.links.is_empty() {
-                side.apply_links(&texts.links)?;
+                tables.apply_links(&texts.links)?;
             }
             if let Some(resolver) = &texts.resolver {
-                side.apply_resolver(resolver)?;
+                tables.apply_resolver(resolver)?;
             }
             if let Some(opening) = &texts.opening {
-                made.fetch_or(side.apply_opening(opening)?, Ordering::Relaxed);
+                made.fetch_or(tables.apply_opening(opening)?, Ordering::Relaxed);
             }
             texts
                 .ports
                 .as_ref()
-                .map_or(Ok(()), |(ports, aside)| side.apply_ports(ports, aside))
+                .map_or(Ok(()), |(ports, by_interface)| {
+                    tables.apply_ports(ports, by_interface)
+                })
         })?;
         Ok(made.into_inner())
     }
@@ -142,55 +142,55 @@ impl Iptables {
     /// # Errors
     /// A value that cannot be a rule, or a program that failed.
     pub fn withdraw(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
-        self.withdraw_with(ruleset, None)
+        self.withdraw_with_reference_chain(ruleset, None)
     }
 
-    /// As [`Iptables::withdraw`]; with published ports goes what [`Iptables::stand_in`] has made, where that
+    /// As [`Iptables::withdraw`]; with published ports goes what [`Iptables::create_reference_chain`] has made, where that
     /// costs nothing more.
     ///
     /// # Errors
     /// As [`Iptables::withdraw`].
-    pub fn withdraw_with(
+    pub fn withdraw_with_reference_chain(
         &mut self,
         ruleset: &Ruleset,
-        stand_in: Option<&Traces>,
+        attachment: Option<&ReferenceAttachment>,
     ) -> Result<(), Error> {
-        let empty = stand_in.map(Traces::chain);
+        let empty = attachment.map(ReferenceAttachment::chain);
         if let Some(published) = ruleset.published.as_ref().filter(|p| !complete(p)) {
             let owner = &published.owner;
             let (network, container) = (&owner.network, &owner.container);
             let chain = hostport::chain_name(network, container);
-            let aside = hostport::side_chain_name(network, container, &owner.interface);
+            let by_interface = hostport::interface_chain_name(network, container, &owner.interface);
             let tag = owner.tag();
-            self.installed(|side| {
-                side.forget_ports(&chain, &tag)?;
-                side.forget_ports(&aside, &tag)
+            self.installed(|tables| {
+                tables.forget_ports(&chain, &tag)?;
+                tables.forget_ports(&by_interface, &tag)
             })?;
         }
-        self.both(ruleset, |side, texts| {
+        self.both(ruleset, |tables, texts| {
             // Ports first: they are the attachment's, and the network's rules may serve others.
-            if let Some((ports, aside)) = &texts.ports {
-                side.withdraw_ports(ports, aside, empty.as_deref())?;
+            if let Some((ports, by_interface)) = &texts.ports {
+                tables.withdraw_ports(ports, by_interface, empty.as_deref())?;
             }
             if !texts.links.is_empty() {
-                side.withdraw_links(&texts.links)?;
+                tables.withdraw_links(&texts.links)?;
             }
             if let Some(member) = &texts.member {
-                side.withdraw_member(member)?;
+                tables.withdraw_member(member)?;
             }
             if let Some(resolver) = &texts.resolver {
-                side.withdraw_resolver(resolver)?;
+                tables.withdraw_resolver(resolver)?;
             }
             if let Some(opening) = &texts.opening {
-                side.withdraw_opening(opening)?;
+                tables.withdraw_opening(opening)?;
             }
             if let Some(policy) = &texts.policy {
-                side.withdraw_policy(policy)?;
+                tables.withdraw_policy(policy)?;
             }
             texts
                 .network
                 .as_ref()
-                .map_or(Ok(()), |network| side.withdraw_network(network))
+                .map_or(Ok(()), |network| tables.withdraw_network(network))
         })
     }
 
@@ -211,7 +211,7 @@ impl Iptables {
         for family in Family::ALL {
             let mut rules: Vec<(Table, Rule)> = Vec::new();
             let mut nat = None;
-            let side = || Side::new(family, &self.detected, &self.lock);
+            let tables = || FamilyTables::new(family, &self.detected, &self.lock);
             for ruleset in rulesets {
                 let texts = Texts::new(family, ruleset)?;
                 if texts.is_empty() || !self.serves(family, ruleset) {
@@ -226,13 +226,13 @@ impl Iptables {
                             .map(|rule| (Table::Nat, rule.clone())),
                     );
                 }
-                if let Some((ports, aside)) = &texts.ports {
+                if let Some((ports, by_interface)) = &texts.ports {
                     let nat = match &mut nat {
                         Some(nat) => nat,
-                        unread => unread.insert(side()?.read(Table::Nat)?),
+                        unread => unread.insert(tables()?.read(Table::Nat)?),
                     };
-                    let ports = if side::is_aside(nat, ports, aside) {
-                        aside
+                    let ports = if family::uses_interface_chain(nat, ports, by_interface) {
+                        by_interface
                     } else {
                         ports
                     };
@@ -256,11 +256,11 @@ impl Iptables {
                     rules.extend(own.map(|rule| (Table::Filter, rule)));
                 }
                 if let Some(resolver) = &texts.resolver {
-                    let all = resolver.all().into_iter();
+                    let all = resolver::all(resolver).into_iter();
                     rules.extend(all.map(|rule| (Table::Nat, rule)));
                 }
                 if let Some(opening) = &texts.opening {
-                    let all = opening.all().into_iter();
+                    let all = opening::all(opening).into_iter();
                     rules.extend(all.map(|rule| (Table::Filter, rule)));
                 }
                 let links = texts.links.iter();
@@ -270,7 +270,7 @@ impl Iptables {
             let mut known = HashSet::new();
             rules.retain(|(table, rule)| known.insert((table.name(), rule.append())));
             if !rules.is_empty() {
-                words.extend(side()?.differences(&rules)?);
+                words.extend(tables()?.differences(&rules)?);
             }
         }
         Ok(words)
@@ -282,9 +282,9 @@ impl Iptables {
     /// # Errors
     /// A program failed.
     pub fn remove_all(&mut self) -> Result<(), Error> {
-        self.installed(|side| {
-            side.remove_policies()?;
-            side.remove_all()
+        self.installed(|tables| {
+            tables.remove_policies()?;
+            tables.remove_all()
         })
     }
 
@@ -308,7 +308,7 @@ impl Iptables {
     fn both(
         &self,
         ruleset: &Ruleset,
-        work: impl Fn(&Side<'_>, &Texts) -> Result<(), Error> + Sync,
+        work: impl Fn(&FamilyTables<'_>, &Texts) -> Result<(), Error> + Sync,
     ) -> Result<(), Error> {
         // All texts are made before the first change: a bad value in one changes nothing.
         let v4 = Texts::new(Family::V4, ruleset)?;
@@ -317,9 +317,12 @@ impl Iptables {
             if texts.is_empty() || !self.serves(family, ruleset) {
                 return Ok(());
             }
-            work(&Side::new(family, &self.detected, &self.lock)?, texts)
+            work(
+                &FamilyTables::new(family, &self.detected, &self.lock)?,
+                texts,
+            )
         };
-        side_by_side(
+        both_families(
             || half(Family::V4, &v4),
             || half(Family::V6, &v6),
             !v4.is_empty() && !v6.is_empty(),
@@ -327,12 +330,15 @@ impl Iptables {
     }
 
     /// Does `work` for each family whose programs are installed.
-    fn installed(&self, work: impl Fn(&Side<'_>) -> Result<(), Error> + Sync) -> Result<(), Error> {
+    fn installed(
+        &self,
+        work: impl Fn(&FamilyTables<'_>) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
         let half = |family| match self.detected.programs(family) {
-            Some(_) => work(&Side::new(family, &self.detected, &self.lock)?),
+            Some(_) => work(&FamilyTables::new(family, &self.detected, &self.lock)?),
             None => Ok(()),
         };
-        side_by_side(|| half(Family::V4), || half(Family::V6), true)
+        both_families(|| half(Family::V4), || half(Family::V6), true)
     }
 
     /// A network without any subnet to translate concerns both families a little, and must not fail
@@ -359,8 +365,8 @@ impl Texts {
         let ports = |published: &Published| {
             let text = PortsText::new(family, published).transpose()?;
             Some(text.map(|text| {
-                let aside = text.aside(published);
-                (text, aside)
+                let by_interface = text.in_interface_chain(published);
+                (text, by_interface)
             }))
         };
         Ok(Self {
@@ -384,12 +390,12 @@ impl Texts {
             resolver: ruleset
                 .resolver
                 .as_ref()
-                .and_then(|resolver| ResolverText::new(family, resolver).transpose())
+                .and_then(|resolver| resolver::rules(family, resolver).transpose())
                 .transpose()?,
             opening: ruleset
                 .opening
                 .as_ref()
-                .and_then(|opening| OpeningText::new(family, opening).transpose())
+                .and_then(|opening| opening::rules(family, opening).transpose())
                 .transpose()?,
         })
     }
@@ -421,7 +427,7 @@ fn complete(published: &Published) -> bool {
 
 /// Runs both, the second on a thread of its own when that is worth one. A thread is born in the
 /// network namespace of the one that makes it.
-fn side_by_side(
+fn both_families(
     v4: impl FnOnce() -> Result<(), Error>,
     v6: impl FnOnce() -> Result<(), Error> + Send,
     parallel: bool,
@@ -447,20 +453,4 @@ fn side_by_side(
         }),
         (v4, v6) => v4.and(v6),
     }
-}
-
-/// The first `digits` hex digits of the SHA-512 of the parts, one after the other: the reference's
-/// formula for chain names.
-pub(crate) fn hash(parts: &[&str], digits: usize) -> String {
-    let mut hash = Sha512::new();
-    for part in parts {
-        hash.update(part);
-    }
-    hex(&hash.finalize(), digits)
-}
-
-fn hex(bytes: &[u8], digits: usize) -> String {
-    let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    text.truncate(digits);
-    text
 }

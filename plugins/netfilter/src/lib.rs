@@ -22,18 +22,21 @@
 //! caller's, except inside the iptables backend, where concurrent processes would double rules.
 
 mod backend;
+mod digest;
 pub mod firewalld;
+mod interface;
 pub mod iptables;
 pub mod nft;
 mod owner;
 mod policy;
+mod protocol;
 pub mod reference;
 mod rules;
 
-pub use backend::{Backend, BackendKind, Error};
-pub use owner::is_attachment_tag;
+pub use backend::{Backend, BackendKind, Error, ReferenceRules};
+pub use owner::{Owner, is_attachment_tag};
 pub use policy::{Ingress, Link, Member, Policy, Separation};
+pub use protocol::Protocol;
 pub use rules::{
-    Egress, Mark, NetworkRules, Opening, Owner, Port, Protocol, Published, Resolver, Ruleset, Snat,
-    SpoofGuard,
+    Egress, Mark, NetworkRules, Opening, Port, Published, Resolver, Ruleset, Snat, SpoofGuard,
 };

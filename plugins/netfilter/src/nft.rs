@@ -39,15 +39,19 @@
 //! that new elements are expected to be new.
 
 mod apply;
+mod chain;
+mod chain_lookup;
 mod condition;
 mod element;
 mod error;
 mod expression;
 mod foreign;
 mod list;
+mod lookup;
 mod message;
 mod plan;
 mod policy;
+mod policy_chains;
 pub(crate) mod reference;
 mod sets;
 mod skeleton;
@@ -60,24 +64,18 @@ mod withdraw;
 
 use std::os::fd::OwnedFd;
 
+pub(crate) use chain_lookup::{ChainLookup, RuleSummary};
 pub use error::Error;
 pub use foreign::{Gate, Obstacle, Others};
-pub use tracing::{Event, Probe, ProbeKind, Said, Seen, Tracing};
+pub use tracing::{PacketHeader, Probe, ProbeKind, TraceEvent, TraceVerdict, Tracing};
 
-use crate::reference::{Role, Traces};
+use crate::reference::{ReferenceAttachment, ReferencePlugin};
 use crate::rules::Ruleset;
 use message::Family;
 use plan::Plan;
+use policy_chains::ADMIN;
 use skeleton::Part;
 use socket::Socket;
-
-/// Name of our table in each family.
-const TABLE: &str = "pontoon";
-/// The chain of `inet pontoon` that belongs to the admin: made empty, jumped to before all of ours,
-/// never emptied, and never removed while there is a rule in it.
-const ADMIN: &str = "admin";
-/// How often an operation is begun again when others change the same objects meanwhile.
-const TRIES: usize = 32;
 
 /// The nftables of the network namespace in which it was opened.
 pub struct Nft {
@@ -99,8 +97,12 @@ impl Nft {
     ///
     /// # Errors
     /// The kernel did not answer.
-    pub fn forget(&mut self, role: Role, traces: &Traces) -> Result<(), Error> {
-        reference::forget(&mut self.socket, role, traces)
+    pub fn remove_reference_rules(
+        &mut self,
+        plugin: ReferencePlugin,
+        attachment: &ReferenceAttachment,
+    ) -> Result<(), Error> {
+        reference::remove(&mut self.socket, plugin, attachment)
     }
 
     /// Makes the kernel hold what the ruleset says. Repeating it changes nothing; what was flushed

@@ -1,16 +1,37 @@
 //! The text that marks a kernel object as somebody's: the same in both backends, so that `nft list
 //! ruleset` and `iptables-save` read alike.
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-
-use crate::rules::Owner;
 
 /// What nftables allows for a comment; iptables would take 255.
 const LONGEST: usize = 128;
 /// Hex digits of the hash that stands for what was cut off.
 const HASH: usize = 16;
 
+/// Who an object in the kernel belongs to. Written as a comment on each rule and element, so that
+/// removal goes by owner and never by the shape of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// Network name.
+    pub network: String,
+    /// Container id; empty for what belongs to the network as a whole.
+    pub container: String,
+    /// Interface name in the container; empty for what belongs to the network as a whole.
+    pub interface: String,
+}
+
 impl Owner {
+    /// The owner of what a network has as a whole.
+    #[must_use]
+    pub fn network(name: &str) -> Self {
+        Self {
+            network: name.to_owned(),
+            container: String::new(),
+            interface: String::new(),
+        }
+    }
+
     /// The comment on every rule and element of this owner: `pontoon NETWORK CONTAINER IFNAME`,
     /// or `pontoon NETWORK` for what the network has as a whole.
     ///

@@ -36,7 +36,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{Owner, Protocol};
+use crate::owner::Owner;
+use crate::protocol::Protocol;
 
 /// What a network lets pass. The owner of its rules is [`Owner::network`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,35 +5,35 @@
 
 use std::net::IpAddr;
 
-use crate::iptables::hash;
-use crate::rules::Owner;
+use crate::digest::sha512_hex;
+use crate::owner::Owner;
 
-/// An attachment that may be theirs.
+/// An attachment that the reference plugins may have made.
 #[derive(Debug, Clone)]
-pub struct Traces {
-    /// Whose it is.
+pub struct ReferenceAttachment {
+    /// Network, container and interface.
     pub owner: Owner,
     /// The container's addresses, as far as known.
     pub addresses: Vec<IpAddr>,
 }
 
-/// Which of their plugins has left something.
+/// A plugin of the reference, by what it leaves for an attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum ReferencePlugin {
     /// `ipMasq` and `macspoofchk` of bridge, `ipMasq` of ptp.
-    Interface,
+    BridgeOrPtp,
     /// portmap.
-    Ports,
+    Portmap,
     /// firewall.
-    Forward,
+    Firewall,
 }
 
-impl Traces {
+impl ReferenceAttachment {
     /// Their masquerade chain in iptables: network and container, without the interface.
     pub(crate) fn chain(&self) -> String {
         format!(
             "CNI-{}",
-            hash(&[&self.owner.network, &self.owner.container], 24)
+            sha512_hex(&[&self.owner.network, &self.owner.container], 24)
         )
     }
 
@@ -41,8 +41,8 @@ impl Traces {
     pub(crate) fn comment(&self) -> String {
         format!(
             "{}-{}",
-            hash(&[&self.owner.network], 16),
-            hash(&[&self.owner.interface, ":", &self.owner.container], 16)
+            sha512_hex(&[&self.owner.network], 16),
+            sha512_hex(&[&self.owner.interface, ":", &self.owner.container], 16)
         )
     }
 
@@ -51,7 +51,7 @@ impl Traces {
     pub fn ifb(&self) -> String {
         format!(
             "bwp{}",
-            hash(&[&self.owner.network, &self.owner.container], 12)
+            sha512_hex(&[&self.owner.network, &self.owner.container], 12)
         )
     }
 
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn names_are_theirs() {
-        let traces = Traces {
+        let attachment = ReferenceAttachment {
             owner: Owner {
                 network: "net".into(),
                 container: "c1".into(),
@@ -76,8 +76,8 @@ mod tests {
             addresses: Vec::new(),
         };
         // printf netc1 | sha512sum; printf net | sha512sum; printf eth0:c1 | sha512sum
-        assert_eq!(traces.chain(), "CNI-623e1c388032b20529218ecc");
-        assert_eq!(traces.ifb(), "bwp623e1c388032");
-        assert_eq!(traces.comment(), "a4861f4ae9f7d238-f4d01f2ef4b92245");
+        assert_eq!(attachment.chain(), "CNI-623e1c388032b20529218ecc");
+        assert_eq!(attachment.ifb(), "bwp623e1c388032");
+        assert_eq!(attachment.comment(), "a4861f4ae9f7d238-f4d01f2ef4b92245");
     }
 }

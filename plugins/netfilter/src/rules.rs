@@ -1,25 +1,14 @@
 //! The ruleset as a value: what the host must do for a network and for one attachment, in the
 //! field's own terms. Backends translate it; nothing here knows how a rule is written.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::owner::Owner;
 use crate::policy::{Link, Member, Policy, Separation};
-
-/// Who an object in the kernel belongs to. Written as a comment on each rule and element, so that
-/// removal goes by owner and never by the shape of a rule.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Owner {
-    /// Network name.
-    pub network: String,
-    /// Container id; empty for what belongs to the network as a whole.
-    pub container: String,
-    /// Interface name in the container; empty for what belongs to the network as a whole.
-    pub interface: String,
-}
+use crate::protocol::Protocol;
 
 /// All rules that one operation is about. `network` and `policy` are shared by all attachments of a
 /// network, the others belong to one attachment.
@@ -176,18 +165,6 @@ pub struct Port {
     pub container_port: u16,
 }
 
-/// Transport protocols that carry ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// RFC 9293.
-    Tcp,
-    /// RFC 768.
-    Udp,
-    /// RFC 9260.
-    Sctp,
-}
-
 /// MAC spoofing protection of one bridge port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpoofGuard {
@@ -197,38 +174,4 @@ pub struct SpoofGuard {
     pub port: String,
     /// The only source address that may enter there.
     pub mac: [u8; 6],
-}
-
-impl Owner {
-    /// The owner of what a network has as a whole.
-    #[must_use]
-    pub fn network(name: &str) -> Self {
-        Self {
-            network: name.to_owned(),
-            container: String::new(),
-            interface: String::new(),
-        }
-    }
-}
-
-impl Protocol {
-    /// IANA protocol number.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        })
-    }
 }

@@ -131,7 +131,16 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
 
         let subject = rules.network.as_mut().unwrap();
         subject.egress[0].snat.clear();
-        for name in ["", "a/b", "a b", "sixteen-is-a-lot", "quote\"d"] {
+        let long = "x".repeat(66_000);
+        for name in [
+            "",
+            "a/b",
+            "a b",
+            "sixteen-is-a-lot",
+            "quote\"d",
+            "br+",
+            &long,
+        ] {
             rules.network.as_mut().unwrap().bridge = name.to_owned();
             let refused = Nft::open().unwrap().apply(&rules);
             assert!(

@@ -27,7 +27,7 @@ pub type Port = (u8, u16, Option<IpAddr>);
 
 /// A flow, as its first packet was, and who answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SeenFlow {
+pub struct TrackedFlow {
     /// The client.
     pub source: IpAddr,
     /// Where it sends to.
@@ -192,7 +192,7 @@ impl Conntrack {
         }
         match self
             .socket
-            .send(&mut orders(&expand(filter)))
+            .send(&mut deletions(&expand(filter)))
             .map_err(refusal)
         {
             Ok(()) => Ok(()),
@@ -217,7 +217,7 @@ impl Conntrack {
         v4: bool,
         protocol: u8,
         ports: &[u16],
-    ) -> Result<Vec<SeenFlow>, Error> {
+    ) -> Result<Vec<TrackedFlow>, Error> {
         let filter = Filter {
             v4,
             protocol: Some(protocol),
@@ -229,7 +229,7 @@ impl Conntrack {
             .filter_map(|reply| Flow::parse(&reply.payload));
         let seen = flows.filter_map(|flow| {
             let port = flow.port.filter(|port| ports.contains(port))?;
-            (flow.protocol == protocol).then_some(SeenFlow {
+            (flow.protocol == protocol).then_some(TrackedFlow {
                 source: flow.source,
                 destination: flow.destination,
                 port,
@@ -271,16 +271,16 @@ impl Conntrack {
     /// The messages of [`Conntrack::cut_stale`], for somebody else to send, who will not hear a refusal. So a kernel
     /// that may take no filters is sent the first one here: `None` when it refuses, or when all flows would have to be
     /// listed for another reason.
-    pub fn stale_orders(&mut self, ports: &[Port], v4: bool) -> Result<Option<Frames>, Error> {
+    pub fn stale_deletions(&mut self, ports: &[Port], v4: bool) -> Result<Option<Frames>, Error> {
         let filters = if v4 { self.few(ports)? } else { None };
         let Some((first, rest)) = filters.as_deref().and_then(<[Filter]>::split_first) else {
             return Ok(None);
         };
         if kernel().is_some_and(|version| version >= FILTERS_SINCE) {
-            return Ok(filters.map(|filters| orders(&filters)));
+            return Ok(filters.map(|filters| deletions(&filters)));
         }
-        match self.socket.send(&mut orders(&[*first])).map_err(refusal) {
-            Ok(()) => Ok(Some(orders(rest))),
+        match self.socket.send(&mut deletions(&[*first])).map_err(refusal) {
+            Ok(()) => Ok(Some(deletions(rest))),
             Err(Ok(failure)) if takes_no_filters(failure.errno) => Ok(None),
             Err(Ok(failure)) => Err(Error::kernel("cut", "flows", failure)),
             Err(Err(error)) => Err(error),
@@ -377,7 +377,7 @@ fn takes_no_filters(errno: Errno) -> bool {
 }
 
 /// A message for each filter: cut what matches.
-fn orders(filters: &[Filter]) -> Frames {
+fn deletions(filters: &[Filter]) -> Frames {
     let mut frames = Frames::new();
     for filter in filters {
         frames.push(message::DELETE, 0, &message::header(filter.v4), |attrs| {

@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use crate::frame::Failure;
+use crate::name::InvalidName;
 use crate::netns::NetnsError;
 use crate::setup::Step;
 
@@ -45,6 +46,17 @@ pub enum Error {
     /// The kernel's table changed during each of a hundred attempts to read it.
     #[error("the kernel's table changed during every attempt to read it: try again")]
     Unstable,
+    /// No interface can be called so.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The owner's note on a link is longer than the kernel's `IFALIASZ` allows.
+    #[error("cannot label {object}: the alias has {length} bytes, and 255 are the most")]
+    AliasTooLong {
+        /// The link.
+        object: String,
+        /// Bytes of the alias.
+        length: usize,
+    },
     /// The namespace for a socket could not be entered.
     #[error(transparent)]
     Namespace(#[from] NetnsError),

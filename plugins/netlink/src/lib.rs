@@ -8,7 +8,7 @@
 //! - [`NetfilterSocket`] carries nf_tables transactions and questions, which the `netfilter` crate encodes with [`attr`]
 //!   and [`frame`].
 //! - [`conntrack`] cuts flows that connection tracking has pinned to a target which is gone or has moved.
-//! - [`Linger`] leaves the waits for RCU, which a deletion costs, to a detached child.
+//! - [`DetachedChild`] leaves the waits for RCU, which a deletion costs, to a detached child.
 //! - [`TokenBucket`] and a redirection to an ifb device limit what goes out of a link and what comes in by it.
 //! - [`sysctl`] reads and writes kernel parameters, and does not write what is so already.
 //!
@@ -27,10 +27,11 @@ pub mod frame;
 pub mod sysctl;
 
 mod address;
+mod detached_child;
 mod error;
-mod linger;
 mod link;
 mod listener;
+mod name;
 mod neighbour;
 mod netfilter;
 mod netns;
@@ -43,18 +44,19 @@ mod solicit;
 mod traffic;
 
 pub use address::Address;
-pub use conntrack::{Conntrack, Filter, SeenFlow};
+pub use conntrack::{Conntrack, Filter, TrackedFlow};
+pub use detached_child::{DetachedChild, end};
 pub use error::{Error, Refusal};
 pub use frame::{Failure, Frames};
 pub use ipnetwork::IpNetwork;
-pub use linger::{Linger, end};
 pub use link::bridge::{BridgeSpec, vlan_filtering_supported};
 pub use link::change::LinkChange;
 pub use link::macvlan::MacvlanSpec;
 pub use link::veth::{Veth, VethSpec};
 pub use link::vlan::VlanRange;
 pub use link::{BridgeInfo, Link, PortFlags};
-pub use listener::{Group, Heard, Listener};
+pub use listener::{Group, Listener, Received};
+pub use name::{InterfaceName, InvalidName};
 pub use neighbour::Neighbour;
 pub use netfilter::{NetfilterError, NetfilterSocket, Reply};
 pub use netns::{Netns, NetnsError, NetnsId, NetnsMount, NotNetnsId};

@@ -17,6 +17,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use crate::attr::{self, Attr, AttrReader};
 use crate::error::Error;
 use crate::frame::Frame;
+use crate::name::InterfaceName;
 use crate::route::RouteSocket;
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
@@ -210,8 +211,12 @@ fn question() -> LinkMessageBuilder<LinkUnspec> {
 }
 
 impl RouteSocket {
-    /// Finds a link by name.
+    /// Finds a link by name; `None` when there is none of this name.
+    ///
+    /// # Errors
+    /// [`Error::Name`] when no interface can be called so, [`Error::Kernel`] when the kernel refused the question.
     pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        let name = InterfaceName::new(name)?.as_str();
         self.find(&question().name(name).build(), name)
     }
 
@@ -268,7 +273,7 @@ impl RouteSocket {
     /// Deletes a link; false when it was gone already.
     ///
     /// The link is out of sight after a millisecond, yet the call returns only after a grace period of RCU, 8 to 33 ms
-    /// on. [`Linger`](crate::Linger) does the same without the wait.
+    /// on. [`DetachedChild`](crate::DetachedChild) does the same without the wait.
     pub fn delete_link(&mut self, index: u32) -> Result<bool, Error> {
         let message = LinkMessageBuilder::<LinkUnspec>::default()
             .index(index)

@@ -1,4 +1,4 @@
-//! What the kernel tells everybody who listens: the multicast groups of netlink.
+//! Netlink's multicast groups: notifications that the kernel sends to every listener.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -15,10 +15,10 @@ use crate::socket::Socket;
 
 /// Room for one datagram of notifications.
 const ROOM: usize = 64 * 1024;
-/// For what comes while its reader is busy, in bytes.
+/// Receive buffer, in bytes: for notifications that come while the reader is busy.
 const QUEUE: usize = 4 << 20;
 
-/// What is listened to (linux/rtnetlink.h, linux/netfilter/nfnetlink.h).
+/// A multicast group (linux/rtnetlink.h, linux/netfilter/nfnetlink.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     /// Links: made, changed, gone.
@@ -49,26 +49,29 @@ impl Group {
     }
 }
 
-/// A socket that hears notifications about the network namespace in which it was opened.
+/// A socket that receives notifications about the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Listener {
     socket: netlink_sys::Socket,
     buffer: Vec<u8>,
 }
 
-/// What came in time.
+/// What [`Listener::recv`] received before its deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// Notifications, oldest first.
-    Told(Vec<Reply>),
+    Messages(Vec<Reply>),
     /// More than the queue holds: some are lost.
-    Missed,
-    /// Nothing came.
-    Silence,
+    Lost,
+    /// Nothing came before the deadline.
+    TimedOut,
 }
 
 impl Listener {
     /// Listens to groups of one protocol: either links and addresses, or netfilter.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the socket could not be opened or join a group.
     pub fn open(groups: &[Group]) -> Result<Self, Error> {
         let open = || -> io::Result<Self> {
             let netfilter = groups.iter().any(|group| group.is_netfilter());
@@ -91,8 +94,11 @@ impl Listener {
         open().map_err(Error::io("listen to the kernel"))
     }
 
-    /// Waits for notifications until the deadline; returns with the first.
-    pub fn hear(&mut self, deadline: Instant) -> Result<Heard, Error> {
+    /// Waits for notifications until the deadline; returns with the first datagram.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the socket failed.
+    pub fn recv(&mut self, deadline: Instant) -> Result<Received, Error> {
         loop {
             let mut buffer = std::mem::take(&mut self.buffer);
             let received = receive(self.as_fd(), &mut buffer, ROOM);
@@ -100,19 +106,19 @@ impl Listener {
             match received {
                 Ok(()) => {}
                 Err(Errno::EINTR) => continue,
-                Err(Errno::ENOBUFS) => return Ok(Heard::Missed),
+                Err(Errno::ENOBUFS) => return Ok(Received::Lost),
                 Err(Errno::EAGAIN) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return Ok(Heard::Silence);
+                        return Ok(Received::TimedOut);
                     }
                     self.wait(left)?;
                     continue;
                 }
                 Err(errno) => return Err(Error::io("listen to the kernel")(errno.into())),
             }
-            let told = Frame::walk(&self.buffer).map(Reply::of);
-            return Ok(Heard::Told(told.collect()));
+            let messages = Frame::walk(&self.buffer).map(Reply::of);
+            return Ok(Received::Messages(messages.collect()));
         }
     }
 

@@ -14,7 +14,7 @@ use crate::socket::{Broken, Socket};
 /// A socket to the netfilter subsystems of one network namespace.
 ///
 /// Closing one takes 4 to 18 ms for some time after anything was deleted from nf_tables in its namespace, and others'
-/// transactions wait for it: give the descriptor to [`Linger`](crate::Linger) then.
+/// transactions wait for it: give the descriptor to [`DetachedChild`](crate::DetachedChild) then.
 #[derive(Debug)]
 pub struct NetfilterSocket {
     socket: Socket,
@@ -234,7 +234,7 @@ impl NetfilterSocket {
             })
     }
 
-    /// Hands out the descriptor, for [`Linger`](crate::Linger).
+    /// Hands out the descriptor, for [`DetachedChild`](crate::DetachedChild).
     pub fn into_fd(self) -> OwnedFd {
         self.socket.into_fd()
     }

@@ -37,7 +37,7 @@ impl RouteSocket {
         Ok(RouteSocket { socket })
     }
 
-    /// Hands out the descriptor, for [`Linger`](crate::Linger).
+    /// Hands out the descriptor, for [`DetachedChild`](crate::DetachedChild).
     pub fn into_fd(self) -> OwnedFd {
         self.socket.into_fd()
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use pontoon_conf::Error;
 use pontoon_ledger::{Lock, NetworkPolicyRecord, NetworkRecord};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Ruleset};
-use pontoon_netlink::Linger;
+use pontoon_netlink::DetachedChild;
 
 use crate::{Context, backends, policy, rules};
 
@@ -116,7 +116,7 @@ pub fn release(
         }
         Ok(file) => {
             let _ = file.set_modified(SystemTime::now());
-            let child = Linger::detach(vec![file.into()], || {
+            let child = DetachedChild::detach(vec![file.into()], || {
                 while let Some(rest) = rest(&path) {
                     std::thread::sleep(rest);
                 }

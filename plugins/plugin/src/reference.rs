@@ -8,7 +8,7 @@ use std::path::Path;
 use pontoon_conf::{Error, IpConfig};
 use pontoon_ledger::{Key, ReferenceChains, kinds};
 use pontoon_netfilter::firewalld::Part;
-use pontoon_netfilter::reference::{Role, Traces};
+use pontoon_netfilter::reference::{ReferenceAttachment, ReferencePlugin};
 use pontoon_netfilter::{Backend, BackendKind};
 use pontoon_netlink::RouteSocket;
 
@@ -22,8 +22,8 @@ const KINDS: [BackendKind; 3] = [
 
 /// An attachment with these addresses.
 #[must_use]
-pub fn traces(key: &Key, addresses: Vec<IpAddr>) -> Traces {
-    Traces {
+pub fn traces(key: &Key, addresses: Vec<IpAddr>) -> ReferenceAttachment {
+    ReferenceAttachment {
         owner: key.owner(),
         addresses,
     }
@@ -34,7 +34,7 @@ pub fn traces(key: &Key, addresses: Vec<IpAddr>) -> Traces {
 ///
 /// # Errors
 /// Code 105 when something is there and cannot be removed.
-pub fn forget(context: &Context, role: Role) -> Result<(), Error> {
+pub fn forget(context: &Context, role: ReferencePlugin) -> Result<(), Error> {
     let previous = context.config.prev_result.as_ref();
     let ips = previous.map_or(&[][..], |previous| &previous.ips);
     let addresses = ips.iter().map(|ip| ip.address.ip()).collect();
@@ -45,7 +45,11 @@ pub fn forget(context: &Context, role: Role) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`forget`].
-pub fn forget_traces(context: &Context, role: Role, traces: &Traces) -> Result<(), Error> {
+pub fn forget_traces(
+    context: &Context,
+    role: ReferencePlugin,
+    traces: &ReferenceAttachment,
+) -> Result<(), Error> {
     let mut done = Ok(());
     for kind in KINDS {
         let mut backend = match rules::open(context, kind) {
@@ -55,7 +59,8 @@ pub fn forget_traces(context: &Context, role: Role, traces: &Traces) -> Result<(
         };
         done = done.and(
             backend
-                .forget(role, traces)
+                .reference()
+                .remove(role, traces)
                 .map_err(|error| rules::error(&error)),
         );
         rules::linger(backend.into_sockets());
@@ -83,7 +88,7 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
     if context.config.valid_attachments.is_none() {
         return Ok(());
     }
-    let mut lost: Vec<Traces> = Vec::new();
+    let mut lost: Vec<ReferenceAttachment> = Vec::new();
     for entry in fs::read_dir(leases).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(address) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
@@ -109,7 +114,11 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
     }
     let mut done = Ok(());
     for traces in &lost {
-        for role in [Role::Ports, Role::Forward, Role::Interface] {
+        for role in [
+            ReferencePlugin::Portmap,
+            ReferencePlugin::Firewall,
+            ReferencePlugin::BridgeOrPtp,
+        ] {
             done = done.and(forget_traces(context, role, traces));
         }
         done = done.and(forget_ifb(traces));
@@ -120,7 +129,7 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
 
 /// The reference's firewall plugin puts addresses into a zone of firewalld. Which one, its conflist says,
 /// and that is not known to every plugin; so firewalld is asked.
-fn forget_sources(lost: &[Traces]) {
+fn forget_sources(lost: &[ReferenceAttachment]) {
     // One that does not answer has forgotten, or is not there.
     let Some(mut bus) = (!lost.is_empty())
         .then(rules::firewalld)
@@ -168,7 +177,7 @@ pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result
 
 /// The device by which the reference's bandwidth limits what a container sends; ours carries a tag, and
 /// goes with its record.
-fn forget_ifb(traces: &Traces) -> Result<(), Error> {
+fn forget_ifb(traces: &ReferenceAttachment) -> Result<(), Error> {
     let name = traces.ifb();
     let failed = |error| kernel_error(&format!("cannot remove {name}"), &error);
     let mut host = RouteSocket::open().map_err(failed)?;
@@ -205,7 +214,8 @@ pub fn create_chains(
     key: &Key,
 ) -> Result<(), Error> {
     backend
-        .stand_in(&traces(key, Vec::new()), chains.v4, chains.v6)
+        .reference()
+        .create_chain(&traces(key, Vec::new()), chains.v4, chains.v6)
         .map_err(|error| rules::error(&error))
 }
 
@@ -228,7 +238,7 @@ fn shared(context: &Context, key: &Key) -> bool {
 /// What a DEL of published ports may take along of the plugin that made the interface: nobody needs it
 /// afterwards.
 #[must_use]
-pub fn spare(context: &Context, key: &Key) -> Option<Traces> {
+pub fn spare(context: &Context, key: &Key) -> Option<ReferenceAttachment> {
     (!shared(context, key)).then(|| traces(key, Vec::new()))
 }
 
@@ -242,7 +252,8 @@ pub fn delete_chains(context: &Context, chains: ReferenceChains, key: &Key) -> R
     }
     let mut backend = rules::open(context, chains.backend)?;
     let done = backend
-        .stand_down(&traces(key, Vec::new()))
+        .reference()
+        .delete_chain(&traces(key, Vec::new()))
         .map_err(|error| rules::error(&error))?;
     rules::deleted(context);
     rules::linger(done.into_iter().collect());

@@ -9,7 +9,7 @@ use pontoon_ledger::State;
 use pontoon_netfilter::firewalld::{self, Firewalld};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::conntrack::Sweep;
-use pontoon_netlink::{Frames, Linger};
+use pontoon_netlink::{DetachedChild, Frames};
 
 use crate::{Context, backends};
 
@@ -128,18 +128,18 @@ pub fn error(error: &pontoon_netfilter::Error) -> Error {
 
 /// As [`linger`], with messages that the child sends first, by a socket that it keeps too.
 pub fn linger_sending(sockets: Vec<OwnedFd>, socket: OwnedFd, messages: Frames) {
-    let _ = Linger::send(sockets, socket, messages, HOLD);
+    let _ = DetachedChild::send(sockets, socket, messages, HOLD);
 }
 
 /// As [`linger`], with flows that the child cuts first.
 pub fn linger_sweeping(sockets: Vec<OwnedFd>, sweep: Sweep) {
-    let _ = Linger::sweep(sockets, sweep, HOLD);
+    let _ = DetachedChild::sweep(sockets, sweep, HOLD);
 }
 
 /// As [`linger`], with something that the child does first. It is done here and now when there can
 /// be no child.
 pub fn linger_after(sockets: Vec<OwnedFd>, work: impl Fn()) {
-    let detached = Linger::detach(sockets, || {
+    let detached = DetachedChild::detach(sockets, || {
         work();
         std::thread::sleep(HOLD);
     });
@@ -172,6 +172,6 @@ pub fn close(context: &Context, sockets: Vec<OwnedFd>) {
 pub fn linger(sockets: Vec<OwnedFd>) {
     if !sockets.is_empty() {
         // Without a child, closing them takes longer; nothing else is lost.
-        let _ = Linger::spawn(sockets, &[], HOLD);
+        let _ = DetachedChild::spawn(sockets, &[], HOLD);
     }
 }

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use pontoon_conf::Error;
-use pontoon_netlink::{Linger, Link, RouteSocket};
+use pontoon_netlink::{DetachedChild, Link, RouteSocket};
 use sha2::{Digest, Sha256};
 
 use crate::{Context, Key, kernel_error};
@@ -69,7 +69,7 @@ pub fn find(host: &mut RouteSocket, key: &Key) -> Result<Option<u32>, Error> {
 /// Code 100 when a link stays.
 pub fn remove(host: &mut RouteSocket, links: &[u32]) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot remove the veth pair", &error);
-    Linger::spawn(Vec::new(), links, Duration::ZERO).map_err(failed)?;
+    DetachedChild::spawn(Vec::new(), links, Duration::ZERO).map_err(failed)?;
     for index in links {
         host.wait_gone(*index, Duration::from_secs(5))
             .map_err(failed)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use pontoon_netlink::{Group, Heard, Listener};
+use pontoon_netlink::{Group, Listener, Received};
 use serde::Serialize;
 
 use crate::facts::{Attachment, Host, Port};
@@ -98,7 +98,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
             }
         }
         // What is told is of no matter: all is looked at.
-        while let Heard::Told(_) | Heard::Missed = links.hear(Instant::now())? {}
+        while let Received::Messages(_) | Received::Lost = links.recv(Instant::now())? {}
         watch(&files, &root);
         let after = look()?;
         for event in differences(&before, &after) {

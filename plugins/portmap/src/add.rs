@@ -285,7 +285,7 @@ fn cut_stale_flows(context: &Context, published: &Published, sockets: Vec<OwnedF
         return rules::close(context, sockets);
     }
     if let [(ports, address)] = &flows[..]
-        && let Ok(Some(orders)) = conntrack.stale_orders(ports, address.is_ipv4())
+        && let Ok(Some(orders)) = conntrack.stale_deletions(ports, address.is_ipv4())
     {
         return rules::linger_sending(sockets, conntrack.into_fd(), orders);
     }

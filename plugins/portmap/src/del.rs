@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use pontoon_conf::{Error, Verb};
 use pontoon_ledger::port_slots::Reservations;
 use pontoon_ledger::{Lock, PortmapRecord, published};
-use pontoon_netfilter::reference::Role;
+use pontoon_netfilter::reference::ReferencePlugin;
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_plugin::{Context, Key, backends, fault, gc, kernel_error, reference, rules};
@@ -23,7 +23,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     published::remove(&context.state, &key)?;
     // Without a record, rules can only be the reference plugin's, or what a lost state directory has
     // left: in iptables both have the same names.
-    let mut result = reference::forget(context, Role::Ports);
+    let mut result = reference::forget(context, ReferencePlugin::Portmap);
     let Ok(config) = Config::from_context(context) else {
         return result;
     };
@@ -76,7 +76,8 @@ pub(crate) fn remove_locked(
         _ => None,
     };
     let done = backend
-        .withdraw_with(&ruleset, stand_in.as_ref())
+        .reference()
+        .withdraw_with_chain(&ruleset, stand_in.as_ref())
         .map_err(|error| rules::error(&error));
     rules::deleted(context);
     let mut sockets = backend.into_sockets();

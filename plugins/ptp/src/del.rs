@@ -4,7 +4,7 @@
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
 use pontoon_ledger::PtpRecord;
-use pontoon_netfilter::reference::Role;
+use pontoon_netfilter::reference::ReferencePlugin;
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, Key, fault, gc, kernel_error, masquerade, reference, veth};
 
@@ -23,7 +23,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     unplugged.and(released)?;
     match record {
         Some(record) => delete_reference_chains(context, &key, &record)?,
-        None => reference::forget(context, Role::Interface)?,
+        None => reference::forget(context, ReferencePlugin::BridgeOrPtp)?,
     }
     fault::point("ptp.stood-down")?;
     masquerade::release(context, "ptp", || Ok(()))

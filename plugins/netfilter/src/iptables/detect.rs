@@ -7,18 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::restore::{Programs, version};
+use super::restore::{Programs, Variant, version};
 use super::text::Family;
-
-/// The two kinds of iptables. Rules of one are invisible to the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Variant {
-    /// Writes to nf_tables.
-    Nft,
-    /// Writes to the old xtables.
-    Legacy,
-}
 
 /// What is installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,16 +19,6 @@ pub struct Detected {
     pub v4: Option<Programs>,
     /// The programs for IPv6.
     pub v6: Option<Programs>,
-}
-
-impl Variant {
-    /// What distributions put into the names of the programs of one variant.
-    fn infix(self) -> &'static str {
-        match self {
-            Self::Nft => "-nft",
-            Self::Legacy => "-legacy",
-        }
-    }
 }
 
 impl Detected {

@@ -8,12 +8,13 @@
 //! CNI-PT-x     -d SUBNET return; multicast return; SNAT ...; MASQUERADE
 //! ```
 
-use sha2::{Digest, Sha512};
-
 use super::error::TextError;
 use super::policy::KnownText;
-use super::text::{Family, Rule, comment, interface, name};
-use crate::rules::{Egress, NetworkRules, Owner};
+use super::text::{Family, Rule, comment, digest_of, name};
+use crate::digest::sha512_hex;
+use crate::interface::interface;
+use crate::owner::Owner;
+use crate::rules::{Egress, NetworkRules};
 
 /// The chain that every network shares.
 pub(super) const SHARED: &str = "CNI-PONTOON";
@@ -182,17 +183,12 @@ fn network_of(egress: &Egress) -> String {
 }
 
 fn chain_name(network: &str, subnet: &str) -> String {
-    format!("{CHAIN_PREFIX}{}", super::hash(&[network, subnet], 21))
+    format!("{CHAIN_PREFIX}{}", sha512_hex(&[network, subnet], 21))
 }
 
 fn digest(bridge: &str, chains: &[Subnet]) -> String {
-    let mut hash = Sha512::new();
-    hash.update(bridge);
-    for rule in chains.iter().flat_map(|subnet| &subnet.rules) {
-        hash.update("\n");
-        hash.update(rule.append());
-    }
-    super::hex(&hash.finalize(), 8)
+    let rules = chains.iter().flat_map(|subnet| &subnet.rules);
+    digest_of(bridge, rules)
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use super::text::Family;
-
 /// A value that cannot be written as a rule. Nothing has been changed when it is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
@@ -21,13 +19,11 @@ pub enum TextError {
         value: String,
     },
     /// An interface name that iptables would read as something else.
-    #[error(
-        "interface name {value:?} cannot be matched by iptables: 1 to 15 characters, \
-         no blanks, quotes, slashes, no leading '-' or '!', no trailing '+'"
-    )]
+    #[error(transparent)]
     Interface {
-        /// The name.
-        value: String,
+        /// What is wrong with it.
+        #[from]
+        source: pontoon_netlink::InvalidName,
     },
     /// A chain name that iptables would refuse.
     #[error("chain name {value:?} is not one that iptables takes: 1 to 28 plain characters")]
@@ -102,7 +98,7 @@ pub enum Error {
     Start {
         /// The program.
         program: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A program was started and its input or output broke off.
@@ -110,7 +106,7 @@ pub enum Error {
     Talk {
         /// The program.
         program: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The program ran and refused.
@@ -138,7 +134,7 @@ pub enum Error {
     Lock {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Another of our processes held our lock all the time. Try again.
@@ -168,15 +164,6 @@ impl Error {
             Self::Busy { .. } | Self::LockBusy { .. } => true,
             Self::Both { v4, v6 } => v4.try_again() && v6.try_again(),
             _ => false,
-        }
-    }
-
-    pub(super) fn missing(family: Family) -> Self {
-        Self::Missing {
-            family: match family {
-                Family::V4 => "IPv4",
-                Family::V6 => "IPv6",
-            },
         }
     }
 }

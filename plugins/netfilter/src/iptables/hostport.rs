@@ -12,7 +12,9 @@ use ipnetwork::IpNetwork;
 
 use super::error::TextError;
 use super::text::{Family, Rule, Table, chain, comment, conditions, name};
-use crate::rules::{Mark, Port, Protocol, Published};
+use crate::digest::sha512_hex;
+use crate::protocol::Protocol;
+use crate::rules::{Mark, Port, Published};
 
 /// The chain with one entry per attachment and 15 ports.
 pub(super) const DNAT: &str = "CNI-HOSTPORT-DNAT";
@@ -119,9 +121,9 @@ impl PortsText {
 
     /// The same under the name that an attachment gets when another interface of the same container
     /// is on the same network: the reference's name does not tell the two apart.
-    pub(super) fn aside(&self, published: &Published) -> Self {
+    pub(super) fn in_interface_chain(&self, published: &Published) -> Self {
         let owner = &published.owner;
-        let chain = side_chain_name(&owner.network, &owner.container, &owner.interface);
+        let chain = interface_chain_name(&owner.network, &owner.container, &owner.interface);
         let renamed = |rules: &[Rule]| {
             let rename = |text: &str| text.replace(&self.chain, &chain);
             rules
@@ -215,14 +217,14 @@ impl Base {
 
 /// The reference's name of an attachment's chain.
 pub(super) fn chain_name(network: &str, container: &str) -> String {
-    format!("CNI-DN-{}", super::hash(&[network, container], 21))
+    format!("CNI-DN-{}", sha512_hex(&[network, container], 21))
 }
 
 /// As [`chain_name`], with the interface. No name contains a slash.
-pub(super) fn side_chain_name(network: &str, container: &str, interface: &str) -> String {
+pub(super) fn interface_chain_name(network: &str, container: &str, interface: &str) -> String {
     format!(
         "CNI-DN-{}",
-        super::hash(&[network, "/", container, "/", interface], 21)
+        sha512_hex(&[network, "/", container, "/", interface], 21)
     )
 }
 

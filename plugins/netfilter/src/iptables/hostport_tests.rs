@@ -1,5 +1,5 @@
 use super::*;
-use crate::rules::Owner;
+use crate::owner::Owner;
 
 fn published(ports: &[(Protocol, Option<&str>, u16, u16)]) -> Published {
     Published {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::standing::{Glimpse, View};
 use super::text::Rule;
+use crate::nft::RuleSummary;
 
 /// The chains and rules of one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -125,8 +125,17 @@ impl Listed {
         self.after("--comment")
     }
 
+    /// Comments and target.
+    pub(super) fn summary(&self) -> RuleSummary {
+        RuleSummary {
+            comments: self.comments().map(str::to_owned).collect(),
+            jump: self.target().map(str::to_owned),
+            numbers: Vec::new(),
+        }
+    }
+
     /// Whether one of its comments is `text`.
-    pub(super) fn says(&self, text: impl Fn(&str) -> bool) -> bool {
+    pub(super) fn has_comment(&self, text: impl Fn(&str) -> bool) -> bool {
         self.comments().any(text)
     }
 
@@ -159,16 +168,6 @@ impl Listed {
             }
         }
         None
-    }
-}
-
-impl View for Listing {
-    fn chain(&mut self, name: &str) -> Option<Vec<Glimpse>> {
-        let glimpse = |listed: &Listed| Glimpse {
-            comments: listed.comments().map(str::to_owned).collect(),
-            jump: listed.target().map(str::to_owned),
-        };
-        Some(Self::chain(self, name).map(glimpse).collect())
     }
 }
 

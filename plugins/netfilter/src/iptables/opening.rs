@@ -10,82 +10,53 @@
 //! The jump stands at the head, but behind that of networks without access to the host: what those close
 //! stays closed.
 
+use std::net::IpAddr;
+
 use super::error::TextError;
-use super::text::{Family, Rule, comment, interface, name};
-use crate::rules::{Opening, Owner};
+use super::resolver_port::ResolverPortRules;
+use super::text::{Family, Rule};
+use crate::interface::interface;
+use crate::rules::Opening;
 
 /// The chain that every network shares.
 pub(super) const SHARED: &str = "CNI-PONTOON-NAMES";
 
-/// A network's rules of one family.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OpeningText {
-    /// The comment without the port.
-    tag: String,
-    /// The comment of the rules: network and port.
-    pub(super) mark: String,
-    pub(super) rules: Vec<Rule>,
+/// The rules of one family; `None` when the network has no gateway or no source of it.
+pub(super) fn rules(
+    family: Family,
+    opening: &Opening,
+) -> Result<Option<ResolverPortRules>, TextError> {
+    let by = match &opening.interface {
+        Some(bridge) => format!("-i {} ", interface(bridge)?),
+        None => String::new(),
+    };
+    // By the bridge come the network's own containers alone.
+    let sources: Vec<String> = match &opening.interface {
+        Some(_) => vec![String::new()],
+        None => opening
+            .sources
+            .iter()
+            .filter(|source| Family::of(source.ip()) == family)
+            .map(|source| format!("-s {}/{} ", source.network(), source.prefix()))
+            .collect(),
+    };
+    let (network, port, bits) = (&opening.network, opening.port, family.address_bits());
+    let specs = |gateway: IpAddr, protocol: &str, comment: &str| {
+        let spec = |source: &String| {
+            format!(
+                "{source}-d {gateway}/{bits} {by}-p {protocol} -m {protocol} --dport {port} {comment} -j ACCEPT"
+            )
+        };
+        sources.iter().map(spec).collect()
+    };
+    ResolverPortRules::new(SHARED, family, network, &opening.gateways, port, specs)
 }
 
-impl OpeningText {
-    /// `None` when the network has no gateway or no source of this family.
-    pub(super) fn new(family: Family, opening: &Opening) -> Result<Option<Self>, TextError> {
-        name("network name", &opening.network)?;
-        let by = match &opening.interface {
-            Some(bridge) => format!("-i {} ", interface(bridge)?),
-            None => String::new(),
-        };
-        // By the bridge come the network's own containers alone.
-        let sources: Vec<String> = match &opening.interface {
-            Some(_) => vec![String::new()],
-            None => opening
-                .sources
-                .iter()
-                .filter(|source| Family::of(source.ip()) == family)
-                .map(|source| format!("-s {}/{} ", source.network(), source.prefix()))
-                .collect(),
-        };
-        let tag = Owner::network(&opening.network).tag();
-        let port = opening.port;
-        let mark = format!("{tag} (dns {port})");
-        let bits = match family {
-            Family::V4 => 32,
-            Family::V6 => 128,
-        };
-        let gateways = opening
-            .gateways
-            .iter()
-            .filter(|ip| Family::of(**ip) == family);
-        let mut rules = Vec::new();
-        for gateway in gateways {
-            for source in &sources {
-                for protocol in ["udp", "tcp"] {
-                    let comment = comment(&mark);
-                    rules.push(Rule::new(
-                        SHARED,
-                        format!(
-                            "{source}-d {gateway}/{bits} {by}-p {protocol} -m {protocol} --dport {port} {comment} -j ACCEPT"
-                        ),
-                    ));
-                }
-            }
-        }
-        Ok((!rules.is_empty()).then_some(Self { tag, mark, rules }))
-    }
-
-    /// Whether a comment in the shared chain is this network's, whatever the port.
-    pub(super) fn owns(&self, comment: &str) -> bool {
-        comment
-            .strip_prefix(&self.tag)
-            .is_some_and(|rest| rest.starts_with(" (dns ") && rest.ends_with(')'))
-    }
-
-    /// Everything, for a check.
-    pub(super) fn all(&self) -> Vec<Rule> {
-        std::iter::once(jump())
-            .chain(self.rules.iter().cloned())
-            .collect()
-    }
+/// Everything, for a check.
+pub(super) fn all(text: &ResolverPortRules) -> Vec<Rule> {
+    std::iter::once(jump())
+        .chain(text.rules.iter().cloned())
+        .collect()
 }
 
 /// What leads to the shared chain.
@@ -106,7 +77,7 @@ mod tests {
             gateways: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             port: 21053,
         };
-        let v6 = OpeningText::new(Family::V6, &opening).unwrap().unwrap();
+        let v6 = rules(Family::V6, &opening).unwrap().unwrap();
         let texts: Vec<String> = v6.rules.iter().map(Rule::append).collect();
         assert_eq!(texts.len(), 2);
         assert_eq!(
@@ -118,8 +89,8 @@ mod tests {
             sources: vec!["10.0.0.0/24".parse().unwrap()],
             ..opening
         };
-        assert_eq!(OpeningText::new(Family::V6, &routed).unwrap(), None);
-        let v4 = OpeningText::new(Family::V4, &routed).unwrap().unwrap();
+        assert_eq!(rules(Family::V6, &routed).unwrap(), None);
+        let v4 = rules(Family::V4, &routed).unwrap().unwrap();
         assert!(
             v4.rules[0]
                 .spec

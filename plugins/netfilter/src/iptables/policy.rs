@@ -20,13 +20,14 @@
 //! line for every pair. What leaves by OUT is decided there, so what reaches CLOSED comes from
 //! elsewhere.
 
-use sha2::{Digest, Sha512};
-
 use super::error::TextError;
 use super::hostport::BaseRule;
-use super::text::{Family, Rule, Table, chain, comment, interface, name};
+use super::text::{Family, Rule, Table, chain, comment, digest_of, name};
+use crate::digest::sha512_hex;
+use crate::interface::interface;
+use crate::owner::Owner;
 use crate::policy::{Ingress, Link, Member, Policy};
-use crate::rules::{NetworkRules, Owner};
+use crate::rules::NetworkRules;
 
 /// The reference's chain, jumped to from FORWARD.
 pub(super) const FORWARD: &str = "CNI-FORWARD";
@@ -104,17 +105,12 @@ impl PolicyText {
         }
         let admin = admin(&policy.admin_chain)?;
         let tag = Owner::network(&policy.network).tag();
-        let chain = format!("{NETWORK_PREFIX}{}", super::hash(&[&policy.network], 21));
+        let chain = format!("{NETWORK_PREFIX}{}", sha512_hex(&[&policy.network], 21));
         let links = links_chain(bridge);
         let own = own(family, policy, &chain, &links, &tag);
-        let mut hash = Sha512::new();
-        hash.update(admin);
         let unmarked = shared(family, policy, &chain, &tag);
-        for rule in own.iter().chain(unmarked.iter().map(|shared| &shared.rule)) {
-            hash.update("\n");
-            hash.update(rule.append());
-        }
-        let mark = format!("{tag} ({})", super::hex(&hash.finalize(), 8));
+        let rules = own.iter().chain(unmarked.iter().map(|shared| &shared.rule));
+        let mark = format!("{tag} ({})", digest_of(admin, rules));
         Ok(Self {
             shared: shared(family, policy, &chain, &mark),
             admin: admin.to_owned(),

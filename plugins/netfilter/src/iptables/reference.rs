@@ -4,13 +4,13 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use super::detect::Variant;
 use super::error::Error;
-use super::side::Side;
+use super::family::FamilyTables;
+use super::restore::Variant;
 use super::text::{Family, Rule, Table};
-use super::{Iptables, glance, hostport};
+use super::{Iptables, hostport, quick_check};
 use crate::nft::reference as nft;
-use crate::reference::{Role, Traces};
+use crate::reference::{ReferenceAttachment, ReferencePlugin};
 
 /// Tables that iptables-legacy has in the network namespace of the process.
 const LEGACY: &str = "/proc/thread-self/net/ip_tables_names";
@@ -24,32 +24,37 @@ impl Iptables {
     ///
     /// # Errors
     /// A program failed.
-    pub fn forget(&mut self, role: Role, traces: &Traces) -> Result<(), Error> {
-        match role {
-            Role::Interface => {
-                let chain = traces.chain();
-                self.installed(|side| {
-                    if side.may_have(Table::Nat, &chain) {
-                        side.forget_masquerade(&chain)?;
+    pub fn remove_reference_rules(
+        &mut self,
+        plugin: ReferencePlugin,
+        attachment: &ReferenceAttachment,
+    ) -> Result<(), Error> {
+        match plugin {
+            ReferencePlugin::BridgeOrPtp => {
+                let chain = attachment.chain();
+                self.installed(|tables| {
+                    if tables.may_have(Table::Nat, &chain) {
+                        tables.forget_masquerade(&chain)?;
                     }
                     Ok(())
                 })
             }
-            Role::Ports => {
-                let chain = hostport::chain_name(&traces.owner.network, &traces.owner.container);
-                let tag = traces.owner.tag();
-                self.installed(|side| {
-                    if side.may_have(Table::Nat, &chain) {
-                        side.forget_ports(&chain, &tag)?;
+            ReferencePlugin::Portmap => {
+                let chain =
+                    hostport::chain_name(&attachment.owner.network, &attachment.owner.container);
+                let tag = attachment.owner.tag();
+                self.installed(|tables| {
+                    if tables.may_have(Table::Nat, &chain) {
+                        tables.forget_ports(&chain, &tag)?;
                     }
                     Ok(())
                 })
             }
-            Role::Forward => self.installed(|side| {
-                if traces.addresses.is_empty() || !side.may_have(Table::Filter, FORWARD) {
+            ReferencePlugin::Firewall => self.installed(|tables| {
+                if attachment.addresses.is_empty() || !tables.may_have(Table::Filter, FORWARD) {
                     return Ok(());
                 }
-                side.forget_forward(&traces.addresses)
+                tables.forget_forward(&attachment.addresses)
             }),
         }
     }
@@ -60,44 +65,52 @@ impl Iptables {
     ///
     /// # Errors
     /// A program failed.
-    pub fn stand_in(&mut self, traces: &Traces, v4: bool, v6: bool) -> Result<(), Error> {
-        let chain = traces.chain();
+    pub fn create_reference_chain(
+        &mut self,
+        attachment: &ReferenceAttachment,
+        v4: bool,
+        v6: bool,
+    ) -> Result<(), Error> {
+        let chain = attachment.chain();
         if self.variant() == Variant::Nft && nft::make_chain(v4, v6, Table::Nat.name(), &chain) {
             return Ok(());
         }
-        self.installed(|side| match side.family() {
-            Family::V4 if v4 => side.stand_in(&chain),
-            Family::V6 if v6 => side.stand_in(&chain),
+        self.installed(|tables| match tables.family() {
+            Family::V4 if v4 => tables.create_empty(&chain),
+            Family::V6 if v6 => tables.create_empty(&chain),
             _ => Ok(()),
         })
     }
 
-    /// Removes the chain of [`Iptables::stand_in`]. A socket is better closed later.
+    /// Removes the chain of [`Iptables::create_reference_chain`]. A socket is better closed later.
     ///
     /// # Errors
     /// A program failed.
-    pub fn stand_down(&mut self, traces: &Traces) -> Result<Option<OwnedFd>, Error> {
+    pub fn delete_reference_chain(
+        &mut self,
+        attachment: &ReferenceAttachment,
+    ) -> Result<Option<OwnedFd>, Error> {
         if self.variant() == Variant::Nft
-            && let Some(done) = nft::delete_chain(Table::Nat.name(), &traces.chain())
+            && let Some(done) = nft::delete_chain(Table::Nat.name(), &attachment.chain())
         {
             return Ok(done);
         }
-        let chain = traces.chain();
-        self.installed(|side| {
-            if !side.may_have(Table::Nat, &chain) || side.delete_empty(&chain)? {
+        let chain = attachment.chain();
+        self.installed(|tables| {
+            if !tables.may_have(Table::Nat, &chain) || tables.delete_empty(&chain)? {
                 return Ok(());
             }
-            side.forget_masquerade(&chain)
+            tables.forget_masquerade(&chain)
         })
         .map(|()| None)
     }
 }
 
-impl Side<'_> {
+impl FamilyTables<'_> {
     /// Whether there may be such a chain: `false` is certain.
     fn may_have(&self, table: Table, chain: &str) -> bool {
         match self.variant() {
-            Variant::Nft => glance::has_chain(self.family(), table, chain) != Some(false),
+            Variant::Nft => quick_check::has_chain(self.family(), table, chain) != Some(false),
             Variant::Legacy => {
                 let file = match self.family() {
                     Family::V4 => LEGACY,

@@ -6,67 +6,37 @@
 //! CNI-PONTOON-DNS     -d GATEWAY -p udp|tcp --dport 53 DNAT to GATEWAY:PORT
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::error::TextError;
-use super::text::{Family, Rule, comment, name};
-use crate::rules::{Owner, Resolver};
+use super::resolver_port::ResolverPortRules;
+use super::text::{Family, Rule};
+use crate::rules::Resolver;
 
 /// The chain that every network shares.
 pub(super) const SHARED: &str = "CNI-PONTOON-DNS";
 /// Where it is led to from.
 pub(super) const HOOKS: [&str; 2] = ["PREROUTING", "OUTPUT"];
 
-/// A network's rules of one family.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ResolverText {
-    /// The comment without the port.
-    tag: String,
-    /// The comment of the rules: network and port, since not every iptables compares targets.
-    pub(super) mark: String,
-    pub(super) rules: Vec<Rule>,
+/// The rules of one family; `None` when the network has no gateway of it.
+pub(super) fn rules(
+    family: Family,
+    resolver: &Resolver,
+) -> Result<Option<ResolverPortRules>, TextError> {
+    let (network, port) = (&resolver.network, resolver.port);
+    let specs = |gateway: IpAddr, protocol: &str, comment: &str| {
+        let bits = family.address_bits();
+        let target = SocketAddr::new(gateway, port);
+        vec![format!(
+            "-d {gateway}/{bits} -p {protocol} -m {protocol} --dport 53 {comment} -j DNAT --to-destination {target}"
+        )]
+    };
+    ResolverPortRules::new(SHARED, family, network, &resolver.gateways, port, specs)
 }
 
-impl ResolverText {
-    /// `None` when the network has no gateway of this family.
-    pub(super) fn new(family: Family, resolver: &Resolver) -> Result<Option<Self>, TextError> {
-        name("network name", &resolver.network)?;
-        let tag = Owner::network(&resolver.network).tag();
-        let port = resolver.port;
-        let mark = format!("{tag} (dns {port})");
-        let mut rules = Vec::new();
-        for gateway in &resolver.gateways {
-            if Family::of(*gateway) != family {
-                continue;
-            }
-            let (destination, target) = match gateway {
-                IpAddr::V4(ip) => (format!("{ip}/32"), format!("{ip}:{port}")),
-                IpAddr::V6(ip) => (format!("{ip}/128"), format!("[{ip}]:{port}")),
-            };
-            for protocol in ["udp", "tcp"] {
-                let comment = comment(&mark);
-                rules.push(Rule::new(
-                    SHARED,
-                    format!(
-                        "-d {destination} -p {protocol} -m {protocol} --dport 53 {comment} -j DNAT --to-destination {target}"
-                    ),
-                ));
-            }
-        }
-        Ok((!rules.is_empty()).then_some(Self { tag, mark, rules }))
-    }
-
-    /// Whether a comment in the shared chain is this network's, whatever the port.
-    pub(super) fn owns(&self, comment: &str) -> bool {
-        comment
-            .strip_prefix(&self.tag)
-            .is_some_and(|rest| rest.starts_with(" (dns ") && rest.ends_with(')'))
-    }
-
-    /// Everything, for a check.
-    pub(super) fn all(&self) -> Vec<Rule> {
-        jumps().chain(self.rules.iter().cloned()).collect()
-    }
+/// Everything, for a check.
+pub(super) fn all(text: &ResolverPortRules) -> Vec<Rule> {
+    jumps().chain(text.rules.iter().cloned()).collect()
 }
 
 /// What leads to the shared chain.
@@ -87,19 +57,17 @@ mod tests {
             gateways: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             port: 21053,
         };
-        let v6 = ResolverText::new(Family::V6, &resolver).unwrap().unwrap();
+        let v6 = rules(Family::V6, &resolver).unwrap().unwrap();
         let texts: Vec<String> = v6.rules.iter().map(Rule::append).collect();
         assert_eq!(texts.len(), 2);
         assert_eq!(
             texts[0],
             "-A CNI-PONTOON-DNS -d fd00::1/128 -p udp -m udp --dport 53 -m comment --comment \"pontoon lan (dns 21053)\" -j DNAT --to-destination [fd00::1]:21053"
         );
-        assert!(v6.owns("pontoon lan (dns 1)"));
-        assert!(!v6.owns("pontoon lan") && !v6.owns("pontoon lan2 (dns 1)"));
         let v4_only = Resolver {
             gateways: vec!["10.0.0.1".parse().unwrap()],
             ..resolver
         };
-        assert_eq!(ResolverText::new(Family::V6, &v4_only).unwrap(), None);
+        assert_eq!(rules(Family::V6, &v4_only).unwrap(), None);
     }
 }

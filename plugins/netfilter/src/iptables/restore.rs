@@ -1,13 +1,15 @@
-//! Running the programs: `iptables-restore` to write, the `iptables` crate to read.
+//! Running the programs: `iptables-restore` to write, `iptables -S` to read.
+//!
+//! The `iptables` crate reads the same in the tests, as a second opinion. It is not in the plugins: it
+//! starts the program of a fixed name (`iptables::new` takes no path, so the variant cannot be chosen),
+//! waits for the xtables lock without a limit, and brings `regex`, 0.7 MB in every plugin.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use iptables::IPTables;
 use serde::{Deserialize, Serialize};
 
-use super::Variant;
 use super::error::Error;
 use super::listing::Listing;
 use super::text::Table;
@@ -17,6 +19,26 @@ const WAIT_SECONDS: u32 = 5;
 /// `RESOURCE_PROBLEM` in iptables' own exit codes: the legacy variant ends with it when the lock
 /// stays taken.
 const EXIT_RESOURCE: i32 = 4;
+
+/// The two kinds of iptables. Rules of one are invisible to the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// Writes to nf_tables.
+    Nft,
+    /// Writes to the old xtables.
+    Legacy,
+}
+
+impl Variant {
+    /// What distributions put into the names of the programs of one variant.
+    pub(super) fn infix(self) -> &'static str {
+        match self {
+            Self::Nft => "-nft",
+            Self::Legacy => "-legacy",
+        }
+    }
+}
 
 /// The programs of one family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,21 +71,8 @@ impl Programs {
     /// Reads one table.
     pub(super) fn read(&self, variant: Variant, table: Table) -> Result<Listing, Error> {
         let program = &self.list;
-        // The crate takes a name for a lifetime that only leaking can give; we are short-lived and
-        // read at most a few times. Its own wait has no limit, hence ours in the command.
-        let cmd: &'static str = String::leak(program.to_string_lossy().into_owned());
-        let reader = IPTables {
-            cmd,
-            has_check: true,
-            has_wait: false,
-            is_numeric: false,
-        };
-        let output = reader
-            .execute(table.name(), &format!("-S --wait={WAIT_SECONDS}"))
-            .map_err(|source| Error::Start {
-                program: program.clone(),
-                source: std::io::Error::other(source.to_string()),
-            })?;
+        let wait = format!("--wait={WAIT_SECONDS}");
+        let output = run(program, &["-t", table.name(), "-S", &wait], "")?;
         if output.status.success() {
             return Ok(Listing::parse(&String::from_utf8_lossy(&output.stdout)));
         }

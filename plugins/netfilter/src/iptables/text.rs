@@ -5,12 +5,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::error::TextError;
+use crate::digest::sha512_hex;
 
 /// Restore reads a line into a buffer of 10 KiB, of at most 255 words.
 const LINE_MAX: usize = 10_000;
 const WORDS_MAX: usize = 128;
-/// `IFNAMSIZ` and `XT_EXTENSION_MAXNAMELEN` without their terminating zero.
-const INTERFACE_MAX: usize = 15;
+/// `XT_EXTENSION_MAXNAMELEN` without its terminating zero.
 const CHAIN_MAX: usize = 28;
 
 /// An address family: each has its own tables and its own programs.
@@ -32,12 +32,26 @@ impl Family {
     }
 }
 
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Family {
+    /// Prefix length of a single address.
+    pub(super) fn address_bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -96,6 +110,16 @@ impl Rule {
     }
 }
 
+/// Eight hex digits that stand for a name and the text of its rules, in a comment.
+pub(super) fn digest_of<'a>(name: &str, rules: impl Iterator<Item = &'a Rule>) -> String {
+    let mut text = name.to_owned();
+    for rule in rules {
+        text.push('\n');
+        text.push_str(&rule.append());
+    }
+    sha512_hex(&[&text], 8)
+}
+
 /// The input of one restore: the tables in order, each atomic. A failing line of an earlier table
 /// keeps the later ones from being touched.
 pub(super) fn script(tables: &[(Table, Vec<String>)]) -> String {
@@ -132,23 +156,6 @@ pub(super) fn name<'a>(what: &'static str, value: &'a str) -> Result<&'a str, Te
         what,
         value: value.to_owned(),
     })
-}
-
-/// An interface that `-i` or `-o` shall match as it is: a trailing `+` would match every
-/// interface that begins so, and `!` would turn the match around.
-pub(super) fn interface(value: &str) -> Result<&str, TextError> {
-    let sound = (1..=INTERFACE_MAX).contains(&value.len())
-        && value.bytes().all(plain)
-        && !value.contains('/')
-        && !value.ends_with('+')
-        && !value.starts_with(['!', '-']);
-    if sound {
-        Ok(value)
-    } else {
-        Err(TextError::Interface {
-            value: value.to_owned(),
-        })
-    }
 }
 
 /// A chain of somebody else that a rule jumps to.

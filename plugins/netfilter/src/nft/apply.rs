@@ -3,73 +3,16 @@
 
 use nix::errno::Errno;
 
+use super::chain::{new_chain, refill, remove_chain};
 use super::element::{self, Data, Element, Found};
 use super::error::Error;
-use super::message::{Batch, Family, ask_chain, table};
+use super::lookup::look;
+use super::message::{Batch, Family};
 use super::plan::{Plan, Planned, PlannedChain, Purpose, Users};
-use super::skeleton::{self, Part};
-use super::socket::Socket;
-use super::uapi::{NFT_MSG_DELCHAIN, NFT_MSG_NEWSETELEM, NFTA_CHAIN_NAME};
-use super::{TABLE, TRIES, list, withdraw};
-
-/// What the kernel says about the chains of a plan.
-pub(super) struct Chains {
-    /// References and rules of each fixed chain; `None` when it is missing.
-    pub(super) fixed: Vec<Option<u32>>,
-    /// The same of the plan's chains.
-    pub(super) own: Vec<Option<u32>>,
-}
-
-/// Asks for all chains, and for elements that `wanted` selects, in as few round trips as possible.
-pub(super) fn look(
-    socket: &mut Socket,
-    plan: &Plan,
-    wanted: impl Fn(&Planned) -> bool,
-) -> Result<(Chains, Vec<Option<Found>>), Error> {
-    let fixed = plan.part.chains();
-    let names: Vec<&str> = fixed
-        .iter()
-        .map(|chain| chain.name)
-        .chain(plan.chains.iter().map(|chain| chain.name.as_str()))
-        .collect();
-    let elements: Vec<(usize, &Element)> = plan
-        .elements
-        .iter()
-        .enumerate()
-        .filter_map(|(index, planned)| wanted(planned).then_some((index, &planned.element)))
-        .collect();
-    let answers = socket.ask(names.len() + elements.len(), |frames, index| {
-        match names.get(index) {
-            Some(name) => ask_chain(frames, plan.family, TABLE, name),
-            None => {
-                if let Some((_, element)) = elements.get(index - names.len()) {
-                    element::question(frames, plan.family, element.set, &element.key);
-                }
-            }
-        }
-    })?;
-    let (chains, found) = answers.split_at(names.len());
-    let mut uses = chains.iter().map(|answer| list::uses(answer.as_ref()?));
-    let fixed = uses.by_ref().take(fixed.len()).collect();
-    let own = uses.collect();
-    let mut all = vec![None; plan.elements.len()];
-    for ((index, _), answer) in elements.iter().zip(found) {
-        all[*index] = answer
-            .as_ref()
-            .and_then(|reply| element::read(reply).into_iter().next());
-    }
-    Ok((Chains { fixed, own }, all))
-}
-
-impl Chains {
-    /// Every fixed chain has at least its rules; an admin's own additions do not disturb.
-    fn whole(&self, part: Part) -> bool {
-        part.chains()
-            .iter()
-            .zip(&self.fixed)
-            .all(|(chain, uses)| uses.is_some_and(|uses| uses >= chain.references + chain.count))
-    }
-}
+use super::skeleton;
+use super::socket::{Socket, TRIES};
+use super::uapi::NFT_MSG_NEWSETELEM;
+use super::{list, withdraw};
 
 /// Whether a chain of the plan has to be filled.
 fn lacks_rules(
@@ -152,26 +95,12 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<bool, Error> {
 }
 
 fn fill(batch: &mut Batch, family: Family, chain: &PlannedChain, exists: bool) {
-    skeleton::new_chain(batch, family, &chain.name, None, Some(&chain.comment));
+    new_chain(batch, family, &chain.name, None, Some(&chain.comment));
     let rules = chain.rules.to_vec();
-    skeleton::refill(batch, family, &chain.name, rules, None);
+    refill(batch, family, &chain.name, rules, None);
     if exists {
         batch.mark_deleting();
     }
-}
-
-/// Removes a chain with its rules; refused with EBUSY while an element leads to it.
-pub(super) fn remove_chain(batch: &mut Batch, family: Family, chain: &str) {
-    batch.push(
-        NFT_MSG_DELCHAIN,
-        family,
-        0,
-        format!("chain {chain}"),
-        |out| {
-            table(out);
-            out.cstr(NFTA_CHAIN_NAME, chain);
-        },
-    );
 }
 
 /// How to get from what was found to what is planned.

@@ -9,8 +9,8 @@ use ipnetwork::IpNetwork;
 
 use super::error::Error;
 use super::expression::{Base, Compare, Meta, Rule};
-use super::plan::check_interface;
-use crate::rules::Protocol;
+use crate::interface::interface;
+use crate::protocol::Protocol;
 
 const KNOWN: &str = "ip|ip6 saddr|daddr [!=] SUBNET, iifname|oifname [!=] \"NAME\", \
                      meta mark [!=] NUMBER, tcp|udp sport [!=] PORT";
@@ -98,11 +98,11 @@ pub(super) fn parse(arguments: &[String], v6: bool) -> Result<Vec<Condition>, Er
                 differs,
                 port: value.parse().map_err(|_| refuse(value))?,
             },
-            (interface, _) => {
+            (key, _) => {
                 let name = value.trim_matches('"').to_owned();
-                check_interface(&name)?;
+                interface(&name)?;
                 Condition::Interface {
-                    output: interface == "oifname",
+                    output: key == "oifname",
                     differs,
                     name,
                 }

@@ -11,7 +11,7 @@ use super::expression::{Verdict, interface, octets, verdict};
 use super::message::{Batch, Family, NLM_F_CREATE, NLM_F_EXCL, kind, table};
 use super::uapi::*;
 use crate::policy::Link;
-use crate::rules::Protocol;
+use crate::protocol::Protocol;
 
 /// Elements in one message: the list must stay within the 64 kB of an attribute.
 const PER_MESSAGE: usize = 200;

@@ -5,9 +5,6 @@ use nix::errno::Errno;
 use pontoon_netlink::Refusal;
 use thiserror::Error as ThisError;
 
-use super::message::Subject;
-use super::socket::RefusedBatch;
-use super::uapi::*;
 use crate::rules::Port;
 
 /// Why a ruleset could not be applied, withdrawn or read.
@@ -97,11 +94,12 @@ pub enum Error {
         /// The address asked for.
         source_address: std::net::IpAddr,
     },
-    /// An interface name the kernel could not have.
-    #[error("`{name}` is no interface name: 1 to 15 bytes without `/`, blanks and quotes")]
+    /// An interface name that cannot stand in a rule.
+    #[error(transparent)]
     InterfaceName {
-        /// The name.
-        name: String,
+        /// What is wrong with it.
+        #[from]
+        source: pontoon_netlink::InvalidName,
     },
     /// A condition that this backend cannot express.
     #[error(
@@ -143,35 +141,6 @@ impl Error {
             errno @ (Errno::EINVAL | Errno::EOPNOTSUPP) => Self::NoNftables { errno },
             _ => Self::Ask { why },
         }
-    }
-}
-
-impl From<RefusedBatch> for Error {
-    fn from(refused: RefusedBatch) -> Self {
-        let RefusedBatch { why, subject } = refused;
-        match (why.errno, subject) {
-            (Errno::EPERM, _) => Self::Permission,
-            (errno @ Errno::EOPNOTSUPP, None) => Self::NoNftables { errno },
-            (_, Some(Subject { message, object })) => Self::Refused {
-                action: action(message),
-                object: object.into_owned(),
-                why,
-            },
-            (_, None) => Self::Refused {
-                action: "to commit",
-                object: "a transaction".to_owned(),
-                why,
-            },
-        }
-    }
-}
-
-fn action(message: u16) -> &'static str {
-    match message {
-        NFT_MSG_NEWTABLE | NFT_MSG_NEWCHAIN | NFT_MSG_NEWSET => "to make",
-        NFT_MSG_NEWRULE | NFT_MSG_NEWSETELEM => "to add",
-        NFT_MSG_DELTABLE | NFT_MSG_DELCHAIN | NFT_MSG_DELRULE | NFT_MSG_DELSETELEM => "to remove",
-        _ => "to show",
     }
 }
 

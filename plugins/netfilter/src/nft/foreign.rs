@@ -8,7 +8,7 @@ use pontoon_netlink::Reply;
 use super::error::Error;
 use super::expression::interface;
 use super::list::uses;
-use super::message::{Family, ask_chain};
+use super::message::{Family, TABLE, ask_chain};
 use super::socket::Socket;
 use super::uapi::*;
 
@@ -133,7 +133,7 @@ pub(super) fn obstacles(
             }
             let filter = text(NFTA_CHAIN_TYPE).is_some_and(|kind| kind == "filter");
             let drops = drops(&chain) || table == FIREWALLD;
-            if filter && table != super::TABLE && drops && !names(socket, family, &table, bridge)? {
+            if filter && table != TABLE && drops && !names(socket, family, &table, bridge)? {
                 found.push(Obstacle {
                     family: family.name(),
                     table,

@@ -129,9 +129,12 @@ impl Batch {
     }
 }
 
+/// Name of our table in each family.
+pub(super) const TABLE: &str = "pontoon";
+
 /// Names the table, first attribute of nearly every message: `NFTA_…_TABLE` is 1 in all of them.
 pub(super) fn table(out: &mut Attrs) {
-    out.cstr(NFTA_CHAIN_TABLE, super::TABLE);
+    out.cstr(NFTA_CHAIN_TABLE, TABLE);
 }
 
 /// Asks for a chain by its name.

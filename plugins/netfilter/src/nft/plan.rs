@@ -16,7 +16,10 @@ use super::message::Family;
 use super::sets::{ALLOWED, BRIDGES, GUARDED, maps};
 use super::skeleton::Part;
 use super::subnets::LOOPBACK;
-use crate::rules::{Egress, NetworkRules, Owner, Port, Protocol, Published, Resolver, SpoofGuard};
+use crate::interface::interface;
+use crate::owner::Owner;
+use crate::protocol::Protocol;
+use crate::rules::{Egress, NetworkRules, Port, Published, Resolver, SpoofGuard};
 
 /// What one table must hold.
 pub(super) struct Plan {
@@ -127,7 +130,7 @@ impl Plan {
 
     pub(super) fn network(&mut self, network: &NetworkRules) -> Result<(), Error> {
         let tag = Owner::network(&network.network).tag();
-        check_interface(&network.bridge)?;
+        interface(&network.bridge)?;
         self.element(
             Purpose::Bridge,
             BRIDGES,
@@ -340,7 +343,7 @@ impl Plan {
     }
 
     pub(super) fn spoof_guard(&mut self, guard: &SpoofGuard) -> Result<(), Error> {
-        check_interface(&guard.port)?;
+        interface(&guard.port)?;
         let tag = guard.owner.tag();
         let allowed = interface_mac_key(&guard.port, guard.mac);
         self.element(Purpose::Spoof, ALLOWED, allowed, Data::Nothing, &tag);
@@ -380,7 +383,7 @@ fn egress_rules(egress: &Egress) -> Result<Vec<Rule>, Error> {
         }
         let rule = match &snat.out {
             Some(out) => {
-                check_interface(out)?;
+                interface(out)?;
                 Rule::default().named(Meta::OutputName, Compare::Equal, out)
             }
             None => Rule::default(),
@@ -391,21 +394,6 @@ fn egress_rules(egress: &Egress) -> Result<Vec<Rule>, Error> {
         rules.push(Rule::default().masquerade());
     }
     Ok(rules)
-}
-
-/// What the kernel takes as a name; quotes as well, but nft's own syntax could not show them.
-pub(super) fn check_interface(name: &str) -> Result<(), Error> {
-    let fits = (1..=15).contains(&name.len());
-    let plain = name
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'"'));
-    if fits && plain {
-        Ok(())
-    } else {
-        Err(Error::InterfaceName {
-            name: name.to_owned(),
-        })
-    }
 }
 
 fn hash(text: &str) -> String {

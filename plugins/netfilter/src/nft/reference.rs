@@ -7,7 +7,7 @@ use super::error::Error;
 use super::message::{Batch, Family, NLM_F_CREATE, ask_chain};
 use super::socket::Socket;
 use super::uapi::*;
-use crate::reference::{Role, Traces};
+use crate::reference::{ReferenceAttachment, ReferencePlugin};
 
 /// A chain in which a plugin has rules.
 type Place = (Family, &'static str, &'static str);
@@ -27,30 +27,34 @@ const PORTS: [Place; 6] = [
 
 /// Removes what a plugin has left of an attachment. Somebody may remove the same at the same time:
 /// then it is gone, and the rest is looked for again.
-pub(super) fn forget(socket: &mut Socket, role: Role, traces: &Traces) -> Result<(), Error> {
+pub(super) fn remove(
+    socket: &mut Socket,
+    plugin: ReferencePlugin,
+    attachment: &ReferenceAttachment,
+) -> Result<(), Error> {
     const TRIES: usize = 5;
     for _ in 0..TRIES {
         let mut batch = Batch::default();
-        match role {
-            Role::Interface => {
-                let masquerade = traces.comment();
+        match plugin {
+            ReferencePlugin::BridgeOrPtp => {
+                let masquerade = attachment.comment();
                 for place in MASQUERADE {
                     find(socket, place, &mut batch, |comment| {
                         comment.starts_with(&masquerade)
                     })?;
                 }
-                guard(socket, traces, &mut batch)?;
+                guard(socket, attachment, &mut batch)?;
             }
             // Theirs tell containers apart, not networks.
-            Role::Ports => {
+            ReferencePlugin::Portmap => {
                 for place in PORTS {
                     find(socket, place, &mut batch, |comment| {
-                        comment == traces.owner.container
+                        comment == attachment.owner.container
                     })?;
                 }
             }
             // It knows no nftables.
-            Role::Forward => {}
+            ReferencePlugin::Firewall => {}
         }
         if socket.commit(batch)?.is_ok() {
             break;
@@ -60,13 +64,17 @@ pub(super) fn forget(socket: &mut Socket, role: Role, traces: &Traces) -> Result
 }
 
 /// `macspoofchk`: the jump, then the chain that it leads to, then the one behind that.
-fn guard(socket: &mut Socket, traces: &Traces, batch: &mut Batch) -> Result<(), Error> {
-    let comment = format!("macspoofchk-{}", traces.guarded());
+fn guard(
+    socket: &mut Socket,
+    attachment: &ReferenceAttachment,
+    batch: &mut Batch,
+) -> Result<(), Error> {
+    let comment = format!("macspoofchk-{}", attachment.guarded());
     if !find(socket, SPOOF, batch, |found| found == comment)? {
         return Ok(());
     }
     for suffix in ["", "-mac"] {
-        let chain = format!("cni-br-iface-{}{suffix}", traces.guarded());
+        let chain = format!("cni-br-iface-{}{suffix}", attachment.guarded());
         let object = format!("chain {chain}");
         batch.push(NFT_MSG_DELCHAIN, Family::Bridge, 0, object, |out| {
             out.cstr(NFTA_CHAIN_TABLE, SPOOF_TABLE);

@@ -4,16 +4,19 @@
 //! It is (re)made in one transaction that creates what is missing, empties the fixed chains and
 //! fills them again. Two processes doing so at once therefore leave one skeleton, not two.
 
-use super::TABLE;
+use super::chain::{Chain, Hook, new_chain, refill};
 use super::expression::{Compare, Meta, Rule, Verdict};
-use super::message::{Batch, Family, NLM_F_APPEND, NLM_F_CREATE, table};
-use super::policy::{MARKING_CHAINS, POLICY_CHAINS, SEPARATION_CHAINS};
+use super::message::{Batch, Family, NLM_F_CREATE, table};
+use super::policy_chains::{MARKING_CHAINS, POLICY_CHAINS, SEPARATION_CHAINS};
 use super::sets::{
     ALLOWED, BRIDGES, GUARD_SETS, GUARDED, MARKING_SETS, POLICY_SETS, SEPARATION_SETS, Set,
     TRANSLATION_SETS, V4, V6, write_set,
 };
 use super::subnets::{LOOPBACK, LOOPBACK6, MULTICAST4, MULTICAST6};
-use super::uapi::*;
+use super::uapi::{
+    NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NF_INET_PRE_ROUTING, NFT_MSG_NEWSET, NFT_MSG_NEWTABLE,
+    NFTA_TABLE_FLAGS,
+};
 
 /// What is made and looked at together: the sets and chains of one purpose. Who publishes ports pays
 /// nothing for policies, and the other way round.
@@ -59,25 +62,6 @@ impl Part {
             Self::Separation => SEPARATION_SETS,
         }
     }
-}
-
-/// Where a base chain hangs.
-pub(super) struct Hook {
-    pub(super) kind: &'static str,
-    pub(super) number: u32,
-    pub(super) priority: i32,
-}
-
-/// A chain of fixed rules.
-pub(super) struct Chain {
-    pub(super) name: &'static str,
-    pub(super) hook: Option<Hook>,
-    /// How many other rules jump to it.
-    pub(super) references: u32,
-    /// `None`: the rules in it are the admin's, and nobody else's business.
-    pub(super) rules: Option<fn() -> Vec<Rule>>,
-    /// How many that are: asked on every apply, when the rules themselves are not needed.
-    pub(super) count: u32,
 }
 
 /// Ordered so that a chain comes before those that jump to it.
@@ -253,86 +237,6 @@ pub(super) fn build(batch: &mut Batch, part: Part, flushes: bool) {
     }
     if flushes {
         batch.mark_deleting();
-    }
-}
-
-/// Makes a chain unless it is there.
-pub(super) fn new_chain(
-    batch: &mut Batch,
-    family: Family,
-    name: &str,
-    hook: Option<&Hook>,
-    comment: Option<&str>,
-) {
-    new_chain_of(batch, TABLE, family, name, hook, comment);
-}
-
-/// The same in a table of this name.
-pub(super) fn new_chain_of(
-    batch: &mut Batch,
-    table: &str,
-    family: Family,
-    name: &str,
-    hook: Option<&Hook>,
-    comment: Option<&str>,
-) {
-    batch.push(
-        NFT_MSG_NEWCHAIN,
-        family,
-        NLM_F_CREATE,
-        format!("chain {name}"),
-        |out| {
-            out.cstr(NFTA_CHAIN_TABLE, table);
-            out.cstr(NFTA_CHAIN_NAME, name);
-            if let Some(hook) = hook {
-                out.nested(NFTA_CHAIN_HOOK, |out| {
-                    out.u32be(NFTA_HOOK_HOOKNUM, hook.number);
-                    out.u32be(NFTA_HOOK_PRIORITY, hook.priority.cast_unsigned());
-                });
-                out.u32be(NFTA_CHAIN_POLICY, NF_ACCEPT.cast_unsigned());
-                out.cstr(NFTA_CHAIN_TYPE, hook.kind);
-            }
-            if let Some(comment) = comment {
-                super::element::put_comment(out, NFTA_CHAIN_USERDATA, comment);
-            }
-        },
-    );
-}
-
-/// Empties a chain and writes its rules anew.
-pub(super) fn refill(
-    batch: &mut Batch,
-    family: Family,
-    chain: &str,
-    rules: Vec<Rule>,
-    comment: Option<&str>,
-) {
-    batch.push(
-        NFT_MSG_DELRULE,
-        family,
-        0,
-        format!("the rules of chain {chain}"),
-        |out| {
-            table(out);
-            out.cstr(NFTA_RULE_CHAIN, chain);
-        },
-    );
-    for rule in rules {
-        let object = format!("a rule in chain {chain}");
-        batch.push(
-            NFT_MSG_NEWRULE,
-            family,
-            NLM_F_CREATE | NLM_F_APPEND,
-            object,
-            |out| {
-                table(out);
-                out.cstr(NFTA_RULE_CHAIN, chain);
-                out.nested(NFTA_RULE_EXPRESSIONS, |out| out.append(rule.0.as_bytes()));
-                if let Some(comment) = comment {
-                    super::element::put_comment(out, NFTA_RULE_USERDATA, comment);
-                }
-            },
-        );
     }
 }
 

@@ -10,6 +10,10 @@ use pontoon_netlink::{Errno, Frames, NetfilterError, NetfilterSocket, Refusal, R
 
 use super::error::Error;
 use super::message::{Batch, Family, Subject, kind};
+use super::uapi::*;
+
+/// How often an operation is begun again when others change the same objects meanwhile.
+pub(super) const TRIES: usize = 32;
 
 /// A socket of NETLINK_NETFILTER. It stays in the network namespace it was opened in.
 pub(super) struct Socket {
@@ -24,6 +28,35 @@ pub(super) struct RefusedBatch {
     pub(super) why: Refusal,
     /// The first message refused; `None` when it was the batch as a whole.
     pub(super) subject: Option<Subject>,
+}
+
+impl From<RefusedBatch> for Error {
+    fn from(refused: RefusedBatch) -> Self {
+        let RefusedBatch { why, subject } = refused;
+        match (why.errno, subject) {
+            (Errno::EPERM, _) => Self::Permission,
+            (errno @ Errno::EOPNOTSUPP, None) => Self::NoNftables { errno },
+            (_, Some(Subject { message, object })) => Self::Refused {
+                action: action(message),
+                object: object.into_owned(),
+                why,
+            },
+            (_, None) => Self::Refused {
+                action: "to commit",
+                object: "a transaction".to_owned(),
+                why,
+            },
+        }
+    }
+}
+
+fn action(message: u16) -> &'static str {
+    match message {
+        NFT_MSG_NEWTABLE | NFT_MSG_NEWCHAIN | NFT_MSG_NEWSET => "to make",
+        NFT_MSG_NEWRULE | NFT_MSG_NEWSETELEM => "to add",
+        NFT_MSG_DELTABLE | NFT_MSG_DELCHAIN | NFT_MSG_DELRULE | NFT_MSG_DELSETELEM => "to remove",
+        _ => "to show",
+    }
 }
 
 impl Socket {
@@ -124,8 +157,8 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
+    use crate::nft::chain::new_chain;
     use crate::nft::message::{NLM_F_APPEND, NLM_F_CREATE, table};
-    use crate::nft::skeleton::new_chain;
     use crate::nft::uapi::{
         NFT_MSG_NEWRULE, NFT_MSG_NEWTABLE, NFTA_RULE_CHAIN, NFTA_RULE_USERDATA,
     };

@@ -8,12 +8,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use pontoon_netlink::{Errno, Group, Heard, Listener, Reply};
+use pontoon_netlink::{Errno, Group, Listener, Received, Reply};
 
+use super::chain::{Hook, new_chain_of};
 use super::error::Error;
 use super::expression::{Base, Compare, Meta, Rule};
 use super::message::{Batch, Family, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, kind};
-use super::skeleton::{self, Hook};
 use super::socket::Socket;
 use super::uapi::*;
 
@@ -29,9 +29,9 @@ const ICMPV6: u8 = 58;
 /// The packet that is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// Where it is sent to.
+    /// The address that it is sent to.
     pub destination: IpAddr,
-    /// By what.
+    /// Its protocol and ports.
     pub kind: ProbeKind,
 }
 
@@ -48,46 +48,46 @@ pub enum ProbeKind {
 
 /// What the tracing tells of a packet at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct TraceEvent {
     /// `inet`, `ip`, `bridge`: that of the table.
     pub family: &'static str,
-    /// The table; `None` at one of the ends of a hook.
+    /// The table; `None` at either end of a hook.
     pub table: Option<String>,
     /// The chain; at an end of a hook its name: `forward`.
     pub chain: String,
     /// At an end of a hook: whether it is the far one.
     pub last: bool,
-    /// The rule that the packet met; without one it is the chain's policy that speaks.
+    /// The rule that the packet met; `None`: the verdict is the chain's policy.
     pub rule: Option<u64>,
-    /// What was said.
-    pub said: Said,
+    /// The verdict of the rule or of the policy.
+    pub verdict: TraceVerdict,
     /// The packet as it is here, told once for every base chain.
-    pub packet: Option<Seen>,
+    pub packet: Option<PacketHeader>,
     /// Number of the link that it goes out by.
     pub out: Option<u32>,
 }
 
-/// A word about a packet.
+/// What a rule or a policy did with a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub enum TraceVerdict {
     /// It goes on.
     Accept,
     /// It ends here.
     Drop,
     /// To the next rule, or back.
-    On,
+    Continue,
     /// To another chain.
     Jump(String),
 }
 
 /// Addresses and ports of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// Who sent it, as far as it tells.
+pub struct PacketHeader {
+    /// The source address in its header.
     pub source: IpAddr,
-    /// To whom.
+    /// The destination address in its header.
     pub destination: IpAddr,
-    /// The port that it is sent to, where it has one.
+    /// The destination port, of TCP and UDP.
     pub port: Option<u16>,
 }
 
@@ -132,19 +132,19 @@ impl Tracing {
     ///
     /// # Errors
     /// When the socket fails.
-    pub fn events(&mut self, deadline: Instant) -> Result<Vec<Event>, Error> {
-        match self.listener.hear(deadline) {
-            Ok(Heard::Told(replies)) => Ok(replies
+    pub fn events(&mut self, deadline: Instant) -> Result<Vec<TraceEvent>, Error> {
+        match self.listener.recv(deadline) {
+            Ok(Received::Messages(replies)) => Ok(replies
                 .iter()
                 .filter(|reply| reply.kind == kind(NFT_MSG_TRACE))
                 .filter_map(|reply| self.event(reply))
                 .collect()),
-            Ok(Heard::Silence | Heard::Missed) => Ok(Vec::new()),
+            Ok(Received::TimedOut | Received::Lost) => Ok(Vec::new()),
             Err(source) => Err(Error::OpenSocket { source }),
         }
     }
 
-    fn event(&self, reply: &Reply) -> Option<Event> {
+    fn event(&self, reply: &Reply) -> Option<TraceEvent> {
         let find = |kind| reply.attrs().get(kind);
         let number = |kind| find(kind).and_then(|attr| attr.u32be());
         let table = find(NFTA_TRACE_TABLE)?.text();
@@ -156,28 +156,28 @@ impl Tracing {
             last = end == "last";
             chain = hook.to_owned();
         }
-        let verdict = |kind| reply.attrs().path([NFTA_TRACE_VERDICT, kind]);
+        let part = |kind| reply.attrs().path([NFTA_TRACE_VERDICT, kind]);
         let code = match number(NFTA_TRACE_TYPE) {
-            Some(NFT_TRACETYPE_RULE) => verdict(NFTA_VERDICT_CODE).and_then(|code| code.u32be()),
+            Some(NFT_TRACETYPE_RULE) => part(NFTA_VERDICT_CODE).and_then(|code| code.u32be()),
             _ => number(NFTA_TRACE_POLICY),
         };
-        let said = match code.map(u32::cast_signed) {
-            Some(NF_DROP) => Said::Drop,
-            Some(NF_ACCEPT) => Said::Accept,
+        let verdict = match code.map(u32::cast_signed) {
+            Some(NF_DROP) => TraceVerdict::Drop,
+            Some(NF_ACCEPT) => TraceVerdict::Accept,
             Some(NFT_JUMP | NFT_GOTO) => {
-                let chain = verdict(NFTA_VERDICT_CHAIN).map(|chain| chain.text());
-                Said::Jump(chain.unwrap_or_default())
+                let chain = part(NFTA_VERDICT_CHAIN).map(|chain| chain.text());
+                TraceVerdict::Jump(chain.unwrap_or_default())
             }
-            _ => Said::On,
+            _ => TraceVerdict::Continue,
         };
         let header = |kind| find(kind).map(|attr| attr.value);
-        Some(Event {
+        Some(TraceEvent {
             family: Family::named(*reply.payload.first()?),
             table: (!own).then_some(table),
             chain,
             last,
             rule: find(NFTA_TRACE_RULE_HANDLE).and_then(|handle| handle.u64be()),
-            said,
+            verdict,
             packet: header(NFTA_TRACE_NETWORK_HEADER).and_then(|network| {
                 seen(
                     network,
@@ -189,7 +189,7 @@ impl Tracing {
     }
 }
 
-fn seen(header: &[u8], transport: &[u8]) -> Option<Seen> {
+fn seen(header: &[u8], transport: &[u8]) -> Option<PacketHeader> {
     let (source, destination, protocol) = match header.first()? >> 4 {
         4 => {
             let address = |at: usize| -> Option<IpAddr> {
@@ -208,7 +208,7 @@ fn seen(header: &[u8], transport: &[u8]) -> Option<Seen> {
         _ => return None,
     };
     let port = || Some(u16::from_be_bytes(transport.get(2..4)?.try_into().ok()?));
-    Some(Seen {
+    Some(PacketHeader {
         source,
         destination,
         port: match protocol {
@@ -246,7 +246,7 @@ fn tables(name: &str, family: Family, probe: &Probe) -> Batch {
                 number,
                 priority,
             };
-            skeleton::new_chain_of(&mut batch, name, family, &chain, Some(&place), None);
+            new_chain_of(&mut batch, name, family, &chain, Some(&place), None);
             // Where a packet may first be met: from a wire, from a bridge's port, from this host.
             if end == "first" && matches!(number, NF_INET_PRE_ROUTING | NF_INET_LOCAL_OUT) {
                 let rule = marks(probe);

@@ -1,9 +1,9 @@
 //! Saying in words how the kernel differs from a plan.
 
-use super::apply::look;
 use super::element::{self, Data};
 use super::error::Error;
 use super::list;
+use super::lookup::look;
 use super::plan::{Plan, Planned, Purpose};
 use super::socket::Socket;
 

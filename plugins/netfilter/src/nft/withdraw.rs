@@ -4,15 +4,15 @@ use nix::errno::Errno;
 
 use pontoon_netlink::Frames;
 
-use super::apply::{look, remove_chain};
+use super::chain::remove_chain;
 use super::element::{self, Data};
 use super::error::Error;
 use super::list;
-use super::message::{Batch, Family, ask_chain, kind, table};
+use super::lookup::look;
+use super::message::{Batch, Family, TABLE, ask_chain, kind, table};
 use super::plan::{Plan, Purpose, Users};
-use super::socket::Socket;
+use super::socket::{Socket, TRIES};
 use super::uapi::{NFT_MSG_DELTABLE, NFT_MSG_GETTABLE};
-use super::{TABLE, TRIES};
 
 /// Removes the plan's elements that carry its owner's tag, and the chains that served only them.
 ///

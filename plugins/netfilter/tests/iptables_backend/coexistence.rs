@@ -1,7 +1,7 @@
 //! Others on the same host: the reference plugins, an administrator, and values made to break out.
 
 use pontoon_netfilter::iptables::Error;
-use pontoon_netfilter::reference::{Role, Traces};
+use pontoon_netfilter::reference::{ReferenceAttachment, ReferencePlugin};
 use pontoon_netfilter::{Mark, Owner, Ruleset, Snat};
 
 use crate::bed::{Host, VARIANTS, network, published, tcp};
@@ -65,7 +65,7 @@ fn takes_over_what_the_reference_made() {
         let mut backend = host.backend();
         host.node
             .run(move || {
-                let traces = Traces {
+                let traces = ReferenceAttachment {
                     owner: Owner {
                         network: "lan".into(),
                         container: "c1".into(),
@@ -73,7 +73,7 @@ fn takes_over_what_the_reference_made() {
                     },
                     addresses: Vec::new(),
                 };
-                backend.forget(Role::Interface, &traces)
+                backend.remove_reference_rules(ReferencePlugin::BridgeOrPtp, &traces)
             })
             .expect("forget");
         assert!(

@@ -155,3 +155,19 @@ fn a_busy_lock_means_try_again() {
     assert!(matches!(error, Error::Busy { seconds: 5, .. }), "{error:?}");
     assert!(error.try_again());
 }
+
+/// The `iptables` crate, another reader, finds what the backend has written.
+#[test]
+fn another_reader_finds_the_rules() {
+    let default = Iptables::detect(&[PathBuf::from("/usr/sbin")], None).expect("detection");
+    let host = Host::new(default.expect("iptables is installed").variant);
+    let mut backend = host.backend();
+    let rules = host.node.run(move || {
+        backend.apply(&network("web", "br0", 88)).expect("applied");
+        let reader = iptables::new(false).expect("a reader");
+        reader.list_table("nat").expect("the table nat")
+    });
+    let rules = rules.join("\n");
+    assert!(rules.contains("--comment \"pontoon web"), "{rules}");
+    assert!(rules.contains("-s 10.88.0.0/24"), "{rules}");
+}

@@ -52,7 +52,7 @@ pub(super) struct Pass {
     keep: Option<IpAddr>,
 }
 
-/// The order to cut the flows to ports that now lead elsewhere; [`Linger::sweep`](crate::Linger::sweep) has it carried
+/// The order to cut the flows to ports that now lead elsewhere; [`DetachedChild::sweep`](crate::DetachedChild::sweep) has it carried
 /// out.
 #[derive(Debug)]
 pub struct Sweep {

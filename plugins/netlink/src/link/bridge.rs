@@ -9,6 +9,7 @@ use super::{Link, RTM_NEWLINK};
 use crate::error::Error;
 use crate::frame::Frames;
 use crate::link::change::LinkChange;
+use crate::name::InterfaceName;
 use crate::netns::Netns;
 use crate::route::RouteSocket;
 
@@ -35,6 +36,7 @@ impl RouteSocket {
     /// who gets what; but each port that comes or goes restarts the query timers of all others
     /// (`br_port_state_selection` in the kernel), 0.3 ms at 300 ports.
     pub fn create_bridge(&mut self, spec: &BridgeSpec<'_>) -> Result<Link, Error> {
+        InterfaceName::new(spec.name)?;
         let mut builder = LinkBridge::new(spec.name)
             .address(spec.mac.to_vec())
             .append_info_data(InfoBridge::MulticastSnooping(false));

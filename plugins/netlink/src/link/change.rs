@@ -13,6 +13,7 @@ use super::{
 use crate::attr::Attrs;
 use crate::error::Error;
 use crate::frame::Frames;
+use crate::name::InterfaceName;
 use crate::route::RouteSocket;
 
 const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;
@@ -73,6 +74,13 @@ impl RouteSocket {
     ) -> Result<(), Error> {
         let mut frames = Frames::new();
         for change in changes {
+            if let Some(name) = &change.name {
+                InterfaceName::new(name)?;
+            }
+            check_alias(
+                change.alias.as_deref().unwrap_or_default(),
+                &format!("interface number {index}"),
+            )?;
             // RTM_NEWLINK without NLM_F_CREATE: RTM_SETLINK knows nothing of port flags.
             frames.emit(RTM_NEWLINK, 0, &message(index, change));
         }
@@ -107,6 +115,18 @@ impl RouteSocket {
             )),
         }
     }
+}
+
+/// `IFALIASZ` is 256 and counts a closing zero.
+pub(super) fn check_alias(alias: &str, object: &str) -> Result<(), Error> {
+    const LIMIT: usize = 255;
+    if alias.len() > LIMIT {
+        return Err(Error::AliasTooLong {
+            object: object.to_owned(),
+            length: alias.len(),
+        });
+    }
+    Ok(())
 }
 
 pub(crate) fn message(index: u32, change: &LinkChange) -> LinkMessage {

@@ -9,6 +9,7 @@ use super::{Link, RTM_NEWLINK};
 use crate::error::Error;
 use crate::frame::Frames;
 use crate::link::change::LinkChange;
+use crate::name::InterfaceName;
 use crate::route::RouteSocket;
 
 impl RouteSocket {
@@ -20,6 +21,7 @@ impl RouteSocket {
         tx_queue_length: u32,
         alias: &str,
     ) -> Result<Link, Error> {
+        InterfaceName::new(name)?;
         let message = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Ifb)
             .name(name)
             .mtu(mtu)

@@ -8,6 +8,7 @@ use rtnetlink::LinkMacVlan;
 
 use super::RTM_NEWLINK;
 use crate::error::Error;
+use crate::name::InterfaceName;
 use crate::netns::Netns;
 use crate::route::RouteSocket;
 
@@ -34,6 +35,7 @@ pub struct MacvlanSpec<'a> {
 impl RouteSocket {
     /// Makes a macvlan link on a master of this socket's namespace. It is down.
     pub fn create_macvlan(&mut self, spec: &MacvlanSpec<'_>) -> Result<(), Error> {
+        InterfaceName::new(spec.name)?;
         let mode = MacVlanMode::from(spec.mode);
         let mut builder = LinkMacVlan::new(spec.name, spec.master, mode)
             .setns_by_fd(spec.netns.as_fd().as_raw_fd());

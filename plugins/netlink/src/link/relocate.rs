@@ -6,6 +6,8 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::RTM_NEWLINK;
 use crate::error::Error;
+use crate::link::change::check_alias;
+use crate::name::InterfaceName;
 use crate::netns::Netns;
 use crate::route::RouteSocket;
 
@@ -19,6 +21,8 @@ impl RouteSocket {
         name: &str,
         alias: &str,
     ) -> Result<(), Error> {
+        InterfaceName::new(name)?;
+        check_alias(alias, name)?;
         let message = LinkMessageBuilder::<LinkUnspec>::default()
             .index(index)
             .name(name)

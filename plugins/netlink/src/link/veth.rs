@@ -14,6 +14,7 @@ use super::{Link, PortFlags, RTM_NEWLINK};
 use crate::error::Error;
 use crate::frame::{Failure, Frames};
 use crate::link::change::LinkChange;
+use crate::name::InterfaceName;
 use crate::netns::Netns;
 use crate::route::RouteSocket;
 
@@ -73,10 +74,10 @@ pub struct Veth {
 }
 
 impl RouteSocket {
-    /// Makes a veth pair and takes the host's end up: [`RouteSocket::bear_veth`], then [`RouteSocket::finish_veth`].
+    /// Makes a veth pair and takes the host's end up: [`RouteSocket::create_veth_down`], then [`RouteSocket::take_veth_up`].
     pub fn create_veth(&mut self, spec: &VethSpec<'_>) -> Result<Veth, Error> {
-        let veth = self.bear_veth(spec)?;
-        match self.finish_veth(veth.index, spec) {
+        let veth = self.create_veth_down(spec)?;
+        match self.take_veth_up(veth.index, spec) {
             Ok(()) => Ok(veth),
             Err(source) => Err(self.unmake(veth.index, source)),
         }
@@ -89,7 +90,9 @@ impl RouteSocket {
     /// Both ends are down, and the host's should be the last to go up. A link that is up before its other end has no
     /// carrier, and the kernel takes its queues out of service: it waits for RCU while it holds the lock that all
     /// changes of links, addresses and routes need, 0.2 ms in the middle of ours.
-    pub fn bear_veth(&mut self, spec: &VethSpec<'_>) -> Result<Veth, Error> {
+    pub fn create_veth_down(&mut self, spec: &VethSpec<'_>) -> Result<Veth, Error> {
+        InterfaceName::new(spec.name)?;
+        InterfaceName::new(spec.peer_name)?;
         let mut frames = Frames::new();
         frames.emit(
             RTM_NEWLINK,
@@ -121,9 +124,9 @@ impl RouteSocket {
 
     /// Gives the host's end its alias and port flags, then takes it up.
     ///
-    /// The kernel ignores an alias at birth. It cannot share the birth's batch: there it would have to name the link, a
-    /// batch goes on after a failure, and where the name was taken it would put our owner tag on somebody else's link.
-    pub fn finish_veth(&mut self, index: u32, spec: &VethSpec<'_>) -> Result<(), Error> {
+    /// The kernel ignores an alias in the message that creates. It cannot share that message's batch: there it would have to name the link, a
+    /// batch goes on after a failure, and where the name was taken it would put our owner tag on another owner's link.
+    pub fn take_veth_up(&mut self, index: u32, spec: &VethSpec<'_>) -> Result<(), Error> {
         // A new port has all flags off.
         let change = LinkChange {
             up: Some(true),

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pontoon_netlink::{Conntrack, Error, Filter, Linger, NetfilterSocket};
+use pontoon_netlink::{Conntrack, DetachedChild, Error, Filter, NetfilterSocket};
 
 use crate::netfilter::track;
 use crate::scene::{Scene, ip, server, talk};
@@ -191,18 +191,18 @@ fn few_stale_flows_are_left_to_the_kernel() {
         .cut_stale(&[(UDP, 5301, Some(ip("10.9.0.1")))], true, None)
         .expect("cut");
     assert_eq!((left(&scene, 5301), to(&scene, "10.9.0.1")), (3, 0));
-    let listed = conntrack.stale_orders(&[(UDP, 5300, None)], false);
+    let listed = conntrack.stale_deletions(&[(UDP, 5300, None)], false);
     assert!(
         listed.expect("no refusal").is_none(),
         "IPv6 has to be listed"
     );
     // The messages are for somebody else to send. A kernel that might refuse gets the first at once.
     let orders = conntrack
-        .stale_orders(&[(UDP, 5300, Some(ip("10.9.0.2")))], true)
+        .stale_deletions(&[(UDP, 5300, Some(ip("10.9.0.2")))], true)
         .expect("orders")
         .expect("few enough");
     assert_eq!(to(&scene, "10.9.0.2"), 1 + orders.len());
-    let child = Linger::send(Vec::new(), conntrack.into_fd(), orders, Duration::ZERO);
+    let child = DetachedChild::send(Vec::new(), conntrack.into_fd(), orders, Duration::ZERO);
     child.expect("a child").wait().expect("its end");
     assert_eq!(to(&scene, "10.9.0.2"), 1);
 }

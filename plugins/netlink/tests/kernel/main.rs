@@ -2,7 +2,7 @@
 
 mod bridge;
 mod conntrack;
-mod linger;
+mod detached_child;
 mod netfilter;
 mod netns;
 mod routing;

@@ -202,3 +202,32 @@ fn a_port_too_small_for_ipv6_is_tagged_all_the_same() {
     let link = link.expect("the host's end");
     assert_eq!((link.alias.as_deref(), link.mtu), (Some("ours"), 600));
 }
+
+/// prevResult may hold any text as a name: 66,000 bytes of it must neither panic nor be cut.
+#[test]
+fn a_name_or_an_alias_that_is_too_long_is_refused() {
+    let mut scene = Scene::new();
+    let long = "x".repeat(66_000);
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(outcome: Result<T, Error>, limit: &str) {
+        let error = outcome.expect_err("refused").to_string();
+        assert!(error.contains(limit) && error.len() < 200, "{error}");
+    }
+    let name_limit = "66000 bytes, and 15 are the most";
+    check(scene.outer.link_by_name(&long), name_limit);
+    for (name, peer) in [(long.as_str(), "eth0"), ("veth0", long.as_str())] {
+        let spec = VethSpec::new(name, peer, &scene.container);
+        check(scene.outer.create_veth(&spec), name_limit);
+    }
+    let name = LinkChange {
+        name: Some(long.clone()),
+        ..LinkChange::default()
+    };
+    check(scene.outer.set_link(1, &name), name_limit);
+    let alias = LinkChange {
+        alias: Some(long),
+        ..LinkChange::default()
+    };
+    let alias_limit = "66000 bytes, and 255 are the most";
+    check(scene.outer.set_link(1, &alias), alias_limit);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use pontoon_netlink::{Conntrack, Filter, RouteSocket, SeenFlow};
+use pontoon_netlink::{Conntrack, Filter, RouteSocket, TrackedFlow};
 
 use super::{Finding, Ground};
 use crate::facts::{Attachment, Port};
@@ -17,14 +17,14 @@ pub(crate) struct Stale {
     container: String,
     network: String,
     protocol: (&'static str, u8),
-    flow: SeenFlow,
+    flow: TrackedFlow,
 }
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     // Without connection tracking there are none.
     let found = find(&mut ground.host.socket, &ground.attachments).unwrap_or_default();
     findings.extend(found.iter().map(|stale| {
-        let SeenFlow {
+        let TrackedFlow {
             source,
             destination,
             port,
@@ -104,7 +104,12 @@ fn find(socket: &mut RouteSocket, attachments: &[Attachment]) -> Result<Vec<Stal
 }
 
 /// One flow for each who answers in the container's place.
-fn of_port(one: &Attachment, port: &Port, own: &[IpAddr], flows: &[SeenFlow]) -> Vec<SeenFlow> {
+fn of_port(
+    one: &Attachment,
+    port: &Port,
+    own: &[IpAddr],
+    flows: &[TrackedFlow],
+) -> Vec<TrackedFlow> {
     let addresses: Vec<IpAddr> = one.ips().collect();
     let mut told = BTreeSet::new();
     let stale = flows.iter().filter(|flow| {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use pontoon_netfilter::nft::{Event, Probe, ProbeKind, Said, Seen, Tracing};
+use pontoon_netfilter::nft::{PacketHeader, Probe, ProbeKind, TraceEvent, TraceVerdict, Tracing};
 use pontoon_passage::{Rules, Step, shown};
 use serde::Serialize;
 
@@ -126,7 +126,7 @@ struct Way {
     steps: Vec<Step>,
     /// The end of a hook that was seen last, and whether that was the far one.
     at: Option<(String, bool)>,
-    seen: Option<Seen>,
+    seen: Option<PacketHeader>,
     out: Option<u32>,
     /// A bridge has taken it to one of its ports.
     bridged: bool,
@@ -143,19 +143,19 @@ impl Live {
     }
 }
 
-fn label(event: &Event) -> String {
+fn label(event: &TraceEvent) -> String {
     match event.family {
         "bridge" => format!("bridge {}", event.chain),
         _ => event.chain.clone(),
     }
 }
 
-fn as_text(seen: &Seen) -> String {
+fn as_text(seen: &PacketHeader) -> String {
     format!("{} -> {}", seen.source, shown(seen.destination, seen.port))
 }
 
 impl Way {
-    fn take(&mut self, event: &Event, rules: &Rules) {
+    fn take(&mut self, event: &TraceEvent, rules: &Rules) {
         let Some(table) = &event.table else {
             if event.rule.is_some() {
                 return;
@@ -176,12 +176,12 @@ impl Way {
         let name = rules.table_name(event.family, table);
         let chain = format!("{name}, chain {}", event.chain);
         let at = self.at.as_ref().map_or("", |(at, _)| at).to_owned();
-        let effect = match &event.said {
-            Said::Accept if event.rule.is_none() => return,
-            Said::On => return,
-            Said::Accept => "accept".to_owned(),
-            Said::Drop => "drop".to_owned(),
-            Said::Jump(name) => format!("jump {name}"),
+        let effect = match &event.verdict {
+            TraceVerdict::Accept if event.rule.is_none() => return,
+            TraceVerdict::Continue => return,
+            TraceVerdict::Accept => "accept".to_owned(),
+            TraceVerdict::Drop => "drop".to_owned(),
+            TraceVerdict::Jump(name) => format!("jump {name}"),
         };
         let rule = event
             .rule
@@ -195,7 +195,7 @@ impl Way {
         if let Some(step) = self.steps.last_mut() {
             step.handle = event.rule;
         }
-        if event.said == Said::Drop {
+        if event.verdict == TraceVerdict::Drop {
             self.dropped = Some(chain);
         }
     }
@@ -213,7 +213,7 @@ impl Way {
     }
 
     /// How it ended, and the packet as it was then.
-    fn end(&self, host: &Host) -> (End, Option<Seen>) {
+    fn end(&self, host: &Host) -> (End, Option<PacketHeader>) {
         let Some((at, last)) = &self.at else {
             let reason = "no hook of this host has seen it";
             return (End::new(Verdict::Dropped, None, reason), None);
@@ -273,7 +273,7 @@ impl Way {
     }
 }
 
-fn differences(predicted: &Predicted, found: &End, seen: Option<Seen>) -> Vec<String> {
+fn differences(predicted: &Predicted, found: &End, seen: Option<PacketHeader>) -> Vec<String> {
     let mut differences = Vec::new();
     let mut differ = |what: &str, predicted: &str, found: &str| {
         differences.push(format!("{what}: predicted {predicted}, found {found}"));

@@ -243,7 +243,7 @@ fn stranger(site: &Site, bridge: &str, port: &str, addresses: &[&str]) -> Outcom
     };
     let veth = socket.create_veth(&spec).map_err(Failure::act(act))?;
     socket
-        .finish_veth(veth.index, &spec)
+        .take_veth_up(veth.index, &spec)
         .map_err(Failure::act(act))?;
     let mut cidrs = Vec::new();
     for address in addresses {

@@ -1,18 +1,21 @@
 //! The way into the host for questions to the resolver, brought in and taken out.
 
-use super::{Side, unhook};
+use super::{FamilyTables, unhook};
 use crate::iptables::error::Error;
-use crate::iptables::listing::Listing;
 use crate::iptables::lock::Lock;
-use crate::iptables::opening::{OpeningText, SHARED, jump};
+use crate::iptables::opening::{SHARED, jump};
 use crate::iptables::policy::HOST;
+use crate::iptables::resolver_port::ResolverPortRules;
 use crate::iptables::text::{Rule, Table};
-use crate::iptables::{Variant, glance};
+use crate::iptables::{Variant, quick_check};
 
-impl Side<'_> {
+impl FamilyTables<'_> {
     /// `false`: it was there.
-    pub(in crate::iptables) fn apply_opening(&self, text: &OpeningText) -> Result<bool, Error> {
-        if self.variant == Variant::Nft && glance::opening(self.family, text) {
+    pub(in crate::iptables) fn apply_opening(
+        &self,
+        text: &ResolverPortRules,
+    ) -> Result<bool, Error> {
+        if self.variant == Variant::Nft && quick_check::opening_is_complete(self.family, text) {
             return Ok(false);
         }
         let _lock = Lock::take(self.lock)?;
@@ -32,12 +35,12 @@ impl Side<'_> {
         let there = |rule: &&Rule| listing.has_rule(rule);
         let wanted = text.rules.len();
         let stands = text.rules.iter().filter(there).count() == wanted
-            && owned(&listing, text).count() == wanted;
+            && text.owned(&listing).count() == wanted;
         if stands && lines.is_empty() {
             return Ok(false);
         }
         if !stands {
-            lines.extend(owned(&listing, text).map(Rule::delete));
+            lines.extend(text.owned(&listing).map(Rule::delete));
             lines.extend(text.rules.iter().map(Rule::append));
         }
         let act = format!(
@@ -49,17 +52,20 @@ impl Side<'_> {
     }
 
     /// The shared chain goes with the last network's rules.
-    pub(in crate::iptables) fn withdraw_opening(&self, text: &OpeningText) -> Result<(), Error> {
+    pub(in crate::iptables) fn withdraw_opening(
+        &self,
+        text: &ResolverPortRules,
+    ) -> Result<(), Error> {
         let _lock = Lock::take(self.lock)?;
         let listing = self.read(Table::Filter)?;
         if !listing.has_chain(SHARED) {
             return Ok(());
         }
         let mut lines = Vec::new();
-        if owned(&listing, text).count() == listing.len(SHARED) {
+        if text.owned(&listing).count() == listing.len(SHARED) {
             unhook(&listing, SHARED, &mut lines);
         } else {
-            lines.extend(owned(&listing, text).map(Rule::delete));
+            lines.extend(text.owned(&listing).map(Rule::delete));
         }
         let act = format!(
             "close the {} way to the resolver of {}",
@@ -67,12 +73,4 @@ impl Side<'_> {
         );
         self.run(&[(Table::Filter, lines)], &act)
     }
-}
-
-/// The network's rules, whatever their port.
-fn owned<'a>(listing: &'a Listing, text: &'a OpeningText) -> impl Iterator<Item = &'a Rule> {
-    listing
-        .chain(SHARED)
-        .filter(|listed| listed.says(|comment| text.owns(comment)))
-        .map(|listed| &listed.rule)
 }

@@ -21,38 +21,42 @@ use crate::link::change::{self, LinkChange};
 use crate::link::{RTM_DELLINK, RTM_NEWLINK};
 use crate::route::RouteSocket;
 
-/// Groups above this are ours to take: nobody numbers groups by the billion.
+/// Groups above this are not used by administrators, who number groups from 1 up.
 const GROUPS: u32 = 1 << 31;
 
-/// A detached child that waits in our place.
+/// A detached child that waits for the kernel in place of its parent.
 #[derive(Debug)]
-pub struct Linger {
+pub struct DetachedChild {
     pid: Pid,
 }
 
 /// Everything the child needs, made before it is: it makes system calls, and asks for no memory.
-struct Orders {
+struct ChildWork {
     null: RawFd,
     /// What to send, and by which socket.
     sends: Vec<(RawFd, Frames)>,
     sweep: Option<Sweep>,
     /// Runs of descriptors to close.
-    gaps: Vec<(u32, u32)>,
+    ranges: Vec<(u32, u32)>,
     hold: libc::timespec,
 }
 
 /// The child's stack: it calls little but thin wrappers of system calls.
 const STACK: usize = 32 * 1024;
 
-impl Linger {
+impl DetachedChild {
     /// Starts a child that deletes the links, keeps the sockets open for `hold`, and ends. It leaves the session and
-    /// holds neither the standard streams nor any other descriptor, so that whoever reads our output sees it end with
-    /// us. The links are those of the calling thread's namespace; [`RouteSocket::wait_gone`] tells when they are out of
+    /// holds neither the standard streams nor any other descriptor, so that a reader of our output sees it end with
+    /// this process. The links are those of the calling thread's namespace; [`RouteSocket::wait_gone`] tells when they are out of
     /// sight.
     ///
     /// The child shares our memory instead of copying it, which costs 0.05 ms where a fork costs 0.3; some 40 kB stay
     /// taken for it. It is not waited for: once its parent has ended, init does that.
-    pub fn spawn(sockets: Vec<OwnedFd>, links: &[u32], hold: Duration) -> Result<Linger, Error> {
+    pub fn spawn(
+        sockets: Vec<OwnedFd>,
+        links: &[u32],
+        hold: Duration,
+    ) -> Result<DetachedChild, Error> {
         if links.is_empty() {
             return start(sockets, Vec::new(), None, hold);
         }
@@ -64,20 +68,24 @@ impl Linger {
         start(sockets, vec![send], None, hold)
     }
 
-    /// As [`Linger::spawn`], for netfilter messages that nobody needs the answer of.
+    /// As [`DetachedChild::spawn`], for netfilter messages whose answers are not needed.
     pub fn send(
         mut sockets: Vec<OwnedFd>,
         socket: OwnedFd,
         frames: Frames,
         hold: Duration,
-    ) -> Result<Linger, Error> {
+    ) -> Result<DetachedChild, Error> {
         let send = (!frames.is_empty()).then(|| (socket.as_raw_fd(), frames));
         sockets.push(socket);
         start(sockets, send.into_iter().collect(), None, hold)
     }
 
-    /// As [`Linger::spawn`], for flows to cut. Without a child they are cut here and now.
-    pub fn sweep(sockets: Vec<OwnedFd>, sweep: Sweep, hold: Duration) -> Result<Linger, Error> {
+    /// As [`DetachedChild::spawn`], for flows to cut. Without a child they are cut here and now.
+    pub fn sweep(
+        sockets: Vec<OwnedFd>,
+        sweep: Sweep,
+        hold: Duration,
+    ) -> Result<DetachedChild, Error> {
         start(sockets, Vec::new(), Some(sweep), hold)
     }
 
@@ -85,7 +93,7 @@ impl Linger {
     ///
     /// The child goes on in a copy of the caller's memory, where a lock that another thread held at the fork would stay
     /// held for ever: refused unless the process has one thread.
-    pub fn detach(sockets: Vec<OwnedFd>, work: impl FnOnce()) -> Result<Linger, Error> {
+    pub fn detach(sockets: Vec<OwnedFd>, work: impl FnOnce()) -> Result<DetachedChild, Error> {
         let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
         if threads.map_err(Error::io("count threads"))? != 1 {
             return Err(Error::io("fork beside other threads")(
@@ -93,18 +101,18 @@ impl Linger {
             ));
         }
         let null = null()?;
-        let gaps = gaps(sockets.iter().map(AsRawFd::as_raw_fd).collect());
+        let ranges = descriptor_ranges(sockets.iter().map(AsRawFd::as_raw_fd).collect());
         // SAFETY: there is no other thread, so the child may use all of its copy of our memory. It never returns into
         // the caller: `_exit` runs no destructor of what the parent still owns.
         match unsafe { libc::fork() } {
             -1 => Err(Error::io("fork")(io::Error::last_os_error())),
             0 => {
-                leave(null.as_raw_fd(), &gaps);
+                leave(null.as_raw_fd(), &ranges);
                 work();
                 // SAFETY: ends this process, and nothing else.
                 unsafe { libc::_exit(0) }
             }
-            pid => Ok(Linger {
+            pid => Ok(DetachedChild {
                 pid: Pid::from_raw(pid),
             }),
         }
@@ -130,45 +138,45 @@ fn start(
     sends: Vec<(RawFd, Frames)>,
     sweep: Option<Sweep>,
     hold: Duration,
-) -> Result<Linger, Error> {
+) -> Result<DetachedChild, Error> {
     let null = null()?;
     let sockets = sweep.iter().flat_map(Sweep::sockets);
     let keep = kept.iter().map(AsRawFd::as_raw_fd);
     let keep = keep.chain(sockets.map(|socket| socket.as_raw_fd()));
-    let gaps = gaps(keep.collect());
-    let orders = Orders {
+    let ranges = descriptor_ranges(keep.collect());
+    let work = ChildWork {
         null: null.as_raw_fd(),
         sends,
         sweep,
-        gaps,
+        ranges,
         hold: libc::timespec {
             tv_sec: hold.as_secs().try_into().unwrap_or(60),
             tv_nsec: hold.subsec_nanos().into(),
         },
     };
     // Never freed: the child reads the one and runs on the other for as long as it likes.
-    let orders: &'static mut Orders = Box::leak(Box::new(orders));
+    let work: &'static mut ChildWork = Box::leak(Box::new(work));
     let stack = Box::leak(Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>()));
     let top = stack.as_mut_ptr_range().end;
     // SAFETY: the stack is the child's alone, 16-byte aligned, and grows down from its end on every architecture that
-    // Rust's standard library has Linux for. `obey` makes system calls only, on memory that is never freed, takes no
+    // Rust's standard library has Linux for. `child_main` makes system calls only, on memory that is never freed, takes no
     // lock and never returns; without CLONE_FILES it has descriptors of its own.
     let pid = unsafe {
         libc::clone(
-            obey,
+            child_main,
             top.cast(),
             libc::CLONE_VM | libc::SIGCHLD,
-            std::ptr::from_mut(orders).cast(),
+            std::ptr::from_mut(work).cast(),
         )
     };
     if pid == -1 {
         let error = io::Error::last_os_error();
-        if let Some(sweep) = &mut orders.sweep {
+        if let Some(sweep) = &mut work.sweep {
             sweep.carry_out();
         }
         return Err(Error::io("start a child")(error));
     }
-    Ok(Linger {
+    Ok(DetachedChild {
         pid: Pid::from_raw(pid),
     })
 }
@@ -204,22 +212,22 @@ fn deletion(links: &[u32]) -> Frames {
 }
 
 /// The runs of descriptors between those to keep, above the standard streams.
-fn gaps(mut kept: Vec<RawFd>) -> Vec<(u32, u32)> {
+fn descriptor_ranges(mut kept: Vec<RawFd>) -> Vec<(u32, u32)> {
     kept.sort_unstable();
-    let mut gaps = Vec::with_capacity(kept.len() + 1);
+    let mut ranges = Vec::with_capacity(kept.len() + 1);
     let mut next = 3;
     for fd in kept.into_iter().filter_map(|fd| u32::try_from(fd).ok()) {
         if fd > next {
-            gaps.push((next, fd - 1));
+            ranges.push((next, fd - 1));
         }
         next = next.max(fd + 1);
     }
-    gaps.push((next, u32::MAX));
-    gaps
+    ranges.push((next, u32::MAX));
+    ranges
 }
 
 /// The child leaves everything that it shares with its parent.
-fn leave(null: RawFd, gaps: &[(u32, u32)]) {
+fn leave(null: RawFd, ranges: &[(u32, u32)]) {
     // SAFETY: system calls on descriptors that this process owns; all of them are async-signal-safe. Errors have nobody
     // to be told to.
     unsafe {
@@ -227,7 +235,7 @@ fn leave(null: RawFd, gaps: &[(u32, u32)]) {
         for stream in 0..3 {
             libc::dup2(null, stream);
         }
-        for (first, last) in gaps {
+        for (first, last) in ranges {
             if libc::syscall(libc::SYS_close_range, *first, *last, 0) != 0 {
                 // Before Linux 5.9; plugins have few descriptors.
                 for fd in *first..=(*last).min(1024) {
@@ -239,20 +247,20 @@ fn leave(null: RawFd, gaps: &[(u32, u32)]) {
 }
 
 /// The whole life of a child that makes system calls only.
-extern "C" fn obey(orders: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `start` hands over a leaked `Orders`, which nobody else looks at any more.
-    let orders = unsafe { &mut *orders.cast::<Orders>() };
-    leave(orders.null, &orders.gaps);
-    if let Some(sweep) = &mut orders.sweep {
+extern "C" fn child_main(work: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` hands over a leaked `ChildWork`, which nobody else looks at any more.
+    let work = unsafe { &mut *work.cast::<ChildWork>() };
+    leave(work.null, &work.ranges);
+    if let Some(sweep) = &mut work.sweep {
         sweep.carry_out();
     }
     // SAFETY: system calls on memory that is never freed. A link that stays is seen by `wait_gone`.
     unsafe {
-        for (socket, frames) in &orders.sends {
+        for (socket, frames) in &work.sends {
             let bytes = frames.as_bytes();
             libc::send(*socket, bytes.as_ptr().cast(), bytes.len(), 0);
         }
-        libc::nanosleep(&raw const orders.hold, std::ptr::null_mut());
+        libc::nanosleep(&raw const work.hold, std::ptr::null_mut());
         libc::_exit(0)
     }
 }
@@ -280,7 +288,7 @@ mod tests {
 
     #[track_caller]
     fn check(kept: &[RawFd], expected: &[(u32, u32)]) {
-        assert_eq!(gaps(kept.to_vec()), expected);
+        assert_eq!(descriptor_ranges(kept.to_vec()), expected);
     }
 
     #[test]

@@ -1,10 +1,8 @@
 //! One family's half in the filter table: policies and links.
 
-use super::{Side, remove_chain};
-use crate::iptables::detect::Variant;
+use super::{FamilyTables, remove_chain};
 use crate::iptables::egress::{SHARED as EGRESS, owns, untagged};
 use crate::iptables::error::Error;
-use crate::iptables::glance;
 use crate::iptables::listing::{Listed, Listing};
 use crate::iptables::lock::Lock;
 use crate::iptables::policy::{
@@ -12,16 +10,19 @@ use crate::iptables::policy::{
     MemberText, NETWORK_PREFIX, OURS, PolicyText, ROOT, SHARED, STAGE_1, STAGE_2, admin_jump, bar,
     docker_jump, forward_jump, host_jumps, leave, root_jump, stages,
 };
-use crate::iptables::standing::{self, docker_chains};
+use crate::iptables::policy_check::{self, docker_chains};
+use crate::iptables::quick_check;
+use crate::iptables::restore::Variant;
 use crate::iptables::text::{Family, Rule, Table};
 
-impl Side<'_> {
+impl FamilyTables<'_> {
     /// `false`: it was there.
     pub(in crate::iptables) fn apply_policy(&self, text: &PolicyText) -> Result<bool, Error> {
         let family = self.family;
-        let stands = |listing: &mut Listing| standing::policy(family, listing, text) == Some(true);
+        let stands =
+            |listing: &mut Listing| policy_check::policy(family, listing, text) == Some(true);
         let there = match self.variant {
-            Variant::Nft => glance::policy(family, text),
+            Variant::Nft => quick_check::policy_is_complete(family, text),
             Variant::Legacy => stands(&mut self.read(Table::Filter)?),
         };
         if there {
@@ -38,7 +39,7 @@ impl Side<'_> {
         lines.extend(
             unknown
                 .iter()
-                .flat_map(|known| standing::lines(&known.rules)),
+                .flat_map(|known| policy_check::lines(&known.rules)),
         );
         let act = format!("write the {family} policy of {}", text.tag);
         self.run(&[(Table::Filter, lines)], &act)?;
@@ -71,18 +72,21 @@ impl Side<'_> {
         if !listing.has_chain(ROOT) || owned(&listing, &known.tag).next().is_some() {
             return Ok(Vec::new());
         }
-        Ok(standing::lines(&known.rules).collect())
+        Ok(policy_check::lines(&known.rules).collect())
     }
 
-    /// Removes what [`Side::known_lines`] made, and nothing of the network's own policy.
+    /// Removes what [`FamilyTables::known_lines`] made, and nothing of the network's own policy.
     pub(super) fn forget_known(&self, known: &KnownText) -> Result<(), Error> {
-        if self.bare() || (self.variant == Variant::Nft && glance::unknown(self.family, known)) {
+        if self.bare()
+            || (self.variant == Variant::Nft
+                && quick_check::bridge_is_not_accepted(self.family, known))
+        {
             return Ok(());
         }
         let _lock = Lock::take(self.lock)?;
         let listing = self.read(Table::Filter)?;
         let lines = owned(&listing, &known.tag)
-            .filter(|listed| listed.says(|comment| comment == known.tag))
+            .filter(|listed| listed.has_comment(|comment| comment == known.tag))
             .map(|listed| listed.rule.delete())
             .collect();
         let act = format!("forget the {} bridge of {}", self.family, known.tag);
@@ -105,14 +109,14 @@ impl Side<'_> {
     }
 
     pub(in crate::iptables) fn withdraw_member(&self, member: &MemberText) -> Result<(), Error> {
-        if self.variant == Variant::Nft && glance::no_member(self.family, member) {
+        if self.variant == Variant::Nft && quick_check::has_no_member(self.family, member) {
             return Ok(());
         }
         let _lock = Lock::take(self.lock)?;
         let listing = self.read(Table::Filter)?;
         let lines = listing
             .chain(FORWARD)
-            .filter(|listed| listed.says(|comment| comment == member.tag))
+            .filter(|listed| listed.has_comment(|comment| comment == member.tag))
             .map(|listed| listed.rule.delete())
             .collect();
         let act = format!("let {} pass by {} no more", member.tag, self.family);
@@ -120,7 +124,7 @@ impl Side<'_> {
     }
 
     pub(in crate::iptables) fn apply_links(&self, links: &[LinkText]) -> Result<(), Error> {
-        if self.variant == Variant::Nft && glance::unlinked(self.family, links) {
+        if self.variant == Variant::Nft && quick_check::has_no_links(self.family, links) {
             let lines = links.iter().map(|link| link.rule.append()).collect();
             if self.attempt(&[(Table::Filter, lines)])? {
                 return Ok(());
@@ -174,7 +178,7 @@ impl Side<'_> {
     /// Removes what policies share, when no network has one any more. What the admin or the
     /// reference plugin has in its chains stays, and so does the way there.
     pub(in crate::iptables) fn remove_policies(&self) -> Result<(), Error> {
-        let none = |chain| glance::has_chain(self.family, Table::Filter, chain) == Some(false);
+        let none = |chain| quick_check::has_chain(self.family, Table::Filter, chain) == Some(false);
         if self.variant == Variant::Nft && none(ROOT) && none(FORWARD) {
             return Ok(());
         }
@@ -183,7 +187,7 @@ impl Side<'_> {
         // Attachments without a bridge have no more than the reference has.
         let only_ways = || {
             let mut rules = listing.chain(FORWARD);
-            listing.has_chain(FORWARD) && rules.all(|l| l.says(|c| c == ADMIN_COMMENT))
+            listing.has_chain(FORWARD) && rules.all(|l| l.has_comment(|c| c == ADMIN_COMMENT))
         };
         if listing.len(IN) > 0 || !(listing.has_chain(ROOT) || only_ways()) {
             return Ok(());
@@ -195,7 +199,7 @@ impl Side<'_> {
 
     /// Whether the kernel says that there is no policy at all.
     fn bare(&self) -> bool {
-        self.variant == Variant::Nft && glance::no_policy(self.family)
+        self.variant == Variant::Nft && quick_check::has_no_policy(self.family)
     }
 }
 
@@ -204,7 +208,7 @@ fn owned<'a>(listing: &'a Listing, tag: &'a str) -> impl Iterator<Item = &'a Lis
     SHARED
         .iter()
         .flat_map(|chain| listing.chain(chain))
-        .filter(move |listed| listed.says(|comment| owns(tag, comment)))
+        .filter(move |listed| listed.has_comment(|comment| owns(tag, comment)))
 }
 
 /// The chains of links that a network's own chain leads to.
@@ -217,7 +221,7 @@ fn links_of<'a>(listing: &'a Listing, chain: &'a str) -> impl Iterator<Item = &'
 
 /// What makes the policy out of what is there.
 fn policy_lines(family: Family, listing: &mut Listing, text: &PolicyText) -> Vec<String> {
-    let staged = standing::stages(listing) == Some(true);
+    let staged = policy_check::stages(listing) == Some(true);
     let listing = &*listing;
     let mut lines = Vec::new();
     let mut chains = vec![FORWARD, text.admin.as_str(), STAGE_1, STAGE_2];
@@ -250,7 +254,7 @@ fn policy_lines(family: Family, listing: &mut Listing, text: &PolicyText) -> Vec
         let jumps = host_jumps();
         lines.extend(jumps.iter().filter(|j| missing(j)).map(Rule::insert));
     }
-    lines.extend(standing::lines(&text.shared));
+    lines.extend(policy_check::lines(&text.shared));
     rewrite(listing, &text.chain, &text.own, &mut lines);
     let left = links_of(listing, &text.chain).filter(|links| !text.linked || *links != text.links);
     for links in left {
@@ -292,7 +296,7 @@ fn hooks(listing: &Listing, lines: &mut Vec<String>) {
 fn admin_first(listing: &Listing, admin: &str, lines: &mut Vec<String>) {
     let mut head = listing
         .chain(FORWARD)
-        .take_while(|listed| listed.says(|comment| comment == ADMIN_COMMENT));
+        .take_while(|listed| listed.has_comment(|comment| comment == ADMIN_COMMENT));
     if head.any(|listed| listed.target() == Some(admin)) {
         return;
     }
@@ -319,8 +323,9 @@ fn entry(listing: &Listing, admin: &str, lines: &mut Vec<String>) {
     if !known {
         lines.push(admin_jump(admin).insert());
     }
-    let is_admins =
-        |listed: &&Listed| listed.says(|c| c == ADMIN_COMMENT) || listed.target() == Some(admin);
+    let is_admins = |listed: &&Listed| {
+        listed.has_comment(|c| c == ADMIN_COMMENT) || listed.target() == Some(admin)
+    };
     let behind = others.iter().rposition(is_admins).map_or(0, |at| at + 1);
     lines.push(root_jump().insert_at(behind + usize::from(!known) + 1));
 }
@@ -361,7 +366,7 @@ fn clearance(listing: &Listing) -> Vec<String> {
     let mut lines = Vec::new();
     let mut left = listing.len(FORWARD);
     for chain in &ours {
-        for listed in led(listing, chain, &ours) {
+        for listed in rules_jumping_to(listing, chain, &ours) {
             left -= usize::from(listed.rule.chain == FORWARD);
             lines.push(listed.rule.delete());
         }
@@ -371,14 +376,14 @@ fn clearance(listing: &Listing) -> Vec<String> {
     for stage in [STAGE_1, STAGE_2] {
         if listing.has_chain(stage)
             && listing.len(stage) == 0
-            && led(listing, stage, &ours).is_empty()
+            && rules_jumping_to(listing, stage, &ours).is_empty()
         {
             gone.push(stage);
         }
     }
     let admins = listing
         .chain(FORWARD)
-        .filter(|listed| listed.says(|comment| comment == ADMIN_COMMENT));
+        .filter(|listed| listed.has_comment(|comment| comment == ADMIN_COMMENT));
     for jump in admins {
         let Some(admin) = jump.target().filter(|admin| listing.len(admin) == 0) else {
             continue;
@@ -402,7 +407,11 @@ fn clearance(listing: &Listing) -> Vec<String> {
 }
 
 /// The jumps to a chain from chains other than these.
-fn led<'a>(listing: &'a Listing, chain: &'a str, not_from: &[&str]) -> Vec<&'a Listed> {
+fn rules_jumping_to<'a>(
+    listing: &'a Listing,
+    chain: &'a str,
+    not_from: &[&str],
+) -> Vec<&'a Listed> {
     let leads = listing.leading_to(chain);
     leads
         .filter(|listed| !not_from.contains(&listed.rule.chain.as_str()))

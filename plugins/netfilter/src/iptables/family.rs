@@ -3,15 +3,15 @@
 
 use std::path::Path;
 
-use super::detect::{Detected, Variant};
+use super::detect::Detected;
 use super::egress::{NetworkText, SHARED, shared_jump};
 use super::error::Error;
-use super::glance;
 use super::hostport::{Base, DNAT, LOOPBACK_GUARD, MASQ, PortsText, SETMARK};
 use super::listing::{Listed, Listing, wording};
 use super::lock::Lock;
+use super::quick_check;
 use super::resolver::SHARED as RESOLVER;
-use super::restore::Programs;
+use super::restore::{Programs, Variant};
 use super::text::{Family, Rule, Table, script};
 
 mod filter;
@@ -20,22 +20,22 @@ mod resolver;
 
 /// The programs of one family and what they share with the other.
 #[derive(Debug)]
-pub(super) struct Side<'a> {
+pub(super) struct FamilyTables<'a> {
     family: Family,
     variant: Variant,
     programs: &'a Programs,
     lock: &'a Path,
 }
 
-impl<'a> Side<'a> {
+impl<'a> FamilyTables<'a> {
     pub(super) fn new(
         family: Family,
         detected: &'a Detected,
         lock: &'a Path,
     ) -> Result<Self, Error> {
-        let programs = detected
-            .programs(family)
-            .ok_or_else(|| Error::missing(family))?;
+        let programs = detected.programs(family).ok_or_else(|| Error::Missing {
+            family: family.name(),
+        })?;
         Ok(Self {
             family,
             variant: detected.variant,
@@ -74,7 +74,7 @@ impl<'a> Side<'a> {
 
     /// Whether a network's rules are all there.
     fn present(&self, text: &NetworkText) -> Result<bool, Error> {
-        if self.variant == Variant::Nft && glance::present(self.family, text) {
+        if self.variant == Variant::Nft && quick_check::network_is_complete(self.family, text) {
             return Ok(true);
         }
         if self.variant == Variant::Nft {
@@ -153,9 +153,13 @@ impl<'a> Side<'a> {
         )
     }
 
-    pub(super) fn apply_ports(&self, text: &PortsText, aside: &PortsText) -> Result<(), Error> {
+    pub(super) fn apply_ports(
+        &self,
+        text: &PortsText,
+        by_interface: &PortsText,
+    ) -> Result<(), Error> {
         if self.variant == Variant::Nft
-            && glance::ready(self.family, text)
+            && quick_check::ports_can_be_added(self.family, text)
             && self.attempt(&[(Table::Nat, text.create())])?
         {
             return Ok(());
@@ -173,7 +177,7 @@ impl<'a> Side<'a> {
         let _lock = Lock::take(self.lock)?;
         let listing = self.read(Table::Nat)?;
         let text = if is_anothers(&listing, text) {
-            aside
+            by_interface
         } else {
             text
         };
@@ -244,12 +248,12 @@ impl<'a> Side<'a> {
     pub(super) fn withdraw_ports(
         &self,
         text: &PortsText,
-        aside: &PortsText,
+        by_interface: &PortsText,
         empty: Option<&str>,
     ) -> Result<(), Error> {
         let there = |chain: &&str| {
             self.variant == Variant::Nft
-                && glance::has_chain(self.family, Table::Nat, chain) == Some(true)
+                && quick_check::has_chain(self.family, Table::Nat, chain) == Some(true)
         };
         if let Some(chain) = empty.filter(there) {
             let mut lines = text.withdraw();
@@ -258,13 +262,13 @@ impl<'a> Side<'a> {
                 return Ok(());
             }
         }
-        for text in [text, aside] {
+        for text in [text, by_interface] {
             if self.attempt(&[(Table::Nat, text.withdraw())])? {
                 return Ok(());
             }
         }
         self.forget_ports(&text.chain, &text.tag)?;
-        self.forget_ports(&aside.chain, &aside.tag)
+        self.forget_ports(&by_interface.chain, &by_interface.tag)
     }
     /// Removes an attachment's ports without knowing them.
     pub(super) fn forget_ports(&self, chain: &str, tag: &str) -> Result<(), Error> {
@@ -307,7 +311,7 @@ impl<'a> Side<'a> {
     }
 
     /// Makes an empty chain in `nat`, unless it is there.
-    pub(super) fn stand_in(&self, chain: &str) -> Result<(), Error> {
+    pub(super) fn create_empty(&self, chain: &str) -> Result<(), Error> {
         if self.attempt(&[(Table::Nat, vec![format!("-N {chain}")])])? {
             return Ok(());
         }
@@ -411,8 +415,12 @@ impl<'a> Side<'a> {
 }
 
 /// The text under which the attachment's rules are there, if it is the second one.
-pub(super) fn is_aside(listing: &Listing, text: &PortsText, aside: &PortsText) -> bool {
-    is_anothers(listing, text) && listing.has_chain(&aside.chain)
+pub(super) fn uses_interface_chain(
+    listing: &Listing,
+    text: &PortsText,
+    by_interface: &PortsText,
+) -> bool {
+    is_anothers(listing, text) && listing.has_chain(&by_interface.chain)
 }
 
 /// Whether the attachment's chain holds the rules of another interface of its container.

@@ -3,7 +3,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pontoon_netlink::{Error, Linger, VethSpec};
+use pontoon_netlink::{DetachedChild, Error, VethSpec};
 
 use crate::scene::Scene;
 
@@ -26,7 +26,7 @@ fn links_go_without_the_wait() {
     let spawn = |links: &[u32]| {
         scene
             .host
-            .run(|| Linger::spawn(Vec::new(), links, Duration::ZERO))
+            .run(|| DetachedChild::spawn(Vec::new(), links, Duration::ZERO))
     };
     let first = spawn(&[*one]).expect("the namespace").expect("a child");
     scene.outer.wait_gone(*one, SOON).expect("the link is gone");
@@ -63,7 +63,7 @@ fn the_child_keeps_what_it_is_given_and_nothing_else() {
         (std::fs::File::from(read), write)
     };
     let ((mut given, gift), (mut other, rest)) = (pipe(), pipe());
-    let child = Linger::spawn(vec![gift], &[], Duration::from_millis(300)).expect("a child");
+    let child = DetachedChild::spawn(vec![gift], &[], Duration::from_millis(300)).expect("a child");
     drop(rest);
     let start = Instant::now();
     // End of file comes when the last holder of the other end is gone.
@@ -78,18 +78,21 @@ fn the_child_keeps_what_it_is_given_and_nothing_else() {
 }
 
 #[test]
-fn whoever_reads_our_output_sees_its_end() {
+fn a_reader_of_our_output_sees_its_end() {
     let hold = Duration::from_secs(8);
     if std::env::var_os(INNER).is_some() {
         // SAFETY: a fresh duplicate, owned by nobody else.
         let spare = unsafe { OwnedFd::from_raw_fd(libc::dup(0)) };
-        Linger::spawn(vec![spare], &[], hold).expect("a child");
+        DetachedChild::spawn(vec![spare], &[], hold).expect("a child");
         return;
     }
     let program = std::env::current_exe().expect("this program");
     let start = Instant::now();
     let output = Command::new(program)
-        .args(["--exact", "linger::whoever_reads_our_output_sees_its_end"])
+        .args([
+            "--exact",
+            "detached_child::a_reader_of_our_output_sees_its_end",
+        ])
         .env(INNER, "1")
         .stdin(Stdio::null())
         .output()
