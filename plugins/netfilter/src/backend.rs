@@ -150,7 +150,7 @@ impl Backend {
     }
 
     /// Brings rules into the kernel; what is there already stays. Tells whether anything was missing
-    /// that the containers of a network share: where there are others already, somebody has flushed
+    /// that the containers of a network share: where there are others already, the rules were flushed
     /// it.
     ///
     /// # Errors

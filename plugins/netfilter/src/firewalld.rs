@@ -268,7 +268,7 @@ impl Firewalld {
     fn read(&mut self) -> io::Result<Option<(u32, Reply)>> {
         let mut head = [0; 16];
         self.stream.read_exact(&mut head)?;
-        // We call in little-endian order; whoever answers in another one is not understood.
+        // We call in little-endian order; an answer in another one is not understood.
         let (body, fields) = match (head[0], number(&head, 4), number(&head, 12)) {
             (b'l', Some(body), Some(fields)) if body.max(fields) < LONGEST => (body, fields),
             _ => return Err(io::ErrorKind::InvalidData.into()),

@@ -5,7 +5,7 @@
 //! by chain name and by the owner in their comments. The way that is almost always right is tried
 //! first and asserts its own premises (`-C` and `-N` lines in the same run); when the kernel says
 //! no, the careful way takes the lock, reads the table and writes exactly the difference. So two
-//! processes never both add what they share, and a table that somebody flushed heals.
+//! processes never both add what they share, and a table that was flushed is completed again.
 //!
 //! It does not know what a container or a plugin is, does not read the environment, sets no sysctl
 //! (`route_localnet` is the caller's), cuts no connection, and ignores the spoof guard: that one
@@ -276,7 +276,7 @@ impl Iptables {
         Ok(words)
     }
 
-    /// Removes what networks and attachments share, as far as nobody uses it any more: the
+    /// Removes what networks and attachments share, as far as no network uses it any more: the
     /// reference plugins use the same chains for published ports.
     ///
     /// # Errors

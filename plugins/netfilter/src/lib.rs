@@ -11,10 +11,15 @@
 //! - [`iptables`] writes by `iptables-restore`, one process per family and operation, in the chains
 //!   that the reference plugins use, which admins and tools know.
 //!
-//! [`firewalld`] is no backend: it opens a zone of that firewall for a bridge of ours.
+//! [`firewalld`] is no backend: it opens a zone of that firewall for a bridge.
+//!
+//! Both take the kernel's side of the conversation from `pontoon_netlink`: one socket, one codec of
+//! attributes, one framing. Addresses with a prefix are `ipnetwork::IpNetwork`, since the text that
+//! the configuration's strict `Cidr` judges has become a value before it gets here. Names of
+//! interfaces go through one check for both backends before any rule is written.
 //!
 //! Every rule and every element carries the tag of its [`Owner`]. Removal goes by owner: a late one
-//! cannot take what belongs to somebody else by now. Which backend has made a rule is remembered
+//! cannot take what belongs to another owner by now. Which backend has made a rule is remembered
 //! by the caller ([`BackendKind`] goes into its records).
 //!
 //! What this crate does not do: it knows nothing of CNI, opens no namespace, changes no kernel

@@ -14,8 +14,8 @@
 //!
 //! Small chains hang behind elements, named by a hash of what they contain: `egress-…` of a
 //! subnet, `hairpin-…` shared by the containers of a subnet, `cond-…` of a port published under
-//! conditions. Each goes in the same transaction as the last element that leads to it; that nobody
-//! else still uses it is what the kernel itself counts.
+//! conditions. Each goes in the same transaction as the last element that leads to it; the kernel
+//! itself counts what still refers to it.
 //!
 //! A port at one address of the host and the same port at every address are different keys and may
 //! have different owners: the narrower one wins, whichever came first.
@@ -24,7 +24,7 @@
 //! Every change is one transaction of the kernel. Elements that must be new are added exclusively,
 //! so that of two processes publishing one port exactly one is told that the port is taken. What
 //! is already there is then looked up and the transaction made again. Removal first looks up whose
-//! each element is and then removes what is ours; between the two nobody may publish the same key
+//! each element is and then removes what is ours; between the two no process may publish the same key
 //! under another owner, which is what the caller's lock per network is for.
 //!
 //! # What this does not do
@@ -106,7 +106,7 @@ impl Nft {
     }
 
     /// Makes the kernel hold what the ruleset says. Repeating it changes nothing; what was flushed
-    /// or removed by somebody in between is made again. Tells whether anything was missing that the
+    /// or removed in between is made again. Tells whether anything was missing that the
     /// containers of a network share.
     ///
     /// # Errors
@@ -147,7 +147,7 @@ impl Nft {
         Ok(differences)
     }
 
-    /// Whose rules a packet of ours has to pass as well. Five lookups by name.
+    /// Filters of other programs that a container's packet has to pass as well. Five lookups by name.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -182,7 +182,7 @@ impl Nft {
         self.socket.deleted()
     }
 
-    /// Hands out the socket, for somebody else to close.
+    /// Hands out the socket, to be closed by a detached child.
     #[must_use]
     pub fn into_sockets(self) -> Vec<OwnedFd> {
         vec![self.socket.into_fd()]
@@ -209,7 +209,7 @@ fn plans(rules: &Ruleset) -> Result<Vec<Plan>, Error> {
         policy.retract(former)?;
     }
     policy.links(&rules.links)?;
-    // For who is on no bridge the admin's chain is all there is.
+    // An attachment without a bridge has the admin's chain alone.
     policy.base = rules.member.is_some();
     let mut guard = Plan::new(Part::Guard);
     if let Some(wanted) = &rules.spoof_guard {

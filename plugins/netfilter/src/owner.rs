@@ -1,4 +1,4 @@
-//! The text that marks a kernel object as somebody's: the same in both backends, so that `nft list
+//! The text that marks the owner of a kernel object: the same in both backends, so that `nft list
 //! ruleset` and `iptables-save` read alike.
 
 use serde::{Deserialize, Serialize};

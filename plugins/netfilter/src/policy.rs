@@ -20,7 +20,7 @@
 //! 9. `closed`: whatever else goes to the bridge and does not come from a bridge of ours is dropped,
 //!    unless it comes in by one of the `trusted` interfaces. Isolation stands above trust.
 //!
-//! Everything else is left to whoever comes after us: no chain's own policy is ever changed.
+//! Everything else is left to the chains that come after: no chain's own policy is ever changed.
 //!
 //! What the host itself *receives from* a bridge, and what it *sends to* one, is dropped without
 //! `host_access`, except established and related flows, what it sends to a published port, and
@@ -86,7 +86,7 @@ pub enum Ingress {
 /// admin's chain is there with the first member, and comes before all else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Whose they are.
+    /// Owner of the rules.
     pub owner: Owner,
     /// The container's addresses.
     pub addresses: Vec<IpAddr>,
@@ -116,7 +116,7 @@ pub struct Link {
 /// there. Always made by nftables, in the bridge family, whichever backend makes the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Separation {
-    /// Whose port it is.
+    /// Owner of the port.
     pub owner: Owner,
     /// The bridge.
     pub bridge: String,

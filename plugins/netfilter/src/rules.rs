@@ -100,7 +100,7 @@ pub struct Snat {
 /// The published ports of one attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Published {
-    /// Whose they are.
+    /// Owner of the rules.
     pub owner: Owner,
     /// The container's IPv4 address with the prefix of its subnet.
     pub v4: Option<IpNetwork>,
@@ -148,7 +148,7 @@ impl Published {
 pub enum Mark {
     /// Bit 0 to 31 of the packet mark, set by our own chain.
     Bit(u8),
-    /// A chain of somebody else that sets a mark which somebody else masquerades.
+    /// A chain of another program that sets a mark, which that program masquerades.
     Chain(String),
 }
 
@@ -168,7 +168,7 @@ pub struct Port {
 /// MAC spoofing protection of one bridge port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpoofGuard {
-    /// Whose port it is.
+    /// Owner of the port.
     pub owner: Owner,
     /// Name of the bridge port on the host.
     pub port: String,

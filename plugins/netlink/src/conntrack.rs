@@ -2,7 +2,7 @@
 //!
 //! A UDP client that keeps sending from one port keeps its flow alive, and with it the decision of its first packet: to
 //! a container that has ended, or to the host itself when the port was not published yet. New rules do not reach it. So
-//! its flow is deleted, by address and port, and nobody else's.
+//! its flow is deleted, by address and port, and no other one.
 
 mod message;
 mod sweep;
@@ -239,12 +239,12 @@ impl Conntrack {
         Ok(seen.collect())
     }
 
-    /// Cuts flows to ports that now lead to `keep`, and are answered by anybody else: `(protocol, port, host address)`.
+    /// Cuts flows to ports that now lead to `keep`, and are answered by another address: `(protocol, port, host address)`.
     /// Without a host address the port is one of the machine itself: flows *through* it to the same port elsewhere are
     /// not touched.
     ///
-    /// Few IPv4 ports are left to the kernel, which can name who answers but not spare him. So it cuts the flows that no
-    /// rule has redirected: one to `keep` always was, and one to somebody who has gone was cut with him.
+    /// Few IPv4 ports are left to the kernel, which can choose flows by the address that answers but not exempt one. So it cuts the flows that no
+    /// rule has redirected: one to `keep` always was, and one to a container that has gone was cut at its DEL.
     pub fn cut_stale(
         &mut self,
         ports: &[Port],
@@ -268,7 +268,7 @@ impl Conntrack {
             .map_err(|errno| Error::io("cut flows")(errno.into()))
     }
 
-    /// The messages of [`Conntrack::cut_stale`], for somebody else to send, who will not hear a refusal. So a kernel
+    /// The messages of [`Conntrack::cut_stale`], for another process to send, which reads no refusal. So a kernel
     /// that may take no filters is sent the first one here: `None` when it refuses, or when all flows would have to be
     /// listed for another reason.
     pub fn stale_deletions(&mut self, ports: &[Port], v4: bool) -> Result<Option<Frames>, Error> {
@@ -287,7 +287,7 @@ impl Conntrack {
         }
     }
 
-    /// The socket, for somebody else to close: as any of netfilter's, its closing may wait.
+    /// Hands out the socket, to be closed by a detached child: as with any of netfilter's, closing it may wait.
     pub fn into_fd(self) -> std::os::fd::OwnedFd {
         self.socket.into_fd()
     }

@@ -125,7 +125,7 @@ impl DetachedChild {
     }
 }
 
-/// Ends the process, with exit code 0 or 1. Whoever returns from `main` instead unmaps a stack before, which takes some
+/// Ends the process, with exit code 0 or 1. Returning from `main` instead unmaps a stack before, which takes some
 /// 30 µs while a child on another processor shares the memory. Nothing is flushed and no destructor runs.
 pub fn end(well: bool) -> ! {
     // SAFETY: ends this process, and nothing else.
@@ -248,7 +248,7 @@ fn leave(null: RawFd, ranges: &[(u32, u32)]) {
 
 /// The whole life of a child that makes system calls only.
 extern "C" fn child_main(work: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `start` hands over a leaked `ChildWork`, which nobody else looks at any more.
+    // SAFETY: `start` hands over a leaked `ChildWork`, which nothing else reads any more.
     let work = unsafe { &mut *work.cast::<ChildWork>() };
     leave(work.null, &work.ranges);
     if let Some(sweep) = &mut work.sweep {

@@ -150,7 +150,7 @@ pub(crate) enum Meaning {
 pub struct Failure {
     /// Which message, by the number that [`Frames::push`] gave.
     pub sequence: u32,
-    /// Why.
+    /// The error number.
     pub errno: Errno,
     /// The kernel's own words (`NLMSGERR_ATTR_MSG`), where it has any.
     pub message: Option<String>,

@@ -18,6 +18,10 @@
 //!
 //! It is the only crate of the workspace with `unsafe` code, a handful of system calls that have no safe wrapper.
 //!
+//! Addresses with a prefix are [`IpNetwork`] as the `ipnetwork` crate has it. The strict newtype of the configuration
+//! (`Cidr` of the crate `conf`, which refuses an address without prefix) judges text, and there is no text here.
+//! Names of interfaces are judged here, by [`InterfaceName`]: text of a runtime reaches this crate as it came.
+//!
 //! Messages are built from netlink-packet-route's types with rtnetlink's builders and sent by a socket of our own; of
 //! answers only the attributes that matter are read.
 

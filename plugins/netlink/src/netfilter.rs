@@ -114,7 +114,7 @@ impl NetfilterSocket {
         Self::prepare(Socket::bare(netlink_sys::protocols::NETLINK_NETFILTER))
     }
 
-    /// Opens a socket for questions whose errors nobody is told of: without the extended acknowledgements, which cost two
+    /// Opens a socket for questions whose errors are not reported: without the extended acknowledgements, which cost two
     /// system calls.
     ///
     /// # Errors

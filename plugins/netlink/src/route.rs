@@ -42,7 +42,7 @@ impl RouteSocket {
         self.socket.into_fd()
     }
 
-    /// Makes the send buffer large enough for who will send by the bare descriptor.
+    /// Makes the send buffer large enough for what is sent by the bare descriptor.
     pub(crate) fn make_room(&self, frames: &Frames) {
         self.socket.make_room(frames.as_bytes().len());
     }

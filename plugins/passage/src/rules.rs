@@ -1,5 +1,5 @@
 //! The rules of a host, of every backend, in one shape: tables of chains of rules, each rule a row of
-//! conditions and what follows. What cannot be read keeps its name, so that nobody has to guess.
+//! conditions and what follows. What cannot be read keeps its name, so that no reader has to guess.
 
 mod iptables;
 mod nft;

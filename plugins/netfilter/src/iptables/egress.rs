@@ -128,7 +128,7 @@ pub(super) fn untagged(comment: &str) -> Option<&str> {
     owns(tag, comment).then_some(tag)
 }
 
-/// The jump that every network shares. Appended: whoever translates more specifically goes first.
+/// The jump that every network shares. Appended: rules that translate more specifically go first.
 pub(super) fn shared_jump() -> Rule {
     Rule::new(
         "POSTROUTING",

@@ -121,7 +121,7 @@ pub enum Error {
         /// What it said.
         stderr: String,
     },
-    /// Somebody else held the xtables lock all the time. Try again.
+    /// Another program held the xtables lock all the time. Try again.
     #[error("{} waited {seconds} s for the xtables lock, which another program holds; try again", program.display())]
     Busy {
         /// The program.

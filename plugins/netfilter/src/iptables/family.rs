@@ -91,7 +91,7 @@ impl<'a> FamilyTables<'a> {
             return Ok(false);
         }
         let _lock = Lock::take(self.lock)?;
-        // Whoever held the lock may have written them.
+        // The process that held the lock may have written them.
         if self.present(text)? {
             return Ok(false);
         }
@@ -357,7 +357,7 @@ impl<'a> FamilyTables<'a> {
             let closed = listing.chain(DNAT).next().is_none();
             if closed {
                 unhook(&listing, DNAT, &mut lines);
-                // Somebody else's chains may still mark packets by jumping there.
+                // Chains of other programs may still mark packets by jumping there.
                 if listing.leading_to(SETMARK).next().is_none() {
                     unhook(&listing, SETMARK, &mut lines);
                     unhook(&listing, MASQ, &mut lines);
@@ -374,7 +374,7 @@ impl<'a> FamilyTables<'a> {
         Ok(())
     }
 
-    /// Nobody publishes any more, so nothing needs the guard in `raw`.
+    /// No port is published any more, so nothing needs the guard in `raw`.
     fn remove_guard(&self) -> Result<(), Error> {
         let listing = self.read(Table::Raw)?;
         let guards = listing
@@ -451,7 +451,7 @@ fn entries_of<'a>(listing: &'a Listing, chain: &'a str) -> impl Iterator<Item = 
         .filter(move |listed| listed.target() == Some(chain))
 }
 
-/// Empties a chain and deletes it, unless somebody leads to it from elsewhere than `from`: deleting
+/// Empties a chain and deletes it, unless a rule leads to it from elsewhere than `from`: deleting
 /// it would fail then, and removing their rule is not for us.
 fn remove_chain(listing: &Listing, chain: &str, from: &str, lines: &mut Vec<String>) {
     if !listing.has_chain(chain) {

@@ -87,7 +87,7 @@ impl Listing {
         self.chain(chain).count()
     }
 
-    /// All rules by chain and words, for who looks for many.
+    /// All rules by chain and words, to look for many.
     pub(super) fn index(&self) -> HashSet<(&str, Vec<String>)> {
         let key = |listed: &'_ Listed| sorted(listed.words.clone());
         let rules = self.rules.iter();
@@ -156,7 +156,7 @@ impl Listed {
         })
     }
 
-    /// The word after `option`. What somebody wrote as a comment is no option.
+    /// The word after `option`. The text of a comment is no option.
     pub(super) fn after(&self, option: &str) -> Option<&str> {
         let mut words = self.words.iter().map(String::as_str);
         while let Some(word) = words.next() {

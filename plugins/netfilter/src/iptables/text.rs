@@ -158,7 +158,7 @@ pub(super) fn name<'a>(what: &'static str, value: &'a str) -> Result<&'a str, Te
     })
 }
 
-/// A chain of somebody else that a rule jumps to.
+/// A chain of another program that a rule jumps to.
 pub(super) fn chain(value: &str) -> Result<&str, TextError> {
     let sound = (1..=CHAIN_MAX).contains(&value.len())
         && value.bytes().all(plain)

@@ -73,7 +73,7 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<bool, Error> {
             .as_ref()
             .is_some_and(|subject| subject.message == NFT_MSG_NEWSETELEM);
         match refusal.why.errno {
-            // Somebody was faster, or the element is there already: see whose it is.
+            // Another process was faster, or the element is there already: read its owner.
             Errno::EEXIST | Errno::EBUSY | Errno::ENOTEMPTY if about_elements => {
                 look_at_all = true;
             }

@@ -18,7 +18,7 @@ pub(super) struct Chain {
     pub(super) hook: Option<Hook>,
     /// How many other rules jump to it.
     pub(super) references: u32,
-    /// `None`: the rules in it are the admin's, and nobody else's business.
+    /// `None`: the rules in it are the admin's and are left alone.
     pub(super) rules: Option<fn() -> Vec<Rule>>,
     /// How many that are: asked on every apply, when the rules themselves are not needed.
     pub(super) count: u32,

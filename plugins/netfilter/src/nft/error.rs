@@ -48,7 +48,7 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
-    /// A port of the host is published by somebody else.
+    /// A port of the host is published by another owner.
     #[error("host port {}/{} is already published by `{owner}`", .port.host_port, .port.protocol)]
     PortTaken {
         /// The port.
@@ -147,7 +147,7 @@ impl Error {
 fn hint(errno: Errno) -> &'static str {
     match errno {
         Errno::ENOENT => " (does the kernel have the nft modules fib, nat, masq and ct?)",
-        Errno::EEXIST => " (made by somebody else, in another shape?)",
+        Errno::EEXIST => " (made by another program, in another shape?)",
         _ => "",
     }
 }

@@ -304,7 +304,7 @@ impl Rule {
             .compare(Compare::Equal, &[0; 4])
     }
 
-    /// `ip|ip6 daddr ADDRESS`, for who has asked for the family.
+    /// `ip|ip6 daddr ADDRESS`, after a match of the family.
     pub(super) fn destination(self, address: IpAddr) -> Self {
         let v6 = address.is_ipv6();
         self.payload(Base::Network, address_offset(v6, false), address_length(v6))

@@ -20,7 +20,7 @@ const INPUT: &str = "INPUT";
 const FIREWALLD: &str = "firewalld";
 const FIREWALLD_FORWARD: &str = "filter_FORWARD";
 
-/// A chain of somebody else that drops what it does not know.
+/// A chain of another program that drops what it does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
     /// Address family of the table, as nft writes it.
@@ -71,7 +71,8 @@ impl Gate {
     }
 }
 
-/// Whose rules a packet of ours has to pass as well, as far as we can do something about it.
+/// Filters of other programs that a container's packet has to pass as well, as far as a plugin can do something about
+/// them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Others {
     /// The policy of iptables-nft's FORWARD chain is to drop, in either family.

@@ -64,7 +64,7 @@ pub(super) enum Purpose {
     /// A published port: another owner's is an error.
     Port(Port),
     /// The way back of a container: what another owner left there is replaced, since addresses
-    /// are given out by somebody who knows.
+    /// are given out by the allocator, which knows.
     Hairpin,
     /// A subnet: another owner's will do when it says the same.
     Egress(IpNetwork),

@@ -25,7 +25,7 @@ const PORTS: [Place; 6] = [
     (Family::Ipv6, HOSTPORT, "masquerading"),
 ];
 
-/// Removes what a plugin has left of an attachment. Somebody may remove the same at the same time:
+/// Removes what a plugin has left of an attachment. Another process may remove the same at the same time:
 /// then it is gone, and the rest is looked for again.
 pub(super) fn remove(
     socket: &mut Socket,

@@ -6,14 +6,14 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 /// The host's own loopback.
 pub(super) const LOOPBACK: IpNetwork = v4(Ipv4Addr::new(127, 0, 0, 0), 8);
-/// As above.
+/// The host's own loopback address in IPv6.
 pub(super) const LOOPBACK6: IpNetwork = match Ipv6Network::new_checked(Ipv6Addr::LOCALHOST, 128) {
     Some(network) => IpNetwork::V6(network),
     None => IpNetwork::V6(ANY6),
 };
 /// Never masqueraded: receivers identify the source by its address.
 pub(super) const MULTICAST4: IpNetwork = v4(Ipv4Addr::new(224, 0, 0, 0), 4);
-/// As above.
+/// The same for IPv6.
 pub(super) const MULTICAST6: IpNetwork =
     match Ipv6Network::new_checked(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8) {
         Some(network) => IpNetwork::V6(network),

@@ -1,7 +1,7 @@
 //! One packet followed through the kernel's own tracing of nf_tables (`meta nftrace`).
 //!
 //! A table with a base chain at both ends of each hook marks the packet where it first meets a hook,
-//! and shows it at each end: what becomes of it in between is seen whoever's rules do it, those of
+//! and shows it at each end: what becomes of it in between is seen whatever rules do it, those of
 //! iptables-legacy too, which this tracing does not name. The table is owned by its socket
 //! (`NFT_TABLE_F_OWNER`): it is gone with this process, however that ends.
 

@@ -18,7 +18,7 @@ use super::uapi::{NFT_MSG_DELTABLE, NFT_MSG_GETTABLE};
 ///
 /// The chain that the containers of a subnet share goes with the last of them. The kernel counts
 /// who refers to a chain, so no race takes it from a user: when another container came since we looked,
-/// the transaction is refused with EBUSY and made again without the chain; and whoever adds an
+/// the transaction is refused with EBUSY and made again without the chain; and a process that adds an
 /// element to a chain that has just gone is refused with ENOENT and makes the chain again. A
 /// refused transaction costs a grace period, which is why the count is looked at first.
 pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
@@ -89,7 +89,7 @@ pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
 }
 
 /// When two containers leave at once, each may have seen the other still there. So each looks once
-/// more after it has left these chains, and whoever was last finds a shared chain without users.
+/// more after it has left these chains, and the last of them finds a shared chain without users.
 /// The rules of a chain whose number is not `known` are listed.
 pub(super) fn sweep(
     socket: &mut Socket,
@@ -119,7 +119,7 @@ pub(super) fn sweep(
         remove_chain(&mut batch, family, chain);
         match socket.commit(batch)? {
             Ok(()) => {}
-            // Somebody came, or somebody else swept.
+            // A container came, or another process removed the chain.
             Err(refusal) if matches!(refusal.why.errno, Errno::EBUSY | Errno::ENOENT) => {}
             Err(refusal) => return Err(refusal.into()),
         }

@@ -86,7 +86,7 @@ impl Sweep {
         [self.netfilter.as_fd(), self.route.as_fd()]
     }
 
-    /// Does it. Nobody is told of trouble: a flow that is spared by it lives no longer than it would have without us.
+    /// Cuts the flows. Errors are dropped: a flow that is missed lives no longer than it would have without this.
     pub(crate) fn carry_out(&mut self) {
         for pass in &self.passes {
             let sockets = (self.netfilter.as_fd(), self.route.as_fd());

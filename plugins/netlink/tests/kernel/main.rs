@@ -3,6 +3,7 @@
 mod bridge;
 mod conntrack;
 mod detached_child;
+mod lints;
 mod netfilter;
 mod netns;
 mod routing;

@@ -30,7 +30,7 @@ impl FamilyTables<'_> {
         }
         let _lock = Lock::take(self.lock)?;
         let mut listing = self.read(Table::Filter)?;
-        // Whoever held the lock may have written it.
+        // The process that held the lock may have written it.
         if stands(&mut listing) {
             return Ok(false);
         }
@@ -357,7 +357,7 @@ fn bridges(nat: &Listing, filter: &Listing, but: &str) -> Vec<KnownText> {
 fn clearance(listing: &Listing) -> Vec<String> {
     let mut ours: Vec<&str> = OURS.iter().chain(&[HOST, BAR]).copied().collect();
     ours.retain(|chain| listing.has_chain(chain));
-    // What a network left behind when somebody flushed the chain that leads there.
+    // What a network left behind when the chain that leads there was flushed.
     ours.extend(
         listing
             .chains()
