@@ -129,6 +129,24 @@ pub(crate) fn dist() -> Outcome<Built> {
     Ok(Built { dir: dist, ..built })
 }
 
+/// What lies in `target/dist` from an earlier [`dist`].
+pub(crate) fn built() -> Outcome<Built> {
+    let dir = target_dir()?.join("dist");
+    for name in names()? {
+        let file = dir.join(&name);
+        if !is_static(&file)? {
+            return Err(Failure::new(format!(
+                "{} wants a dynamic linker: run cargo xtask dist",
+                file.display()
+            )));
+        }
+    }
+    Ok(Built {
+        dir,
+        linking: "an earlier cargo xtask dist".to_owned(),
+    })
+}
+
 /// The binaries of the workspace.
 pub(crate) fn names() -> Outcome<Vec<String>> {
     let output = cargo(&[

@@ -23,9 +23,9 @@ usage: cargo xtask COMMAND
   test --whole      the same, with the whole of every matrix
   test --quick      format, lints, unit tests, a small lab
   test FILTER       tests whose names contain FILTER, `names::forward` or `names_forward`
-  bench [--quick] [SECTION]...
+  bench [--quick] [--built] [SECTION]...
                     our chain against the reference plugins 1.9.1; sections: nftables, iptables,
-                    ports, leases, start
+                    ports, leases, names, start; --built measures target/dist as it is
   schemas           JSON schemas of all configurations, from their types, into conf/schemas
   dist              static release binaries in target/dist";
 

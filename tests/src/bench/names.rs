@@ -1,434 +1,339 @@
-//! The resolver beside others: unbound, dnsmasq and aardvark-dns, each with the same ten thousand
-//! names on the same host, asked by dnsperf from a container.
+//! The resolver beside others: unbound and dnsmasq, each with the same ten thousand names on the same
+//! host, asked by dnsperf from a container; and aardvark-dns, for its memory.
+//!
+//! All servers run at the same time and are asked one after the other. Each round begins with another
+//! server and every second one goes backwards, so that a change in the load of the machine meets all of
+//! them. A ratio is taken within a round; the figure of a row is the median over the rounds.
 
+mod scene;
+
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use pontoon_lab::{
-    Attachment, Backend, Container, Daemon, Failure, Host, NameServer, Network, OUTSIDE_V4,
-    Outcome, Programs, Runtime, Scratch, libraries, target_dir,
-};
-use serde_json::{Value, json};
+use pontoon_lab::{Failure, OUTSIDE_V4, Outcome, Programs};
 
 use super::table::{Bar, Row, Table};
-use crate::build::root;
+use scene::{Scene, Server, address};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+/// Names of the large network, and of the small one.
 const NAMES: usize = 10_000;
+const FEW: usize = 2;
+/// How often every server is asked everything.
+const ROUNDS: usize = 7;
 /// How long dnsperf asks, in seconds.
-const SECONDS: u32 = 5;
-/// Questions of each kind whose answers are timed.
-const TIMED: usize = 500;
-/// Clock ticks a second of /proc (`USER_HZ`).
-const TICK: f64 = 100.0;
+const SECONDS: u32 = 1;
+/// Names of the outside that a server is asked for once, in each round.
+const UNSEEN: usize = 2000;
+/// The same for a cache that must not become full: all rounds together have fewer than it has places
+/// (4,096).
+const FEW_UNSEEN: usize = 500;
+/// Questions of each kind whose answers are timed, in each round.
+const TIMED: usize = 100;
+/// Largest release binary, in kB.
+const LARGEST: f64 = 1600.0;
 
-/// A name server that runs, and how it is asked.
-struct Server {
-    name: &'static str,
-    pid: u32,
-    port: u16,
-    /// What a local name ends with.
-    domain: &'static str,
-    /// It answers what is not local too.
-    forwards: bool,
+/// What is asked, and how.
+#[derive(Clone, Copy)]
+struct Load {
+    /// The row that it is for.
+    what: &'static str,
+    /// Further arguments of dnsperf.
+    arguments: &'static [&'static str],
+    /// The answer that dnsperf must see, and no other.
+    code: &'static str,
 }
 
-/// What ends a server when it is dropped.
-struct Kept {
-    _daemon: Option<Daemon>,
-    /// One that is nobody's child any more.
-    background: Option<Pid>,
-}
-
-impl Kept {
-    fn of(daemon: Daemon) -> Self {
-        Self {
-            _daemon: Some(daemon),
-            background: None,
-        }
+const fn load(what: &'static str, arguments: &'static [&'static str], code: &'static str) -> Load {
+    Load {
+        what,
+        arguments,
+        code,
     }
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if let Some(pid) = self.background {
-            let _ = kill(pid, Signal::SIGTERM);
-        }
+const UDP: &[&str] = &["-c", "8", "-q", "200"];
+const LOCAL: Load = load("local query, prepared", UDP, "NOERROR");
+const NODATA: Load = load("local query, NODATA", UDP, "NOERROR");
+const NXDOMAIN: Load = load("local query, NXDOMAIN", UDP, "NXDOMAIN");
+const PTR: Load = load("local query, PTR", UDP, "NOERROR");
+const ODD: Load = load(
+    "local query, an unknown EDNS option",
+    &["-c", "8", "-q", "200", "-E", "65001:00"],
+    "NOERROR",
+);
+const TCP: Load = load(
+    "local query over TCP",
+    &["-m", "tcp", "-c", "8", "-q", "64"],
+    "NOERROR",
+);
+const CACHED: Load = load("cached query", UDP, "NOERROR");
+const FORWARDED: Load = load(
+    "query of a name never seen",
+    &["-c", "8", "-q", "50", "-n", "1"],
+    "NOERROR",
+);
+
+/// What one row asks of which servers.
+const LOADS: [(Load, &[&str]); 7] = [
+    (LOCAL, &["pontoon-dns", "unbound", "dnsmasq"]),
+    (NODATA, &["pontoon-dns", "unbound"]),
+    (NXDOMAIN, &["pontoon-dns", "unbound"]),
+    (PTR, &["pontoon-dns", "unbound"]),
+    (ODD, &["pontoon-dns", "unbound"]),
+    (CACHED, &["pontoon-dns", "unbound", "dnsmasq"]),
+    (TCP, &["pontoon-dns", "unbound"]),
+];
+
+/// The bars: row, other server, and the largest ratio.
+const BARS: [(&str, &str, f64); 10] = [
+    (LOCAL.what, "unbound", 0.95),
+    (LOCAL.what, "dnsmasq", 0.80),
+    (NODATA.what, "unbound", 1.4),
+    (NXDOMAIN.what, "unbound", 1.4),
+    (PTR.what, "unbound", 1.4),
+    (ODD.what, "unbound", 1.4),
+    (CACHED.what, "unbound", 1.2),
+    (CACHED.what, "dnsmasq", 1.0),
+    (TCP.what, "unbound", 0.5),
+    (FORWARDED.what, "unbound", 0.8),
+];
+/// What is flat may differ by this much.
+const FLAT: f64 = 1.2;
+
+/// The cost of a query by row and server, one entry for each round, in microseconds of CPU.
+#[derive(Default)]
+struct Costs(HashMap<(&'static str, &'static str), Vec<f64>>);
+
+impl Costs {
+    fn add(&mut self, what: &'static str, server: &'static str, cost: f64) {
+        self.0.entry((what, server)).or_default().push(cost);
+    }
+
+    fn of(&self, what: &'static str, server: &'static str) -> &[f64] {
+        self.0.get(&(what, server)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Medians of ours and of the other's, and of the ratios within a round.
+    fn compare(&self, ours: &[f64], theirs: &[f64]) -> (f64, f64, f64) {
+        let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
+        (
+            middle(ours),
+            middle(theirs),
+            middle(&ratios.collect::<Vec<_>>()),
+        )
     }
 }
 
-/// What was measured of one.
-struct Figures {
-    name: &'static str,
-    local: f64,
-    cached: Option<f64>,
-    memory: f64,
+fn middle(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 pub(crate) fn measure(table: &mut Table, programs: &Programs) -> Outcome {
-    let scene = Scene::new(programs)?;
-    let ours = scene.ours()?;
-    let mut figures = vec![scene.figures(&ours)?];
-    let (more, most) = scene.forwarding(&ours)?;
-    for start in [Scene::unbound, Scene::dnsmasq, Scene::aardvark] {
-        let (server, _kept) = start(&scene)?;
-        figures.push(scene.figures(&server)?);
-    }
-    let (own, others) = figures
-        .split_first()
-        .ok_or_else(|| Failure::new("nothing was measured"))?;
-    for other in others {
-        table.push(Row {
-            what: format!("names: CPU per local query, beside {}", other.name),
-            reference: Some(other.local),
-            ours: own.local,
-            unit: "µs",
-            bar: match other.name {
-                "unbound" => Bar::at_most(1.0, own.local / other.local, "of unbound's"),
-                _ => Bar::None,
-            },
-        });
-    }
-    for other in others {
-        if let (Some(theirs), Some(ours)) = (other.cached, own.cached) {
-            table.push(Row {
-                what: format!("names: CPU per cached query, beside {}", other.name),
-                reference: Some(theirs),
-                ours,
-                unit: "µs",
-                bar: Bar::None,
-            });
+    let (scene, small) = (Scene::new(programs)?, Scene::new(programs)?);
+    let ours = scene.ours(NAMES)?;
+    let memory = resident(ours.pid)?;
+    let few = small.ours(FEW)?;
+    let servers = [ours, scene.unbound()?, scene.dnsmasq()?, scene.aardvark()?];
+    let theirs = resident(servers[3].pid)?;
+    let mut costs = Costs::default();
+    let mut times = Vec::new();
+    for round in 0..ROUNDS {
+        println!("names: round {} of {ROUNDS} ...", round + 1);
+        for (load, asked) in LOADS {
+            let mut asked: Vec<&Server> = servers
+                .iter()
+                .filter(|server| asked.contains(&server.name))
+                .collect();
+            turn(&mut asked, round);
+            for server in asked {
+                let cost = scene.cost(server, load, &questions(load, server))?;
+                costs.add(load.what, server.name, cost);
+            }
         }
+        let mut asked = [Some(&servers[0]), Some(&servers[1]), None];
+        turn(&mut asked, round);
+        for server in asked {
+            // `None` is the small network's, whose cache has room.
+            let (place, server, name, count) = match server {
+                Some(server) => (&scene, server, server.name, UNSEEN),
+                None => (&small, &few, "room", FEW_UNSEEN),
+            };
+            let mut unseen = String::new();
+            for number in 0..count {
+                let _ = writeln!(unseen, "{name}{round}-{number}.example A");
+            }
+            let cost = place.cost(server, FORWARDED, &unseen)?;
+            costs.add(FORWARDED.what, name, cost);
+        }
+        let one = small.cost(&few, LOCAL, "web.dns.pontoon A\n")?;
+        costs.add(LOCAL.what, "one", one);
+        times.push(scene.forwarding(&servers[0], round)?);
     }
-    for other in others {
-        table.push(Row {
-            what: format!("names: memory with {NAMES} names, beside {}", other.name),
-            reference: Some(other.memory),
-            ours: own.memory,
-            unit: "kB",
-            bar: Bar::None,
-        });
-    }
+    ratios(table, &costs);
+    flatness(table, &costs);
     table.push(Row {
-        what: "names: a forwarded query, and the same asked directly".to_owned(),
-        reference: Some(most),
-        ours: more,
+        what: "names: memory with 10,000 names, beside aardvark-dns".to_owned(),
+        reference: Some(theirs),
+        ours: memory,
+        unit: "kB",
+        bar: Bar::at_most(1.0, memory / theirs, "of aardvark-dns's"),
+    });
+    let more: Vec<f64> = times.iter().map(|(by, direct)| by - direct).collect();
+    let more = middle(&more);
+    table.push(Row {
+        what: "names: time of a forwarded query, and of the same asked directly".to_owned(),
+        reference: Some(middle(&times.iter().map(|time| time.1).collect::<Vec<_>>())),
+        ours: middle(&times.iter().map(|time| time.0).collect::<Vec<_>>()),
         unit: "µs",
-        bar: Bar::Asked(
-            format!("{:.0} µs more, at most 100", more - most),
-            more - most <= 100.0,
-        ),
+        bar: Bar::Asked(format!("{more:.0} µs more, at most 100"), more <= 100.0),
+    });
+    let binary = programs.dir().join("pontoon-dns");
+    let size = fs::metadata(&binary)
+        .map_err(Failure::act(binary.display()))?
+        .len() as f64
+        / 1000.0;
+    table.push(Row {
+        what: "names: the release binary".to_owned(),
+        reference: None,
+        ours: size,
+        unit: "kB",
+        bar: Bar::Asked(format!("at most {LARGEST:.0} kB"), size <= LARGEST),
     });
     Ok(())
 }
 
-struct Scene {
-    host: Host,
-    client: Container,
-    tools: PathBuf,
-    files: Scratch,
-    // Held alive.
-    _containers: Vec<Container>,
-    _upstream: NameServer,
+/// Another one begins in every round, and every second round goes backwards.
+fn turn<T>(asked: &mut [T], round: usize) {
+    asked.rotate_left(round / 2 % asked.len().max(1));
+    if round % 2 == 1 {
+        asked.reverse();
+    }
 }
 
-/// The address of a name by its number; 0.2 and 0.3 are those of containers.
-fn address(number: usize) -> Ipv4Addr {
-    let [.., high, low] = (number + 256).to_be_bytes();
-    Ipv4Addr::new(10, 88, high, low)
+/// A row for each server that another row's is compared with.
+fn ratios(table: &mut Table, costs: &Costs) {
+    let rows = LOADS.iter().map(|(load, servers)| (*load, *servers));
+    for (load, servers) in rows.chain([(FORWARDED, &["pontoon-dns", "unbound"][..])]) {
+        for other in &servers[1..] {
+            let (ours, theirs, ratio) = costs.compare(
+                costs.of(load.what, "pontoon-dns"),
+                costs.of(load.what, other),
+            );
+            let bar = BARS
+                .iter()
+                .find(|(what, name, _)| (what, name) == (&load.what, other));
+            table.push(Row {
+                what: format!("names: CPU per {}, beside {other}", load.what),
+                reference: Some(theirs),
+                ours,
+                unit: "µs",
+                bar: match bar {
+                    Some((.., limit)) => Bar::at_most(*limit, ratio, &format!("of {other}'s")),
+                    None => Bar::Note(format!("{ratio:.2} of {other}'s")),
+                },
+            });
+        }
+    }
+}
+
+/// The same question where there is little and where there is much.
+fn flatness(table: &mut Table, costs: &Costs) {
+    for (what, less, words, to) in [
+        (
+            LOCAL.what,
+            "one",
+            "one name and 10,000",
+            "of that with one name",
+        ),
+        (
+            FORWARDED.what,
+            "room",
+            "a cache with room and a full one",
+            "of that with room",
+        ),
+    ] {
+        let (ours, theirs, ratio) =
+            costs.compare(costs.of(what, "pontoon-dns"), costs.of(what, less));
+        table.push(Row {
+            what: format!("names: CPU per {what}, {words}"),
+            reference: Some(theirs),
+            ours,
+            unit: "µs",
+            bar: Bar::at_most(FLAT, ratio, to),
+        });
+    }
+}
+
+/// Lines for dnsperf.
+fn questions(load: Load, server: &Server) -> String {
+    let mut text = String::new();
+    if load.what == CACHED.what {
+        return "cached.example A\n".to_owned();
+    }
+    for number in 2..NAMES {
+        let domain = server.domain;
+        let _ = if load.what == NODATA.what {
+            writeln!(text, "m{number}{domain} MX")
+        } else if load.what == NXDOMAIN.what {
+            writeln!(text, "x{number}{domain} A")
+        } else if load.what == PTR.what {
+            let [a, b, c, d] = address(number).octets();
+            writeln!(text, "{d}.{c}.{b}.{a}.in-addr.arpa PTR")
+        } else {
+            writeln!(text, "m{number}{domain} A")
+        };
+    }
+    text
 }
 
 impl Scene {
-    fn new(programs: &Programs) -> Outcome<Self> {
-        let output = Command::new("bash")
-            .arg(root().join("tests/scripts/nameservers.sh"))
-            .arg(target_dir()?.join("tools"))
-            .stderr(std::process::Stdio::inherit())
-            .output()
-            .map_err(Failure::act("run nameservers.sh"))?;
-        if !output.status.success() {
-            return Err(Failure::new(
-                "nameservers.sh failed: there is nobody to compare with",
-            ));
-        }
-        let tools = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-        let (host, files) = (Host::new()?, Scratch::new("names")?);
-        let upstream = NameServer::start(host.outside(), OUTSIDE_V4, Ipv4Addr::new(192, 0, 2, 1))?;
-        let conf = files.path().join("resolv.conf");
-        fs::write(&conf, format!("nameserver {OUTSIDE_V4}\n"))
-            .map_err(Failure::act("write resolv.conf"))?;
-        let subnets = ["10.88.0.0/16"];
-        let backend = Backend::Nftables;
-        let mut list = Network::docker("names", "names0", &subnets, backend, files.path())
-            .list()
-            .clone();
-        let dns = json!({ "type": "dns", "backend": backend.key(), "resolvConf": conf });
-        if let Some(plugins) = list["plugins"].as_array_mut() {
-            plugins.push(dns);
-        }
-        let network = Network::from_list(list);
-        let runtime = Runtime::new(&host, programs, "");
-        let mut containers = Vec::new();
-        for name in ["client", "web"] {
-            let container = Container::new(name)?;
-            let mut attachment = Attachment::new(&container).named(name);
-            runtime.add(&network, &mut attachment)?;
-            containers.push(container);
-        }
-        let client = containers.remove(0);
-        Ok(Self {
-            host,
-            client,
-            tools,
-            files,
-            _containers: containers,
-            _upstream: upstream,
-        })
-    }
-
-    fn status(&self) -> Outcome<Value> {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = UnixStream::connect(self.host.state_dir().join("dns/control"))?;
-            stream.write_all(b"status\n")?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let text = ask().map_err(Failure::act("ask the resolver"))?;
-        serde_json::from_str(&text).map_err(Failure::act("read the resolver's status"))
-    }
-
-    /// Ours, once it knows all names.
-    fn ours(&self) -> Outcome<Server> {
-        let folder = self.host.state_dir().join("dns/records/names");
-        let act = "write records";
-        let entries = fs::read_dir(&folder).map_err(Failure::act(act))?;
-        let file = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.to_string_lossy().contains("web"));
-        let file = file.ok_or_else(|| Failure::new("there is no record of web"))?;
-        let text = fs::read(&file).map_err(Failure::act(act))?;
-        let mut record: Value = serde_json::from_slice(&text).map_err(Failure::act(act))?;
-        for number in 2..NAMES {
-            let id = format!("m{number}");
-            record["container"] = json!(id);
-            record["names"] = json!([id]);
-            record["addresses"] = json!([address(number)]);
-            let draft = folder.join(".draft");
-            fs::write(&draft, record.to_string()).map_err(Failure::act(act))?;
-            fs::rename(draft, folder.join(format!("{id}:eth0"))).map_err(Failure::act(act))?;
-        }
-        let started = Instant::now();
-        loop {
-            let status = self.status()?;
-            if status["numbers"]["records"] == json!(NAMES) {
-                let number = |key: &str| status[key].as_u64().unwrap_or_default();
-                return Ok(Server {
-                    name: "pontoon-dns",
-                    pid: u32::try_from(number("pid")).unwrap_or_default(),
-                    port: u16::try_from(number("port")).unwrap_or_default(),
-                    domain: ".dns.pontoon",
-                    forwards: true,
-                });
-            }
-            if started.elapsed() > Duration::from_secs(30) {
-                return Err(Failure::new(format!("not all records are seen: {status}")));
-            }
-            sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn program(&self, path: &str) -> Command {
-        let mut command = Command::new(self.tools.join(path));
-        command.env("LD_LIBRARY_PATH", libraries(&self.tools));
-        command
-    }
-
-    /// Starts a program that stays in the foreground.
-    fn daemon(&self, command: &mut Command, server: &Server) -> Outcome<Daemon> {
-        let log = self.files.path().join(server.name);
-        let at = SocketAddr::from((GATEWAY, server.port));
-        let question = query(&format!("m2{}", server.domain));
-        let ready = || {
-            self.client
-                .run(|| ask(at, &question).is_ok())
-                .unwrap_or(false)
-        };
-        Daemon::start(&self.host, command, &log, ready)
-    }
-
-    fn unbound(&self) -> Outcome<(Server, Kept)> {
-        let mut server = Server {
-            name: "unbound",
-            pid: 0,
-            port: 5301,
-            domain: ".dns.pontoon",
-            forwards: true,
-        };
-        let mut conf = format!(
-            "server:\n interface: {GATEWAY}@{}\n do-daemonize: no\n chroot: \"\"\n username: \"\"\n directory: \"/\"\n pidfile: \"\"\n use-syslog: no\n access-control: 0.0.0.0/0 allow\n num-threads: 1\n module-config: \"iterator\"\n local-zone: \"dns.pontoon.\" static\n",
-            server.port
-        );
-        for number in 2..NAMES {
-            let _ = writeln!(
-                conf,
-                " local-data: \"m{number}.dns.pontoon. IN A {}\"",
-                address(number)
-            );
-        }
-        let _ = write!(
-            conf,
-            "remote-control:\n control-enable: no\nforward-zone:\n name: \".\"\n forward-addr: {OUTSIDE_V4}\n"
-        );
-        let file = self.files.path().join("unbound.conf");
-        fs::write(&file, conf).map_err(Failure::act("write unbound.conf"))?;
-        let mut command = self.program("usr/sbin/unbound");
-        command.args(["-d", "-c"]).arg(file);
-        let daemon = self.daemon(&mut command, &server)?;
-        server.pid = daemon.pid();
-        Ok((server, Kept::of(daemon)))
-    }
-
-    fn dnsmasq(&self) -> Outcome<(Server, Kept)> {
-        let mut server = Server {
-            name: "dnsmasq",
-            pid: 0,
-            port: 5302,
-            domain: ".dns.pontoon",
-            forwards: true,
-        };
-        let mut hosts = String::new();
-        for number in 2..NAMES {
-            let _ = writeln!(hosts, "{} m{number}.dns.pontoon", address(number));
-        }
-        let file = self.files.path().join("hosts");
-        fs::write(&file, hosts).map_err(Failure::act("write hosts"))?;
-        let mut command = self.program("usr/sbin/dnsmasq");
-        command
-            .args([
-                "--keep-in-foreground",
-                "--conf-file=/dev/null",
-                "--user=root",
-            ])
-            .args([
-                "--bind-interfaces",
-                "--no-resolv",
-                "--no-hosts",
-                "--pid-file=",
-            ])
-            .args(["--local=/dns.pontoon/", "--cache-size=10000"])
-            .arg(format!("--port={}", server.port))
-            .arg(format!("--listen-address={GATEWAY}"))
-            .arg(format!("--server={OUTSIDE_V4}"))
-            .arg(format!("--addn-hosts={}", file.display()));
-        let daemon = self.daemon(&mut command, &server)?;
-        server.pid = daemon.pid();
-        Ok((server, Kept::of(daemon)))
-    }
-
-    fn aardvark(&self) -> Outcome<(Server, Kept)> {
-        let folder = self.files.path().join("aardvark");
-        let act = "run aardvark-dns";
-        fs::create_dir_all(&folder).map_err(Failure::act(act))?;
-        let mut file = format!("{GATEWAY}\n");
-        for number in 2..NAMES {
-            let _ = writeln!(file, "{number:064x} {}  m{number}", address(number));
-        }
-        fs::write(folder.join("names"), file).map_err(Failure::act(act))?;
-        let mut server = Server {
-            name: "aardvark-dns",
-            pid: 0,
-            port: 5303,
-            domain: "",
-            forwards: false,
-        };
-        let mut command = self.program("usr/lib/podman/aardvark-dns");
-        command
-            .arg("--config")
-            .arg(&folder)
-            .args(["--port", &server.port.to_string(), "run"])
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null());
-        // It goes into the background by itself.
-        let status = self.host.run(|| command.status())?;
-        status.map_err(Failure::act(act))?;
-        let pid = fs::read_to_string(folder.join("aardvark.pid")).map_err(Failure::act(act))?;
-        server.pid = pid.trim().parse().map_err(Failure::act(act))?;
-        let kept = Kept {
-            background: Some(Pid::from_raw(server.pid.cast_signed())),
-            _daemon: None,
-        };
-        let at = SocketAddr::from((GATEWAY, server.port));
-        let question = query("m2");
-        let started = Instant::now();
-        while !self.client.run(|| ask(at, &question).is_ok())? {
-            if started.elapsed() > Duration::from_secs(20) {
-                return Err(Failure::new("aardvark-dns does not answer"));
-            }
-        }
-        Ok((server, kept))
-    }
-
-    fn figures(&self, server: &Server) -> Outcome<Figures> {
-        let mut local = String::new();
-        for number in 2..NAMES {
-            let _ = writeln!(local, "m{number}{} A", server.domain);
-        }
-        let memory = resident(server.pid)?;
-        let local = self.cost(server, &local)?;
-        let cached = match server.forwards {
-            true => Some(self.cost(server, "cached.example A\n")?),
-            false => None,
-        };
-        Ok(Figures {
-            name: server.name,
-            local,
-            cached,
-            memory,
-        })
-    }
-
     /// CPU time of the server for one query, in microseconds.
-    fn cost(&self, server: &Server, queries: &str) -> Outcome<f64> {
+    fn cost(&self, server: &Server, load: Load, queries: &str) -> Outcome<f64> {
         let file = self.files.path().join("queries");
         fs::write(&file, queries).map_err(Failure::act("write queries"))?;
         let mut command = self.program("usr/bin/dnsperf");
         command
             .args(["-s", &GATEWAY.to_string(), "-p", &server.port.to_string()])
-            .args(["-l", &SECONDS.to_string(), "-c", "8", "-q", "200", "-d"])
+            .args(load.arguments)
+            .arg("-d")
             .arg(&file);
+        if !load.arguments.contains(&"-n") {
+            command.args(["-l", &SECONDS.to_string()]);
+        }
         let before = cpu(server.pid)?;
         let output = self.client.run(|| command.output())?;
         let output = output.map_err(Failure::act("run dnsperf"))?;
         let spent = cpu(server.pid)? - before;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let number = |key: &str| -> Option<f64> {
+        let words = |key: &str| -> Option<Vec<String>> {
             let line = text.lines().find(|line| line.trim().starts_with(key))?;
-            line.split_whitespace().nth(2)?.parse().ok()
+            Some(line.split_whitespace().map(str::to_owned).collect())
         };
-        let good = text.contains("NOERROR") && !text.contains("NXDOMAIN");
-        match number("Queries completed:").filter(|count| *count > 0.0 && good) {
-            Some(count) => Ok(spent * 1e6 / count),
-            None => Err(Failure::new(format!(
-                "{}: dnsperf says {text}",
-                server.name
-            ))),
+        let count = words("Queries completed:")
+            .and_then(|words| words.get(2)?.parse().ok())
+            .unwrap_or(0.0);
+        // "Response codes:  NOERROR 1234 (100.00%)", and nothing behind it.
+        let codes = words("Response codes:").unwrap_or_default();
+        let good = codes.get(2).is_some_and(|code| code == load.code) && codes.len() == 5;
+        if count > 0.0 && good {
+            return Ok(spent * 1e6 / count);
         }
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        Err(Failure::new(format!(
+            "{}, {}: dnsperf says {text}{complaint}",
+            server.name, load.what
+        )))
     }
 
     /// What a question takes that is forwarded, and one that is asked directly, in microseconds.
-    fn forwarding(&self, server: &Server) -> Outcome<(f64, f64)> {
+    fn forwarding(&self, server: &Server, round: usize) -> Outcome<(f64, f64)> {
         let times = self.client.run(|| {
             let mut both = [Vec::new(), Vec::new()];
             for number in 0..TIMED {
@@ -436,7 +341,7 @@ impl Scene {
                     (0, SocketAddr::from((GATEWAY, server.port)), "by"),
                     (1, SocketAddr::new(OUTSIDE_V4, 53), "direct"),
                 ] {
-                    let question = query(&format!("{name}{number}.example"));
+                    let question = query(&format!("{name}{round}-{number}.example"));
                     let started = Instant::now();
                     if ask(at, &question).is_ok() {
                         both[times].push(started.elapsed());
@@ -471,7 +376,7 @@ fn query(name: &str) -> Vec<u8> {
 fn ask(at: SocketAddr, question: &[u8]) -> std::io::Result<()> {
     let any: IpAddr = Ipv4Addr::UNSPECIFIED.into();
     let socket = UdpSocket::bind((any, 0))?;
-    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(1)))?;
     socket.connect(at)?;
     socket.send(question)?;
     let mut reply = [0; 512];
@@ -482,17 +387,20 @@ fn ask(at: SocketAddr, question: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// CPU time that a process has spent, in seconds.
+/// CPU time that all threads of a process have spent, in seconds: /proc counts it in nanoseconds.
 fn cpu(pid: u32) -> Outcome<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).map_err(Failure::act(&path))?;
-    let rest = text.rsplit(") ").next().unwrap_or_default();
-    let words: Vec<&str> = rest.split_whitespace().collect();
-    let number = |at: usize| words.get(at).and_then(|word| word.parse::<f64>().ok());
-    match (number(11), number(12)) {
-        (Some(user), Some(system)) => Ok((user + system) / TICK),
-        _ => Err(Failure::new(format!("{path}: {text:?}"))),
+    let folder = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&folder).map_err(Failure::act(&folder))?;
+    let mut nanoseconds = 0.0;
+    for thread in threads.flatten() {
+        let path = thread.path().join("schedstat");
+        let text = fs::read_to_string(&path).map_err(Failure::act(path.display()))?;
+        let first = text.split_whitespace().next();
+        nanoseconds += first
+            .and_then(|word| word.parse::<f64>().ok())
+            .ok_or_else(|| Failure::new(format!("{}: {text:?}", path.display())))?;
     }
+    Ok(nanoseconds / 1e9)
 }
 
 /// Memory that a process has, in kB.
