@@ -129,7 +129,7 @@ fn lints(extent: Extent<'_>, times: &mut Times) -> Outcome {
 }
 
 /// The demo and a part of the tests with binaries that are linked as those that are installed:
-/// another C library, no debugging, no fault points. They are less optimized, which takes a tenth of the time.
+/// another C library, no debugging, no fault points. They are less optimized, which is quicker to build.
 fn released(all: &[jobs::Job], environment: &[(&str, String)], times: &mut Times) -> Outcome {
     let built = times.step("static binaries without fault points", |_| {
         build::static_binaries(Profile::Tested)
