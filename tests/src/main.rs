@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "commands talk to a person")]
 
+mod attack;
 mod bench;
 mod build;
 mod demo;
@@ -26,6 +27,8 @@ usage: cargo xtask COMMAND
   bench [--quick] [--built] [SECTION]...
                     our chain against the reference plugins 1.9.1; sections: nftables, iptables,
                     ports, leases, names, start; --built measures target/dist as it is
+  attack PART [--seconds N] [--seed S] [--whole]
+                    kills, failures, storms: what a hostile environment leaves
   schemas           JSON schemas of all configurations, from their types, into conf/schemas
   dist              static release binaries in target/dist";
 
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         ["test", "--quick"] => suite::run(Extent::Quick),
         ["test", filter] if !filter.starts_with('-') => suite::run(Extent::Named(filter)),
         ["bench", rest @ ..] => bench::run(rest),
+        ["attack", rest @ ..] => require_privileges().and_then(|()| attack::run(rest)),
         ["schemas"] => schemas::write(),
         ["dist"] => build::dist().map(drop),
         _ => Err(Failure::new(USAGE)),

@@ -1,0 +1,40 @@
+//! Every system call of ADD and DEL fails once with each error that it may have: no wrong success, no
+//! hang, an error in JSON, and nothing left after DEL.
+
+use nix::errno::Errno;
+use pontoon_lab::Outcome;
+
+use super::kill::{Attack, attack};
+use super::work::Settings;
+
+/// Runs the attack.
+pub(crate) fn run(settings: &Settings) -> Outcome {
+    attack("fail", settings, Attack::Fail)
+}
+
+/// The errors with which a call may fail on a machine that is out of something, or broken.
+pub(crate) fn errors(call: &str) -> &'static [Errno] {
+    match call {
+        "open" | "openat" => &[Errno::EMFILE, Errno::EIO, Errno::ENOSPC],
+        "read" | "pread64" => &[Errno::EIO, Errno::EINTR],
+        "getdents64" | "fstat" | "stat" | "lstat" | "newfstatat" | "statx" | "readlink" => {
+            &[Errno::EIO]
+        }
+        "write" | "writev" | "pwrite64" => &[Errno::ENOSPC, Errno::EIO, Errno::EINTR],
+        "mkdir" | "mkdirat" | "symlink" | "symlinkat" | "link" | "linkat" | "rename"
+        | "renameat2" => &[Errno::ENOSPC, Errno::EIO],
+        "unlink" | "unlinkat" | "rmdir" | "chmod" | "fchmod" | "fchmodat" | "ftruncate"
+        | "fsync" | "fdatasync" | "fallocate" | "copy_file_range" => &[Errno::EIO],
+        "flock" => &[Errno::EINTR, Errno::ENOLCK],
+        "socket" | "pipe2" | "socketpair" => &[Errno::EMFILE, Errno::ENOMEM],
+        "bind" | "connect" | "setsockopt" | "getsockopt" | "getsockname" => &[Errno::ENOMEM],
+        "sendto" | "sendmsg" => &[Errno::ENOBUFS, Errno::EPERM, Errno::EINTR],
+        "recvfrom" | "recvmsg" => &[Errno::ENOBUFS, Errno::EINTR],
+        "poll" | "ppoll" => &[Errno::EINTR, Errno::ENOMEM],
+        "mount" | "umount2" | "setns" | "unshare" => &[Errno::EPERM, Errno::ENOMEM],
+        "clone" | "clone3" | "execve" => &[Errno::ENOMEM, Errno::EAGAIN],
+        "wait4" | "waitid" => &[Errno::EINTR],
+        "getrandom" => &[Errno::EINTR],
+        _ => &[],
+    }
+}

@@ -1,0 +1,99 @@
+//! How long an attack goes on, what it chooses by, and who does it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pontoon_lab::{Failure, Outcome};
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// All of it, however long it takes.
+    pub(crate) whole: bool,
+    /// Where random choices begin.
+    pub(crate) seed: u64,
+    /// When a part stops.
+    pub(crate) until: Instant,
+    /// Only what has this in its name.
+    pub(crate) only: Option<String>,
+}
+
+impl Settings {
+    /// Time is over; never for the whole.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.whole && Instant::now() > self.until
+    }
+
+    /// A run of so many seconds.
+    pub(crate) fn new(seconds: u64, seed: u64, whole: bool, only: Option<String>) -> Self {
+        Self {
+            whole,
+            seed,
+            until: Instant::now() + Duration::from_secs(seconds),
+            only,
+        }
+    }
+}
+
+/// Random numbers that are the same for the same seed (SplitMix64).
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`, which is not 0.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % (limit as u64)).unwrap_or(0)
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
+        for at in (1..list.len()).rev() {
+            list.swap(at, self.below(at + 1));
+        }
+    }
+}
+
+/// Does so many jobs by several threads, each job on hosts of its own. Most of a job is waiting.
+pub(crate) fn in_parallel(
+    settings: &Settings,
+    jobs: usize,
+    job: impl Fn(usize) -> Outcome + Sync,
+) -> Outcome {
+    const WORKERS: usize = 6;
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= jobs || settings.is_over() {
+                        break;
+                    }
+                    if let (Err(failure), Ok(mut failures)) = (job(at), failures.lock()) {
+                        failures.push(failure.to_string());
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(failures.join("\n")))
+    }
+}
