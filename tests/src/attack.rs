@@ -2,6 +2,8 @@
 //!
 //! - `kill` ends a verb at each of its system calls.
 //! - `fail` makes each system call of a verb fail once.
+//! - `storm` has containers come and go with kills, vanishing namespaces and flushes in between;
+//!   `storm beside` runs the admin's GC beside ADDs as well.
 //!
 //! A slice takes a part by random choice from a seed, which is printed; `--whole` takes all.
 
@@ -12,6 +14,7 @@ mod known;
 mod machine;
 mod report;
 mod scene;
+mod storm;
 mod tracer;
 mod work;
 
@@ -19,12 +22,11 @@ use pontoon_lab::{Failure, Outcome};
 
 use work::Settings;
 
-const USAGE: &str =
-    "usage: cargo xtask attack kill|fail [--seconds N] [--seed S] [--whole] [--only TEXT]";
+const USAGE: &str = "usage: cargo xtask attack kill|fail|storm|storm beside [--seconds N] [--seed S] [--whole] [--only PLUGIN] [--points N]";
 
 /// Runs one attack.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
-    let (mut seconds, mut whole, mut only) = (60, false, None);
+    let (mut seconds, mut whole, mut only, mut slice) = (60, false, None, None);
     let mut seed = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(1, |time| time.as_secs());
@@ -38,6 +40,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         match *word {
             "--seconds" => seconds = number()?,
             "--seed" => seed = number()?,
+            "--points" => slice = usize::try_from(number()?).ok(),
             "--whole" => whole = true,
             "--only" => {
                 let text = rest.next().ok_or_else(|| Failure::new(USAGE))?;
@@ -46,11 +49,14 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
             part => parts.push(part),
         }
     }
-    let settings = Settings::new(seconds, seed, whole, only);
+    let mut settings = Settings::new(seconds, seed, whole, only);
+    settings.slice = slice;
     println!("== attack {} (seed {seed})", parts.join(" "));
     match parts.as_slice() {
         ["kill"] => kill::run(&settings),
         ["fail"] => fail::run(&settings),
+        ["storm"] => storm::run(&settings, false),
+        ["storm", "beside"] => storm::run(&settings, true),
         _ => Err(Failure::new(USAGE)),
     }
 }

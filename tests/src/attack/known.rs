@@ -3,8 +3,6 @@
 
 use super::kill::Attack;
 use super::report::Leak;
-use super::scene::Kind;
-use super::tracer::Point;
 
 /// One known leak.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,17 +20,6 @@ pub(crate) struct Known {
 
 /// All of them.
 pub(crate) const KNOWN: &[Known] = &[];
-
-/// Whether a known leak stands at this point.
-pub(crate) fn stands_at(kind: Kind, verb: &str, point: &Point, attack: Attack) -> bool {
-    let text = point.to_string();
-    KNOWN.iter().any(|known| {
-        known.attack == attack
-            && known.plugin == kind.plugin
-            && known.verb == verb
-            && text.contains(known.at)
-    })
-}
 
 /// The known leak that this one is.
 pub(crate) fn is(leak: &Leak, attack: Attack) -> Option<&'static Known> {

@@ -78,15 +78,7 @@ impl Report {
     }
 
     /// The attack itself could not go on.
-    pub(crate) fn broken(
-        &self,
-        kind: Kind,
-        verb: &str,
-        point: &Point,
-        act: Act,
-        failure: &Failure,
-    ) {
-        let text = format!("{kind} {verb} {act:?} at {point}: {failure}");
+    pub(crate) fn broken(&self, text: String) {
         println!("{text}");
         if let Ok(mut broken) = self.broken.lock() {
             broken.push(text);
@@ -177,9 +169,16 @@ impl Report {
 }
 
 fn show(leak: &Leak) -> String {
+    /// What a lost link takes along fills pages.
+    const LINES: usize = 12;
     let (kind, verb, point) = (leak.kind, leak.verb, &leak.point);
+    let mut left: Vec<&str> = leak.left.lines().take(LINES).collect();
+    if leak.left.lines().count() > LINES {
+        left.push("  ...");
+    }
+    let left = left.join("\n");
     format!(
         "{kind} {verb}, {:?} at {point}, then {:?}: {}\n{}",
-        leak.act, leak.then, leak.what, leak.left
+        leak.act, leak.then, leak.what, left
     )
 }

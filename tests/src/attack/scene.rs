@@ -6,7 +6,8 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pontoon_lab::{
-    Attachment, Backend, Call, Container, Failure, Finished, Network, Outcome, Site, cable,
+    Attachment, Backend, Call, CniError, Container, Failure, Finished, Network, Outcome, Site,
+    cable,
 };
 use pontoon_netlink::{LinkChange, Netns, RouteSocket};
 use serde_json::{Value, json};
@@ -273,7 +274,7 @@ impl Scene {
         self.victim.as_ref().map(|(container, _)| container)
     }
 
-    /// A new container, with the work of the plugins before the attacked one done.
+    /// A new container, attached to nothing.
     pub(crate) fn enter(&mut self) -> Outcome {
         let container = Container::new("victim")?;
         self.lo_up(&container)?;
@@ -281,6 +282,12 @@ impl Scene {
             .publish("", 8080, 80, "tcp")
             .named("web");
         self.victim = Some((container, attachment));
+        Ok(())
+    }
+
+    /// ADD of the plugins before the attacked one.
+    pub(crate) fn precede(&mut self) -> Outcome {
+        self.set_result(None);
         for position in 0..self.position {
             let finished = self.run("ADD", position)?;
             self.succeeded("ADD", &finished)?;
@@ -289,12 +296,25 @@ impl Scene {
         Ok(())
     }
 
-    /// The container's namespace dies without a word.
-    pub(crate) fn vanish(&mut self) -> Outcome {
-        if let Some((container, _)) = self.victim.take() {
-            container.kill()?;
+    /// DEL of the chain, from the attacked plugin to the first one, as a runtime does it: the first
+    /// error ends it.
+    pub(crate) fn leave(&mut self) -> Result<(), CniError> {
+        for position in (0..=self.position).rev() {
+            let finished = self.run("DEL", position).map_err(|failure| CniError {
+                place: "DEL".to_owned(),
+                code: 0,
+                msg: failure.to_string(),
+                details: String::new(),
+            })?;
+            finished.verdict("DEL")?;
         }
+        self.set_result(None);
         Ok(())
+    }
+
+    /// The container's namespace dies without a word, and what was mounted over it.
+    pub(crate) fn vanish(&mut self) {
+        self.victim = None;
     }
 
     /// Keeps a result of ADD for the verbs that follow.
@@ -395,18 +415,7 @@ fn tracer_dir(site: &Site) -> String {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        // Whatever still runs in a namespace that is ours alone.
-        let id = self.site.host.netns().id();
-        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = entry.file_name().to_str().and_then(|pid| pid.parse().ok());
-            let there =
-                Netns::open(&entry.path().join("ns/net")).is_ok_and(|netns| netns.id() == id);
-            if let Some(pid) = pid
-                && there
-            {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
+        kill_all_in(self.site.host.netns());
         let _ = fs::remove_dir_all(
             self.site
                 .leases
@@ -414,5 +423,19 @@ impl Drop for Scene {
                 .join("../")
                 .join(tracer_dir(&self.site)),
         );
+    }
+}
+
+/// Ends what still runs in a namespace that is the attack's alone.
+pub(crate) fn kill_all_in(host: &Netns) {
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|pid| pid.parse().ok());
+        let there =
+            Netns::open(&entry.path().join("ns/net")).is_ok_and(|netns| netns.same_as(host));
+        if let Some(pid) = pid
+            && there
+        {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
     }
 }

@@ -45,6 +45,18 @@ pub(crate) struct Point {
     pub(crate) program: String,
 }
 
+impl Point {
+    /// Where nothing was attacked.
+    pub(crate) fn none() -> Self {
+        Self {
+            number: 0,
+            name: String::new(),
+            file: String::new(),
+            program: "none".to_owned(),
+        }
+    }
+}
+
 impl std::fmt::Display for Point {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
