@@ -2,6 +2,7 @@
 //!
 //! - `kill` ends a verb at each of its system calls.
 //! - `fail` makes each system call of a verb fail once.
+//! - `power` cuts the directory of leases off between any two changes.
 //! - `storm` has containers come and go with kills, vanishing namespaces and flushes in between;
 //!   `storm beside` runs the admin's GC beside ADDs as well.
 //!
@@ -12,6 +13,7 @@ mod fail;
 mod kill;
 mod known;
 mod machine;
+mod power;
 mod report;
 mod scene;
 mod storm;
@@ -22,7 +24,7 @@ use pontoon_lab::{Failure, Outcome};
 
 use work::Settings;
 
-const USAGE: &str = "usage: cargo xtask attack kill|fail|storm|storm beside [--seconds N] [--seed S] [--whole] [--only PLUGIN] [--points N]";
+const USAGE: &str = "usage: cargo xtask attack kill|fail|power|storm|storm beside [--seconds N] [--seed S] [--whole] [--only PLUGIN] [--points N]";
 
 /// Runs one attack.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
@@ -55,6 +57,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     match parts.as_slice() {
         ["kill"] => kill::run(&settings),
         ["fail"] => fail::run(&settings),
+        ["power"] => power::run(&settings),
         ["storm"] => storm::run(&settings, false),
         ["storm", "beside"] => storm::run(&settings, true),
         _ => Err(Failure::new(USAGE)),

@@ -8,29 +8,38 @@ use super::report::Leak;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) attack: Attack,
+    /// The plugin; empty for all.
     pub(crate) plugin: &'static str,
-    pub(crate) verb: &'static str,
-    /// Part of the point, as it is printed.
-    pub(crate) at: &'static str,
-    /// Part of what is said of it, or of each line that is left.
-    pub(crate) left: &'static str,
-    /// The entry that mends it.
+    /// Each line of what is left has one of these in it.
+    pub(crate) left: &'static [&'static str],
+    /// The entry of issue 17 that mends it.
     pub(crate) entry: &'static str,
 }
 
 /// All of them.
-pub(crate) const KNOWN: &[Known] = &[];
+pub(crate) const KNOWN: &[Known] = &[
+    Known {
+        attack: Attack::Kill,
+        plugin: "",
+        left: &["+ state: / 40", "+ state: lock/"],
+        entry: "17.7: lock files of networks that have gone",
+    },
+    Known {
+        attack: Attack::Fail,
+        plugin: "",
+        left: &["+ state: / 40", "+ state: lock/"],
+        entry: "17.7: lock files of networks that have gone",
+    },
+];
 
 /// The known leak that this one is.
 pub(crate) fn is(leak: &Leak, attack: Attack) -> Option<&'static Known> {
-    let point = leak.point.to_string();
     KNOWN.iter().find(|known| {
+        let line = |line: &str| known.left.iter().any(|part| line.contains(part));
         known.attack == attack
-            && known.plugin == leak.kind.plugin
-            && known.verb == leak.verb
-            && point.contains(known.at)
-            && (leak.what.contains(known.left)
-                || (!leak.left.is_empty()
-                    && leak.left.lines().all(|line| line.contains(known.left))))
+            && (known.plugin.is_empty() || known.plugin == leak.kind.plugin)
+            && !leak.left.is_empty()
+            && leak.left.lines().all(line)
+            && !leak.what.starts_with("wrong")
     })
 }

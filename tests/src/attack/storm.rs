@@ -372,7 +372,7 @@ impl<'s> Storm<'s> {
         let words: Vec<&str> = match random.below(7) {
             0 => vec!["ls"],
             1 => vec!["ports"],
-            2 => vec!["leases"],
+            2 => vec!["leases", &network],
             3 => vec!["repair"],
             4 => vec!["doctor", "--fix"],
             5 => vec!["gc", &network, "--all-dead"],
