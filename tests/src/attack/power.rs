@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use pontoon_lab::{Attachment, Backend, Failure, Network, Outcome, Scratch, Site};
 use serde_json::{Value, json};
@@ -162,6 +163,15 @@ fn replay(store: &Path, boot: bool) -> Outcome<Vec<String>> {
             _ => format!("{line}\n"),
         });
         fs::write(&note, other.collect::<String>()).map_err(Failure::act("write the note"))?;
+        // Files of the boot before are older than this one.
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            fs::File::options()
+                .write(true)
+                .open(entry.path())
+                .and_then(|file| file.set_modified(long_ago))
+                .map_err(Failure::act(format!("age {}", entry.path().display())))?;
+        }
     }
     let mut wrong = Vec::new();
     let held = leases(&dir);
