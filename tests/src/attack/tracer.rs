@@ -15,13 +15,13 @@ use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use pontoon_lab::{Call, Failure, Finished, Outcome, Runtime};
 
 use super::calls;
 
 /// A verb that takes longer hangs.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What happens at a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +117,7 @@ impl<'r, 'h> Tracer<'r, 'h> {
             .map_err(Failure::act("start sh"))?;
         let main = Pid::from_raw(i32::try_from(child.id()).map_err(Failure::act("read a pid"))?);
         let known = Mutex::new(BTreeSet::from([main]));
+        let tracer = gettid();
         let (done, wait) = mpsc::channel::<()>();
         let (outcome, hung) = thread::scope(|scope| {
             let known = &known;
@@ -124,7 +125,7 @@ impl<'r, 'h> Tracer<'r, 'h> {
                 let hung = wait.recv_timeout(LIMIT).is_err();
                 if hung {
                     let all = known.lock().map(|all| all.clone()).unwrap_or_default();
-                    for pid in all {
+                    for pid in all.into_iter().filter(|pid| traced_by(*pid, tracer)) {
                         let _ = kill(pid, Signal::SIGKILL);
                     }
                 }
@@ -211,12 +212,14 @@ impl<'k> Trace<'k> {
             match event {
                 WaitStatus::Exited(pid, code) => {
                     traced.remove(&pid);
+                    self.forget(pid);
                     if pid == self.main {
                         status = Some(code);
                     }
                 }
                 WaitStatus::Signaled(pid, ..) => {
                     traced.remove(&pid);
+                    self.forget(pid);
                 }
                 WaitStatus::PtraceSyscall(pid) => gone(self.stop(pid))?,
                 WaitStatus::PtraceEvent(pid, _, libc::PTRACE_EVENT_EXEC) => {
@@ -250,6 +253,13 @@ impl<'k> Trace<'k> {
             }
         }
         Ok((status, self.points))
+    }
+
+    /// Its number may soon be another process's.
+    fn forget(&self, pid: Pid) {
+        if let Ok(mut known) = self.known.lock() {
+            known.remove(&pid);
+        }
     }
 
     fn stop(&mut self, pid: Pid) -> Result<(), Errno> {
@@ -305,6 +315,15 @@ impl<'k> Trace<'k> {
             program: program(pid),
         })
     }
+}
+
+/// Whether a process is under that tracer.
+fn traced_by(pid: Pid, tracer: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
+    line.is_some_and(|number| number.trim() == tracer.to_string())
 }
 
 /// A thread that has been killed meanwhile answers no request.
