@@ -24,13 +24,13 @@ pub(crate) fn look(scene: &Scene) -> Outcome<Snapshot> {
     let host = &scene.site.host;
     let inside = scene.container();
     lines.extend(
-        host.run(|| network("host", true))?
+        host.run(|| network("host"))?
             .map_err(Failure::act("look at the host"))?,
     );
     if let Some(container) = inside {
         lines.extend(
             container
-                .run(|| network("container", false))?
+                .run(|| network("container"))?
                 .map_err(Failure::act("look into the container"))?,
         );
     }
@@ -62,7 +62,7 @@ pub(crate) fn look(scene: &Scene) -> Outcome<Snapshot> {
 }
 
 /// Links, addresses, routes, rules, queueing and sysctls of the namespace of this thread.
-fn network(place: &str, host: bool) -> Result<Lines, pontoon_netlink::Error> {
+fn network(place: &str) -> Result<Lines, pontoon_netlink::Error> {
     let mut lines: Lines = Vec::new();
     let mut socket = RouteSocket::open()?;
     let links = socket.links()?;
@@ -127,14 +127,14 @@ fn network(place: &str, host: bool) -> Result<Lines, pontoon_netlink::Error> {
         }
     }
     for tree in ["net/ipv4", "net/ipv6", "net/core", "net/bridge"] {
-        sysctls(place, Path::new("/proc/sys"), tree, host, &mut lines);
+        sysctls(place, Path::new("/proc/sys"), tree, &mut lines);
     }
     Ok(lines)
 }
 
 /// Values under a directory of /proc/sys. What cannot be read, as secrets that have no value yet, says
 /// nothing.
-fn sysctls(place: &str, root: &Path, below: &str, host: bool, lines: &mut Lines) {
+fn sysctls(place: &str, root: &Path, below: &str, lines: &mut Lines) {
     for entry in fs::read_dir(root.join(below))
         .into_iter()
         .flatten()
@@ -144,7 +144,7 @@ fn sysctls(place: &str, root: &Path, below: &str, host: bool, lines: &mut Lines)
         if entry.path().is_dir() {
             // Neighbours have settings that nothing of ours changes, many of them.
             if !path.contains("/neigh") {
-                sysctls(place, root, &path, host, lines);
+                sysctls(place, root, &path, lines);
             }
         } else if let Ok(value) = fs::read_to_string(entry.path()) {
             let mut parts = path.splitn(5, '/').skip(2);
