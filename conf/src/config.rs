@@ -44,6 +44,9 @@ pub struct NetworkConfig {
     pub ipam: Option<Value>,
     /// For GC: the attachments still in use, when the runtime names them.
     pub valid_attachments: Option<Vec<Attachment>>,
+    /// For GC by `pontoon gc NETWORK --all-dead`, which gives no list of valid attachments: what has
+    /// neither a record nor a place in this list is dead (key `pontoon.dev/spared-attachments`).
+    pub spared_attachments: Option<Vec<Attachment>>,
     /// The whole document.
     pub raw: Value,
     bytes: Vec<u8>,

@@ -5,7 +5,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
-use pontoon_conf::{Attached, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
+use pontoon_conf::{Attached, Attachment, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
+use pontoon_ledger::{Lock, State};
 
 use crate::allocator::{Grant, Pool};
 use crate::auto::{DEFAULT_POOLS, choose, facts};
@@ -165,20 +166,53 @@ pub fn judge(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Erro
 
 /// Releases what belongs to no valid attachment of the network. Without a
 /// list of them only what is left of earlier boots and crashes is released.
+///
+/// `pontoon gc NETWORK --all-dead` names the attachments without a record that
+/// are spared: then every lease goes whose owner has no record at this moment.
+/// The lock of the network is held meanwhile, which ADD holds from before its
+/// lease until its record is written, so that no ADD under way loses one.
 pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let folder = config::lease_folder(config)?;
+    let records = State::at(state);
+    let network = config.name.as_str();
+    let mut attachments = config.valid_attachments.clone();
+    let mut lock = None;
+    if let (None, Some(spared)) = (&attachments, &config.spared_attachments) {
+        lock = Some(records.lock(&records.network_lock(network), Lock::exclusive)?);
+        let mut kept = spared.clone();
+        kept.extend(recorded(&records, network));
+        attachments = Some(kept);
+    }
     let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)?
     else {
         return Ok(());
     };
     store.rescan().map_err(store_error)?;
-    if let Some(attachments) = &config.valid_attachments {
+    if let Some(attachments) = &attachments {
         store
             .retain(&Owners::new(attachments))
             .map_err(store_error)?;
     }
     store.commit();
+    if recorded(&records, network).next().is_none()
+        && let Some(lock) = lock
+    {
+        lock.remove();
+        records.prune();
+    }
     Ok(())
+}
+
+/// The attachments of a network that have a record.
+fn recorded(state: &State, network: &str) -> impl Iterator<Item = Attachment> {
+    let all = state.attachments().into_iter();
+    let own = all.filter(move |one| one.key.network == network);
+    own.filter_map(|one| {
+        Some(Attachment {
+            container_id: one.key.container.parse().ok()?,
+            ifname: one.key.interface.parse().ok()?,
+        })
+    })
 }
 
 /// One address of each set into `taken`, which tells what to undo on failure.

@@ -32,9 +32,12 @@ pub(super) fn config(
     let ipam = nested(object, &["ipam"]).map_err(wrong)?;
     let dns = dns(object).map_err(wrong)?;
     let (prev_result, prev_result_problem) = prev_result(object, version, verb)?;
-    let valid_attachments = match verb {
-        Verb::Gc => valid_attachments(object).map_err(wrong)?,
-        _ => None,
+    let (valid_attachments, spared_attachments) = match verb {
+        Verb::Gc => (
+            attachments(object, &VALID_ATTACHMENTS).map_err(wrong)?,
+            attachments(object, &SPARED_ATTACHMENTS).map_err(wrong)?,
+        ),
+        _ => (None, None),
     };
 
     Ok(NetworkConfig {
@@ -47,6 +50,7 @@ pub(super) fn config(
         dns,
         ipam: (!ipam.is_empty()).then_some(Value::Object(ipam)),
         valid_attachments,
+        spared_attachments,
         name,
         bytes: bytes.to_vec(),
         raw,
@@ -203,13 +207,22 @@ fn prev_result(
 }
 
 /// The specification's text once called the key `cni.dev/attachments`, so libcni sends both.
+const VALID_ATTACHMENTS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+
+/// Sent by `pontoon gc NETWORK --all-dead` alone.
+const SPARED_ATTACHMENTS: [&str; 1] = ["pontoon.dev/spared-attachments"];
+
+/// The list of attachments under the first of these keys that is there.
 ///
 /// An entry that cannot be understood may be one that must be kept, so it fails the whole list and
 /// nothing is collected.
-fn valid_attachments(object: &Map<String, Value>) -> Result<Option<Vec<Attachment>>, DecodeError> {
-    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+fn attachments(
+    object: &Map<String, Value>,
+    keys: &[&str],
+) -> Result<Option<Vec<Attachment>>, DecodeError> {
+    for key in keys {
         if let Some(list) = field(object, key) {
-            return decode(list).map(Some).map_err(|why| why.under(key));
+            return decode(list).map(Some).map_err(|why| why.under(*key));
         }
     }
     Ok(None)

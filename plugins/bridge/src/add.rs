@@ -146,6 +146,11 @@ fn attach(
     ground: &mut Ground<'_>,
     undo: &mut Undo<Step>,
 ) -> Result<Attached, Error> {
+    // From the lease on, GC does not take this attachment for garbage; from the record on, the network
+    // cannot be removed by the DEL of another attachment; the lock keeps both from being half way
+    // through. It is held until the interface is there, by which the attachment is known to be alive.
+    let state = &context.state;
+    let network_lock = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
     let mut result = allocate(context, &ground.config, undo)?;
     fault::point("bridge.leased")?;
     let gateways = plan::complete(&mut result, &ground.config);
@@ -185,10 +190,6 @@ fn attach(
         rules: ground.backend.map(|backend| (backend, rules)),
     };
     let (bridge, mut backend) = {
-        // From the record on, the network cannot be removed by the DEL of another attachment; the
-        // locks keep such a DEL from being half way through when the record appears.
-        let state = &context.state;
-        let _network = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
         state.write(&ground.key, &record)?;
@@ -223,6 +224,7 @@ fn attach(
         without_ipv6: false,
     };
     let veth = plug(ground, &spec, undo)?;
+    drop(network_lock);
     fault::point("bridge.plugged")?;
     let bridge_mac = network::mac_after(&mut ground.host, &bridge, &wanted)?;
     let (backend, made) = backend.unzip();
@@ -267,10 +269,10 @@ fn attach(
 
 /// Runs the IPAM plugin.
 fn allocate(context: &Context, config: &Config, undo: &mut Undo<Step>) -> Result<Attached, Error> {
+    undo.push(Step::Lease);
     let Some(ipam) = &config.ipam else {
         return Ok(Attached::default());
     };
-    undo.push(Step::Lease);
     delegation::add(context, ipam)
 }
 
@@ -455,7 +457,7 @@ fn settle(inside: &mut RouteSocket, index: u32, name: &str) -> Result<(), Error>
 fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot undo a change", &error);
     match step {
-        Step::Lease => delegation::release(context),
+        Step::Lease => delegation::undo_add(context),
         Step::Record => masquerade::forget(context, "bridge"),
         Step::Veth(index) => veth::remove(host, &[index]),
         Step::SpoofGuard(guard) => del::unguard(context, guard),

@@ -4,7 +4,7 @@ use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{DeviceBefore, HostDeviceRecord};
 use pontoon_netlink::{Link, Netns, RouteSocket};
-use pontoon_plugin::{Context, Key, Undo, fault, interior, kernel_error};
+use pontoon_plugin::{Context, Key, Lock, Undo, fault, interior, kernel_error};
 
 use crate::config::Config;
 use crate::{del, device};
@@ -66,7 +66,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Ok(result)
         }
         Err(error) => Err(undo.unwind(error, |step| match step {
-            Step::Lease => delegation::release(context),
+            Step::Lease => delegation::undo_add(context),
             Step::Device(record) => del::give_back(context, &key, Some(&record)),
         })),
     }
@@ -92,14 +92,19 @@ fn attach(
     (host, inside): (&mut RouteSocket, &mut RouteSocket),
     undo: &mut Undo<Step>,
 ) -> Result<Attached, Error> {
+    // From the lease until the record is written, GC does not take the lease for garbage.
+    let network_lock = context
+        .state
+        .lock(&context.state.network_lock(&key.network), Lock::shared)?;
     let mut result = Attached::default();
+    undo.push(Step::Lease);
     if let Some(ipam) = &config.ipam {
-        undo.push(Step::Lease);
         result = delegation::add(context, ipam)?;
     }
     fault::point("host-device.leased")?;
     undo.push(Step::Device(Box::new(record.clone())));
     context.state.write(key, record)?;
+    drop(network_lock);
     fault::point("host-device.recorded")?;
     if let Some(link) = link {
         let name = &key.interface;

@@ -1,8 +1,6 @@
 //! DEL and GC: the device goes back under its old name, and the lease in any case: whether there is
 //! still a namespace says nothing about the address.
 
-use std::path::Path;
-
 use pontoon_conf::{Error, code};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{DeviceBefore, HostDeviceRecord};
@@ -28,8 +26,7 @@ pub(crate) fn give_back(
     let sandbox = record.map(|record| &record.sandbox);
     give_back_from(context.netns_of_record(sandbox), key, record)?;
     context.state.records_of::<HostDeviceRecord>().remove(key)?;
-    context.state.prune();
-    Ok(())
+    context.state.remove_unused_network_lock(&key.network)
 }
 
 fn give_back_from(
@@ -156,8 +153,7 @@ fn restore(host: &mut RouteSocket, before: &DeviceBefore) -> Result<(), Error> {
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     let result = gc::collect(context, |key, record: Option<&HostDeviceRecord>| {
-        let alive = record.filter(|record| !record.sandbox.is_gone());
-        let netns = alive.and_then(|record| Netns::open(Path::new(&record.sandbox.path)).ok());
+        let netns = record.and_then(|record| record.sandbox.open());
         give_back_from(netns.as_ref(), key, record)?;
         let records = context.state.records_of::<HostDeviceRecord>();
         records.remove(key).map(drop)

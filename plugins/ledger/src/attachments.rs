@@ -126,6 +126,15 @@ impl State {
         Ok(found)
     }
 
+    /// Whether any plugin has a record of an attachment.
+    #[must_use]
+    pub fn is_recorded(&self, key: &Key) -> bool {
+        let folders = kinds::attaching().filter_map(|kind| kind.records);
+        folders
+            .chain(chained())
+            .any(|folder| self.records(folder).holds(key))
+    }
+
     /// When an attachment was recorded.
     #[must_use]
     pub fn attached_at(&self, attachment: &Attachment) -> Option<SystemTime> {

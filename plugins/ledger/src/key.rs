@@ -1,6 +1,9 @@
 //! The key of an attachment.
 
+use std::fmt::Write as _;
+
 use pontoon_netfilter::Owner;
+use sha2::{Digest, Sha256};
 
 /// An attachment: network, container and interface name together are its key everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +25,25 @@ impl Key {
             container: self.container.clone(),
             interface: self.interface.clone(),
         }
+    }
+
+    /// Name of the host's end of the attachment's veth pair: `veth` and 11 hex digits, 15 bytes in all
+    /// (`IFNAMSIZ` - 1). A pure function of the attachment, so that the link is found by name when the
+    /// namespace and every record are gone.
+    #[must_use]
+    pub fn host_interface(&self) -> String {
+        let mut hash = Sha256::new();
+        for part in [&self.network, &self.container, &self.interface] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        let mut name = String::from("veth");
+        for byte in hash.finalize().iter().take(6) {
+            // Writing to a string cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        name.truncate(15);
+        name
     }
 
     /// Reads `NETWORK/CONTAINER:IFNAME`, which [`Key::path`] writes.

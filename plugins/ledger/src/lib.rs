@@ -30,6 +30,7 @@
 //! | list attachments of all plugins | [`State::attachments`], [`find`] |
 //! | write a file that is complete or absent, sweep drafts | `file`, [`State::remove_drafts`] |
 //! | lock | [`Lock`], with the paths of [`State`] |
+//! | tell whether a namespace is gone | [`State::is_gone`] |
 //!
 //! Every record has a field `version`; a file without one is of version 1. A record that cannot be
 //! read, or that another version wrote, is a [`RecordError`] with the file and the next step, and
@@ -43,6 +44,7 @@ mod file;
 mod key;
 pub mod kinds;
 pub mod links;
+mod liveness;
 mod lock;
 pub mod port_slots;
 pub mod published;

@@ -10,10 +10,11 @@ mod ports;
 
 use std::path::Path;
 
+use pontoon_conf::Error;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{About, RecordError, Sandbox};
+use crate::{About, Key, RecordError, Sandbox, State};
 
 pub use chained::{BandwidthRecord, MovedRoute, SbrRecord, TuningRecord};
 pub use firewall::{FirewallRecord, LinkRequest, NetworkPolicyRecord};
@@ -120,8 +121,11 @@ pub trait AttachmentRecord: Record {
 
     /// Whether DEL still has something to take away, as far as is known. GC without a list keeps
     /// these.
-    fn may_be_alive(&self) -> bool {
-        !self.sandbox().is_gone()
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    fn may_be_alive(&self, state: &State, key: &Key) -> Result<bool, Error> {
+        Ok(!state.is_gone_for_good(key, self.sandbox())?)
     }
 
     /// What the record says of the attachment.

@@ -45,9 +45,10 @@ impl Sandbox {
         self.is(&netns).then_some(netns)
     }
 
-    /// Whether the namespace does not exist any more.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.open().is_none()
+    /// Whether this is known to be the namespace.
+    pub(crate) fn is_known(&self, netns: &Netns) -> bool {
+        self.id
+            .as_ref()
+            .is_some_and(|id| *id == netns.id().to_string())
     }
 }

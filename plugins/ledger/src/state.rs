@@ -11,7 +11,7 @@ use pontoon_conf::{Error, code};
 use pontoon_netlink::Netns;
 
 use crate::record::{AttachmentRecord, PerNetwork};
-use crate::{Key, Lock, RecordError, Records, file};
+use crate::{Key, Lock, NetworkRecord, RecordError, Records, file, kinds};
 
 const ROOT: &str = "/run/pontoon";
 
@@ -218,6 +218,26 @@ impl State {
         })
     }
 
+    /// Removes the lock file of a network that no record tells of, and what is empty by then.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn remove_unused_network_lock(&self, network: &str) -> Result<(), Error> {
+        let path = self.network_lock(network);
+        if path.exists() {
+            let lock = self.lock(&path, Lock::exclusive)?;
+            let mut folders = kinds::recording().filter_map(|kind| kind.records);
+            if folders.any(|folder| self.records(folder).has_network(network))
+                || self.has_network::<NetworkRecord>(network)
+            {
+                return Ok(());
+            }
+            lock.remove();
+        }
+        self.prune();
+        Ok(())
+    }
+
     /// Removes directories that the last attachment of the host left empty.
     pub fn prune(&self) {
         for dir in [&self.drafts(), &self.dir.join("lock"), &self.dir] {
@@ -249,7 +269,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NetworkRecord, Sandbox, TuningRecord};
+    use crate::{Sandbox, TuningRecord};
 
     fn key(container: &str) -> Key {
         Key {

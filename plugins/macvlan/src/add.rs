@@ -5,7 +5,7 @@ use pontoon_ipam::delegation;
 use pontoon_ledger::MacvlanRecord;
 use pontoon_netlink::{Link, LinkChange, MacvlanSpec, Netns, RouteSocket};
 use pontoon_plugin::interior::Advertisements;
-use pontoon_plugin::{Context, Key, Undo, fault, interior, kernel_error, veth};
+use pontoon_plugin::{Context, Key, Lock, Undo, fault, interior, kernel_error, veth};
 
 use crate::config::{self, Config};
 use crate::del;
@@ -85,7 +85,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Ok(result)
         }
         Err(error) => Err(undo.unwind(error, |step| match step {
-            Step::Lease => delegation::release(context),
+            Step::Lease => delegation::undo_add(context),
             Step::Record => del::forget(context, &key),
             Step::Link => del::remove(&mut inside, &key),
         })),
@@ -100,9 +100,13 @@ fn attach(
     spec: &MacvlanSpec<'_>,
     undo: &mut Undo<Step>,
 ) -> Result<Attached, Error> {
+    // From the lease until the record is written, GC does not take the lease for garbage.
+    let network_lock = context
+        .state
+        .lock(&context.state.network_lock(&key.network), Lock::shared)?;
     let mut result = Attached::default();
+    undo.push(Step::Lease);
     if let Some(ipam) = &config.ipam {
-        undo.push(Step::Lease);
         result = delegation::add(context, ipam)?;
     }
     fault::point("macvlan.leased")?;
@@ -114,6 +118,7 @@ fn attach(
         leases: delegation::leases(context)?,
     };
     context.state.write(key, &record)?;
+    drop(network_lock);
     fault::point("macvlan.recorded")?;
     // An earlier ADD of this very attachment was killed, and its DEL never came.
     del::remove(inside, key)?;

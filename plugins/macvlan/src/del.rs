@@ -1,11 +1,9 @@
 //! DEL and GC: the link goes, if the container is still there, and the lease in any case.
 
-use std::path::Path;
-
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
 use pontoon_ledger::MacvlanRecord;
-use pontoon_netlink::{Netns, RouteSocket};
+use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, Key, fault, gc, kernel_error, reference};
 
 use crate::add;
@@ -46,17 +44,14 @@ pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
 
 pub(crate) fn forget(context: &Context, key: &Key) -> Result<(), Error> {
     context.state.records_of::<MacvlanRecord>().remove(key)?;
-    context.state.prune();
-    Ok(())
+    context.state.remove_unused_network_lock(&key.network)
 }
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     let mut result = gc::collect(context, |key, record: Option<&MacvlanRecord>| {
-        let alive = record.filter(|record| !record.sandbox.is_gone());
-        let netns = alive.and_then(|record| Netns::open(Path::new(&record.sandbox.path)).ok());
-        if let Some(netns) = netns {
+        if let Some(netns) = record.and_then(|record| record.sandbox.open()) {
             remove(&mut add::open(&netns)?, key)?;
         }
         forget(context, key)

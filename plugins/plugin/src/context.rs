@@ -171,6 +171,20 @@ impl Context {
         Some(self.valid_attachments().contains(&pair))
     }
 
+    /// For GC: whether an attachment that has no record here is to be removed, with what another plugin
+    /// has made for it. `None` when neither a runtime nor `pontoon gc` tells which are not.
+    #[must_use]
+    pub fn is_unrecorded_garbage(&self, key: &Key) -> Option<bool> {
+        if let Some(listed) = self.is_listed(key) {
+            return Some(!listed);
+        }
+        let spared = self.config.spared_attachments.as_ref()?;
+        let names = |one: &Attachment| {
+            one.container_id.as_str() == key.container && one.ifname.as_str() == key.interface
+        };
+        Some(!spared.iter().any(names) && !self.state.is_recorded(key))
+    }
+
     /// The names of the container, without its id: for the records of those who are attached.
     #[must_use]
     pub fn names(&self) -> Vec<KnownAs> {

@@ -24,16 +24,27 @@ pub fn collect<R: AttachmentRecord>(
         }
         let done = match context.state.read::<R>(&key) {
             Err(error) => Err(error.into()),
-            Ok(record) => {
-                let alive = record.as_ref().is_none_or(R::may_be_alive);
-                if context.is_listed(&key).is_none() && alive {
-                    continue;
-                }
-                remove(&key, record.as_ref())
-            }
+            Ok(record) => match still_alive(context, &key, record.as_ref()) {
+                Ok(true) => continue,
+                Ok(false) => remove(&key, record.as_ref()),
+                Err(error) => Err(error),
+            },
         };
         result = result.and(done);
     }
     context.state.sweep(&records, network);
     result
+}
+
+/// Whether an attachment that no list names is kept: when the runtime gave no list, as long as its
+/// namespace may be alive. It is asked at the moment of removal, not from a look before it.
+fn still_alive<R: AttachmentRecord>(
+    context: &Context,
+    key: &Key,
+    record: Option<&R>,
+) -> Result<bool, Error> {
+    if context.is_listed(key).is_some() {
+        return Ok(false);
+    }
+    record.map_or(Ok(true), |record| record.may_be_alive(&context.state, key))
 }

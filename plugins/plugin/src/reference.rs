@@ -85,7 +85,8 @@ pub fn leaseholder(text: &str) -> Option<(&str, Option<&str>)> {
 /// # Errors
 /// Code 105 when something is there and cannot be removed.
 pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
-    if context.config.valid_attachments.is_none() {
+    let config = &context.config;
+    if config.valid_attachments.is_none() && config.spared_attachments.is_none() {
         return Ok(());
     }
     let mut lost: Vec<ReferenceAttachment> = Vec::new();
@@ -103,7 +104,7 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
             container: container.to_owned(),
             interface: interface.unwrap_or("eth0").to_owned(),
         };
-        if context.is_listed(&key) != Some(false) {
+        if context.is_unrecorded_garbage(&key) != Some(true) {
             continue;
         }
         let owner = key.owner();

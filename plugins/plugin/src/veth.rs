@@ -5,27 +5,13 @@ use std::time::Duration;
 
 use pontoon_conf::Error;
 use pontoon_netlink::{DetachedChild, Link, RouteSocket};
-use sha2::{Digest, Sha256};
 
 use crate::{Context, Key, kernel_error};
 
-/// Name of the host's end of the veth pair: `veth` and 11 hex digits, 15 bytes in all
-/// (`IFNAMSIZ` - 1). A pure function of the attachment, so that DEL finds the link by name when
-/// the namespace and every record are gone.
+/// Name of the host's end of the veth pair, see [`Key::host_interface`].
 #[must_use]
 pub fn host_name(key: &Key) -> String {
-    let mut hash = Sha256::new();
-    for part in [&key.network, &key.container, &key.interface] {
-        hash.update(part.as_bytes());
-        hash.update([0]);
-    }
-    let digest = hash.finalize();
-    let mut name = String::from("veth");
-    for byte in digest.iter().take(6) {
-        name.push_str(&format!("{byte:02x}"));
-    }
-    name.truncate(15);
-    name
+    key.host_interface()
 }
 
 /// A random locally administered unicast address. The hash map's seed is the operating system's

@@ -12,6 +12,14 @@ use serde_json::{Value, json};
 
 use crate::report::Failure;
 
+/// Which attachments a GC leaves: container id and interface name.
+pub(crate) enum Rest {
+    /// These, as a runtime says it.
+    Listed(Vec<(String, String)>),
+    /// Those whose namespace is alive when the plugin looks at them, and of those without a record these.
+    Living(Vec<(String, String)>),
+}
+
 /// Where configurations and plugins are.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Places {
@@ -83,13 +91,14 @@ impl Places {
         )))
     }
 
-    /// Runs GC of every plugin of a network, as a runtime does that keeps only these attachments
-    /// (container id and interface name).
-    pub(crate) fn gc(&self, network: &Value, keep: &[(String, String)]) -> Result<(), Failure> {
-        let keep: Vec<Value> = keep
-            .iter()
-            .map(|(id, ifname)| json!({ "containerID": id, "ifname": ifname }))
-            .collect();
+    /// Runs GC of every plugin of a network.
+    pub(crate) fn gc(&self, network: &Value, rest: &Rest) -> Result<(), Failure> {
+        let list = |pairs: &[(String, String)]| -> Value {
+            pairs
+                .iter()
+                .map(|(id, ifname)| json!({ "containerID": id, "ifname": ifname }))
+                .collect()
+        };
         for plugin in network["plugins"].as_array().into_iter().flatten() {
             let kind = plugin["type"].as_str().unwrap_or_default();
             if kinds::of(kind).is_some_and(|kind| !kind.collects && kind.role != Role::Addresses) {
@@ -99,8 +108,13 @@ impl Places {
             input["name"] = network["name"].clone();
             // GC came with 1.1.0, whatever the network itself is written in.
             input["cniVersion"] = json!("1.1.0");
-            input["cni.dev/valid-attachments"] = json!(keep);
-            input["cni.dev/attachments"] = json!(keep);
+            match rest {
+                Rest::Listed(keep) => {
+                    input["cni.dev/valid-attachments"] = list(keep);
+                    input["cni.dev/attachments"] = list(keep);
+                }
+                Rest::Living(spared) => input["pontoon.dev/spared-attachments"] = list(spared),
+            }
             self.run(kind, &input)?;
         }
         Ok(())

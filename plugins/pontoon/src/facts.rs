@@ -163,6 +163,13 @@ impl Host {
         Rc::clone(found)
     }
 
+    /// Whether a namespace that cannot be reached by its path from here exists all the same. When the
+    /// kernel does not tell, it does.
+    fn lives(&self, recorded: &attachments::Attachment, about: &About) -> bool {
+        let gone = self.state.is_gone(&recorded.key, &about.sandbox);
+        !gone.unwrap_or(false)
+    }
+
     fn attachment(
         &self,
         recorded: &attachments::Attachment,
@@ -198,7 +205,10 @@ impl Host {
                 .as_ref()
                 .map(|about| about.sandbox.path.clone())
                 .unwrap_or_default(),
-            alive: netns.is_some(),
+            alive: netns.is_some()
+                || about
+                    .as_ref()
+                    .is_some_and(|about| self.lives(recorded, about)),
             bridge: bridge.map(|link| link.name.clone()),
             host_interface: veth.map(|link| link.name.clone()),
             shares: about.as_ref().and_then(|about| about.container.clone()),

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use clap::{ArgGroup, Args};
-use pontoon_ledger::{NetworkRecord, kinds};
+use pontoon_ledger::{Key, NetworkRecord, kinds};
+use pontoon_netlink::{Netns, NetnsError};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::conflist::Places;
+use crate::conflist::{Places, Rest};
 use crate::facts::Host;
 use crate::leases::Lease;
 use crate::report::{Failure, Outcome, print};
@@ -44,6 +45,9 @@ struct Doomed {
     what: &'static str,
     name: String,
     why: &'static str,
+    /// The attachment, of a container.
+    #[serde(skip)]
+    key: Option<Key>,
 }
 
 /// Why what a network has once goes.
@@ -90,12 +94,23 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 what: "container",
                 name: format!("{} {}", one.0, one.1),
                 why,
+                key: Some(Key {
+                    network: options.network.clone(),
+                    container: one.0.clone(),
+                    interface: one.1.clone(),
+                }),
             });
         }
     }
     // What no record of ours tells of is another vendor's, or its record is lost.
     let unrecorded = known.unrecorded.iter();
-    keep.extend(unrecorded.filter(|one| kept.contains(&one.0)).cloned());
+    let living = living(&options.network)?;
+    let stays = |one: &&Pair| match options.all_dead {
+        true => living.contains(one),
+        false => kept.contains(&one.0),
+    };
+    let spared: Vec<Pair> = unrecorded.filter(stays).cloned().collect();
+    keep.extend(spared.iter().cloned());
     keep.dedup();
     let lost = known.leases.iter().filter(|lease| {
         let holder = |one: &(String, String)| one.0 == lease.container;
@@ -103,8 +118,9 @@ pub(crate) fn run(options: &Options) -> Outcome {
     });
     doomed.extend(lost.map(|lease| Doomed {
         what: "lease",
-        name: format!("{} of {}", lease.address, lease.container),
+        name: lease_name(lease),
         why: "no such container is attached",
+        key: None,
     }));
     let own = host.attachments();
     let bridge = host.bridge_of(&options.network).cloned();
@@ -114,6 +130,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 what: "rules",
                 name: format!("of network {}", options.network),
                 why: UNUSED,
+                key: None,
             });
         }
         let configured = network["plugins"][0]["bridge"].as_str().unwrap_or("cni0");
@@ -136,11 +153,20 @@ pub(crate) fn run(options: &Options) -> Outcome {
             what: "bridge",
             name: bridge.name.clone(),
             why: UNUSED,
+            key: None,
         }));
     }
     if !options.dry_run {
-        options.places.gc(&network, &keep)?;
+        let rest = match options.all_dead {
+            // Whether an attachment is dead is asked again when it is its turn: this command's look is
+            // old by then, and containers have come since.
+            true => Rest::Living(spared),
+            false => Rest::Listed(keep),
+        };
+        options.places.gc(&network, &rest)?;
         // What the plugins did counts, not what they were thought to do.
+        let left = Known::of(&host, &options.network, &network);
+        doomed.retain(|one| !left.has(&host, one));
         let gone = match &bridge {
             Some(bridge) => host.socket.link_by_index(bridge.index)?.is_none(),
             None => false,
@@ -153,6 +179,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 what: "bridge",
                 name: bridge.name,
                 why: UNUSED,
+                key: None,
             });
         }
     }
@@ -195,7 +222,8 @@ impl Known {
             let interface = interface.unwrap_or_else(|| "eth0".to_owned());
             (lease.container.clone(), interface)
         });
-        let mut unrecorded: Vec<Pair> = leased.chain(cached(name)).collect();
+        let results = cached(name).into_iter().map(|(pair, _)| pair);
+        let mut unrecorded: Vec<Pair> = leased.chain(results).collect();
         unrecorded.sort_unstable();
         unrecorded.dedup();
         unrecorded.retain(|pair| !recorded.iter().any(|(known, _)| known == pair));
@@ -203,6 +231,20 @@ impl Known {
             recorded,
             unrecorded,
             leases,
+        }
+    }
+
+    /// Whether what was to go is there still.
+    fn has(&self, host: &Host, doomed: &Doomed) -> bool {
+        match &doomed.key {
+            Some(key) => host.state.is_recorded(key),
+            None => {
+                doomed.what == "lease"
+                    && self
+                        .leases
+                        .iter()
+                        .any(|lease| lease_name(lease) == doomed.name)
+            }
         }
     }
 
@@ -232,18 +274,44 @@ impl Known {
     }
 }
 
-/// The attachments of a network of which a runtime keeps the result (libcni's cache).
-fn cached(network: &str) -> Vec<Pair> {
+fn lease_name(lease: &Lease) -> String {
+    format!("{} of {}", lease.address, lease.container)
+}
+
+/// The attachments of a network of which a runtime keeps the result (libcni's cache), with the result.
+fn cached(network: &str) -> Vec<(Pair, Value)> {
     let prefix = format!("{network}-");
     let entries = fs::read_dir(RESULTS).into_iter().flatten().flatten();
     let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
     own.filter_map(|entry| {
-        let value: Value = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+        let mut value: Value = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
         let word = |key: &str| value[key].as_str().map(str::to_owned);
         let pair = (word("containerId")?, word("ifName")?);
-        (word("networkName")? == network).then_some(pair)
+        (word("networkName")? == network).then(|| (pair, value["result"].take()))
     })
     .collect()
+}
+
+/// The attachments of a network whose result names a namespace that is there: those of other vendors'
+/// plugins, which leave no record, are known to be alive by this alone.
+fn living(network: &str) -> Result<Vec<Pair>, Failure> {
+    let mut living = Vec::new();
+    for (pair, result) in cached(network) {
+        for interface in result["interfaces"].as_array().into_iter().flatten() {
+            let Some(path) = interface["sandbox"]
+                .as_str()
+                .filter(|path| !path.is_empty())
+            else {
+                continue;
+            };
+            match Netns::open(Path::new(path)) {
+                Ok(_) => living.push(pair.clone()),
+                Err(NetnsError::NotFound { .. } | NetnsError::NotNamespace { .. }) => {}
+                Err(error) => return Err(Failure::Failed(error.to_string())),
+            }
+        }
+    }
+    Ok(living)
 }
 
 fn text(report: &Report, dry_run: bool) -> String {

@@ -138,7 +138,7 @@ pub(crate) fn clear(
         };
         let holder: Option<PortmapRecord> = context.state.read(owner)?;
         match holder {
-            Some(holder) if holder.sandbox.is_gone() && owner != key => {
+            Some(holder) if owner != key && context.state.is_gone(owner, &holder.sandbox)? => {
                 del::remove_locked(context, owner, &holder)?;
             }
             Some(holder)

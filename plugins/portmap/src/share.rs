@@ -106,7 +106,7 @@ fn publish_ports_of(context: &Context, key: &Key) -> Result<(), Error> {
     let Some(mut record) = context.state.read::<PortmapRecord>(key)? else {
         return Ok(());
     };
-    if !record.full().has_address() || record.sandbox.is_gone() {
+    if !record.full().has_address() || context.state.is_gone(key, &record.sandbox)? {
         return Ok(());
     }
     record.published = record.full();

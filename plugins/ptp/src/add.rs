@@ -42,7 +42,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Ok(result)
         }
         Err(error) => Err(undo.unwind(error, |step| match step {
-            Step::Lease => delegation::release(context),
+            Step::Lease => delegation::undo_add(context),
             Step::Record => masquerade::forget(context, "ptp"),
             Step::Veth(index) => veth::remove(&mut ground.host, &[index]),
             Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
@@ -79,6 +79,11 @@ fn attach(
     ground: &mut Ground<'_>,
     undo: &mut Undo<Step>,
 ) -> Result<Attached, Error> {
+    // From the lease on, GC does not take this attachment for garbage; from the record on, the network's
+    // rules cannot be removed by the DEL of another attachment; the lock keeps both from being half way
+    // through. It is held until the interface is there, by which the attachment is known to be alive.
+    let state = &context.state;
+    let network_lock = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
     undo.push(Step::Lease);
     let mut result = delegation::add(context, &ground.config.ipam)?;
     fault::point("ptp.leased")?;
@@ -88,10 +93,6 @@ fn attach(
         .map(|kind| (kind, plan::rules(&ground.key.network, &result.ips)));
     let reference_chains = reference::needed_chains(ground.backend, &result.ips);
     let mut backend = {
-        // From the record on, the network's rules cannot be removed by the DEL of another
-        // attachment; the locks keep such a DEL from being half way through when it appears.
-        let state = &context.state;
-        let _network = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
         let record = PtpRecord {
@@ -123,6 +124,7 @@ fn attach(
     let mac = veth::random_mac();
     let veth = plug(ground, &name, mac)?;
     undo.push(Step::Veth(veth.index));
+    drop(network_lock);
     fault::point("ptp.plugged")?;
     host_end(ground, &name, &veth, &result)?;
     fault::point("ptp.routed")?;

@@ -62,8 +62,7 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         let Some(record) = record else {
             return Ok(());
         };
-        if !record.sandbox.is_gone()
-            && let Ok(netns) = Netns::open(Path::new(&record.sandbox.path))
+        if let Some(netns) = record.sandbox.open()
             && let Some(backup) = backup::read(&record.backup)
         {
             restore(&netns, key, &backup);

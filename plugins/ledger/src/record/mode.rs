@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Dns, KnownAs};
+use pontoon_conf::{Dns, Error, KnownAs};
 use pontoon_netlink::Netns;
 use serde::{Deserialize, Serialize};
 
 use super::{AttachmentRecord, Record};
-use crate::{About, Sandbox};
+use crate::{About, Key, Sandbox, State};
 
 /// One path that a mount makes lead to a namespace which is not its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,10 +92,15 @@ fn named(sandbox: &Sandbox, names: &[KnownAs]) -> About {
 }
 
 /// The container is alive as long as one of its namespaces is at the path that was re-bound.
-fn may_be_alive(rebind: Option<&Rebind>, sandbox: &Sandbox) -> bool {
+fn may_be_alive(
+    state: &State,
+    key: &Key,
+    rebind: Option<&Rebind>,
+    sandbox: &Sandbox,
+) -> Result<bool, Error> {
     match rebind {
-        Some(rebind) => !rebind.is_gone(),
-        None => !sandbox.is_gone(),
+        Some(rebind) => Ok(!rebind.is_gone()),
+        None => Ok(!state.is_gone_for_good(key, sandbox)?),
     }
 }
 
@@ -110,8 +115,8 @@ impl AttachmentRecord for ContainerRecord {
         &self.sandbox
     }
 
-    fn may_be_alive(&self) -> bool {
-        may_be_alive(self.rebind.as_ref(), &self.sandbox)
+    fn may_be_alive(&self, state: &State, key: &Key) -> Result<bool, Error> {
+        may_be_alive(state, key, self.rebind.as_ref(), &self.sandbox)
     }
 
     fn about(&self) -> About {
@@ -134,8 +139,8 @@ impl AttachmentRecord for HostRecord {
         &self.sandbox
     }
 
-    fn may_be_alive(&self) -> bool {
-        may_be_alive(self.rebind.as_ref(), &self.sandbox)
+    fn may_be_alive(&self, state: &State, key: &Key) -> Result<bool, Error> {
+        may_be_alive(state, key, self.rebind.as_ref(), &self.sandbox)
     }
 
     fn about(&self) -> About {

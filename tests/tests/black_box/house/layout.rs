@@ -32,7 +32,12 @@ const LIBRARIES: [(&str, &[&str]); 9] = [
     ),
     (
         "pontoon-ipam",
-        &["pontoon-conf", "pontoon-plugin", "pontoon-netlink"],
+        &[
+            "pontoon-conf",
+            "pontoon-ledger",
+            "pontoon-plugin",
+            "pontoon-netlink",
+        ],
     ),
     ("pontoon-dns", &["pontoon-ledger", "pontoon-netlink"]),
     (LAB, &["pontoon-conf", "pontoon-netlink"]),

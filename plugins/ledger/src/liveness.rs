@@ -1,0 +1,135 @@
+//! Whether the namespace of an attachment still exists: a fact of the kernel, not of a path.
+//!
+//! Another mount namespace may have another file, or none, at the path of a living namespace. A
+//! runtime with private mounts beside the admin's shell is enough. So three things are asked, the
+//! cheap one first:
+//!
+//! 1. the path leads to the namespace: it lives;
+//! 2. the host's end of the attachment's veth pair is there: it lives, for a namespace that ends takes
+//!    its interfaces along, and a veth pair ends with either of its ends;
+//! 3. a process is in the namespace: it lives. This is asked only of attachments without a veth pair
+//!    of Pontoon.
+//!
+//! What none of them knows is gone. A namespace without a veth pair of Pontoon and without a process,
+//! mounted in another mount namespace alone, cannot be seen from here.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use pontoon_conf::{Error, code};
+use pontoon_netlink::{Netns, NetnsError, RouteSocket};
+
+use crate::record::{BridgeRecord, PtpRecord};
+use crate::{Key, Lock, Sandbox, State};
+
+impl State {
+    /// Whether the namespace of an attachment exists no more.
+    ///
+    /// # Errors
+    /// Code 5 or 100 when the system does not tell: then nothing may be taken for gone.
+    pub fn is_gone(&self, key: &Key, sandbox: &Sandbox) -> Result<bool, Error> {
+        match Netns::open(Path::new(&sandbox.path)) {
+            Ok(netns) if sandbox.is(&netns) => return Ok(false),
+            Ok(_) | Err(NetnsError::NotFound { .. } | NetnsError::NotNamespace { .. }) => {}
+            Err(error) => {
+                return Err(Error::new(
+                    code::IO,
+                    format!("cannot tell whether container {} is alive", key.container),
+                )
+                .with_details(error.to_string()));
+            }
+        }
+        let has_veth = self.records_of::<BridgeRecord>().holds(key)
+            || self.records_of::<PtpRecord>().holds(key);
+        if veth_exists(key)? {
+            return Ok(false);
+        }
+        Ok(has_veth || !has_process(sandbox)?)
+    }
+
+    /// As [`State::is_gone`], while no ADD of the network is between its record and its interface.
+    ///
+    /// # Errors
+    /// As [`State::is_gone`], and code 5 when the network cannot be locked.
+    pub fn is_gone_for_good(&self, key: &Key, sandbox: &Sandbox) -> Result<bool, Error> {
+        let path = self.network_lock(&key.network);
+        // Without the file no ADD holds it; to make it here would leave it behind.
+        let _network = match path.exists() {
+            true => Some(self.lock(&path, Lock::exclusive)?),
+            false => None,
+        };
+        self.is_gone(key, sandbox)
+    }
+}
+
+/// Whether the host's end of the attachment's veth pair is there.
+fn veth_exists(key: &Key) -> Result<bool, Error> {
+    let name = key.host_interface();
+    let failed = |error: pontoon_netlink::Error| {
+        Error::new(code::KERNEL, format!("cannot look up {name}")).with_details(error.to_string())
+    };
+    let mut host = RouteSocket::open().map_err(failed)?;
+    let link = host.link_by_name(&name).map_err(failed)?;
+    let tag = key.owner().tag();
+    // Without alias: an ADD that was killed before it could write one.
+    Ok(link.is_some_and(|link| {
+        link.alias
+            .as_deref()
+            .is_none_or(|alias| alias.is_empty() || alias == tag)
+    }))
+}
+
+/// Whether a process is in the namespace.
+fn has_process(sandbox: &Sandbox) -> Result<bool, Error> {
+    let failed = |error: io::Error| {
+        Error::new(code::IO, "cannot read /proc").with_details(error.to_string())
+    };
+    for entry in fs::read_dir("/proc").map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if !name
+            .as_encoded_bytes()
+            .first()
+            .is_some_and(u8::is_ascii_digit)
+        {
+            continue;
+        }
+        // A process that has ended meanwhile, or a thread of the kernel, leads to no namespace.
+        if Netns::open(&entry.path().join("ns/net")).is_ok_and(|netns| sandbox.is_known(&netns)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(container: &str) -> Key {
+        Key {
+            network: "liveness".into(),
+            container: container.into(),
+            interface: "eth0".into(),
+        }
+    }
+
+    #[test]
+    fn a_namespace_with_a_process_is_alive_without_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(dir.path());
+        let netns = Netns::open(Path::new("/proc/self/ns/net")).unwrap();
+        let lost = Sandbox::at("/run/netns/mounted-elsewhere", &netns);
+        assert!(!state.is_gone(&key("a"), &lost).unwrap());
+        assert!(!state.is_gone_for_good(&key("a"), &lost).unwrap());
+    }
+
+    #[test]
+    fn a_path_that_never_led_anywhere_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(dir.path());
+        let nowhere = Sandbox::new("/run/netns/never-was", None);
+        assert!(state.is_gone(&key("a"), &nowhere).unwrap());
+    }
+}
