@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use pontoon_conf::{Attached, Attachment, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
-use pontoon_ledger::{Lock, State};
+use pontoon_ledger::{Lock, State, THIRD_PARTY};
 
 use crate::allocator::{Grant, Pool};
 use crate::auto::{DEFAULT_POOLS, choose, facts};
@@ -203,10 +203,11 @@ pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
     Ok(())
 }
 
-/// The attachments of a network that have a record.
+/// The attachments of a network of which the plugin has a record that gave them their interface: what a
+/// chained plugin has noted of one that is removed may be there still.
 fn recorded(state: &State, network: &str) -> impl Iterator<Item = Attachment> {
     let all = state.attachments().into_iter();
-    let own = all.filter(move |one| one.key.network == network);
+    let own = all.filter(move |one| one.key.network == network && one.mode != THIRD_PARTY);
     own.filter_map(|one| {
         Some(Attachment {
             container_id: one.key.container.parse().ok()?,

@@ -182,7 +182,7 @@ impl Context {
         let names = |one: &Attachment| {
             one.container_id.as_str() == key.container && one.ifname.as_str() == key.interface
         };
-        Some(!spared.iter().any(names) && !self.state.is_recorded(key))
+        Some(!spared.iter().any(names) && !self.state.is_attached(key))
     }
 
     /// The names of the container, without its id: for the records of those who are attached.

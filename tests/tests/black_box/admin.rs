@@ -3,6 +3,7 @@
 mod changes;
 mod commands;
 mod devices;
+mod gc_by_the_dead;
 mod graph;
 mod lint;
 mod logs;
