@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use smallvec::SmallVec;
+
 use crate::name::{Name, localhost, reverse};
-use crate::wire::{CLASS_IN, HEADER, Query, UDP_LEAST, UDP_MOST, kind};
+use crate::wire::{CLASS_IN, HEADER, Query, UDP_MOST, kind};
 use crate::zone::{Asker, Attachment, Zone};
 
 /// What becomes of a question.
@@ -110,7 +112,11 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     let apex = domain.map_or(0, |(_, head)| head.len());
     let found = lookup(zone, asker, name, domain);
     if let Some(first) = found.first() {
-        let ttl = found.iter().map(|one| one.ttl).min().unwrap_or(first.ttl);
+        let ttl = found
+            .iter()
+            .map(|one| one.shared.ttl)
+            .min()
+            .unwrap_or(first.shared.ttl);
         return of_name(&found, query.qtype, apex, ttl);
     }
     if let Some((_, head)) = domain {
@@ -126,10 +132,10 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     }
     if let Some(address) = reverse(name)
         && let Some(attachment) = zone.at(address)
-        && zone.on_network(asker, &attachment.key.network)
+        && zone.on_network(asker, &attachment.shared.network)
         && let Some(own) = full_name(attachment)
     {
-        let ttl = attachment.ttl;
+        let ttl = attachment.shared.ttl;
         return match query.qtype {
             kind::PTR => Verdict::Pointer { name: own, ttl },
             _ => Verdict::NoData { apex: 0, ttl },
@@ -138,6 +144,9 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     Verdict::Forward
 }
 
+/// Attachments of a name: one, as a rule, which takes no memory.
+type Found<'z> = SmallVec<[&'z Attachment; 4]>;
+
 /// What the asker means by a name: an alias of its own links first, then a name of its networks, as
 /// it is, below the domain, below the network, or below both.
 fn lookup<'z>(
@@ -145,23 +154,24 @@ fn lookup<'z>(
     asker: Asker<'z>,
     name: &[u8],
     domain: Option<(&Name, &[u8])>,
-) -> Vec<&'z Attachment> {
+) -> Found<'z> {
     let local = domain.map_or(name, |(_, head)| head);
     if local.is_empty() {
-        return Vec::new();
+        return Found::new();
     }
     if let Some(target) = zone.link(asker, local) {
         return zone.named(asker, target.wire()).collect();
     }
-    let below = |found: &&Attachment| domain.is_none_or(|(domain, _)| found.domain == *domain);
-    let mut found: Vec<_> = zone.named(asker, local).filter(below).collect();
+    let below =
+        |found: &&Attachment| domain.is_none_or(|(domain, _)| found.shared.domain == *domain);
+    let mut found: Found<'_> = zone.named(asker, local).filter(below).collect();
     if found.is_empty()
         && let Some((network, head)) = zone.network(asker, local)
         && !head.is_empty()
     {
         found = zone
             .named(asker, head)
-            .filter(|found| found.network.as_ref() == Some(network))
+            .filter(|found| found.shared.label.as_ref() == Some(network))
             .filter(below)
             .collect();
     }
@@ -200,8 +210,8 @@ fn of_host(zone: &Zone, asker: Asker<'_>, qtype: u16) -> Verdict {
             for internal in [false, true] {
                 let networks = zone.of_container(id);
                 let gateways = networks
-                    .filter(|one| one.internal == internal)
-                    .flat_map(|one| &one.gateways);
+                    .filter(|one| one.shared.internal == internal)
+                    .flat_map(|one| &one.shared.gateways);
                 for gateway in gateways {
                     let known = |other: &IpAddr| other.is_ipv4() == gateway.is_ipv4();
                     if !addresses.iter().any(known) {
@@ -282,21 +292,19 @@ fn in_domain(zone: &Zone, asker: Asker<'_>, head: &[u8], qtype: u16) -> Verdict 
 /// name.
 fn full_name(attachment: &Attachment) -> Option<Name> {
     let own = attachment.own.as_ref()?;
-    let below = match &attachment.network {
+    let below = match &attachment.shared.label {
         Some(network) => own.under(network.wire())?,
         None => own.clone(),
     };
     below
-        .under(attachment.domain.wire())
-        .or_else(|| own.under(attachment.domain.wire()))
+        .under(attachment.shared.domain.wire())
+        .or_else(|| own.under(attachment.shared.domain.wire()))
 }
 
-/// An OPT record with nothing in it but the size of what is taken by UDP.
+/// Bytes of an OPT record with nothing in it but the size of what is taken by UDP.
 const OPT: usize = 11;
 
-/// Writes the answer to a question for a known name, as it was prepared when the zone changed. The
-/// packet is compared with what most of them look like, and not read. `false` when it is not one of
-/// these, or there is more to the answer.
+/// As [`prepared`], of a packet. `false` too when it is no plain query.
 pub fn ready(
     zone: &Zone,
     source: IpAddr,
@@ -305,61 +313,62 @@ pub fn ready(
     rotation: usize,
     out: &mut Vec<u8>,
 ) -> bool {
-    prepared(zone, source, packet, by_udp, rotation, out).is_some()
+    let query = Query::plain(packet);
+    query.is_some_and(|query| prepared(zone, source, &query, by_udp, rotation, out))
 }
 
-fn prepared(
+/// Writes the answer to a plain query ([`Query::plain`]) for a known name, as it was prepared when the
+/// zone changed. `false` when there is none, or there is more to the answer.
+pub fn prepared(
     zone: &Zone,
     source: IpAddr,
-    packet: &[u8],
+    query: &Query<'_>,
+    by_udp: bool,
+    rotation: usize,
+    out: &mut Vec<u8>,
+) -> bool {
+    write_prepared(zone, source, query, by_udp, rotation, out).is_some()
+}
+
+fn write_prepared(
+    zone: &Zone,
+    source: IpAddr,
+    query: &Query<'_>,
     by_udp: bool,
     rotation: usize,
     out: &mut Vec<u8>,
 ) -> Option<()> {
-    let head = packet.get(..HEADER)?;
-    // A query with RD, AD and CD as they like, one question, and OPT or nothing.
-    if head[2] & 0xfe != 0 || head[3] & 0xcf != 0 || head[4..11] != [0, 1, 0, 0, 0, 0, 0] {
+    let name = query.name;
+    let family = match (query.qtype, query.qclass) {
+        (kind::A, CLASS_IN) => 0,
+        (kind::AAAA, CLASS_IN) => 1,
+        _ => return None,
+    };
+    if name.is_empty() || query.edns.is_some_and(|edns| edns.dnssec) {
         return None;
     }
-    let (end, mut limit) = match head[11] {
-        0 => (packet.len(), UDP_LEAST),
-        1 => {
-            let end = packet.len().checked_sub(OPT)?;
-            let opt = packet.get(end..)?;
-            if opt[..3] != [0, 0, kind::OPT as u8] || opt[5..] != [0; 6] {
-                return None;
-            }
-            let size = usize::from(u16::from_be_bytes([opt[3], opt[4]]));
-            (end, size.clamp(UDP_LEAST, UDP_MOST))
-        }
-        _ => return None,
-    };
-    if !by_udp {
-        limit = usize::from(u16::MAX);
-    }
-    let edns = packet.len() - end;
-    let question = packet.get(HEADER..end)?;
-    let (name, rest) = question.split_at_checked(question.len().checked_sub(5)?)?;
-    let family = match rest {
-        [0, 0, 1, 0, 1] => 0,
-        [0, 0, 28, 0, 1] => 1,
-        _ => return None,
-    };
     // In lower case, or it is not found here.
     let asker = zone.asker(source);
-    if name.is_empty() || asker == Asker::Stranger || localhost(name).is_some() {
+    if asker == Asker::Stranger || localhost(name).is_some() {
         return None;
     }
     let found = lookup(zone, asker, name, zone.domain(asker, name));
     let [attachment] = found.as_slice() else {
         return None;
     };
+    let limit = match by_udp {
+        true => query.udp_limit(),
+        false => usize::from(u16::MAX),
+    };
+    let edns = if query.edns.is_some() { OPT } else { 0 };
     let records = &attachment.ready[family];
-    if records.is_empty() || HEADER + question.len() + records.len() + edns > limit {
+    if records.is_empty() || query.end + records.len() + edns > limit {
         return None;
     }
     let one = if family == 0 { 16 } else { 28 };
     let count = records.len() / one;
+    let [.., count_high, count_low] = count.to_be_bytes();
+    let head = query.packet.get(..HEADER)?;
     out.clear();
     out.extend_from_slice(&[
         head[0],
@@ -368,10 +377,14 @@ fn prepared(
         0x80 | head[3] & 0x10,
         0,
         1,
+        count_high,
+        count_low,
+        0,
+        0,
+        0,
+        head[11],
     ]);
-    out.extend_from_slice(&(count as u16).to_be_bytes());
-    out.extend_from_slice(&[0, 0, 0, head[11]]);
-    out.extend_from_slice(question);
+    out.extend_from_slice(query.packet.get(HEADER..query.end)?);
     let (tail, front) = records.split_at(rotation % count * one);
     out.extend_from_slice(front);
     out.extend_from_slice(tail);

@@ -69,6 +69,8 @@ impl Question {
 
 struct Kept {
     reply: Box<[u8]>,
+    /// Where times to live stand in it.
+    ttls: Box<[u16]>,
     since: Instant,
     until: Instant,
 }
@@ -110,8 +112,11 @@ impl Cache {
         if !known && self.kept.len() >= MOST {
             self.make_room(now);
         }
+        let records = entries(reply).unwrap_or_default();
+        let ttls = records.iter().filter(|entry| entry.kind != kind::OPT);
         let kept = Kept {
             reply: reply.into(),
+            ttls: ttls.map(|entry| entry.ttl_at as u16).collect(),
             since: now,
             until: now + Duration::from_secs(seconds.into()),
         };
@@ -172,13 +177,11 @@ impl Kept {
     fn write(&self, left: impl Fn(u32) -> u32, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&self.reply);
-        for entry in entries(&self.reply).unwrap_or_default() {
-            if entry.kind == kind::OPT {
-                continue;
-            }
-            let left = left(entry.ttl);
-            if let Some(place) = out.get_mut(entry.ttl_at..entry.ttl_at + 4) {
-                place.copy_from_slice(&left.to_be_bytes());
+        for at in &self.ttls {
+            let at = usize::from(*at);
+            if let Some(place) = out.get_mut(at..at + 4) {
+                let ttl = u32::from_be_bytes([place[0], place[1], place[2], place[3]]);
+                place.copy_from_slice(&left(ttl).to_be_bytes());
             }
         }
     }

@@ -28,7 +28,7 @@ pub fn confinement<'z>(
     let attachments: Vec<&Attachment> = zone.of_container(id).collect();
     let all = attachments
         .iter()
-        .all(|one| one.internal || facts.is_closed(&one.key.network));
+        .all(|one| one.shared.internal || facts.is_closed(&one.shared.network));
     (all && !facts.is_on_open_network(id)).then_some(attachments)
 }
 
@@ -51,7 +51,7 @@ pub fn is_astray(zone: &Zone, asker: Asker<'_>, gateway: IpAddr, facts: &mut imp
 pub fn is_inside(attachments: &[&Attachment], server: IpAddr) -> bool {
     attachments
         .iter()
-        .flat_map(|one| &one.subnets)
+        .flat_map(|one| &one.shared.subnets)
         .any(|subnet: &IpNetwork| subnet.contains(server))
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
 
 /// RFC 1035 section 2.3.4: a label has at most 63 bytes, a name 255 with its length bytes and the
 /// root's zero.
@@ -10,9 +11,9 @@ const LONGEST_LABEL: usize = 63;
 const LONGEST: usize = 255;
 
 /// A domain name: length byte and label, one after the other, in lower case and without the root's
-/// zero byte. Looked up by a slice of a packet, so nothing is copied to find one.
+/// zero byte. Looked up by a slice of a packet, so nothing is copied to find one; copies share their bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Box<[u8]>);
+pub struct Name(Rc<[u8]>);
 
 impl Name {
     /// Reads a name as people write it; a trailing dot is allowed. `None` when it can be no domain

@@ -208,6 +208,38 @@ impl<'a> Query<'a> {
         })
     }
 
+    /// Reads a query as most of them are: one question with RD, AD and CD as they like, and an OPT
+    /// record without options or none. `None` when it is another one, for hickory to read.
+    #[must_use]
+    pub fn plain(packet: &'a [u8]) -> Option<Self> {
+        let head = packet.get(..HEADER)?;
+        if head[2] & 0xfe != 0 || head[3] & 0xcf != 0 || head[4..11] != [0, 1, 0, 0, 0, 0, 0] {
+            return None;
+        }
+        let mut query = Self::new(packet, None)?;
+        let rest = packet.get(query.end..)?;
+        query.edns = match (head[11], rest) {
+            (0, []) => None,
+            // Name of the root, type, size, upper bits of the code, version, flags, no data.
+            (1, [0, 0, 41, high, low, 0, 0, dnssec @ (0 | 0x80), 0, 0, 0]) => Some(Edns {
+                size: u16::from_be_bytes([*high, *low]),
+                version: 0,
+                dnssec: *dnssec != 0,
+                options: false,
+            }),
+            _ => return None,
+        };
+        Some(query)
+    }
+
+    /// Bytes that a reply by UDP may have.
+    #[must_use]
+    pub fn udp_limit(&self) -> usize {
+        self.edns.map_or(UDP_LEAST, |edns| {
+            usize::from(edns.size).clamp(UDP_LEAST, UDP_MOST)
+        })
+    }
+
     /// The packet to be asked of another server. EDNS is a matter between neighbours (RFC 6891 section
     /// 7), and a cookie one between a client and its server (RFC 7873): the client's is left out.
     #[must_use]

@@ -1,11 +1,15 @@
 //! What the resolver knows: built from records one by one, asked by name, by address, and by who
 //! asks. A change costs the same however many records there are.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+// Each query takes up to six lookups, some by ids of 64 bytes. The seed is random.
+use foldhash::fast::RandomState;
 pub use pontoon_ledger::Key;
 use pontoon_netlink::IpNetwork;
 
@@ -13,45 +17,67 @@ use crate::name::{Name, is_localhost, strip};
 use crate::record::{Link, Record};
 use crate::wire::{CLASS_IN, HEADER, kind};
 
-/// One container on one network.
+/// One container on one network. There may be tens of thousands: what they have in common is held once.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Its key.
-    pub key: Key,
-    /// The network's name as a domain name.
-    pub network: Option<Name>,
+    /// Container id.
+    pub container: Rc<str>,
+    /// What others of the network have too.
+    pub shared: Rc<Shared>,
     /// What its addresses are called.
     pub own: Option<Name>,
     /// All its names, the first one included, each once.
-    pub names: Vec<Name>,
+    pub names: Box<[Name]>,
     /// Alias and target of each link.
-    pub links: Vec<(Name, Name)>,
+    pub links: Box<[(Name, Name)]>,
     /// Its addresses.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Box<[IpAddr]>,
     /// The same as A and as AAAA records whose owner is the name that was asked for: what a reply has
     /// behind the question.
     pub ready: [Box<[u8]>; 2],
-    /// Where it reaches the resolver.
-    pub gateways: Vec<IpAddr>,
-    /// The network's domain.
-    pub domain: Name,
-    /// Time to live of answers about it, in seconds.
-    pub ttl: u32,
-    /// Who answers what is not ours.
-    pub route: Route,
-    /// Whether the network has no way to the outside.
-    pub internal: bool,
-    /// The subnets of its addresses.
-    pub subnets: Vec<IpNetwork>,
+    /// The container's own servers; when there are any, only these are asked.
+    pub servers: Box<[IpAddr]>,
+    /// Where they are asked from.
+    pub netns: Option<Box<Path>>,
 }
 
-/// Where an attachment's other questions go.
+impl Attachment {
+    /// What its record's file is called by.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key {
+            network: self.shared.network.clone(),
+            container: self.container.to_string(),
+            interface: self.shared.interface.clone(),
+        }
+    }
+
+    fn is_of(&self, key: &Key) -> bool {
+        *self.container == *key.container
+            && self.shared.network == key.network
+            && self.shared.interface == key.interface
+    }
+}
+
+/// What the attachments of a network have in common, as a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Route {
-    /// The container's own servers; when there are any, only these.
-    pub servers: Vec<IpAddr>,
-    /// Where they are asked from.
-    pub netns: Option<PathBuf>,
+pub struct Shared {
+    /// Network name.
+    pub network: String,
+    /// Interface name in the container.
+    pub interface: String,
+    /// The network's name as a domain name.
+    pub label: Option<Name>,
+    /// The network's domain.
+    pub domain: Name,
+    /// Where its containers reach the resolver.
+    pub gateways: Vec<IpAddr>,
+    /// Time to live of answers about them, in seconds.
+    pub ttl: u32,
+    /// Whether the network has no way to the outside.
+    pub internal: bool,
+    /// The subnets of the addresses.
+    pub subnets: Vec<IpNetwork>,
     /// The network's servers, else those that `resolv_conf` names.
     pub upstreams: Vec<IpAddr>,
     /// The network's servers for names below a domain, which come before those.
@@ -60,11 +86,11 @@ pub struct Route {
     pub resolv_conf: PathBuf,
 }
 
-impl Route {
+impl Shared {
     /// The domain that has servers of its own, the longest one that the name is or ends with, and
     /// its servers. The name is in lower case.
     #[must_use]
-    pub fn domain(&self, name: &[u8]) -> Option<(&Name, &[IpAddr])> {
+    pub fn servers_for(&self, name: &[u8]) -> Option<(&Name, &[IpAddr])> {
         self.domains
             .iter()
             .filter(|(domain, _)| strip(name, domain.wire()).is_some())
@@ -84,21 +110,58 @@ pub enum Asker<'z> {
     Stranger,
 }
 
+type Map<K, V> = HashMap<K, V, RandomState>;
+
+/// Places in the zone's list: one, as a rule.
+#[derive(Debug)]
+enum Indices {
+    One(u32),
+    // Boxed, for the usual one to be small.
+    Many(Box<Vec<u32>>),
+}
+
+impl Indices {
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(index) => std::slice::from_ref(index),
+            Self::Many(indices) => indices,
+        }
+    }
+
+    fn push(&mut self, index: u32) {
+        match self {
+            Self::One(first) => *self = Self::Many(Box::new(vec![*first, index])),
+            Self::Many(indices) => indices.push(index),
+        }
+    }
+
+    /// Takes an index out; `true` when there is none left.
+    fn remove(&mut self, index: u32) -> bool {
+        match self {
+            Self::One(known) => *known == index,
+            Self::Many(indices) => {
+                indices.retain(|known| *known != index);
+                indices.is_empty()
+            }
+        }
+    }
+}
+
 /// All records, and where to find what in them.
 #[derive(Debug, Default)]
 pub struct Zone {
-    slots: Vec<Option<Attachment>>,
+    slots: Vec<Option<Box<Attachment>>>,
     free: Vec<u32>,
-    keys: HashMap<Key, u32>,
-    names: HashMap<Name, Vec<u32>>,
-    addresses: HashMap<IpAddr, Vec<u32>>,
-    containers: HashMap<Box<str>, Vec<u32>>,
+    shared: HashSet<Rc<Shared>, RandomState>,
+    names: Map<Name, Indices>,
+    addresses: Map<IpAddr, Indices>,
+    containers: Map<Rc<str>, Indices>,
     /// How many attachments of each network reach the resolver there, and how many of them say that
     /// the network is internal.
-    gateways: HashMap<IpAddr, HashMap<Box<str>, (usize, usize)>>,
+    gateways: Map<IpAddr, HashMap<Box<str>, (usize, usize)>>,
     changes: u64,
-    networks: HashMap<Name, usize>,
-    domains: HashMap<Name, usize>,
+    networks: Map<Name, usize>,
+    domains: Map<Name, usize>,
 }
 
 impl Zone {
@@ -112,8 +175,16 @@ impl Zone {
     /// domain name and is left out.
     pub fn insert(&mut self, record: Record) -> Vec<String> {
         let mut unfit = Vec::new();
-        let attachment = attachment(record, &mut unfit);
-        self.remove(&attachment.key);
+        let mut attachment = attachment(record, &mut unfit);
+        self.remove(&attachment.key());
+        match self.shared.get(&attachment.shared) {
+            Some(shared) => attachment.shared = Rc::clone(shared),
+            None => drop(self.shared.insert(Rc::clone(&attachment.shared))),
+        }
+        let known = self.containers.get_key_value(&attachment.container);
+        if let Some((container, _)) = known {
+            attachment.container = Rc::clone(container);
+        }
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
         for name in &attachment.names {
             push(&mut self.names, name, index);
@@ -121,32 +192,34 @@ impl Zone {
         for address in &attachment.addresses {
             push(&mut self.addresses, address, index);
         }
-        let container: Box<str> = attachment.key.container.as_str().into();
-        push(&mut self.containers, &container, index);
-        for gateway in &attachment.gateways {
+        push(&mut self.containers, &attachment.container, index);
+        let shared = &attachment.shared;
+        for gateway in &shared.gateways {
             let users = self.gateways.entry(*gateway).or_default();
             self.changes += u64::from(users.is_empty());
-            let (all, internal) = users
-                .entry(attachment.key.network.as_str().into())
-                .or_default();
+            let (all, internal) = users.entry(shared.network.as_str().into()).or_default();
             *all += 1;
-            *internal += usize::from(attachment.internal);
+            *internal += usize::from(shared.internal);
         }
-        if let Some(network) = &attachment.network {
-            *self.networks.entry(network.clone()).or_default() += 1;
+        if let Some(label) = &shared.label {
+            *self.networks.entry(label.clone()).or_default() += 1;
         }
-        *self.domains.entry(attachment.domain.clone()).or_default() += 1;
-        self.keys.insert(attachment.key.clone(), index);
+        *self.domains.entry(shared.domain.clone()).or_default() += 1;
+        let attachment = Some(Box::new(attachment));
         match self.slots.get_mut(index as usize) {
-            Some(slot) => *slot = Some(attachment),
-            None => self.slots.push(Some(attachment)),
+            Some(slot) => *slot = attachment,
+            None => self.slots.push(attachment),
         }
         unfit
     }
 
     /// Forgets a record; `false` when there was none.
     pub fn remove(&mut self, key: &Key) -> bool {
-        let Some(index) = self.keys.remove(key) else {
+        let indices = self.containers.get(key.container.as_str());
+        let mut indices = indices.map_or(&[][..], Indices::as_slice).iter().copied();
+        let Some(index) =
+            indices.find(|index| self.get(*index).is_some_and(|found| found.is_of(key)))
+        else {
             return false;
         };
         let Some(attachment) = self.slots.get_mut(index as usize).and_then(Option::take) else {
@@ -158,18 +231,15 @@ impl Zone {
         for address in &attachment.addresses {
             drop_index(&mut self.addresses, address, index);
         }
-        drop_index(
-            &mut self.containers,
-            &Box::from(key.container.as_str()),
-            index,
-        );
-        for gateway in &attachment.gateways {
+        drop_index(&mut self.containers, &attachment.container, index);
+        let shared = attachment.shared;
+        for gateway in &shared.gateways {
             let Entry::Occupied(mut users) = self.gateways.entry(*gateway) else {
                 continue;
             };
             if let Some((all, internal)) = users.get_mut().get_mut(key.network.as_str()) {
                 *all -= 1;
-                *internal -= usize::from(attachment.internal);
+                *internal -= usize::from(shared.internal);
                 if *all == 0 {
                     users.get_mut().remove(key.network.as_str());
                 }
@@ -179,10 +249,14 @@ impl Zone {
                 self.changes += 1;
             }
         }
-        if let Some(network) = &attachment.network {
-            discount(&mut self.networks, network);
+        if let Some(label) = &shared.label {
+            discount(&mut self.networks, label);
         }
-        discount(&mut self.domains, &attachment.domain);
+        discount(&mut self.domains, &shared.domain);
+        // This one and the set's own.
+        if Rc::strong_count(&shared) == 2 {
+            self.shared.remove(&shared);
+        }
         self.free.push(index);
         true
     }
@@ -190,23 +264,30 @@ impl Zone {
     /// How many records there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.slots.len() - self.free.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.len() == 0
     }
 
     /// The keys of all records.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.keys.keys()
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.attachments().map(Attachment::key)
+    }
+
+    /// The attachment of a record.
+    #[must_use]
+    pub fn of_key(&self, key: &Key) -> Option<&Attachment> {
+        self.of_container(&key.container)
+            .find(|attachment| attachment.is_of(key))
     }
 
     /// All attachments.
     pub fn attachments(&self) -> impl Iterator<Item = &Attachment> {
-        self.slots.iter().flatten()
+        self.slots.iter().flatten().map(Box::as_ref)
     }
 
     /// Where the resolver is reached.
@@ -235,7 +316,7 @@ impl Zone {
     #[must_use]
     pub fn asker(&self, source: IpAddr) -> Asker<'_> {
         match self.at(source) {
-            Some(attachment) => Asker::Container(&attachment.key.container),
+            Some(attachment) => Asker::Container(&attachment.container),
             None if source.is_loopback() || self.is_gateway(source) => Asker::Host,
             None => Asker::Stranger,
         }
@@ -244,11 +325,11 @@ impl Zone {
     /// The attachment with this address; the last one that said so.
     #[must_use]
     pub fn at(&self, address: IpAddr) -> Option<&Attachment> {
-        self.get(*self.addresses.get(&address)?.last()?)
+        self.get(*self.addresses.get(&address)?.as_slice().last()?)
     }
 
     fn get(&self, index: u32) -> Option<&Attachment> {
-        self.slots.get(index as usize)?.as_ref()
+        self.slots.get(index as usize)?.as_deref()
     }
 
     /// The attachments of a container.
@@ -256,13 +337,10 @@ impl Zone {
         self.indices(self.containers.get(id))
     }
 
-    fn indices<'z>(
-        &'z self,
-        indices: Option<&'z Vec<u32>>,
-    ) -> impl Iterator<Item = &'z Attachment> {
+    fn indices<'z>(&'z self, indices: Option<&'z Indices>) -> impl Iterator<Item = &'z Attachment> {
         indices
-            .into_iter()
-            .flatten()
+            .map_or(&[][..], Indices::as_slice)
+            .iter()
             .filter_map(|index| self.get(*index))
     }
 
@@ -274,7 +352,7 @@ impl Zone {
             Asker::Stranger => false,
             Asker::Container(id) => self
                 .of_container(id)
-                .any(|attachment| attachment.key.network == network),
+                .any(|attachment| attachment.shared.network == network),
         }
     }
 
@@ -285,7 +363,7 @@ impl Zone {
         name: &[u8],
     ) -> impl Iterator<Item = &'z Attachment> {
         self.indices(self.names.get(name))
-            .filter(move |attachment| self.on_network(asker, &attachment.key.network))
+            .filter(move |attachment| self.on_network(asker, &attachment.shared.network))
     }
 
     /// The domain of the asker's networks that a name ends with, the longest one, and what stands
@@ -309,7 +387,7 @@ impl Zone {
             Asker::Host => self.domains.keys().fold(None, longest),
             Asker::Container(id) => self
                 .of_container(id)
-                .map(|attachment| &attachment.domain)
+                .map(|attachment| &attachment.shared.domain)
                 .fold(None, longest),
         }
     }
@@ -327,7 +405,7 @@ impl Zone {
             Asker::Host => self.networks.keys().find_map(ends),
             Asker::Container(id) => self
                 .of_container(id)
-                .filter_map(|attachment| attachment.network.as_ref())
+                .filter_map(|attachment| attachment.shared.label.as_ref())
                 .find_map(ends),
         }
     }
@@ -370,25 +448,23 @@ fn prepare(addresses: &[IpAddr], v4: bool, ttl: u32) -> Box<[u8]> {
     records.into()
 }
 
-fn push<K: std::hash::Hash + Eq + Clone>(map: &mut HashMap<K, Vec<u32>>, key: &K, index: u32) {
-    map.entry(key.clone()).or_default().push(index);
+fn push<K: Hash + Eq + Clone>(map: &mut Map<K, Indices>, key: &K, index: u32) {
+    match map.entry(key.clone()) {
+        Entry::Occupied(mut there) => there.get_mut().push(index),
+        Entry::Vacant(place) => drop(place.insert(Indices::One(index))),
+    }
 }
 
-fn drop_index<K: std::hash::Hash + Eq + Clone>(
-    map: &mut HashMap<K, Vec<u32>>,
-    key: &K,
-    index: u32,
-) {
-    if let Entry::Occupied(mut there) = map.entry(key.clone()) {
-        there.get_mut().retain(|known| *known != index);
-        if there.get().is_empty() {
-            there.remove();
-        }
+fn drop_index<K: Hash + Eq + Clone>(map: &mut Map<K, Indices>, key: &K, index: u32) {
+    if let Entry::Occupied(mut there) = map.entry(key.clone())
+        && there.get_mut().remove(index)
+    {
+        there.remove();
     }
 }
 
 /// Whether that was the last one.
-fn discount<K: std::hash::Hash + Eq + Clone>(map: &mut HashMap<K, usize>, key: &K) -> bool {
+fn discount<K: Hash + Eq + Clone>(map: &mut Map<K, usize>, key: &K) -> bool {
     let Entry::Occupied(mut there) = map.entry(key.clone()) else {
         return false;
     };
@@ -429,36 +505,34 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
     let domain = read(&record.domain)
         .or_else(|| Name::parse(DOMAIN))
         .unwrap_or_else(|| unreachable!("the default domain is a name"));
-    let network = read(&record.network);
+    let label = read(&record.network);
     let domains = record
         .domains
         .into_iter()
         .filter_map(|domain| Some((read(&domain.name)?, domain.servers)))
         .collect();
     Attachment {
-        network,
         own,
-        names,
+        names: names.into(),
         links,
         ready: [true, false].map(|v4| prepare(&record.addresses, v4, record.ttl)),
-        addresses: record.addresses,
-        gateways: record.gateways,
-        domain,
-        ttl: record.ttl,
-        route: Route {
-            servers: record.servers,
-            netns: record.netns,
+        addresses: record.addresses.into(),
+        servers: record.servers.into(),
+        netns: record.netns.map(PathBuf::into_boxed_path),
+        container: record.container.into(),
+        shared: Rc::new(Shared {
+            network: record.network,
+            interface: record.interface,
+            label,
+            domain,
+            gateways: record.gateways,
+            ttl: record.ttl,
+            internal: record.internal,
+            subnets: record.subnets,
             upstreams: record.upstreams,
             domains,
             resolv_conf: record.resolv_conf,
-        },
-        internal: record.internal,
-        subnets: record.subnets,
-        key: Key {
-            network: record.network,
-            container: record.container,
-            interface: record.interface,
-        },
+        }),
     }
 }
 
@@ -479,14 +553,14 @@ mod tests {
         }
         assert_eq!(zone.len(), 98);
         assert_eq!(zone.named(Asker::Host, b"\x06shared").count(), 98);
-        let keys: Vec<Key> = zone.keys().cloned().collect();
+        let keys: Vec<Key> = zone.keys().collect();
         for key in keys {
             assert!(zone.remove(&key));
             assert!(!zone.remove(&key));
         }
         assert!(zone.is_empty());
         let Zone {
-            keys,
+            shared,
             names,
             addresses,
             containers,
@@ -495,7 +569,7 @@ mod tests {
             domains,
             ..
         } = &zone;
-        assert!(keys.is_empty() && names.is_empty() && addresses.is_empty());
+        assert!(shared.is_empty() && names.is_empty() && addresses.is_empty());
         assert!(containers.is_empty() && gateways.is_empty());
         assert!(networks.is_empty() && domains.is_empty());
         assert_eq!(zone.free.len(), zone.slots.len());

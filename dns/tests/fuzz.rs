@@ -271,7 +271,7 @@ fn records_are_taken_or_refused() {
         let before = zone.len();
         zone.insert(record);
         assert!(zone.len() <= before + 1);
-        let keys: Vec<_> = zone.keys().cloned().collect();
+        let keys: Vec<_> = zone.keys().collect();
         for key in keys {
             assert!(zone.remove(&key));
         }

@@ -3,28 +3,30 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, recv, socket,
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, recv, send, socket,
 };
 use pontoon_dns::cache::Question;
 use pontoon_dns::wire::answers;
 use pontoon_netlink::Netns;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout_at};
 
-use super::daemon::Daemon;
+use super::state::Daemon;
 use super::stats::Outcome;
 use super::upstream::Way;
+use super::watch::watch;
 use pontoon_resolver::plan::{ATTEMPT, After, Plan, Step, Worth, is_worth_it_late};
 
 /// What the servers had to say.
@@ -37,7 +39,7 @@ impl Daemon {
     /// Asks the servers of a way, one after the other.
     pub(crate) async fn ask(
         &self,
-        way: Way,
+        way: &Way,
         mut packet: Vec<u8>,
         question: Option<&Question>,
     ) -> Said {
@@ -49,7 +51,7 @@ impl Daemon {
                 outcome: Outcome::Stale,
             })
         };
-        let mut plan = Plan::new(way.servers, Instant::now());
+        let mut plan = Plan::new(way.servers.clone(), Instant::now());
         let mut after = After::Start;
         let mut refusal = None;
         let mut attempts = Attempts::new(&self.late, &self.buffer);
@@ -72,7 +74,15 @@ impl Daemon {
                 continue;
             };
             let room = self.merge.borrow().late_sockets();
-            attempts.add(Attempt::new(socket, id, server), room);
+            let socket = Rc::new(socket);
+            let next = receive(&socket, &self.buffer);
+            let attempt = Attempt {
+                socket,
+                next,
+                id,
+                server,
+            };
+            attempts.add(attempt, room);
             let strange = || self.stats.borrow_mut().upstream_strange += 1;
             let heard = attempts.listen(&packet, until, strange).await;
             let took = |begun: Instant| Instant::now().saturating_duration_since(begun);
@@ -148,61 +158,37 @@ impl Daemon {
 
 /// A server that has been asked, by a socket of its own.
 struct Attempt {
-    socket: Rc<UdpSocket>,
-    /// Waits for something at the socket.
-    ready: Pin<Box<dyn Future<Output = ()>>>,
+    socket: Rc<AsyncFd<OwnedFd>>,
+    /// Waits for the next datagram.
+    next: Pin<Box<dyn Future<Output = io::Result<Vec<u8>>>>>,
     id: u16,
     server: SocketAddr,
 }
 
-impl Attempt {
-    fn new(socket: UdpSocket, id: u16, server: SocketAddr) -> Self {
-        let socket = Rc::new(socket);
-        Self {
-            ready: ready(&socket),
-            socket,
-            id,
-            server,
-        }
-    }
-
-    /// A datagram, or the error that an ICMP message has left.
-    fn poll_recv(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<Vec<u8>>> {
-        loop {
-            if self.ready.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            self.ready = ready(&self.socket);
-            // One at a time: tokio takes two together for neither.
-            let mut read = |interest| {
-                self.socket.try_io(interest, || {
-                    let length = recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?;
-                    Ok(buffer[..length].to_vec())
-                })
-            };
-            let got = match read(Interest::READABLE) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => read(Interest::ERROR),
-                got => got,
-            };
-            match got {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                got => return Poll::Ready(got),
-            }
-        }
-    }
-}
+/// Room for one datagram, which all questions share.
+type Room = Rc<RefCell<Vec<u8>>>;
 
 /// A closed port is an error and no datagram: waiting for the latter alone would not see it.
 const WANTED: Interest = Interest::READABLE.add(Interest::ERROR);
 
-fn ready(socket: &Rc<UdpSocket>) -> Pin<Box<dyn Future<Output = ()>>> {
-    let socket = Rc::clone(socket);
+/// The next datagram, or the error that an ICMP message has left.
+fn receive(
+    socket: &Rc<AsyncFd<OwnedFd>>,
+    room: &Room,
+) -> Pin<Box<dyn Future<Output = io::Result<Vec<u8>>>>> {
+    let (socket, room) = (Rc::clone(socket), Rc::clone(room));
     Box::pin(async move {
-        let _ = socket.ready(WANTED).await;
+        loop {
+            let mut guard = socket.ready(WANTED).await?;
+            let got = guard.try_io(|socket| {
+                let mut room = room.borrow_mut();
+                let length = recv(socket.as_raw_fd(), &mut room, MsgFlags::MSG_DONTWAIT)?;
+                Ok(room[..length].to_vec())
+            });
+            if let Ok(got) = got {
+                return got;
+            }
+        }
     })
 }
 
@@ -213,8 +199,7 @@ struct Attempts<'a> {
     open: bool,
     /// How many sockets of attempts that were given up all questions have.
     late: &'a Cell<usize>,
-    /// Room for one datagram, which all questions share.
-    buffer: &'a RefCell<Vec<u8>>,
+    room: &'a Room,
 }
 
 /// What has come.
@@ -226,12 +211,12 @@ enum Heard {
 }
 
 impl<'a> Attempts<'a> {
-    fn new(late: &'a Cell<usize>, buffer: &'a RefCell<Vec<u8>>) -> Self {
+    fn new(late: &'a Cell<usize>, room: &'a Room) -> Self {
         Self {
             all: Vec::new(),
             open: false,
             late,
-            buffer,
+            room,
         }
     }
 
@@ -295,9 +280,9 @@ impl<'a> Attempts<'a> {
     /// The next datagram of any socket.
     async fn receive(&mut self) -> (usize, io::Result<Vec<u8>>) {
         poll_fn(|context| {
-            let mut buffer = self.buffer.borrow_mut();
             for (index, attempt) in self.all.iter_mut().enumerate() {
-                if let Poll::Ready(got) = attempt.poll_recv(context, &mut buffer) {
+                if let Poll::Ready(got) = attempt.next.as_mut().poll(context) {
+                    attempt.next = receive(&attempt.socket, self.room);
                     return Poll::Ready((index, got));
                 }
             }
@@ -314,23 +299,31 @@ impl Drop for Attempts<'_> {
     }
 }
 
-/// Sends the question to `server` from a port of chance.
-fn send_udp(server: SocketAddr, netns: Option<&Path>, packet: &[u8]) -> io::Result<UdpSocket> {
-    let open = || -> io::Result<std::net::UdpSocket> {
-        let any: IpAddr = if server.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
-        let socket = std::net::UdpSocket::bind((any, 0))?;
-        socket.set_nonblocking(true)?;
-        // The kernel drops what comes from elsewhere, and tells of closed ports.
-        socket.connect(server)?;
-        Ok(socket)
+/// Sends the question to `server` from a port that the kernel chooses at random.
+fn send_udp(
+    server: SocketAddr,
+    netns: Option<&Path>,
+    packet: &[u8],
+) -> io::Result<AsyncFd<OwnedFd>> {
+    // The kernel drops what comes from elsewhere, and tells of closed ports.
+    let fd = inside(netns, || connected(server, SockType::Datagram))?;
+    send(fd.as_raw_fd(), packet, MsgFlags::MSG_DONTWAIT)?;
+    watch(fd, WANTED)
+}
+
+/// A socket that is connected to `server`, or about to be.
+fn connected(server: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
+    let family = if server.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
     };
-    let socket = inside(netns, open)?;
-    socket.send(packet)?;
-    UdpSocket::from_std(socket)
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = socket(family, kind, flags, None)?;
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(server)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Asks `server` over TCP.
@@ -340,20 +333,8 @@ async fn ask_tcp(
     packet: &[u8],
     id: u16,
 ) -> io::Result<Vec<u8>> {
-    let open = || -> io::Result<std::net::TcpStream> {
-        let family = if server.is_ipv4() {
-            AddressFamily::Inet
-        } else {
-            AddressFamily::Inet6
-        };
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let fd = socket(family, SockType::Stream, flags, None)?;
-        match connect(fd.as_raw_fd(), &SockaddrStorage::from(server)) {
-            Ok(()) | Err(Errno::EINPROGRESS) => Ok(std::net::TcpStream::from(fd)),
-            Err(errno) => Err(errno.into()),
-        }
-    };
-    let mut stream = TcpStream::from_std(inside(netns, open)?)?;
+    let fd = inside(netns, || connected(server, SockType::Stream))?;
+    let mut stream = TcpStream::from_std(fd.into())?;
     stream.writable().await?;
     if let Some(error) = stream.take_error()? {
         return Err(error);

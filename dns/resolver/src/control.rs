@@ -22,8 +22,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::daemon::{Daemon, Fate, MESSAGE};
-use super::forward::{Asked, Client};
+use super::client::{Client, Fate, MESSAGE};
+use super::forward::Asked;
+use super::state::Daemon;
 use pontoon_resolver::local::{self, Local};
 
 /// Most commands at a time.
@@ -109,13 +110,12 @@ impl Daemon {
         let zone = self.zone.borrow();
         let listeners = self.listeners.borrow();
         let port = self.port.get();
-        let there = zone
-            .of_container(&key.container)
-            .find(|attachment| attachment.key == key);
+        let there = zone.of_key(&key);
         match (there, unread) {
             (None, Some(text)) => format!("error {text}"),
             (Some(attachment), _) => {
                 let deaf = attachment
+                    .shared
                     .gateways
                     .iter()
                     .find(|gateway| !listeners.has(**gateway));
@@ -143,15 +143,15 @@ impl Daemon {
                 .collect();
             let names: Vec<String> = attachment.names.iter().map(Name::to_string).collect();
             json!({
-                "network": attachment.key.network,
-                "container": attachment.key.container,
-                "interface": attachment.key.interface,
+                "network": attachment.shared.network,
+                "container": &*attachment.container,
+                "interface": attachment.shared.interface,
                 "names": names,
                 "links": links,
                 "addresses": texts(&attachment.addresses),
-                "gateways": texts(&attachment.gateways),
-                "domain": attachment.domain.to_string(),
-                "ttl": attachment.ttl,
+                "gateways": texts(&attachment.shared.gateways),
+                "domain": attachment.shared.domain.to_string(),
+                "ttl": attachment.shared.ttl,
             })
         });
         attachments.collect()
@@ -281,7 +281,7 @@ impl Daemon {
             let (whom, networks) = match asker {
                 Asker::Container(id) => {
                     let networks = zone.of_container(id);
-                    let names = networks.map(|attachment| attachment.key.network.clone());
+                    let names = networks.map(|attachment| attachment.shared.network.clone());
                     (format!("container {id}"), names.collect())
                 }
                 Asker::Host => ("the host".to_owned(), Vec::new()),
@@ -304,12 +304,12 @@ impl Daemon {
         let hits = self.stats.borrow().cache_hits;
         let (sender, receiver) = oneshot::channel();
         let asked = Asked {
-            from,
+            source,
             gateway: None,
             limit: MESSAGE,
         };
         let client = || Client::Command(sender);
-        let fate = self.forward(&request, &query, asked, client, &mut out);
+        let fate = self.forward(&query, asked, client, &mut out);
         let cached = self.stats.borrow().cache_hits > hits;
         about["why"] = match (cached, servers.is_empty()) {
             (_, true) if confined => why(&Verdict::Refused(Refusal::Internal)),
@@ -338,7 +338,7 @@ impl Daemon {
             .flat_map(|name| zone.named(Asker::Host, name.wire()));
         let mut by_id = zone
             .attachments()
-            .filter(|attachment| attachment.key.container.starts_with(text));
+            .filter(|attachment| attachment.container.starts_with(text));
         let exact = zone.of_container(text).next();
         exact
             .or_else(|| by_name.next())

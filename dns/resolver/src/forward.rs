@@ -6,54 +6,27 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
-use hickory_server::server::Request;
 use pontoon_dns::cache::{Question, readdress};
 use pontoon_dns::internal::{confinement, is_astray};
 use pontoon_dns::name::text;
-use pontoon_dns::wire::{Query, Rcode, flag, flags};
-use tokio::net::UdpSocket;
-use tokio::sync::{mpsc, oneshot};
+use pontoon_dns::wire::{Query, Rcode, bare, flag, flags};
+use pontoon_dns::zone::Zone;
 
 use super::ask::Said;
-use super::daemon::{Daemon, Fate, MESSAGE};
+use super::client::{Client, Failure, Fate, Found, MESSAGE, Waiter};
 use super::outside::Look;
+use super::state::Daemon;
 use super::stats::Outcome;
-use super::upstream::Way;
 use pontoon_resolver::local::{self, Local};
 use pontoon_resolver::merge::{Entered, MOST_OF_ONE};
 
 /// Questions without an answer that are remembered.
 const FAILURES: usize = 20;
 
-/// Where a reply goes.
-pub(crate) enum Client {
-    Udp(Rc<UdpSocket>, SocketAddr),
-    Tcp(mpsc::Sender<Vec<u8>>),
-    Command(oneshot::Sender<Vec<u8>>),
-}
-
-/// A client that waits for a reply.
-pub(crate) struct Waiter {
-    client: Client,
-    /// The query as it came.
-    packet: Box<[u8]>,
-    from: SocketAddr,
-    begun: Instant,
-}
-
-/// A question that had no answer.
-pub(crate) struct Failure {
-    pub(crate) at: Instant,
-    pub(crate) name: String,
-    pub(crate) kind: u16,
-    pub(crate) source: IpAddr,
-    pub(crate) reason: String,
-}
-
 /// Who asks, and where.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
-    pub(crate) from: SocketAddr,
+    pub(crate) source: IpAddr,
     /// The address asked at, when the source may be a lie.
     pub(crate) gateway: Option<IpAddr>,
     /// Bytes that the reply may have.
@@ -65,29 +38,26 @@ impl Daemon {
     /// there at once is in `out`.
     pub(crate) fn forward(
         self: &Rc<Self>,
-        request: &Request,
         query: &Query<'_>,
         asked: Asked,
         client: impl FnOnce() -> Client,
         out: &mut Vec<u8>,
     ) -> Fate {
         let Asked {
-            from,
+            source,
             gateway,
             limit,
         } = asked;
-        let source = from.ip();
         let now = Instant::now();
-        let name = query.name.to_ascii_lowercase();
         let refuse = |out: &mut Vec<u8>| {
             self.stats.borrow_mut().refused += 1;
             self.times
                 .borrow_mut()
                 .note(Outcome::Refused, now.elapsed());
-            Local::bare(request, ResponseCode::Refused, false).write(request, limit, out);
+            without_records(query, ResponseCode::Refused, false, limit, out);
             Fate::Reply
         };
-        let Some((way, confined)) = self.way(source, gateway, &name, now) else {
+        let Some((way, confined)) = self.way(source, gateway, query.name, now) else {
             return refuse(out);
         };
         if confined && way.servers.is_empty() {
@@ -100,12 +70,12 @@ impl Daemon {
         {
             self.stats.borrow_mut().cache_hits += 1;
             self.times.borrow_mut().note(Outcome::Cached, now.elapsed());
-            cut(request, limit, out);
+            cut(query, limit, out);
             return Fate::Reply;
         }
         let fail = |reason: &str, out: &mut Vec<u8>| {
             self.failed(query, source, reason, now);
-            Local::bare(request, ResponseCode::ServFail, false).write(request, limit, out);
+            without_records(query, ResponseCode::ServFail, false, limit, out);
             Fate::Reply
         };
         if way.servers.is_empty() {
@@ -115,7 +85,7 @@ impl Daemon {
         let waiter = || Waiter {
             client: client(),
             packet: query.packet.into(),
-            from,
+            edns: query.edns,
             begun: now,
         };
         let entered = self
@@ -129,9 +99,8 @@ impl Daemon {
                 let packet = query.onward();
                 let daemon = Rc::clone(self);
                 tokio::task::spawn_local(async move {
-                    let servers = way.servers.clone();
-                    let said = daemon.ask(way, packet, question.as_ref()).await;
-                    daemon.deliver(number, said, &servers);
+                    let said = daemon.ask(&way, packet, question.as_ref()).await;
+                    daemon.deliver(number, said, &way.servers);
                 });
             }
             Entered::ClientIsFull => {
@@ -147,33 +116,51 @@ impl Daemon {
         Fate::Pending
     }
 
-    /// Whom a question is asked, and whether the asker is on internal networks alone. `None` when it
-    /// has come to an internal network from elsewhere.
+    /// Whom a question for `name` is asked, as [`Found`] says.
     pub(crate) fn way(
         &self,
         source: IpAddr,
         gateway: Option<IpAddr>,
         name: &[u8],
         now: Instant,
-    ) -> Option<(Way, bool)> {
+    ) -> Found {
+        if let Some(found) = self.ways.borrow().get((source, gateway)) {
+            return found.clone();
+        }
         let zone = self.zone.borrow();
+        let attachment = zone.at(source);
+        let found = self.find_way(&zone, source, gateway, name, now);
+        if attachment.is_none_or(|attachment| attachment.shared.domains.is_empty()) {
+            self.ways.borrow_mut().put((source, gateway), &found);
+        }
+        found
+    }
+
+    fn find_way(
+        &self,
+        zone: &Zone,
+        source: IpAddr,
+        gateway: Option<IpAddr>,
+        name: &[u8],
+        now: Instant,
+    ) -> Found {
         let mut outside = self.outside.borrow_mut();
         let mut look = Look {
             outside: &mut outside,
-            zone: &zone,
+            zone,
             now,
         };
         let asker = zone.asker(source);
-        if gateway.is_some_and(|gateway| is_astray(&zone, asker, gateway, &mut look)) {
+        if gateway.is_some_and(|gateway| is_astray(zone, asker, gateway, &mut look)) {
             return None;
         }
-        let confined = confinement(&zone, asker, &mut look);
-        let route = zone.at(source).map(|attachment| &attachment.route);
-        let way = self
-            .upstreams
-            .borrow_mut()
-            .way(&zone, route, name, confined.as_deref(), now);
-        Some((way, confined.is_some()))
+        let confined = confinement(zone, asker, &mut look);
+        let name = name.to_ascii_lowercase();
+        let way =
+            self.upstreams
+                .borrow_mut()
+                .way(zone, zone.at(source), &name, confined.as_deref(), now);
+        Some((Rc::new(way), confined.is_some()))
     }
 
     /// Gives all who wait the reply, or SERVFAIL when there is none.
@@ -200,10 +187,7 @@ impl Daemon {
             }
         };
         for (source, waiter) in waiters {
-            let Ok(request) = local::read(&waiter.packet, waiter.from, true) else {
-                continue;
-            };
-            let Some(query) = local::query(&request, &waiter.packet) else {
+            let Some(query) = Query::new(&waiter.packet, waiter.edns) else {
                 continue;
             };
             if said.outcome == Outcome::Failed {
@@ -213,7 +197,7 @@ impl Daemon {
                 self.times.borrow_mut().note(said.outcome, took);
             }
             let limit = match waiter.client {
-                Client::Udp(..) => local::udp_limit(&request),
+                Client::Udp(..) => query.udp_limit(),
                 Client::Tcp(_) | Client::Command(_) => MESSAGE,
             };
             let mut out = Vec::new();
@@ -221,16 +205,13 @@ impl Daemon {
                 Some(reply) => {
                     out.extend_from_slice(reply);
                     readdress(&query, &mut out);
-                    cut(&request, limit, &mut out);
+                    cut(&query, limit, &mut out);
                 }
-                None => {
-                    let local = Local::bare(&request, ResponseCode::ServFail, false);
-                    local.write(&request, limit, &mut out);
-                }
+                None => without_records(&query, ResponseCode::ServFail, false, limit, &mut out),
             }
             match waiter.client {
                 Client::Udp(socket, to) => {
-                    let sent = socket.try_send_to(&out, to).is_ok();
+                    let sent = socket.get_ref().send_to(&out, to).is_ok();
                     self.stats.borrow_mut().send_failures += u64::from(!sent);
                 }
                 // There is room: a connection has no more questions under way than that.
@@ -261,7 +242,7 @@ impl Daemon {
 }
 
 /// What is too long for the client becomes a truncated reply, for it to ask again over TCP.
-fn cut(request: &Request, limit: usize, out: &mut Vec<u8>) {
+fn cut(query: &Query<'_>, limit: usize, out: &mut Vec<u8>) {
     if out.len() <= limit {
         return;
     }
@@ -269,5 +250,21 @@ fn cut(request: &Request, limit: usize, out: &mut Vec<u8>) {
         3 => ResponseCode::NXDomain,
         _ => ResponseCode::NoError,
     };
-    Local::bare(request, code, true).write(request, limit, out);
+    without_records(query, code, true, limit, out);
+}
+
+/// A reply of the resolver itself, as hickory writes it.
+fn without_records(
+    query: &Query<'_>,
+    code: ResponseCode,
+    truncated: bool,
+    limit: usize,
+    out: &mut Vec<u8>,
+) {
+    // The source says nothing in a reply without records.
+    let from = SocketAddr::from(([0, 0, 0, 0], 0));
+    match local::read(query.packet, from, true) {
+        Ok(request) => Local::bare(&request, code, truncated).write(&request, limit, out),
+        Err(_) => bare(query.packet, Rcode::ServFail, out),
+    }
 }

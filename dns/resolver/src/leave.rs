@@ -8,8 +8,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::birth::Departure;
-use super::daemon::{Daemon, GRACE};
+use super::state::Daemon;
 
+/// For how long a resolver without records waits for the next one.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often records are looked through when the kernel does not tell of changes.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often a resolver looks whether there is still a container.
@@ -110,5 +112,5 @@ fn is_abandoned(daemon: &Daemon, visible: &mut HashSet<PathBuf>) -> bool {
     let zone = daemon.zone.borrow();
     !zone
         .attachments()
-        .any(|found| alive(found.route.netns.as_deref()))
+        .any(|found| alive(found.netns.as_deref()))
 }

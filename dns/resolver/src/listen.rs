@@ -1,19 +1,19 @@
-//! Sockets at the gateways, and the tasks that serve them.
+//! Sockets at the gateways.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::rc::Rc;
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
     sockopt,
 };
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
-use super::daemon::Daemon;
-use super::{tcp, udp};
+use super::watch::watch;
 
 /// Bytes of datagrams that may wait, so that a burst is not lost.
 const BACKLOG_BYTES: usize = 4 << 20;
@@ -27,7 +27,7 @@ impl Drop for Task {
     }
 }
 
-/// Everything we listen on.
+/// The tasks at the gateways: those of an address end when it is left.
 #[derive(Default)]
 pub(crate) struct Listeners {
     by_address: HashMap<IpAddr, [Task; 2]>,
@@ -35,9 +35,9 @@ pub(crate) struct Listeners {
 
 /// Sockets that are bound and not served yet.
 pub(crate) struct Bound {
-    address: IpAddr,
-    udp: tokio::net::UdpSocket,
-    tcp: tokio::net::TcpListener,
+    pub(crate) address: IpAddr,
+    pub(crate) udp: AsyncFd<UdpSocket>,
+    pub(crate) tcp: tokio::net::TcpListener,
 }
 
 impl Listeners {
@@ -55,13 +55,8 @@ impl Listeners {
             .retain(|address, _| wanted.contains(address));
     }
 
-    /// Serves at a bound address.
-    pub(crate) fn serve(&mut self, daemon: &Rc<Daemon>, bound: Bound) {
-        let Bound { address, udp, tcp } = bound;
-        let tasks = [
-            tokio::task::spawn_local(udp::serve(Rc::clone(daemon), Rc::new(udp), address)),
-            tokio::task::spawn_local(tcp::serve(Rc::clone(daemon), tcp)),
-        ];
+    /// Notes the tasks that serve at an address.
+    pub(crate) fn put(&mut self, address: IpAddr, tasks: [JoinHandle<()>; 2]) {
         self.by_address.insert(address, tasks.map(Task));
     }
 }
@@ -74,7 +69,7 @@ impl Bound {
         let tcp = TcpListener::from(bound(at, SockType::Stream)?);
         Ok(Self {
             address,
-            udp: tokio::net::UdpSocket::from_std(udp)?,
+            udp: watch(udp, Interest::READABLE)?,
             tcp: tokio::net::TcpListener::from_std(tcp)?,
         })
     }

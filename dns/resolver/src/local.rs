@@ -17,7 +17,7 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder};
 use pontoon_dns::answer::Verdict;
 use pontoon_dns::name::labels;
-use pontoon_dns::wire::{self, HEADER, Query, Rcode, UDP_LEAST, UDP_MOST};
+use pontoon_dns::wire::{self, HEADER, Query, Rcode, UDP_MOST};
 
 /// Bytes of our OPT record.
 const OPT: usize = 11;
@@ -298,11 +298,4 @@ impl ResponseHandler for Buffer {
         encoder.set_offset(0);
         Ok(response.destructive_emit(&mut encoder)?)
     }
-}
-
-/// Bytes that a reply by UDP may have.
-pub fn udp_limit(request: &Request) -> usize {
-    request.edns.as_ref().map_or(UDP_LEAST, |edns| {
-        usize::from(edns.max_payload()).clamp(UDP_LEAST, UDP_MOST)
-    })
 }

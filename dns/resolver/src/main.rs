@@ -4,21 +4,28 @@
 //! One thread, on tokio. The parts that decide know neither socket nor clock: the library
 //! `pontoon-dns`, and the library of this package. The others are tasks around them.
 
+mod answer;
 mod ask;
+mod batch;
 mod birth;
 mod chance;
+mod client;
+mod connections;
 mod control;
 mod daemon;
 mod forward;
+mod gateways;
 mod leave;
 mod listen;
 mod options;
 mod outside;
+mod state;
 mod stats;
 mod store;
 mod tcp;
 mod udp;
 mod upstream;
+mod watch;
 
 use std::process::ExitCode;
 

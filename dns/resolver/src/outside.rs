@@ -93,7 +93,7 @@ impl Outside {
                 };
                 let named = zone
                     .of_container(container)
-                    .any(|one| one.key.network == network);
+                    .any(|one| one.shared.network == network);
                 if named || !self.is_open(kind, &network) {
                     continue;
                 }

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use pontoon_dns::record::Record;
 use pontoon_dns::zone::{Key, Zone};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use super::watch::watch;
 
 /// Records, as files below `dir`: NETWORK/CONTAINER:IFNAME.
 pub(crate) struct Store {
@@ -34,11 +37,7 @@ impl Store {
     /// What becomes ready when the records change; `None` when the kernel does not tell.
     pub(crate) fn watch(&self) -> Option<AsyncFd<OwnedFd>> {
         let descriptor = self.watch.as_ref()?.as_fd().try_clone_to_owned().ok()?;
-        #[expect(
-            deprecated,
-            reason = "`register` is unsafe, and an OwnedFd keeps what that asks for: its descriptor stays open for as long as it lives"
-        )]
-        AsyncFd::new(descriptor).ok()
+        watch(descriptor, Interest::READABLE).ok()
     }
 
     /// Brings the zone up to what is on disk now, in full.
@@ -54,11 +53,7 @@ impl Store {
                 }
             }
         }
-        let gone: Vec<Key> = zone
-            .keys()
-            .filter(|key| !there.contains(key))
-            .cloned()
-            .collect();
+        let gone: Vec<Key> = zone.keys().filter(|key| !there.contains(key)).collect();
         for key in &gone {
             zone.remove(key);
         }

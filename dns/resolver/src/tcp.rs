@@ -1,7 +1,6 @@
 //! Clients that ask over TCP: bounded in number, in questions at a time, and in idle time.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,12 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::daemon::{Daemon, Fate};
-use super::forward::Client;
+use super::client::{Client, Fate};
+use super::state::Daemon;
 
-/// Most connections in all, and of one client.
-const MOST: usize = 512;
-const MOST_OF_ONE: usize = 32;
 /// Most questions of one connection under way.
 const PENDING: usize = 16;
 /// Bytes of replies that may wait for a client who does not read.
@@ -26,39 +22,6 @@ const UNANSWERED: usize = 128 * 1024;
 const IDLE: Duration = Duration::from_secs(10);
 /// For how long no connection is accepted when there is no descriptor for one.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How many connections there are.
-#[derive(Default)]
-pub(crate) struct Connections {
-    all: usize,
-    of_source: HashMap<IpAddr, usize>,
-}
-
-impl Connections {
-    pub(crate) fn len(&self) -> usize {
-        self.all
-    }
-
-    fn enter(&mut self, source: IpAddr) -> bool {
-        let of_one = self.of_source.get(&source).copied().unwrap_or(0);
-        if self.all >= MOST || of_one >= MOST_OF_ONE {
-            return false;
-        }
-        self.all += 1;
-        *self.of_source.entry(source).or_default() += 1;
-        true
-    }
-
-    fn leave(&mut self, source: IpAddr) {
-        self.all -= 1;
-        if let Some(count) = self.of_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_source.remove(&source);
-            }
-        }
-    }
-}
 
 /// Accepts connections for as long as the address is a gateway. Those that are there stay.
 pub(crate) async fn serve(daemon: Rc<Daemon>, listener: TcpListener) {
@@ -166,25 +129,5 @@ mod tests {
         assert_eq!(frame(&mut input), None);
         input.extend_from_slice(&[0]);
         assert_eq!(frame(&mut input), Some(Vec::new()));
-    }
-
-    #[test]
-    fn connections_are_counted_by_client() {
-        let mut connections = Connections::default();
-        let source = |number: u16| -> IpAddr {
-            let [a, b] = number.to_be_bytes();
-            [10, 0, a, b].into()
-        };
-        for _ in 0..MOST_OF_ONE {
-            assert!(connections.enter(source(1)));
-        }
-        assert!(!connections.enter(source(1)));
-        for number in 2..1000 {
-            connections.enter(source(number));
-        }
-        assert_eq!(connections.len(), MOST);
-        assert!(!connections.enter(source(5000)));
-        connections.leave(source(1));
-        assert!(connections.enter(source(1)));
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_dns::internal::is_inside;
 use pontoon_dns::resolv_conf::{RESOLVED, Server, servers_of_host};
-use pontoon_dns::zone::{Attachment, Route, Zone};
+use pontoon_dns::zone::{Attachment, Zone};
 
 /// For how long a server that did not answer is tried last.
 const PENALTY: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ const REMEMBERED: usize = 1024;
 pub(crate) struct Way {
     pub(crate) servers: Vec<SocketAddr>,
     /// The network namespace to ask from; `None` is the host's.
-    pub(crate) netns: Option<PathBuf>,
+    pub(crate) netns: Option<Box<Path>>,
     /// The same for the same servers in the same order of preference.
     pub(crate) number: u64,
     /// Which list it is, in words.
@@ -73,13 +73,14 @@ impl Upstreams {
         self.turn += 1;
     }
 
-    /// The way of a question for `name`, in lower case. Servers that failed a moment ago come last. `confined` has the
-    /// attachments of a container that is on internal networks alone: only servers on these are
-    /// asked, and never those of the host.
+    /// The way of a question for `name`, in lower case, that a container asks by its attachment, or
+    /// the host. Servers that failed a moment ago come last. `confined` has the attachments of a
+    /// container that is on internal networks alone: only servers on these are asked, and never those
+    /// of the host.
     pub(crate) fn way(
         &mut self,
         zone: &Zone,
-        route: Option<&Route>,
+        asker: Option<&Attachment>,
         name: &[u8],
         confined: Option<&[&Attachment]>,
         now: Instant,
@@ -92,11 +93,12 @@ impl Upstreams {
                 .collect()
         };
         let default = PathBuf::from("/etc/resolv.conf");
-        let domain = route.and_then(|route| route.domain(name));
-        let (mut servers, netns, origin) = match route {
-            Some(route) if !route.servers.is_empty() => (
-                plain(&route.servers),
-                route.netns.clone(),
+        let shared = asker.map(|asker| &asker.shared);
+        let domain = shared.and_then(|shared| shared.servers_for(name));
+        let (mut servers, netns, origin) = match asker {
+            Some(asker) if !asker.servers.is_empty() => (
+                plain(&asker.servers),
+                asker.netns.clone(),
                 "the container's own servers".to_owned(),
             ),
             _ if let Some((domain, servers)) = domain => (
@@ -104,14 +106,14 @@ impl Upstreams {
                 None,
                 format!("key \"upstreams\" of the network for {domain}"),
             ),
-            Some(route) if !route.upstreams.is_empty() => (
-                plain(&route.upstreams),
+            Some(asker) if !asker.shared.upstreams.is_empty() => (
+                plain(&asker.shared.upstreams),
                 None,
                 "key \"upstreams\" of the network".to_owned(),
             ),
             _ if confined.is_some() => (Vec::new(), None, INTERNAL.to_owned()),
-            other => {
-                let path = other.map_or(&default, |route| &route.resolv_conf);
+            _ => {
+                let path = shared.map_or(&default, |shared| &shared.resolv_conf);
                 let file = self.file(path);
                 let servers = file.servers.iter().filter_map(reachable);
                 let servers = servers.filter(|server| !own(&server.ip())).collect();
@@ -225,91 +227,99 @@ fn reachable(server: &Server) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use pontoon_dns::name::Name;
-
     use super::*;
 
     fn servers(way: &Way) -> Vec<String> {
         way.servers.iter().map(ToString::to_string).collect()
     }
 
+    /// A container at 10.0.0.2 with these keys in its record.
+    fn zone(keys: serde_json::Value) -> Zone {
+        let mut record = serde_json::json!({
+            "version": 1, "network": "n", "container": "c", "interface": "e", "names": ["c"],
+            "addresses": ["10.0.0.2"], "gateways": ["10.0.0.1"], "domain": "d", "ttl": 5,
+            "resolvConf": "/nowhere", "netns": "/run/netns/c"
+        });
+        for (key, value) in keys.as_object().unwrap() {
+            record[key] = value.clone();
+        }
+        let mut zone = Zone::default();
+        zone.insert(serde_json::from_value(record).unwrap());
+        zone
+    }
+
+    fn ask(upstreams: &mut Upstreams, zone: &Zone, name: &[u8], now: Instant) -> Way {
+        let asker = zone.at("10.0.0.2".parse().unwrap());
+        upstreams.way(zone, asker, name, None, now)
+    }
+
     #[test]
     fn the_file_is_followed_and_the_dead_come_last() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("resolv.conf");
-        let route = Route {
-            servers: Vec::new(),
-            netns: None,
-            upstreams: Vec::new(),
-            domains: Vec::new(),
-            resolv_conf: path.clone(),
-        };
-        let (mut upstreams, zone, now) = (Upstreams::default(), Zone::default(), Instant::now());
-        let none = upstreams.way(&zone, Some(&route), b"", None, now);
+        let zone = zone(serde_json::json!({ "resolvConf": path }));
+        let (mut upstreams, now) = (Upstreams::default(), Instant::now());
+        let none = ask(&mut upstreams, &zone, b"", now);
         assert!(none.servers.is_empty());
         upstreams.begin_turn();
-        fs::write(&path, "nameserver 10.0.0.1\nnameserver 10.0.0.2\n").unwrap();
-        let first = upstreams.way(&zone, Some(&route), b"", None, now);
-        assert_eq!(servers(&first), ["10.0.0.1:53", "10.0.0.2:53"]);
-        upstreams.failed("10.0.0.1:53".parse().unwrap(), now);
-        let second = upstreams.way(&zone, Some(&route), b"", None, now);
-        assert_eq!(servers(&second), ["10.0.0.2:53", "10.0.0.1:53"]);
+        fs::write(&path, "nameserver 10.0.0.7\nnameserver 10.0.0.8\n").unwrap();
+        let first = ask(&mut upstreams, &zone, b"", now);
+        assert_eq!(servers(&first), ["10.0.0.7:53", "10.0.0.8:53"]);
+        upstreams.failed("10.0.0.7:53".parse().unwrap(), now);
+        let second = ask(&mut upstreams, &zone, b"", now);
+        assert_eq!(servers(&second), ["10.0.0.8:53", "10.0.0.7:53"]);
         assert_eq!(first.number, second.number, "the cache stays good");
-        let later = upstreams.way(&zone, Some(&route), b"", None, now + PENALTY);
-        assert_eq!(servers(&later), ["10.0.0.1:53", "10.0.0.2:53"]);
+        let later = ask(&mut upstreams, &zone, b"", now + PENALTY);
+        assert_eq!(servers(&later), ["10.0.0.7:53", "10.0.0.8:53"]);
         // By rename, as editors and network managers do.
         fs::write(dir.path().join("new"), "nameserver 10.0.0.3\n").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
         upstreams.begin_turn();
-        let third = upstreams.way(&zone, Some(&route), b"", None, now);
+        let third = ask(&mut upstreams, &zone, b"", now);
         assert_eq!(servers(&third), ["10.0.0.3:53"]);
         assert_ne!(first.number, third.number);
     }
 
     #[test]
-    fn the_nearest_list_counts_and_we_are_in_none() {
-        let mut zone = Zone::default();
-        let record = serde_json::json!({
-            "version": 1, "network": "n", "container": "c", "interface": "e", "names": ["c"],
-            "addresses": ["10.0.0.2"], "gateways": ["10.0.0.1"], "domain": "d", "ttl": 5,
-            "servers": ["10.0.0.1", "10.9.9.9"], "upstreams": ["10.0.0.1", "10.8.8.8"],
-            "resolvConf": "/nowhere", "netns": "/run/netns/c"
-        });
-        zone.insert(serde_json::from_value(record).unwrap());
-        let mut route = zone.at("10.0.0.2".parse().unwrap()).unwrap().route.clone();
+    fn the_nearest_list_counts_and_the_resolver_is_in_none() {
         let mut upstreams = Upstreams::default();
-        let own = upstreams.way(&zone, Some(&route), b"", None, Instant::now());
+        let upstream = serde_json::json!(["10.0.0.1", "10.8.8.8"]);
+        let both = zone(serde_json::json!({
+            "servers": ["10.0.0.1", "10.9.9.9"], "upstreams": upstream
+        }));
+        let own = ask(&mut upstreams, &both, b"", Instant::now());
         assert_eq!(servers(&own), ["10.9.9.9:53"]);
         assert_eq!(own.netns.as_deref(), Some(Path::new("/run/netns/c")));
-        route.servers.clear();
-        let network = upstreams.way(&zone, Some(&route), b"", None, Instant::now());
+        let one = zone(serde_json::json!({ "upstreams": upstream }));
+        let network = ask(&mut upstreams, &one, b"", Instant::now());
         assert_eq!(servers(&network), ["10.8.8.8:53"]);
         assert_eq!(network.netns, None);
     }
 
     #[test]
     fn the_longest_domain_has_its_servers() {
-        let list = |text: &str| vec![text.parse().unwrap()];
-        let domain = |name: &str, server: &str| (Name::parse(name).unwrap(), list(server));
-        let mut route = Route {
-            servers: Vec::new(),
-            netns: None,
-            upstreams: list("10.0.0.1"),
-            domains: vec![
-                domain("example", "10.0.0.2"),
-                domain("Corp.Example", "10.0.0.3"),
+        let mut keys = serde_json::json!({
+            "upstreams": ["10.0.0.4"],
+            "domains": [
+                { "name": "example", "servers": ["10.0.0.5"] },
+                { "name": "Corp.Example", "servers": ["10.0.0.6"] },
             ],
-            resolv_conf: "/nowhere".into(),
+        });
+        let mut upstreams = Upstreams::default();
+        let mut look = |keys: &serde_json::Value, name: &[u8]| {
+            servers(&ask(
+                &mut upstreams,
+                &zone(keys.clone()),
+                name,
+                Instant::now(),
+            ))
+            .join(" ")
         };
-        let (mut upstreams, zone) = (Upstreams::default(), Zone::default());
-        let mut ask = |route: &Route, name: &[u8]| {
-            servers(&upstreams.way(&zone, Some(route), name, None, Instant::now())).join(" ")
-        };
-        assert_eq!(ask(&route, b"\x01a\x04corp\x07example"), "10.0.0.3:53");
-        assert_eq!(ask(&route, b"\x04corp\x07example"), "10.0.0.3:53");
-        assert_eq!(ask(&route, b"\x05acorp\x07example"), "10.0.0.2:53");
-        assert_eq!(ask(&route, b"\x03org"), "10.0.0.1:53");
-        route.servers = list("10.0.0.9");
-        assert_eq!(ask(&route, b"\x07example"), "10.0.0.9:53");
+        assert_eq!(look(&keys, b"\x01a\x04corp\x07example"), "10.0.0.6:53");
+        assert_eq!(look(&keys, b"\x04corp\x07example"), "10.0.0.6:53");
+        assert_eq!(look(&keys, b"\x05acorp\x07example"), "10.0.0.5:53");
+        assert_eq!(look(&keys, b"\x03org"), "10.0.0.4:53");
+        keys["servers"] = serde_json::json!(["10.0.0.9"]);
+        assert_eq!(look(&keys, b"\x07example"), "10.0.0.9:53");
     }
 }

@@ -67,11 +67,7 @@ fn slow(
 ) -> Option<Vec<u8>> {
     let request = local::read(packet, from, udp).expect("a query");
     let query = local::query(&request, packet).expect("a query");
-    let limit = if udp {
-        local::udp_limit(&request)
-    } else {
-        65_535
-    };
+    let limit = if udp { query.udp_limit() } else { 65_535 };
     let verdict = decide(zone, from.ip(), &query);
     let mut out = Vec::new();
     Local::of(&request, &verdict, rotation, limit)?.write(&request, limit, &mut out);
@@ -169,7 +165,7 @@ proptest! {
             return Ok(());
         };
         let query = local::query(&request, &packet).expect("a query that was read");
-        let limit = local::udp_limit(&request);
+        let limit = query.udp_limit();
         let verdict = decide(&zone, from.ip(), &query);
         let mut out = Vec::new();
         if let Some(answer) = Local::of(&request, &verdict, rotation, limit) {
@@ -309,7 +305,7 @@ fn options_that_hickory_cannot_read_are_forwarded_as_they_came() {
         let query = local::query(&request, &packet).expect("a query");
         let edns = query.edns.expect("EDNS");
         assert_eq!((edns.size, edns.dnssec, edns.version), (4096, true, 0));
-        assert_eq!(local::udp_limit(&request), 1232);
+        assert_eq!(query.udp_limit(), 1232);
         assert_eq!(
             decide(&zone(), from.ip(), &query),
             Verdict::Forward,
