@@ -144,7 +144,7 @@ fn violations(work: [Vec<Verb>; 3], kills: usize) -> BTreeSet<&'static str> {
         .threads(2)
         .spawn_bfs()
         .join();
-    println!("{} states", checker.unique_state_count());
+    eprintln!("{} states", checker.unique_state_count());
     assert!(
         checker.unique_state_count() > 1000,
         "too few states for a model"
@@ -154,7 +154,7 @@ fn violations(work: [Vec<Verb>; 3], kills: usize) -> BTreeSet<&'static str> {
         .into_iter()
         .filter(|(name, _)| *name != "both are attached or refused")
         .map(|(name, path)| {
-            println!("{name}: {:?}", path.into_actions());
+            eprintln!("{name}: {:?}", path.into_actions());
             name
         })
         .collect()

@@ -319,12 +319,10 @@ impl State {
             }
         };
         match step {
-            0 => {
-                if listed {
-                    for container in 0..COUNT {
-                        self.processes[who].keep[container] =
-                            self.record[container] && self.alive[container];
-                    }
+            0 if listed => {
+                for container in 0..COUNT {
+                    self.processes[who].keep[container] =
+                        self.record[container] && self.alive[container];
                 }
             }
             1 | 3 => {
