@@ -2,13 +2,27 @@
 
 mod parse;
 
+use std::sync::LazyLock;
+
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
     Attached, ContainerId, Dns, Error, IfName, NetworkName, Verb, Version, code,
-    decode::{DecodeError, decode},
+    decode::{DecodeError, decode, field},
 };
+
+const RUNTIME_CONFIG: [&str; 1] = ["runtimeConfig"];
+const ARGS_CNI: [&str; 2] = ["args", "cni"];
+const IPAM: [&str; 1] = ["ipam"];
+
+static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+
+/// The value at the end of a path of keys.
+fn at<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter()
+        .try_fold(value, |value, key| field(value.as_object()?, key))
+}
 
 /// An attachment that is still in use, as GC names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
@@ -34,14 +48,8 @@ pub struct NetworkConfig {
     /// Why `prevResult` could not be read. Only for DEL, GC and STATUS, which do without it; for
     /// ADD and CHECK this is the error of [`NetworkConfig::parse`].
     pub prev_result_problem: Option<Error>,
-    /// `runtimeConfig`, with the keys as the runtime spells them.
-    pub runtime_config: Map<String, Value>,
-    /// `args.cni`.
-    pub args_cni: Map<String, Value>,
     /// `dns`, when anything is said in it; an empty list counts as something.
     pub dns: Option<Dns>,
-    /// `ipam`, unless it is empty.
-    pub ipam: Option<Value>,
     /// For GC: the attachments still in use, when the runtime names them.
     pub valid_attachments: Option<Vec<Attachment>>,
     /// For GC by `pontoon gc NETWORK --all-dead`, which gives no list of valid attachments: what has
@@ -72,6 +80,7 @@ impl NetworkConfig {
 
     /// The version of a configuration that may be broken otherwise, for the error object.
     pub fn peek_version(bytes: &[u8]) -> Option<Version> {
+        parse::refuse_excess(bytes).ok()?;
         let document: Value = serde_json::from_slice(bytes).ok()?;
         parse::version(document.as_object()?, &Version::ALL).ok()
     }
@@ -86,30 +95,49 @@ impl NetworkConfig {
         decode(&self.raw).map_err(|why| self.invalid(why))
     }
 
+    /// `runtimeConfig`, with the keys as the runtime spells them; an absent one is empty.
+    #[must_use]
+    pub fn runtime_config(&self) -> &Map<String, Value> {
+        self.object(&RUNTIME_CONFIG)
+    }
+
+    /// `args.cni`; an absent one is empty.
+    #[must_use]
+    pub fn args(&self) -> &Map<String, Value> {
+        self.object(&ARGS_CNI)
+    }
+
+    /// `ipam`, unless it is absent or empty.
+    #[must_use]
+    pub fn ipam(&self) -> Option<&Map<String, Value>> {
+        Some(self.object(&IPAM)).filter(|object| !object.is_empty())
+    }
+
     /// `runtimeConfig` as a plugin's own struct.
     pub fn runtime<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        self.part(&["runtimeConfig"], &self.runtime_config)
+        self.part(&RUNTIME_CONFIG)
     }
 
     /// `args.cni` as a plugin's own struct.
     pub fn args_cni<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        self.part(&["args", "cni"], &self.args_cni)
+        self.part(&ARGS_CNI)
     }
 
     /// `ipam` as a plugin's own struct; an absent one reads like `{}`.
     pub fn ipam_keys<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        decode(self.ipam.as_ref().unwrap_or(&Value::Null))
-            .map_err(|why| self.invalid(why.under("ipam")))
+        self.part(&IPAM)
     }
 
-    fn part<T: DeserializeOwned>(
-        &self,
-        path: &[&str],
-        object: &Map<String, Value>,
-    ) -> Result<T, Error> {
-        // A copy of a handful of keys; the decoder reads values, and serde_json has no view of a
-        // map as one.
-        decode(&Value::Object(object.clone())).map_err(|why| {
+    fn object(&self, path: &[&str]) -> &Map<String, Value> {
+        match at(&self.raw, path) {
+            Some(Value::Object(object)) => object,
+            _ => &EMPTY,
+        }
+    }
+
+    /// Decoded where it lies: a configuration may be long, and a copy of its lists longer.
+    fn part<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Error> {
+        decode(at(&self.raw, path).unwrap_or(&Value::Null)).map_err(|why| {
             let why = path.iter().rev().fold(why, |why, key| why.under(key));
             self.invalid(why)
         })

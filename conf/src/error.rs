@@ -61,20 +61,25 @@ pub struct Error {
     pub details: String,
 }
 
+/// Bytes of one word or quoted text of a message: a value of the configuration is shown so far.
+const LONGEST_WORD: usize = 200;
+/// Bytes of a message or of its details.
+const LONGEST_TEXT: usize = 4096;
+
 impl Error {
-    /// An error without details.
+    /// An error without details. Words and quoted texts over 200 bytes are cut, the message at 4,096.
     pub fn new(code: u32, msg: impl Into<String>) -> Error {
         Error {
             code,
-            msg: msg.into(),
+            msg: bounded(msg.into()),
             details: String::new(),
         }
     }
 
-    /// The same error with `details`.
+    /// The same error with `details`, cut as [`Error::new`] cuts the message.
     #[must_use]
     pub fn with_details(mut self, details: impl Into<String>) -> Error {
-        self.details = details.into();
+        self.details = bounded(details.into());
         self
     }
 
@@ -100,6 +105,40 @@ impl Error {
     }
 }
 
+/// Values of a configuration are quoted in messages, and may have megabytes: of each word and each text
+/// between quotes the first [`LONGEST_WORD`] bytes are kept.
+fn bounded(text: String) -> String {
+    if text.len() <= LONGEST_WORD {
+        return text;
+    }
+    let mut kept = String::with_capacity(text.len().min(LONGEST_TEXT));
+    let (mut quoted, mut escaped, mut length) = (false, false, 0);
+    for character in text.chars() {
+        let quote = character == '"' && !escaped;
+        escaped = character == '\\' && !escaped;
+        if quote || (character.is_whitespace() && !quoted) {
+            quoted ^= quote;
+            length = 0;
+        } else {
+            let before = length;
+            length += character.len_utf8();
+            if length > LONGEST_WORD {
+                if before <= LONGEST_WORD {
+                    kept.push('…');
+                    length = length.max(LONGEST_WORD + 1);
+                }
+                continue;
+            }
+        }
+        if kept.len() + character.len_utf8() > LONGEST_TEXT {
+            kept.push('…');
+            break;
+        }
+        kept.push(character);
+    }
+    kept
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.msg)?;
@@ -123,4 +162,35 @@ pub(crate) fn pretty(value: &impl Serialize) -> String {
         .serialize(&mut writer)
         .expect("the values of this crate are always JSON");
     String::from_utf8(text).expect("serde_json writes UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_shown_so_far_as_they_tell_something() {
+        let long = "x y".repeat(100_000);
+        let word = "x".repeat(100_000);
+        let error = Error::new(
+            code::INVALID_CONFIG,
+            format!("key {long:?} is no {word} at all"),
+        )
+        .with_details(format!("{word} {word:?} \"{long}\" end"));
+        for text in [&error.msg, &error.details] {
+            assert!(text.len() < 1000, "{} bytes", text.len());
+            assert!(!text.contains(&"x y".repeat(67)), "{text}");
+        }
+        assert!(error.msg.starts_with("key \"x yx y"), "{error}");
+        assert!(error.msg.ends_with("… at all"), "{error}");
+        assert!(error.details.ends_with("\" end"), "{error}");
+    }
+
+    #[test]
+    fn a_message_has_an_end() {
+        let error = Error::new(code::IO, "a b ".repeat(100_000));
+        assert!(error.msg.len() <= LONGEST_TEXT + '…'.len_utf8());
+        let short = "é \"a\" ".repeat(20);
+        assert_eq!(Error::new(code::IO, short.clone()).msg, short);
+    }
 }

@@ -32,7 +32,7 @@ impl KnownAs {
             .args
             .get("K8S_POD_NAME")
             .into_iter()
-            .chain(key(&config.args_cni, "name").and_then(Value::as_str))
+            .chain(key(config.args(), "name").and_then(Value::as_str))
             .map(|name| (NAME, name))
             .chain(aliases(config).map(|alias| ("alias", alias)))
             .collect();
@@ -82,7 +82,7 @@ fn given_name(what: &'static str, text: &str) -> Result<KnownAs, NameError> {
 }
 
 fn aliases(config: &NetworkConfig) -> impl Iterator<Item = &str> {
-    let list = match key(&config.runtime_config, "aliases") {
+    let list = match key(config.runtime_config(), "aliases") {
         Some(Value::Object(networks)) => networks.get(config.name.as_str()),
         other => other,
     };

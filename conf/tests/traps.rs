@@ -88,9 +88,9 @@ fn keys_in_any_case() {
     assert_eq!(config.version, Version::V1_0_0);
     assert_eq!(config.name.as_str(), "net");
     assert_eq!(config.plugin_type, "bridge");
-    assert_eq!(config.ipam, Some(json!({"type": "host-local"})));
+    assert_eq!(config.ipam(), json!({"type": "host-local"}).as_object());
     assert_eq!(config.dns.as_ref().unwrap().nameservers, ["10.0.0.1"]);
-    assert_eq!(config.args_cni["mac"], "x");
+    assert_eq!(config.args()["mac"], "x");
     let keys: Keys = config.keys().unwrap();
     assert_eq!((keys.is_gateway, keys.mtu), (true, 1400));
     let runtime: Ports = config.runtime().unwrap();
@@ -137,8 +137,8 @@ fn null_is_absent() {
     }));
     assert_eq!(config.version, Version::V0_1_0);
     assert_eq!(
-        (&config.ipam, &config.dns, &config.prev_result),
-        (&None, &None, &None)
+        (config.ipam(), &config.dns, &config.prev_result),
+        (None, &None, &None)
     );
     assert_eq!(config.keys::<Keys>().unwrap(), Keys::default());
     assert_eq!(config.runtime::<Ports>().unwrap(), Ports::default());

@@ -152,8 +152,8 @@ type Found<'z> = SmallVec<[&'z Attachment; 4]>;
 fn lookup<'z>(
     zone: &'z Zone,
     asker: Asker<'z>,
-    name: &[u8],
-    domain: Option<(&Name, &[u8])>,
+    name: &'z [u8],
+    domain: Option<(&Name, &'z [u8])>,
 ) -> Found<'z> {
     let local = domain.map_or(name, |(_, head)| head);
     if local.is_empty() {

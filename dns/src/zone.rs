@@ -28,6 +28,9 @@ pub struct Attachment {
     pub own: Option<Name>,
     /// All its names, the first one included, each once.
     pub names: Box<[Name]>,
+    /// Those of them that are the container's id, whole and short: another container's alias of such a
+    /// name does not count.
+    pub ids: Box<[Name]>,
     /// Alias and target of each link.
     pub links: Box<[(Name, Name)]>,
     /// Its addresses.
@@ -360,10 +363,15 @@ impl Zone {
     pub fn named<'z>(
         &'z self,
         asker: Asker<'z>,
-        name: &[u8],
+        name: &'z [u8],
     ) -> impl Iterator<Item = &'z Attachment> {
-        self.indices(self.names.get(name))
-            .filter(move |attachment| self.on_network(asker, &attachment.shared.network))
+        let known = move || {
+            self.indices(self.names.get(name))
+                .filter(move |attachment| self.on_network(asker, &attachment.shared.network))
+        };
+        let is_id = move |one: &&Attachment| one.ids.iter().any(|id| id.wire() == name);
+        let by_id = known().any(|one| is_id(&one));
+        known().filter(move |one| !by_id || is_id(one))
     }
 
     /// The domain of the asker's networks that a name ends with, the longest one, and what stands
@@ -476,6 +484,9 @@ fn discount<K: Hash + Eq + Clone>(map: &mut Map<K, usize>, key: &K) -> bool {
     last
 }
 
+/// Characters of Docker's short container ids.
+const SHORT_ID: usize = 12;
+
 /// The domain of networks that say none, or none that can be.
 pub const DOMAIN: &str = "dns.pontoon";
 
@@ -497,6 +508,9 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
             names.push(name);
         }
     }
+    let short = record.container.get(..SHORT_ID);
+    let ids = [Some(record.container.as_str()), short];
+    let ids: Vec<_> = ids.into_iter().flatten().filter_map(Name::parse).collect();
     let links = record
         .links
         .iter()
@@ -514,6 +528,7 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
     Attachment {
         own,
         names: names.into(),
+        ids: ids.into(),
         links,
         ready: [true, false].map(|v4| prepare(&record.addresses, v4, record.ttl)),
         addresses: record.addresses.into(),

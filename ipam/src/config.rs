@@ -76,7 +76,7 @@ fn data_dir(written: &str) -> &Path {
 
 impl Settings {
     pub(crate) fn read(invocation: &Invocation, config: &NetworkConfig) -> Result<Settings, Error> {
-        if config.ipam.is_none() {
+        if config.ipam().is_none() {
             return Err(invalid("IPAM config missing 'ipam' key"));
         }
         let keys: keys::HostLocal = config.ipam_keys()?;

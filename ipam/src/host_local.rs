@@ -1,12 +1,12 @@
 //! The verbs of host-local, for the binary and for plugins that call them in
 //! process.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
 use pontoon_conf::{Attached, Attachment, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
 use pontoon_ledger::{Lock, State, THIRD_PARTY};
+use pontoon_plugin::files;
 
 use crate::allocator::{Grant, Pool};
 use crate::auto::{DEFAULT_POOLS, choose, facts};
@@ -33,13 +33,16 @@ pub fn add(
     };
     let dns = match &settings.resolv_conf {
         None => Default::default(),
-        Some(path) => resolv::parse(&fs::read_to_string(path).map_err(|error| {
-            Error::new(
-                code::IO,
-                format!("cannot read resolvConf {}", path.display()),
-            )
-            .with_details(error.to_string())
-        })?),
+        Some(path) => {
+            let bytes = files::read_following(path, files::RESOLV_CONF).map_err(|error| {
+                Error::new(
+                    code::IO,
+                    format!("cannot read resolvConf {}", path.display()),
+                )
+                .with_details(error.to_string())
+            })?;
+            resolv::parse(&String::from_utf8_lossy(&bytes))
+        }
     };
     let folder = config::lease_folder(config)?;
     let mut store = Store::open(&folder, state, boot()?).map_err(store_error)?;
@@ -289,7 +292,7 @@ fn take_next(
         return Err(Error::new(code::ADDRESS, message)
             .with_details("DEL the attachment before it is added again"));
     }
-    let last = store.last_reserved(number);
+    let last = store.last_reserved(number).map_err(store_error)?;
     loop {
         let grant = pool
             .next(set, last, |span| store.first_free(span))
@@ -367,7 +370,7 @@ fn full(set: &RangeSet) -> Error {
     )
 }
 
-fn store_error(error: StoreError) -> Error {
+pub(crate) fn store_error(error: StoreError) -> Error {
     if let StoreError::Fault(error) = error {
         return error;
     }

@@ -29,6 +29,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use pontoon_plugin::files;
+
 pub(crate) use header::{Header, Identity, Stamp};
 use pages::Pages;
 
@@ -75,7 +77,7 @@ impl Index {
     /// Opens the file if it is whole and belongs to this directory as it is.
     /// Anything else, a missing file included, is `None`: rebuild.
     pub(crate) fn open(path: &Path, identity: &Identity, stamp: Stamp) -> Option<Index> {
-        let file = File::options().read(true).write(true).open(path).ok()?;
+        let file = files::open(File::options().read(true).write(true), path).ok()?;
         let pages = Pages::file(file);
         let header = Header::read(&pages).ok()??;
         let current = header.identity == *identity && header.stamp == stamp;

@@ -35,6 +35,7 @@
 //! namespace (`netlink` and the plugins do), and it reads no environment and
 //! no standard input (`plugin` does).
 
+mod alive;
 mod allocator;
 mod auto;
 mod boot;

@@ -42,7 +42,7 @@ fn bare(address: Cidr) -> IpConfig {
 /// What ADD answers: the list of the configuration and `IP` in `CNI_ARGS`, unless `args.cni.ips`
 /// or, before these, the runtime's `ips` take its place.
 fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached, Error> {
-    if config.ipam.is_none() {
+    if config.ipam().is_none() {
         return Err(invalid("IPAM config missing 'ipam' key"));
     }
     // MAC is for the plugin that called us with its own environment.

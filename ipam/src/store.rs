@@ -29,6 +29,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+pub(crate) use lease::cursor_at;
 pub use note::Note;
 
 use self::lock::Lock;
@@ -249,7 +250,7 @@ impl Store {
     }
 
     /// The address that a range set gave out last.
-    pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
+    pub fn last_reserved(&self, set: usize) -> Result<Option<IpAddr>, StoreError> {
         lease::last_reserved(&self.folder, set)
     }
 

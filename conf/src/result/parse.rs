@@ -10,7 +10,7 @@ use super::{
     zero_is_none,
 };
 use crate::{
-    Cidr, Error, Version, code,
+    Cidr, Error, IfName, Version, code,
     decode::{DecodeError, decode, field},
 };
 
@@ -80,7 +80,11 @@ pub(super) fn attached(value: &Value, fallback: Version) -> Result<Attached, Err
     let wire: Wire = decode(value).map_err(malformed)?;
 
     let mut attached = Attached {
-        interfaces: wire.interfaces.into_iter().map(interface).collect(),
+        interfaces: wire
+            .interfaces
+            .into_iter()
+            .map(interface)
+            .collect::<Result<_, _>>()?,
         ips: wire.ips.into_iter().chain(wire.ip).map(ip).collect(),
         routes: wire.routes,
         dns: wire.dns,
@@ -118,15 +122,26 @@ fn version(named: Option<&Value>, fallback: Version) -> Result<Version, Error> {
     })
 }
 
-fn interface(wire: WireInterface) -> Interface {
-    Interface {
+/// A name is looked up in the kernel: it is held to what an interface can be called. An interface of
+/// a userspace network may have none.
+fn interface(wire: WireInterface) -> Result<Interface, Error> {
+    if !wire.name.is_empty()
+        && let Err(why) = wire.name.parse::<IfName>()
+    {
+        return Err(
+            Error::new(code::INVALID_CONFIG, format!("interfaces: {why}")).with_details(
+                "the plugin that wrote the result must name an interface of the kernel",
+            ),
+        );
+    }
+    Ok(Interface {
         name: wire.name,
         mac: wire.mac,
         mtu: wire.mtu,
         sandbox: wire.sandbox,
         socket_path: wire.socket_path,
         pci_id: wire.pci_id,
-    }
+    })
 }
 
 fn ip(wire: WireIp) -> IpConfig {

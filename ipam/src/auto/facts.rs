@@ -1,15 +1,18 @@
 //! What a chosen subnet has to keep clear of, gathered from the host.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
 use pontoon_netlink::RouteSocket;
+use pontoon_plugin::files;
 
 use super::{DEFAULT_POOLS, choose as first_free, is_particular};
+use crate::host_local::store_error;
 use crate::resolv;
 use crate::span::Span;
-use crate::store::Note;
+use crate::store::{Note, cursor_at};
 
 /// The host's resolver, and the real one behind systemd's stub.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
@@ -33,8 +36,8 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
 /// A subnet for the network with this lease directory.
 pub(crate) fn choose(data_dir: &Path, own: &Path) -> Result<String, Error> {
     let mut taken = routes()?;
-    taken.extend(servers());
-    taken.extend(networks(data_dir, own));
+    taken.extend(servers()?);
+    taken.extend(networks(data_dir, own)?);
     first_free(&DEFAULT_POOLS, &taken).ok_or_else(|| {
         Error::new(
             code::CONFLICT,
@@ -46,39 +49,63 @@ pub(crate) fn choose(data_dir: &Path, own: &Path) -> Result<String, Error> {
     })
 }
 
-/// A host that has no resolver file has no resolver to keep clear of.
-fn servers() -> Vec<Span> {
-    RESOLVERS
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|text| resolv::servers(&text))
-        .map(Span::one)
-        .collect()
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::new(
+        code::IO,
+        format!("cannot read {} to choose a subnet", path.display()),
+    )
+    .with_details(format!("{error}; or write \"subnet\" out"))
 }
 
-/// The subnets of other networks: as noted by ours, and the addresses that
-/// those of the reference plugin gave out last.
-fn networks(data_dir: &Path, own: &Path) -> Vec<Span> {
-    let folders = fs::read_dir(data_dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path());
+/// A host that has no resolver file has no resolver to keep clear of.
+fn servers() -> Result<Vec<Span>, Error> {
     let mut found = Vec::new();
-    for folder in folders.filter(|folder| folder != own) {
-        found.extend(Note::read(&folder).unwrap_or_default().spans());
-        for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if file
-                .file_name()
-                .to_string_lossy()
-                .starts_with("last_reserved_ip.")
-            {
-                let text = fs::read_to_string(file.path()).unwrap_or_default();
-                found.extend(text.trim().parse().ok().map(Span::one));
+    for path in RESOLVERS.map(Path::new) {
+        match files::read_following(path, files::RESOLV_CONF) {
+            Ok(bytes) => {
+                let servers = resolv::servers(&String::from_utf8_lossy(&bytes));
+                found.extend(servers.into_iter().map(Span::one));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(path, &error)),
+        }
+    }
+    Ok(found)
+}
+
+/// The entries of a directory; of what is gone, or is no directory, none.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let listed = fs::read_dir(dir).and_then(|entries| {
+        entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()
+    });
+    match listed {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        listed => listed.map_err(|error| unreadable(dir, &error)),
+    }
+}
+
+/// The subnets of other networks: as noted by Pontoon, and the addresses that
+/// those of the reference plugin gave out last.
+fn networks(data_dir: &Path, own: &Path) -> Result<Vec<Span>, Error> {
+    let mut found = Vec::new();
+    for folder in entries(data_dir)? {
+        if folder == own {
+            continue;
+        }
+        found.extend(Note::read(&folder).map_err(store_error)?.spans());
+        for path in entries(&folder)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("last_reserved_ip.") {
+                let cursor = cursor_at(path.clone()).map_err(store_error)?;
+                found.extend(cursor.map(Span::one));
             }
         }
     }
-    found
+    Ok(found)
 }
 
 /// Where the host's main routing table says that somebody is.

@@ -86,13 +86,13 @@ impl Pages {
         };
         // The lease directory's lock is held: one writer, one temporary name.
         let unfinished = path.with_extension("new");
+        // One left by a kill, whatever it is by now, is not written through.
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = File::options();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600);
+        options.read(true).write(true).create_new(true).mode(0o600);
         let file = match options.open(&unfinished) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;

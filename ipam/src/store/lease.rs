@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::linkat;
+use pontoon_plugin::files;
 
 use super::{StoreError, spare};
 
@@ -100,9 +101,11 @@ pub(super) fn remove_unfinished(folder: &Path) -> io::Result<()> {
 pub(super) fn read(folder: &Path, address: IpAddr) -> Result<Option<Vec<u8>>, StoreError> {
     let path = path_of(folder, address);
     let mut content = Vec::new();
-    match File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut content)) {
+    let opened = files::open(File::options().read(true), &path);
+    match opened.and_then(|file| file.take(LONGEST).read_to_end(&mut content)) {
         Ok(_) => Ok(Some(content)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => {
+        // What is no regular file is no lease.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
             Ok(None)
         }
         Err(source) => Err(StoreError::Read { path, source }),
@@ -129,10 +132,18 @@ fn cursor(folder: &Path, set: usize) -> PathBuf {
     folder.join(format!("last_reserved_ip.{set}"))
 }
 
-/// The cursor of a range set; an unreadable one is none.
-pub(super) fn last_reserved(folder: &Path, set: usize) -> Option<IpAddr> {
-    let text = fs::read_to_string(cursor(folder, set)).ok()?;
-    text.trim().parse().ok()
+/// The cursor of a range set; one that holds no address is none.
+pub(super) fn last_reserved(folder: &Path, set: usize) -> Result<Option<IpAddr>, StoreError> {
+    cursor_at(cursor(folder, set))
+}
+
+/// The address in a cursor file.
+pub(crate) fn cursor_at(path: PathBuf) -> Result<Option<IpAddr>, StoreError> {
+    match files::read(&path, LONGEST) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().parse().ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StoreError::Read { path, source }),
+    }
 }
 
 /// Writes the cursor in place: new text over old, then cut to length. A kill
@@ -145,12 +156,9 @@ pub(super) fn set_last_reserved(
     let path = cursor(folder, set);
     let text = address.to_string();
     let write = || {
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = files::open(&mut options, &path)?;
         file.write_all_at(text.as_bytes(), 0)?;
         file.set_len(text.len() as u64)
     };

@@ -86,11 +86,18 @@ impl Lock {
 
 /// Read-only and created at once, with the reference's mode.
 fn open(path: &Path) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .mode(0o750)
-        .custom_flags(OFlag::O_CREAT.bits())
-        .open(path)
+    let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let mut options = File::options();
+    options.read(true).mode(0o750).custom_flags(flags.bits());
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(
+            ErrorKind::InvalidInput,
+            "the file lock in it is no regular file: remove it",
+        ))
+    }
 }
 
 fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {

@@ -10,9 +10,14 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use pontoon_plugin::files;
+
 use super::StoreError;
 use crate::range::parse_network;
 use crate::span::Span;
+
+/// Bytes of it that are read. It names the subnets of a configuration, which has 6 MB at most.
+const LARGEST: u64 = 8 * 1024 * 1024;
 
 /// File name; not an address, so not a lease.
 const NAME: &str = "pontoon.network";
@@ -68,7 +73,7 @@ impl Note {
     /// Reads a network's note; an empty one when there is none.
     pub fn read(folder: &Path) -> Result<Note, StoreError> {
         let path = folder.join(NAME);
-        match fs::read(&path) {
+        match files::read(&path, LARGEST) {
             Ok(bytes) => Ok(Note::parse(&String::from_utf8_lossy(&bytes))),
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
@@ -108,10 +113,14 @@ impl Note {
         let path = folder.join(NAME);
         let unfinished = folder.join(format!("{NAME}.new"));
         let write = || {
+            // One left by a kill, whatever it is by now, is not written through.
+            match fs::remove_file(&unfinished) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             let mut file = File::options()
                 .write(true)
-                .create(true)
-                .truncate(true)
+                .create_new(true)
                 .mode(0o600)
                 .open(&unfinished)?;
             file.write_all(self.text().as_bytes())?;

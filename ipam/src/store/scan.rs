@@ -1,12 +1,16 @@
 //! Reading a whole lease directory: how an index is made.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
+use pontoon_plugin::files;
+
 use super::{StoreError, lease};
+use crate::alive;
 use crate::boot::Boot;
 use crate::index::{Identity, Index, hash};
 use crate::owner;
@@ -15,10 +19,10 @@ use crate::owner;
 enum Finding {
     /// A lease with content of this hash.
     Lease(u64),
-    /// No lease, but the name is taken.
-    Occupied,
-    /// A leftover that nobody can be using.
+    /// A leftover without an owner.
     Stale,
+    /// Older than the boot by its time, with content of this hash.
+    Old(u64),
 }
 
 /// Reads all leases, removes what is stale, and returns the index of the rest.
@@ -37,6 +41,7 @@ pub(super) fn scan(
     lease::remove_unfinished(folder).map_err(failed)?;
     let mut leases: Vec<(u64, IpAddr)> = Vec::new();
     let mut occupied = Vec::new();
+    let mut old_leases: Vec<(u64, IpAddr)> = Vec::new();
     let began = Cell::new(None);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -49,13 +54,27 @@ pub(super) fn scan(
             }
             Ok(Some(file.metadata()?.modified()?) < began.get())
         };
+        if !entry.file_type().map_err(failed)?.is_file() {
+            // A symbolic link, a fifo, a directory: whatever it is, it has the name.
+            occupied.push(address);
+            continue;
+        }
         match look(&entry.path(), new_boot, old).map_err(failed)? {
             Finding::Lease(key) => leases.push((key, address)),
-            Finding::Occupied => occupied.push(address),
+            Finding::Old(key) => old_leases.push((key, address)),
             Finding::Stale => {
                 super::fault("ipam-stale")?;
                 lease::remove(folder, address)?;
             }
+        }
+    }
+    let alive = answering(&old_leases).map_err(failed)?;
+    for (key, address) in old_leases {
+        if alive.contains(&address) {
+            leases.push((key, address));
+        } else {
+            super::fault("ipam-stale")?;
+            lease::remove(folder, address)?;
         }
     }
     let mut index = Index::empty(identity.clone(), leases.len() as u64);
@@ -72,22 +91,30 @@ pub(super) fn scan(
     Ok(index)
 }
 
+/// Those of the addresses that live although their leases look older than the boot.
+fn answering(leases: &[(u64, IpAddr)]) -> io::Result<HashSet<IpAddr>> {
+    if leases.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let addresses: Vec<IpAddr> = leases.iter().map(|(_, address)| *address).collect();
+    alive::answering(&addresses).map_err(io::Error::other)
+}
+
 fn look(
     path: &Path,
     new_boot: bool,
     old: impl Fn(&File) -> io::Result<bool>,
 ) -> io::Result<Finding> {
-    let mut file = match File::open(path) {
+    let mut file = match files::open(File::options().read(true), path) {
         Ok(file) => file,
-        // A dangling symbolic link, a socket: whatever it is, it has the name.
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied) => return Err(error),
-        Err(_) => return Ok(Finding::Occupied),
+        // Removed by a program that does not take the lock.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Finding::Stale),
+        Err(error) => return Err(error),
     };
     let mut content = Vec::new();
-    match file.by_ref().take(4096).read_to_end(&mut content) {
-        Err(error) if error.kind() == ErrorKind::IsADirectory => return Ok(Finding::Occupied),
-        outcome => outcome?,
-    };
+    file.by_ref()
+        .take(lease::LONGEST)
+        .read_to_end(&mut content)?;
     let key = owner::key_of(&content);
     if key.is_empty() {
         // Made but not filled by one who died: nobody can be filling it,
@@ -95,7 +122,7 @@ fn look(
         return Ok(Finding::Stale);
     }
     if (new_boot || !owner::is_key(key)) && old(&file)? {
-        return Ok(Finding::Stale);
+        return Ok(Finding::Old(hash(key)));
     }
     Ok(Finding::Lease(hash(key)))
 }

@@ -75,7 +75,8 @@ pub(super) fn keep(folder: &Path, path: &Path) -> io::Result<bool> {
 /// A spare and its length. What cannot serve as one goes.
 fn open(spare: &Path) -> Option<(File, u64)> {
     let mut options = File::options();
-    options.write(true).custom_flags(OFlag::O_NOFOLLOW.bits());
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    options.write(true).custom_flags(flags.bits());
     let usable = match options.open(spare) {
         Err(error) if error.kind() == ErrorKind::NotFound => return None,
         Err(_) => None,

@@ -122,7 +122,10 @@ fn reads_what_the_reference_left() {
     place.put("fd00::5", "abc\r\neth0");
     place.put("last_reserved_ip.0", "10.0.0.3");
     let mut store = place.open();
-    assert_eq!(store.last_reserved(0), Some(ip("10.0.0.3")));
+    assert_eq!(
+        store.last_reserved(0).expect("cursor"),
+        Some(ip("10.0.0.3"))
+    );
     assert_eq!(
         store.owned_by(&owner("abc")).expect("owned"),
         [ip("10.0.0.2"), ip("fd00::5")]

@@ -34,8 +34,8 @@ pub(crate) enum Step {
     Bridge(u32, LinkChange),
     AddressRemoved(u32, Cidr),
     AddressAdded(u32, Cidr),
-    /// The host's end of the veth pair.
-    Veth(u32),
+    /// The veth pair, found by its name: the kernel's answer to its creation may be lost.
+    Veth,
     SpoofGuard(SpoofGuard),
     ReferenceChains(ReferenceChains),
 }
@@ -155,6 +155,9 @@ fn attach(
     fault::point("bridge.leased")?;
     let gateways = plan::complete(&mut result, &ground.config);
     let rules = plan::rules(&ground.key.network, &ground.config, &result.ips)?;
+    if let Some(backend) = ground.backend {
+        rules::validate(backend, &masquerade::ruleset(&rules))?;
+    }
     let asked = ground.config.mac.map(|mac| mac.0);
     let mac = asked
         .or_else(|| plan::mac(&result.ips))
@@ -284,6 +287,7 @@ fn plug(
 ) -> Result<Veth, Error> {
     let config = &ground.config;
     let name = spec.name;
+    undo.push(Step::Veth);
     let mut created = ground.host.create_veth_down(spec);
     if created
         .as_ref()
@@ -304,7 +308,6 @@ fn plug(
         }
         kernel_error(&format!("cannot create veth pair {name} - {}", ground.key.interface), &error)
     })?;
-    undo.push(Step::Veth(veth.index));
     if config.wants_vlans() {
         let (add, remove) = vlans(config);
         ground
@@ -459,7 +462,10 @@ fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), E
     match step {
         Step::Lease => delegation::undo_add(context),
         Step::Record => masquerade::forget(context, "bridge"),
-        Step::Veth(index) => veth::remove(host, &[index]),
+        Step::Veth => match veth::find(host, &context.key()?)? {
+            Some(index) => veth::remove(host, &[index]),
+            None => Ok(()),
+        },
         Step::SpoofGuard(guard) => del::unguard(context, guard),
         Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
         Step::AddressRemoved(index, address) => host

@@ -8,18 +8,21 @@
 //! container itself the uplink is a veth too; it has the name of a network card.
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
 use pontoon_ledger::BridgeRecord;
 use pontoon_netlink::{Link, RouteSocket};
-use pontoon_plugin::{Context, Key, kernel_error, kinds};
+use pontoon_plugin::{Context, Key, files, kernel_error, kinds};
 
 /// Kinds of links at whose other end a container or a virtual machine is.
 const CONTAINERS: [&str; 3] = ["netkit", "tun", "veth"];
 /// How names of network cards begin: the kernel's and udev's.
 const CARDS: [&str; 3] = ["eth", "en", "wl"];
+/// Bytes of a lease that are read: a container id and an interface name.
+const LONGEST_LEASE: u64 = 4096;
 /// Ports that the error names.
 const SHOWN: usize = 3;
 
@@ -67,7 +70,7 @@ pub(crate) fn refuse(
     // The reference plugin takes addresses from the same pool: binaries may be exchanged while
     // containers run.
     if foreign.iter().all(|port| is_named_by_reference(port))
-        && (has_others(context) || has_lease_of_reference(context, pool))
+        && (has_others(context) || has_lease_of_reference(context, pool)?)
     {
         return Ok(());
     }
@@ -137,41 +140,71 @@ fn has_others(context: &Context) -> bool {
 
 /// Whether an attachment that is not Pontoon's has an address of this network, or of another one that
 /// may share its bridge.
-fn has_lease_of_reference(context: &Context, pool: &Path) -> bool {
-    let networks = pool.parent().and_then(|all| fs::read_dir(all).ok());
-    let siblings = networks.into_iter().flatten().flatten();
-    let siblings = siblings
-        .map(|entry| entry.path())
-        .filter(|path| path != pool);
-    let is_pontoons = |key: &Key| {
-        kinds::attaching()
-            .filter_map(|kind| kind.records)
-            .any(|records| context.state.records(records).holds(key))
-    };
-    let is_of_reference = |folder: &Path, lease: &fs::DirEntry| {
-        let is_address = |name: &str| name.parse::<IpAddr>().is_ok();
-        if !lease.file_name().to_str().is_some_and(is_address) {
-            return false;
+fn has_lease_of_reference(context: &Context, pool: &Path) -> Result<bool, Error> {
+    let mut folders = vec![pool.to_owned()];
+    let siblings = entries(pool.parent().unwrap_or(pool))?;
+    folders.extend(siblings.into_iter().filter(|path| path != pool));
+    for folder in folders {
+        for lease in entries(&folder)? {
+            if is_of_reference(context, &folder, &lease)? {
+                return Ok(true);
+            }
         }
-        let text = fs::read_to_string(lease.path()).unwrap_or_default();
-        let mut lines = text.lines().map(str::trim);
-        let key = Key {
-            network: folder
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
-            container: lines.next().unwrap_or_default().to_owned(),
-            interface: lines.next().unwrap_or_default().to_owned(),
-        };
-        !is_pontoons(&key)
+    }
+    Ok(false)
+}
+
+fn is_of_reference(context: &Context, folder: &Path, lease: &Path) -> Result<bool, Error> {
+    let name = |path: &Path| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     };
-    [pool.to_owned()].into_iter().chain(siblings).any(|folder| {
-        let leases = fs::read_dir(&folder).into_iter().flatten().flatten();
-        leases
-            .into_iter()
-            .any(|lease| is_of_reference(&folder, &lease))
-    })
+    if name(lease).parse::<IpAddr>().is_err() {
+        return Ok(false);
+    }
+    let bytes = match files::read(lease, LONGEST_LEASE) {
+        // Released meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        read => read.map_err(|error| unreadable(lease, &error))?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines().map(str::trim);
+    let key = Key {
+        network: name(folder),
+        container: lines.next().unwrap_or_default().to_owned(),
+        interface: lines.next().unwrap_or_default().to_owned(),
+    };
+    Ok(!kinds::attaching()
+        .filter_map(|kind| kind.records)
+        .any(|records| context.state.records(records).holds(&key)))
+}
+
+/// The entries of a directory; of what is gone, or is no directory, none.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let listed = fs::read_dir(dir).and_then(|entries| {
+        entries
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()
+    });
+    match listed {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(Vec::new())
+        }
+        listed => listed.map_err(|error| unreadable(dir, &error)),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::new(code::IO, format!("cannot read {}", path.display())).with_details(format!(
+        "{error}; whether the bridge is the reference plugin's cannot be told without it"
+    ))
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ use std::path::Path;
 
 use pontoon_conf::{Error, code};
 use pontoon_ledger::FileLink;
-use pontoon_plugin::Context;
+use pontoon_plugin::{Context, files};
 
 /// What the files begin with that Pontoon has made.
 const MARK: &[u8] = b"# Made by Pontoon";
+/// Bytes that Pontoon's files have at most.
+const LONGEST: u64 = 4 * 1024 * 1024;
 const ETC: &str = "/etc/netns";
 
 /// The links that are due: from `own` to `other`, and between the namespaces at these paths.
@@ -36,7 +38,7 @@ pub(crate) fn plan(
     link(&folder, own, other, folder.join(other).is_dir());
     if let (Some(own), Some(other)) = (name(own_netns), name(other_netns)) {
         let etc = Path::new(ETC);
-        let text = fs::read(etc.join(other).join("resolv.conf"));
+        let text = files::read_following(&etc.join(other).join("resolv.conf"), LONGEST);
         let ours = text.is_ok_and(|text| text.starts_with(MARK));
         link(etc, own, other, ours);
     }

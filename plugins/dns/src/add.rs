@@ -1,17 +1,19 @@
 //! ADD: the record, the resolver that has seen it, the way there, the container's files.
 
 use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
+use std::path::Path;
 
-use pontoon_conf::{Attached, Dns, Error};
+use pontoon_conf::{Attached, Dns, Error, code};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
 use pontoon_ledger::DnsRecord;
-use pontoon_netfilter::{Backend, BackendKind, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Undo, backends, beside, fault, masquerade, rules};
+use pontoon_netfilter::{Backend, BackendKind, Resolver, Ruleset};
+use pontoon_plugin::{Context, Key, Lock, Undo, backends, beside, fault, files, masquerade, rules};
 
 use crate::config::Config;
-use crate::files::{self, Part};
+use crate::files::Part;
 use crate::plan::{self, Place};
 use crate::{del, input, resolver};
 
@@ -51,6 +53,10 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         },
         record,
     };
+    if let Some(backend) = entry.backend {
+        // Which port it will be is known later.
+        rules::validate(backend, &ruleset(plan::redirect(&entry.record, 0)))?;
+    }
     let mut undo = Undo::default();
     let part = Part::new(
         &inside,
@@ -99,15 +105,25 @@ fn inside(
     previous: &Attached,
 ) -> Result<(Inside, Vec<String>), Error> {
     let unread = RefCell::new(None);
-    let host = source(&config.resolv_conf, |path| match std::fs::read(path) {
-        Ok(bytes) => Some(bytes),
-        Err(error) => {
-            if path == config.resolv_conf {
-                *unread.borrow_mut() = Some(error);
-            }
-            None
+    let refused = RefCell::new(None);
+    let read = |path: &Path| {
+        let error = match files::read_following(path, files::RESOLV_CONF) {
+            Ok(bytes) => return Some(bytes),
+            Err(error) => error,
+        };
+        if error.kind() != ErrorKind::NotFound {
+            let msg = format!("cannot read resolvConf {}", path.display());
+            let error = Error::new(code::IO, msg).with_details(error.to_string());
+            *refused.borrow_mut() = Some(error);
+        } else if path == config.resolv_conf {
+            *unread.borrow_mut() = Some(error);
         }
-    });
+        None
+    };
+    let host = source(&config.resolv_conf, read);
+    if let Some(error) = refused.into_inner() {
+        return Err(error);
+    }
     let missing = plan::without_servers(record, &host, unread.borrow().as_ref());
     let mut silent = Vec::new();
     if config.probe
@@ -149,8 +165,15 @@ fn register(
         fault::point("dns.redirected")?;
     }
     undo.push(Step::Files(entry.etc_netns.clone()));
-    files::add(context, key, part, entry.etc_netns.as_deref())?;
+    crate::files::add(context, key, part, entry.etc_netns.as_deref())?;
     fault::point("dns.written")
+}
+
+fn ruleset(resolver: Resolver) -> Ruleset {
+    Ruleset {
+        resolver: Some(resolver),
+        ..Ruleset::default()
+    }
 }
 
 /// Leads port 53 of the bridge to the resolver. Noted before it is done, so that whoever removes the
@@ -159,12 +182,8 @@ fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) ->
     let wanted = plan::redirect(record, port);
     let first = del::note(context, kind, &wanted)?;
     let mut backend = rules::open(context, kind)?;
-    let ruleset = Ruleset {
-        resolver: Some(wanted),
-        ..Ruleset::default()
-    };
     let done = backend
-        .apply(&ruleset)
+        .apply(&ruleset(wanted))
         .map_err(|error| rules::error(&error));
     let others = match &mut backend {
         Backend::Nftables(nft) => Some(nft.others().unwrap_or_default()),
@@ -179,6 +198,6 @@ fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) ->
 fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
     match step {
         Step::Record(entry) => del::forget(context, key, Some(&entry)),
-        Step::Files(netns) => files::remove(context, key, netns.as_deref()),
+        Step::Files(netns) => crate::files::remove(context, key, netns.as_deref()),
     }
 }

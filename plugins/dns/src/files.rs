@@ -14,11 +14,13 @@ use std::path::{Path, PathBuf};
 use pontoon_conf::{Error, code};
 use pontoon_dns::hosts::Hosts;
 use pontoon_dns::resolv_conf::Inside;
-use pontoon_plugin::{Context, Key};
+use pontoon_plugin::{Context, Key, files as small};
 use serde::{Deserialize, Serialize};
 
 /// What makes a file ours.
 const MARK: &str = "# Made by Pontoon";
+/// Bytes of a file that is read again. One network's part has 5 lists of 1,024 words at most.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// What one network says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -105,28 +107,37 @@ pub(crate) fn remove(context: &Context, key: &Key, netns: Option<&str>) -> Resul
         }
         _ => {}
     }
-    if !dir.exists() {
-        return Ok(());
+    match fs::symlink_metadata(&dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => refresh(&dir, netns),
     }
-    refresh(&dir, netns)
 }
 
-fn parts(dir: &Path) -> Vec<Part> {
-    let mut names: Vec<_> = fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name())
-        .filter(|name| {
-            let text = name.to_string_lossy();
-            text.starts_with('.') && text.contains(':') && !text.starts_with(".draft-")
-        })
-        .collect();
+/// What every network says. A part that cannot be read is an error: without it the files would lack a
+/// network's servers and names.
+fn parts(dir: &Path) -> Result<Vec<Part>, Error> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
+        let name = entry.map_err(failed("list", dir))?.file_name();
+        let text = name.to_string_lossy();
+        if text.starts_with('.') && text.contains(':') && !text.starts_with(".draft-") {
+            names.push(name);
+        }
+    }
     names.sort();
-    names
-        .iter()
-        .filter_map(|name| serde_json::from_slice(&fs::read(dir.join(name)).ok()?).ok())
-        .collect()
+    let mut parts = Vec::new();
+    for name in names {
+        let path = dir.join(name);
+        let bytes = match small::read(&path, LARGEST) {
+            // Another network of the container went just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            read => read.map_err(failed("read", &path))?,
+        };
+        parts.push(
+            serde_json::from_slice(&bytes).map_err(|error| failed("read", &path)(error.into()))?,
+        );
+    }
+    Ok(parts)
 }
 
 /// Both files, of all parts.
@@ -165,7 +176,7 @@ fn merge<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
 }
 
 fn refresh(dir: &Path, netns: Option<&str>) -> Result<(), Error> {
-    let parts = parts(dir);
+    let parts = parts(dir)?;
     let (resolv_conf, hosts) = texts(&parts);
     let etc = netns.map(|name| Path::new("/etc/netns").join(name));
     let files = [("resolv.conf", &resolv_conf), ("hosts", &hosts)];
@@ -173,7 +184,7 @@ fn refresh(dir: &Path, netns: Option<&str>) -> Result<(), Error> {
         for (file, _) in files {
             let _ = fs::remove_file(dir.join(file));
             if let Some(path) = etc.as_ref().map(|etc| etc.join(file))
-                && is_ours(&path)
+                && is_ours(&path)?
             {
                 let _ = fs::remove_file(path);
             }
@@ -194,7 +205,7 @@ fn refresh(dir: &Path, netns: Option<&str>) -> Result<(), Error> {
     fs::create_dir_all(&etc).map_err(failed("make", &etc))?;
     for (file, text) in files {
         let path = etc.join(file);
-        if path.exists() && !is_ours(&path) {
+        if !replaceable(&path)? {
             eprintln!(
                 "dns: warning: {} is somebody's own and stays as it is",
                 path.display()
@@ -206,8 +217,26 @@ fn refresh(dir: &Path, netns: Option<&str>) -> Result<(), Error> {
     Ok(())
 }
 
-fn is_ours(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|text| text.starts_with(MARK.as_bytes()))
+/// Whether a file is there that Pontoon has made.
+fn is_ours(path: &Path) -> Result<bool, Error> {
+    match small::read_following(path, LARGEST) {
+        Ok(text) => Ok(text.starts_with(MARK.as_bytes())),
+        Err(error) => match error.kind() {
+            // The administrator's own: Pontoon writes small regular files.
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge => {
+                Ok(false)
+            }
+            _ => Err(failed("read", path)(error)),
+        },
+    }
+}
+
+/// Whether a file may be written here: there is none, or Pontoon's.
+fn replaceable(path: &Path) -> Result<bool, Error> {
+    Ok(
+        fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            || is_ours(path)?,
+    )
 }
 
 /// Whether both files of a container are there.

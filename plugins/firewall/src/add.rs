@@ -4,14 +4,16 @@
 use pontoon_conf::{Attached, Error, KnownAs, code};
 use pontoon_ledger::{FirewallRecord, NetworkPolicyRecord};
 use pontoon_netfilter::nft::Others;
-use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset, Separation};
+use pontoon_netfilter::{
+    Backend, BackendKind, Link, Member, Policy, Protocol, Ruleset, Separation,
+};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::beside::{self, Ask};
 use pontoon_plugin::policy;
 use pontoon_plugin::{Context, Key, Lock, Undo, backends, fault, kernel_error, repair, rules};
 
 use crate::config::{Choice, Config, invalid};
-use crate::links;
+use crate::links::{self, Named};
 use crate::plan::{self, Place};
 use crate::{coexist, del, separate, zones};
 
@@ -122,6 +124,7 @@ fn survey(
         separation,
         zone: None,
     };
+    validate(&key, &record, policy.as_ref())?;
     Ok(Ground {
         key,
         record,
@@ -131,6 +134,29 @@ fn survey(
         profile: config.profile,
         zone: (config.zone, config.choice == Choice::Firewalld),
     })
+}
+
+/// Refuses what cannot be a rule, the names of the attachment included: the links of other containers are
+/// made with them later.
+fn validate(key: &Key, record: &FirewallRecord, policy: Option<&Policy>) -> Result<(), Error> {
+    let named = policy.filter(|policy| !policy.icc).and_then(|policy| {
+        let address = *record.addresses.first()?;
+        Some(Link {
+            owner: key.owner(),
+            bridge: policy.bridge.clone(),
+            from: address,
+            to: address,
+            protocol: Protocol::Tcp,
+            port: 1,
+        })
+    });
+    let ruleset = Ruleset {
+        policy: policy.cloned(),
+        member: member(key, record),
+        links: named.into_iter().collect(),
+        ..Ruleset::default()
+    };
+    rules::validate(record.backend, &ruleset)
 }
 
 /// Whether what looks like a bridge is one: asked once per network, not for each container.
@@ -448,7 +474,7 @@ fn link(
     let index = links::index(context);
     index.enter(key, record)?;
     fault::point("firewall.entered")?;
-    let (links, waiting) = links::of(context, &index, key, record)?;
+    let (links, waiting) = links::of(context, &index, key, record, Named::IdFirst)?;
     for name in waiting {
         eprintln!(
             "firewall: container {}: the link to \"{name}\" waits: nobody on network {} is called so",
@@ -474,7 +500,7 @@ pub(crate) fn unlink(context: &Context, key: &Key, record: &FirewallRecord) -> R
     }
     let _lock = links::lock(context)?;
     let index = links::index(context);
-    let (links, _) = links::of(context, &index, key, record)?;
+    let (links, _) = links::of(context, &index, key, record, Named::All)?;
     if !links.is_empty() {
         let mut backend = rules::open(context, record.backend)?;
         let done = backend.withdraw(&Ruleset {

@@ -15,7 +15,7 @@ use pontoon_plugin::{Context, reference, rules};
 use crate::add::{NOT_HELD, member};
 use crate::coexist;
 use crate::config::{Choice, Config, invalid};
-use crate::links;
+use crate::links::{self, Named};
 use crate::{plan, zones};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
@@ -66,7 +66,8 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let mut links = Vec::new();
     if record.separation.is_some() {
         let _lock = links::lock(context)?;
-        links = links::of(context, &links::index(context), &key, &record)?.0;
+        let index = links::index(context);
+        links = links::of(context, &index, &key, &record, Named::IdFirst)?.0;
     }
     let ruleset = Ruleset {
         policy,

@@ -8,6 +8,30 @@ use pontoon_plugin::Context;
 
 use crate::plan;
 
+/// Which attachments a link to a name leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Every attachment of the name: those that links may lead to already.
+    All,
+    /// The container whose id the name is, where there is one: no alias stands in for another's id.
+    IdFirst,
+}
+
+/// Whether a name is the container's id, or its first twelve characters.
+fn is_id(key: &Key, name: &KnownAs) -> bool {
+    let id = key.container.to_ascii_lowercase();
+    id == name.as_str() || id.get(..12) == Some(name.as_str())
+}
+
+/// The attachments that links to the name lead to.
+fn named(index: &LinksIndex, name: &KnownAs, which: Named) -> Result<Vec<Key>, Error> {
+    let mut keys = index.named(name)?;
+    if which == Named::IdFirst && keys.iter().any(|key| is_id(key, name)) {
+        keys.retain(|key| is_id(key, name));
+    }
+    Ok(keys)
+}
+
 /// The lock of the index.
 pub(crate) fn lock(context: &Context) -> Result<Lock, Error> {
     let state = &context.state;
@@ -26,24 +50,28 @@ pub(crate) fn of(
     index: &LinksIndex,
     key: &Key,
     record: &FirewallRecord,
+    which: Named,
 ) -> Result<(Vec<Link>, Vec<KnownAs>), Error> {
     let Some(bridge) = record.bridge.as_deref() else {
         return Ok((Vec::new(), Vec::new()));
     };
     let (mut links, mut waiting) = (Vec::new(), Vec::new());
     for request in &record.links {
-        let mut named = records(context, index.named(&request.container))?;
-        named.retain(|(other, _)| other != key);
-        if named.is_empty() && !record.names.contains(&request.container) {
+        let mut found = records(context, named(index, &request.container, which)?)?;
+        found.retain(|(other, _)| other != key);
+        if found.is_empty() && !record.names.contains(&request.container) {
             waiting.push(request.container.clone());
         }
-        for (_, other) in &named {
+        for (_, other) in &found {
             let from = (key, &record.addresses[..]);
             links.extend(plan::links(bridge, from, request, &other.addresses));
         }
     }
     for name in &record.names {
-        for (asking, other) in records(context, index.wished(name))? {
+        if which == Named::IdFirst && !named(index, name, which)?.contains(key) {
+            continue;
+        }
+        for (asking, other) in records(context, index.wished(name)?)? {
             if asking == *key {
                 continue;
             }

@@ -97,7 +97,11 @@ fn first_of(host: &mut RouteSocket, dir: &Path) -> Result<Option<Link>, Error> {
         )
         .with_details(error.to_string())
     })?;
-    for entry in entries.flatten() {
+    for entry in entries {
+        let entry = entry.map_err(|error| {
+            Error::new(code::IO, format!("cannot list {}", dir.display()))
+                .with_details(error.to_string())
+        })?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let found = host
             .link_by_name(&name)

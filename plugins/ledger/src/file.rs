@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
 
+use crate::files;
 use crate::record::Record;
 
 /// Why a file is no record.
@@ -95,7 +96,7 @@ pub(crate) fn read<R: Record>(path: &Path) -> Result<Option<R>, RecordError> {
         path: path.to_owned(),
         source,
     };
-    let mut file = match File::open(path) {
+    let mut file = match files::open(File::options().read(true), path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),

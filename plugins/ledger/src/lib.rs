@@ -41,6 +41,7 @@
 
 pub mod attachments;
 mod file;
+pub mod files;
 mod key;
 pub mod kinds;
 pub mod links;

@@ -11,9 +11,10 @@
 //! [`State::links_lock`].
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, KnownAs};
+use pontoon_conf::{Error, KnownAs, code};
 
 use crate::record::FirewallRecord;
 use crate::{Key, State, file};
@@ -62,21 +63,38 @@ impl LinksIndex {
     }
 
     /// The attachments that have a name.
-    #[must_use]
-    pub fn named(&self, name: &KnownAs) -> Vec<Key> {
+    ///
+    /// # Errors
+    /// Code 5 with the directory that cannot be listed.
+    pub fn named(&self, name: &KnownAs) -> Result<Vec<Key>, Error> {
         self.entries(NAMED, name)
     }
 
     /// The attachments that ask for a link to a name.
-    #[must_use]
-    pub fn wished(&self, name: &KnownAs) -> Vec<Key> {
+    ///
+    /// # Errors
+    /// As [`LinksIndex::named`].
+    pub fn wished(&self, name: &KnownAs) -> Result<Vec<Key>, Error> {
         self.entries(WISHED, name)
     }
 
-    fn entries(&self, kind: &str, name: &KnownAs) -> Vec<Key> {
-        file::list(&self.dir.join(kind).join(name.as_ref()))
-            .filter_map(|file| Key::of_file(&self.network, &file))
-            .collect()
+    fn entries(&self, kind: &str, name: &KnownAs) -> Result<Vec<Key>, Error> {
+        let dir = self.dir.join(kind).join(name.as_ref());
+        let listed = fs::read_dir(&dir).and_then(|entries| {
+            let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name());
+            entries.map(name).collect::<io::Result<Vec<_>>>()
+        });
+        let names = match listed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.map_err(|error| {
+                Error::new(code::IO, format!("cannot list {}", dir.display()))
+                    .with_details(error.to_string())
+            })?,
+        };
+        let keys = names
+            .iter()
+            .filter_map(|file| Key::of_file(&self.network, file.to_str()?));
+        Ok(keys.collect())
     }
 
     fn paths(&self, key: &Key, record: &FirewallRecord) -> Vec<PathBuf> {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use pontoon_netfilter::{Port, Protocol, Published};
 use sha2::{Digest, Sha256};
 
-use crate::Key;
+use crate::{Key, files};
 
 /// Bytes of a slot.
 const SLOT: u64 = 8;
@@ -108,7 +108,7 @@ impl Reservations {
     pub fn give_back(&self, published: &Published) -> io::Result<()> {
         let wanted = Wanted::of(published);
         let owner = self.owner_path(wanted.number);
-        if !leads_to(&owner, &wanted.name) {
+        if !leads_to(&owner, &wanted.name)? {
             return Ok(());
         }
         let slots = match self.open(false) {
@@ -136,7 +136,7 @@ impl Reservations {
         }
         for (slot, ip, port) in &wanted.at {
             let link = self.link(port, *ip);
-            if !leads_to(&link, &wanted.name) {
+            if !leads_to(&link, &wanted.name)? {
                 continue;
             }
             fs::remove_file(&link)?;
@@ -158,7 +158,9 @@ impl Reservations {
         let Ok(slots) = self.open(false) else {
             return published.ports.clone();
         };
-        let named = leads_to(&self.owner_path(wanted.number), &wanted.name);
+        // What cannot be read is told as missing.
+        let leads = |link: &Path| leads_to(link, &wanted.name).unwrap_or(false);
+        let named = leads(&self.owner_path(wanted.number));
         let holds = |slot| {
             named
                 && slots
@@ -173,9 +175,7 @@ impl Reservations {
         let at = wanted
             .at
             .iter()
-            .filter(|(slot, ip, port)| {
-                !leads_to(&self.link(port, *ip), &wanted.name) && !holds(*slot)
-            })
+            .filter(|(slot, ip, port)| !leads(&self.link(port, *ip)) && !holds(*slot))
             .map(|(_, _, port)| *port);
         let mut missing: Vec<Port> = everywhere.chain(at).collect();
         missing.dedup();
@@ -197,9 +197,11 @@ impl Reservations {
                         free.insert(slot);
                         None
                     }
-                    AT_ADDRESSES => self.other_at_an_address(&port, slot, wanted),
+                    AT_ADDRESSES => self
+                        .other_at_an_address(&port, slot, wanted)
+                        .map_err(failed)?,
                     value if value == wanted.number => None,
-                    value => self.owner(value),
+                    value => self.owner(value).map_err(failed)?,
                 };
                 if let Some(holder) = holder {
                     return Err(Refusal::Taken(port, holder));
@@ -213,8 +215,8 @@ impl Reservations {
                     free.insert(*slot);
                     None
                 }
-                AT_ADDRESSES => read_key(&self.link(port, *ip)),
-                value => self.owner(value),
+                AT_ADDRESSES => read_key(&self.link(port, *ip)).map_err(failed)?,
+                value => self.owner(value).map_err(failed)?,
             };
             if let Some(holder) = holder.filter(|holder| holder.path() != wanted.name) {
                 return Err(Refusal::Taken(*port, holder));
@@ -231,7 +233,12 @@ impl Reservations {
                 symlink(&wanted.name, &path)
             }
             // Of another name: two of 2^63 are alike. It is refused, not mixed up.
-            Err(_) if leads_to(&path, &wanted.name) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match leads_to(&path, &wanted.name)? {
+                    true => Ok(()),
+                    false => Err(error),
+                }
+            }
             outcome => outcome,
         }
     }
@@ -251,7 +258,7 @@ impl Reservations {
             let link = self.link(port, *ip);
             fs::create_dir_all(link.parent().unwrap_or(&self.dir))?;
             match symlink(&wanted.name, &link) {
-                Err(error) if !leads_to(&link, &wanted.name) => return Err(error),
+                Err(error) if !leads_to(&link, &wanted.name)? => return Err(error),
                 _ => {}
             }
             slots.write(*slot, [AT_ADDRESSES].into_iter())?;
@@ -281,10 +288,10 @@ impl Reservations {
         let path = self.dir.join("slots");
         let mut options = File::options();
         options.read(true).write(true).mode(0o600);
-        match options.open(&path) {
+        match files::open(&mut options, &path) {
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(self.dir.join("owner"))?;
-                let file = options.create(true).truncate(false).open(&path)?;
+                let file = files::open(options.create(true).truncate(false), &path)?;
                 file.set_len(TABLES * PORTS * SLOT)?;
                 Ok(Slots(file))
             }
@@ -292,22 +299,33 @@ impl Reservations {
         }
     }
 
-    /// Another attachment that has a port at some single address.
-    fn other_at_an_address(&self, port: &Port, slot: u64, wanted: &Wanted) -> Option<Key> {
+    /// Who has a port at some single address, beside the attachment itself.
+    fn other_at_an_address(
+        &self,
+        port: &Port,
+        slot: u64,
+        wanted: &Wanted,
+    ) -> io::Result<Option<Key>> {
         let dir = self.port_dir(port, (slot / PORTS).is_multiple_of(2));
-        let entries = fs::read_dir(dir).ok()?;
-        entries
-            .flatten()
-            .filter_map(|entry| read_key(&entry.path()))
-            .find(|holder| holder.path() != wanted.name)
+        let entries = match fs::read_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entries => entries?,
+        };
+        for entry in entries {
+            let holder = read_key(&entry?.path())?;
+            if let Some(holder) = holder.filter(|holder| holder.path() != wanted.name) {
+                return Ok(Some(holder));
+            }
+        }
+        Ok(None)
     }
 
     fn owner_path(&self, number: u64) -> PathBuf {
         self.dir.join(format!("owner/{number:016x}"))
     }
 
-    /// Who has tits number; `None` when an earlier owner was killed while it gave the port up.
-    fn owner(&self, number: u64) -> Option<Key> {
+    /// Who has this number; nobody, when an earlier owner was killed while he gave it up.
+    fn owner(&self, number: u64) -> io::Result<Option<Key>> {
         read_key(&self.owner_path(number))
     }
 
@@ -418,12 +436,21 @@ fn slot(port: &Port, v4: bool) -> u64 {
     (protocol * 2 + u64::from(!v4)) * PORTS + u64::from(port.host_port)
 }
 
-fn leads_to(link: &Path, name: &str) -> bool {
-    fs::read_link(link).is_ok_and(|target| target.as_os_str() == name)
+/// Where a link leads; `None` when there is none. What is there and cannot be read is an error: the port may
+/// be another container's.
+fn target_of(link: &Path) -> io::Result<Option<PathBuf>> {
+    match fs::read_link(link) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        target => target.map(Some),
+    }
 }
 
-fn read_key(link: &Path) -> Option<Key> {
-    Key::parse(fs::read_link(link).ok()?.to_str()?)
+fn leads_to(link: &Path, name: &str) -> io::Result<bool> {
+    Ok(target_of(link)?.is_some_and(|target| target.as_os_str() == name))
+}
+
+fn read_key(link: &Path) -> io::Result<Option<Key>> {
+    Ok(target_of(link)?.and_then(|target| Key::parse(target.to_str()?)))
 }
 
 /// The one address that a port is published at, if it is only one.

@@ -122,10 +122,11 @@ fn attach(
     fault::point("macvlan.recorded")?;
     // An earlier ADD of this very attachment was killed, and its DEL never came.
     del::remove(inside, key)?;
+    // Before it is made: the kernel's answer may be lost.
+    undo.push(Step::Link);
     outer
         .create_macvlan(spec)
         .map_err(|error| kernel_error("failed to create macvlan", &error))?;
-    undo.push(Step::Link);
     fault::point("macvlan.created")?;
     let name = &key.interface;
     let failed = |error| kernel_error(&format!("cannot set up {name} in the container"), &error);

@@ -119,6 +119,22 @@ impl BackendKind {
     }
 }
 
+impl BackendKind {
+    /// Whether every value of the ruleset can be a rule of this backend. Asks neither the kernel nor a
+    /// program: for callers that note a ruleset before they apply it.
+    ///
+    /// # Errors
+    /// The first value that cannot.
+    pub fn validate(self, ruleset: &Ruleset) -> Result<(), Error> {
+        match self {
+            Self::Nftables => Ok(Nft::validate(ruleset)?),
+            Self::IptablesNft | Self::IptablesLegacy => {
+                Ok(Iptables::validate(ruleset).map_err(iptables::Error::from)?)
+            }
+        }
+    }
+}
+
 fn installed(search: &[PathBuf]) -> Result<Option<BackendKind>, Error> {
     let detected = Iptables::detect(search, None)?;
     Ok(detected.map(|detected| match detected.variant {

@@ -136,11 +136,24 @@ impl Iptables {
         Ok(made.into_inner())
     }
 
-    /// Removes the rules that belong to the ruleset's owners. What is missing counts as removed.
-    /// Published ports without addresses or ports are looked for by owner in both families.
+    /// Whether every value of the ruleset can be written as a rule. Asks no program.
     ///
     /// # Errors
-    /// A value that cannot be a rule, or a program that failed.
+    /// The first value that cannot.
+    pub fn validate(ruleset: &Ruleset) -> Result<(), TextError> {
+        for family in Family::ALL {
+            Texts::new(family, ruleset)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the rules that belong to the ruleset's owners. What is missing counts as removed.
+    /// Published ports without addresses or ports, or with a value that cannot be a rule, are looked for
+    /// by owner in both families. Other rules with such a value were never made: [`Iptables::apply`]
+    /// refuses them.
+    ///
+    /// # Errors
+    /// A program that failed.
     pub fn withdraw(&mut self, ruleset: &Ruleset) -> Result<(), Error> {
         self.withdraw_with_reference_chain(ruleset, None)
     }
@@ -156,7 +169,7 @@ impl Iptables {
         attachment: Option<&ReferenceAttachment>,
     ) -> Result<(), Error> {
         let empty = attachment.map(ReferenceAttachment::chain);
-        if let Some(published) = ruleset.published.as_ref().filter(|p| !complete(p)) {
+        if let Some(published) = ruleset.published.as_ref().filter(|p| !removable(p)) {
             let owner = &published.owner;
             let (network, container) = (&owner.network, &owner.container);
             let chain = hostport::chain_name(network, container);
@@ -167,7 +180,9 @@ impl Iptables {
                 tables.forget_ports(&by_interface, &tag)
             })?;
         }
-        self.both(ruleset, |tables, texts| {
+        let v4 = Texts::to_remove(Family::V4, ruleset);
+        let v6 = Texts::to_remove(Family::V6, ruleset);
+        self.both_of(ruleset, &v4, &v6, |tables, texts| {
             // Ports first: they are the attachment's, and the network's rules may serve others.
             if let Some((ports, by_interface)) = &texts.ports {
                 tables.withdraw_ports(ports, by_interface, empty.as_deref())?;
@@ -313,6 +328,16 @@ impl Iptables {
         // All texts are made before the first change: a bad value in one changes nothing.
         let v4 = Texts::new(Family::V4, ruleset)?;
         let v6 = Texts::new(Family::V6, ruleset)?;
+        self.both_of(ruleset, &v4, &v6, work)
+    }
+
+    fn both_of(
+        &self,
+        ruleset: &Ruleset,
+        v4: &Texts,
+        v6: &Texts,
+        work: impl Fn(&FamilyTables<'_>, &Texts) -> Result<(), Error> + Sync,
+    ) -> Result<(), Error> {
         let half = |family, texts: &Texts| {
             if texts.is_empty() || !self.serves(family, ruleset) {
                 return Ok(());
@@ -323,8 +348,8 @@ impl Iptables {
             )
         };
         both_families(
-            || half(Family::V4, &v4),
-            || half(Family::V6, &v6),
+            || half(Family::V4, v4),
+            || half(Family::V6, v6),
             !v4.is_empty() && !v6.is_empty(),
         )
     }
@@ -400,6 +425,47 @@ impl Texts {
         })
     }
 
+    /// As [`Self::new`], without the parts that cannot be written: they were never made.
+    fn to_remove(family: Family, ruleset: &Ruleset) -> Self {
+        let Ruleset {
+            network,
+            published,
+            spoof_guard: _,
+            policy,
+            former_policy: _,
+            links,
+            member,
+            resolver,
+            opening,
+            separation: _,
+        } = ruleset;
+        let ports = published.as_ref().and_then(|published| {
+            let text = PortsText::new(family, published).ok()??;
+            let by_interface = text.in_interface_chain(published);
+            Some((text, by_interface))
+        });
+        let links = links.iter().map(|link| LinkText::new(family, link));
+        Self {
+            network: network
+                .as_ref()
+                .and_then(|network| NetworkText::new(family, network).ok()?),
+            ports,
+            policy: policy
+                .as_ref()
+                .and_then(|policy| PolicyText::new(family, policy).ok()),
+            links: links.filter_map(|link| link.ok()?).collect(),
+            member: member
+                .as_ref()
+                .and_then(|member| MemberText::new(family, member).ok()?),
+            resolver: resolver
+                .as_ref()
+                .and_then(|resolver| resolver::rules(family, resolver).ok()?),
+            opening: opening
+                .as_ref()
+                .and_then(|opening| opening::rules(family, opening).ok()?),
+        }
+    }
+
     fn is_empty(&self) -> bool {
         let Self {
             network,
@@ -421,8 +487,12 @@ impl Texts {
 }
 
 /// Whether the rules of an attachment can be told from the value alone.
-fn complete(published: &Published) -> bool {
-    !published.ports.is_empty() && published.has_address()
+fn removable(published: &Published) -> bool {
+    !published.ports.is_empty()
+        && published.has_address()
+        && Family::ALL
+            .iter()
+            .all(|family| PortsText::validate(*family, published).is_ok())
 }
 
 /// Runs both, the second on a thread of its own when that is worth one. A thread is born in the

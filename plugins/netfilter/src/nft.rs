@@ -105,6 +105,14 @@ impl Nft {
         reference::remove(&mut self.socket, plugin, attachment)
     }
 
+    /// Whether every value of the ruleset can be a rule. Does not ask the kernel.
+    ///
+    /// # Errors
+    /// The first value that cannot.
+    pub fn validate(rules: &Ruleset) -> Result<(), Error> {
+        plans(rules).map(drop)
+    }
+
     /// Makes the kernel hold what the ruleset says. Repeating it changes nothing; what was flushed
     /// or removed in between is made again. Tells whether anything was missing that the
     /// containers of a network share.

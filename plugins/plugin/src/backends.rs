@@ -150,11 +150,21 @@ fn is_alive(state: &State, plugin: &str, network: &str) -> bool {
         })
 }
 
-fn claims(state: &State) -> Vec<Claim> {
+/// All claims. A folder that cannot be read is an error: without its claims, rules in use would be removed.
+fn claims(state: &State) -> Result<Vec<Claim>, Error> {
     let mut claims = Vec::new();
     for (name, kind) in FOLDERS {
-        let entries = fs::read_dir(root(state).join(name));
-        for entry in entries.into_iter().flatten().flatten() {
+        let folder = root(state).join(name);
+        let fail = |error: std::io::Error| {
+            Error::new(code::IO, format!("cannot list {}", folder.display()))
+                .with_details(error.to_string())
+        };
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(fail)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(fail)?;
             let name = entry.file_name();
             let mut parts = name.to_str().unwrap_or_default().split(':');
             if let (Some(plugin), Some(network)) = (parts.next(), parts.next()) {
@@ -168,7 +178,7 @@ fn claims(state: &State) -> Vec<Claim> {
             }
         }
     }
-    claims
+    Ok(claims)
 }
 
 /// Whether an attachment lives that has made no claim.
@@ -218,11 +228,10 @@ pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
         state.records(records).tidy(network);
     }
     state.remove_drafts();
-    let done = if claims(state).iter().all(|claim| claim.alive) {
-        Ok(())
-    } else {
-        retire_unused(context, plugin)
-    };
+    let done = claims(state).and_then(|claims| match claims.iter().all(|claim| claim.alive) {
+        true => Ok(()),
+        false => retire_unused(context, plugin),
+    });
     state.prune();
     done
 }
@@ -236,7 +245,7 @@ fn retire_unused(context: &Context, plugin: &str) -> Result<(), Error> {
     let state = &context.state;
     // An ADD writes its record and makes its claim under this lock: none comes in between.
     let lock = state.lock(&state.host_lock(), Lock::exclusive)?;
-    let claims = claims(state);
+    let claims = claims(state)?;
     let unclaimed = any_unclaimed(state, &claims);
     let used = |kind| unclaimed || claims.iter().any(|claim| claim.alive && claim.kind == kind);
     let mut done = Ok(());

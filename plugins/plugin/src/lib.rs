@@ -58,6 +58,6 @@ pub mod veth;
 
 pub use context::{Context, kernel_error, netns_error};
 pub use inventory::Inventory;
-pub use pontoon_ledger::{Key, Lock, Records, Sandbox, State, kinds};
+pub use pontoon_ledger::{Key, Lock, Records, Sandbox, State, files, kinds};
 pub use run::{Plugin, main, search, system_bus};
 pub use undo::Undo;

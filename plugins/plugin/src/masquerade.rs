@@ -18,6 +18,15 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Rules, and the backend that makes them.
 pub type Rules = (BackendKind, NetworkRules);
 
+/// A ruleset of nothing else.
+#[must_use]
+pub fn ruleset(network: &NetworkRules) -> Ruleset {
+    Ruleset {
+        network: Some(network.clone()),
+        ..Ruleset::default()
+    }
+}
+
 /// Notes which rules are about to be made before they are, so that the last DEL knows.
 ///
 /// # Errors
@@ -26,14 +35,28 @@ pub fn note(context: &Context, rules: Option<&Rules>, internal: bool) -> Result<
     let network = context.config.name.as_ref();
     let known: Option<NetworkRecord> = context.state.read_network(network)?;
     let mut made = known.clone().unwrap_or_default();
-    if let Some(rules) = rules.filter(|rules| !made.rules.contains(rules)) {
-        made.rules.push(rules.clone());
+    if let Some((kind, rules)) = rules {
+        replace(&mut made.rules, *kind, rules);
     }
     made.internal = internal;
     if known.unwrap_or_default() == made {
         return Ok(());
     }
     context.state.write_network(network, &made)
+}
+
+/// Makes `new` the last of the sets that were made by a backend: the one in force. What it has replaced in
+/// the kernel goes from the others, so that the sets can be made again in their order; what it has not, such
+/// as a subnet of before, stays noted until it is withdrawn.
+fn replace(sets: &mut Vec<Rules>, backend: BackendKind, new: &NetworkRules) {
+    for (_, old) in sets.iter_mut().filter(|(kind, _)| *kind == backend) {
+        old.egress
+            .retain(|old| new.egress.iter().all(|new| new.subnet != old.subnet));
+    }
+    sets.retain(|(kind, old)| {
+        *kind != backend || !old.egress.is_empty() || old.bridge != new.bridge
+    });
+    sets.push((backend, new.clone()));
 }
 
 /// What is noted of a network: whether it is internal, and whether packets that leave it are
@@ -53,12 +76,8 @@ pub fn noted(context: &Context) -> Result<Option<(bool, bool)>, Error> {
 /// Whatever the backend refused.
 pub fn apply(context: &Context, (kind, wanted): &Rules) -> Result<(Backend, bool), Error> {
     let mut backend = rules::open(context, *kind)?;
-    let ruleset = Ruleset {
-        network: Some(wanted.clone()),
-        ..Ruleset::default()
-    };
     let made = backend
-        .apply(&ruleset)
+        .apply(&ruleset(wanted))
         .map_err(|error| rules::error(&error))?;
     Ok((backend, made))
 }
@@ -161,14 +180,57 @@ pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
     policy::retire(context)?;
     if let Some(made) = state.read_network::<NetworkRecord>(&network)? {
         for (kind, network) in &made.rules {
-            let ruleset = Ruleset {
-                network: Some(network.clone()),
-                ..Ruleset::default()
-            };
-            rules::withdraw(context, *kind, &ruleset)?;
+            rules::withdraw(context, *kind, &ruleset(network))?;
         }
         state.remove_network::<NetworkRecord>(&network)?;
     }
     lock.remove();
     backends::retire(context, plugin)
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_netfilter::{Egress, Snat};
+
+    use super::*;
+
+    fn set(bridge: &str, subnet: &str, out: Option<&str>) -> NetworkRules {
+        let snat = out.map(|out| Snat {
+            source: "192.0.2.1".parse().unwrap(),
+            out: Some(out.to_owned()),
+        });
+        NetworkRules {
+            network: "net".to_owned(),
+            bridge: bridge.to_owned(),
+            egress: vec![Egress {
+                subnet: subnet.parse().unwrap(),
+                snat: snat.into_iter().collect(),
+            }],
+        }
+    }
+
+    #[test]
+    fn the_last_set_is_the_one_in_force() {
+        let first = set("br0", "10.1.0.0/24", None);
+        let second = set("br0", "10.1.0.0/24", Some("dev9"));
+        let elsewhere = set("br0", "10.2.0.0/24", None);
+        let moved = set("br1", "10.2.0.0/24", None);
+        let mut sets = Vec::new();
+        for new in [&first, &second, &first, &first] {
+            replace(&mut sets, BackendKind::Nftables, new);
+            assert_eq!(sets, [(BackendKind::Nftables, new.clone())]);
+        }
+        // Containers of the old subnet may live on.
+        replace(&mut sets, BackendKind::Nftables, &elsewhere);
+        replace(&mut sets, BackendKind::IptablesNft, &second);
+        assert_eq!(sets.len(), 3);
+        // The old bridge's element is still to be withdrawn.
+        replace(&mut sets, BackendKind::Nftables, &moved);
+        assert_eq!(sets.last(), Some(&(BackendKind::Nftables, moved)));
+        assert!(
+            sets.iter()
+                .any(|(_, set)| set.bridge == "br0" && set.egress.is_empty())
+        );
+        assert!(sets.contains(&(BackendKind::IptablesNft, second)));
+    }
 }

@@ -2,17 +2,21 @@
 //! what our ADD leaves for a DEL of theirs.
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use pontoon_conf::{Error, IpConfig};
+use pontoon_conf::{Error, IpConfig, code};
 use pontoon_ledger::{Key, ReferenceChains, kinds};
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::reference::{ReferenceAttachment, ReferencePlugin};
 use pontoon_netfilter::{Backend, BackendKind};
 use pontoon_netlink::RouteSocket;
 
-use crate::{Context, kernel_error, rules, veth};
+use crate::{Context, files, kernel_error, rules, veth};
+
+/// Bytes of a lease that are read: a container id and an interface name.
+const LONGEST_LEASE: u64 = 4096;
 
 const KINDS: [BackendKind; 3] = [
     BackendKind::Nftables,
@@ -90,12 +94,37 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let mut lost: Vec<ReferenceAttachment> = Vec::new();
-    for entry in fs::read_dir(leases).into_iter().flatten().flatten() {
+    let unreadable = |path: &Path, error: &io::Error| {
+        Error::new(code::IO, format!("cannot read {}", path.display())).with_details(format!(
+            "{error}; what the reference's plugins made is not looked for"
+        ))
+    };
+    let entries = match fs::read_dir(leases) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|error| unreadable(leases, &error))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(leases, &error))?;
         let name = entry.file_name();
         let Some(address) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
             continue;
         };
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        let path = entry.path();
+        let bytes = match files::read(&path, LONGEST_LEASE) {
+            // Released meanwhile, or no lease.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::InvalidInput
+                        | io::ErrorKind::FileTooLarge
+                ) =>
+            {
+                continue;
+            }
+            read => read.map_err(|error| unreadable(&path, &error))?,
+        };
+        let text = String::from_utf8_lossy(&bytes);
         let Some((container, interface)) = leaseholder(&text) else {
             continue;
         };

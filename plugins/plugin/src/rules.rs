@@ -70,6 +70,15 @@ pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<B
     Backend::open(kind, search, &lock).map_err(|error| self::error(&error))
 }
 
+/// Refuses a ruleset with a value that cannot be a rule of the backend: before the ruleset is noted, since
+/// what is noted but was never made has to be removed by DEL.
+///
+/// # Errors
+/// Code 105 with the value.
+pub fn validate(kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
+    kind.validate(ruleset).map_err(|error| self::error(&error))
+}
+
 /// Connects to firewalld on the system bus that the environment names, or the usual one.
 ///
 /// # Errors

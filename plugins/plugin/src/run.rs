@@ -75,8 +75,9 @@ pub trait Plugin {
     }
 }
 
-/// Longest configuration with its `prevResult`, in bytes. Kubernetes keeps no object over 1.5 MB.
-const LONGEST_INPUT: u64 = 8 * 1024 * 1024;
+/// Longest configuration with its `prevResult`, in bytes. Kubernetes keeps no object over 1.5 MB; every port of
+/// one protocol, published one by one at an address, takes 5 MB.
+const LONGEST_INPUT: u64 = 6 * 1024 * 1024;
 
 /// Runs a plugin as a process: the whole of a plugin's `main`.
 pub fn main<P: Plugin>(plugin: &P) -> ! {
@@ -120,7 +121,7 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
         );
     }
     if invocation.verb == Verb::Version {
-        return print(&VersionInfo::answer(&input, P::VERSIONS).to_json());
+        return print(&VersionInfo::answer(&input, P::VERSIONS).to_json()).is_ok();
     }
     let config = match NetworkConfig::parse_supporting(&input, invocation.verb, P::VERSIONS) {
         Ok(config) => config,
@@ -139,14 +140,9 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
     }
     let version = config.version;
     match run(plugin, invocation, config) {
-        Ok(None) => {
-            log.end(Ok(None));
+        Ok(attached) => {
+            log.end(Ok(attached.as_ref()));
             true
-        }
-        Ok(Some((text, attached))) => {
-            let told = print(&text);
-            log.end(Ok(Some(&attached)));
-            told
         }
         Err(error) => {
             let told = fail(&error, Some(version));
@@ -156,13 +152,39 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
     }
 }
 
+/// Does the verb and prints its result.
 fn run<P: Plugin>(
     plugin: &P,
     invocation: Invocation,
     config: NetworkConfig,
-) -> Result<Option<(String, Attached)>, Error> {
+) -> Result<Option<Attached>, Error> {
     let mut context = Context::new(invocation, config, State::locate()?, search());
-    if after_mode::<P>(&mut context)? {
+    let Some((text, attached)) = answer(plugin, &mut context)? else {
+        return Ok(None);
+    };
+    if let Err(error) = print(&text) {
+        // To the runtime this is a failed ADD, so nothing may stay.
+        let error = Error::new(code::IO, "cannot write the result to standard output")
+            .with_details(error.to_string());
+        return Err(match plugin.del(&context) {
+            Ok(()) => error,
+            Err(undo) => {
+                let details = format!(
+                    "{}; and what was made could not be removed: {undo}",
+                    error.details
+                );
+                error.with_details(details)
+            }
+        });
+    }
+    Ok(Some(attached))
+}
+
+fn answer<P: Plugin>(
+    plugin: &P,
+    context: &mut Context,
+) -> Result<Option<(String, Attached)>, Error> {
+    if after_mode::<P>(context)? {
         let attached = context.config.prev_result.clone().unwrap_or_default();
         return match context.invocation.verb {
             Verb::Add => {
@@ -177,28 +199,28 @@ fn run<P: Plugin>(
     }
     match context.invocation.verb {
         Verb::Add => {
-            let attached = plugin.add(&context)?;
+            let attached = plugin.add(context)?;
             if P::CONNECTS {
-                ports::follow(&context, P::NAME);
+                ports::follow(context, P::NAME);
             }
             let text = attached.to_json(context.config.version);
             if text.is_err() {
                 // The result cannot be told in the asked version: the runtime will see a failed
                 // ADD, so nothing may stay. DEL converges and its own trouble is secondary here.
-                let _ = plugin.del(&context);
+                let _ = plugin.del(context);
             }
             text.map(|text| Some((text, attached)))
         }
         Verb::Del => {
-            let done = plugin.del(&context);
+            let done = plugin.del(context);
             if P::CONNECTS {
-                ports::follow(&context, P::NAME);
+                ports::follow(context, P::NAME);
             }
             done.map(|()| None)
         }
-        Verb::Check => plugin.check(&context).map(|()| None),
-        Verb::Status => plugin.status(&context).map(|()| None),
-        Verb::Gc => plugin.gc(&context).map(|()| None),
+        Verb::Check => plugin.check(context).map(|()| None),
+        Verb::Status => plugin.status(context).map(|()| None),
+        Verb::Gc => plugin.gc(context).map(|()| None),
         Verb::Version => Ok(None),
     }
 }
@@ -268,17 +290,21 @@ pub fn system_bus() -> Option<String> {
     variable("DBUS_SYSTEM_BUS_ADDRESS")
 }
 
-fn print(text: &str) -> bool {
+fn print(text: &str) -> std::io::Result<()> {
     // In one piece, so that whoever reads is woken once.
     let text = format!("{}\n", text.strip_suffix('\n').unwrap_or(text));
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .is_ok()
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// Specification section "Error": the object goes to standard output, exit code 1.
 fn fail(error: &Error, version: Option<Version>) -> bool {
-    print(&error.to_json(version));
+    if let Err(unprinted) = print(&error.to_json(version)) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "{error}; and standard output: {unprinted}"
+        );
+    }
     false
 }

@@ -53,7 +53,11 @@ pub(crate) fn of(host: &Host, key: &Key) -> Vec<Linked> {
 
 /// Ids of the other containers of the network that have the name.
 fn named(index: &LinksIndex, key: &Key, name: &KnownAs) -> Vec<String> {
-    let others = index.named(name).into_iter().filter(|other| other != key);
+    let keys = index.named(name).unwrap_or_else(|error| {
+        eprintln!("pontoon: warning: who is called {name} is not known: {error}");
+        Vec::new()
+    });
+    let others = keys.into_iter().filter(|other| other != key);
     let mut found: Vec<String> = others.map(|other| other.container).collect();
     found.sort_unstable();
     found

@@ -39,6 +39,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         return Ok(previous);
     }
     let backend = rules::follow(context, config.asked())?;
+    rules::validate(backend, &ruleset(&published))?;
     let record = PortmapRecord {
         backend,
         sandbox: context.sandbox(),
@@ -53,6 +54,13 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Ok(previous)
         }
         Err(error) => Err(undo.unwind(error, |step| revert(context, &key, step))),
+    }
+}
+
+fn ruleset(published: &Published) -> Ruleset {
+    Ruleset {
+        published: Some(published.clone()),
+        ..Ruleset::default()
     }
 }
 
@@ -108,12 +116,8 @@ pub(crate) fn make(context: &Context, record: &PortmapRecord) -> Result<Vec<Owne
         .map_err(|refusal| refused(refusal, None))?;
     fault::point("portmap.reserved")?;
     let mut backend = rules::open(context, record.backend)?;
-    let ruleset = Ruleset {
-        published: Some(record.published.clone()),
-        ..Ruleset::default()
-    };
     backend
-        .apply(&ruleset)
+        .apply(&ruleset(&record.published))
         .map_err(|error| rules::error(&error))?;
     Ok(backend.into_sockets())
 }

@@ -20,7 +20,8 @@ use crate::plan;
 enum Step {
     Lease,
     Record,
-    Veth(u32),
+    /// Found by its name: the kernel's answer to its creation may be lost.
+    Veth,
     ReferenceChains(ReferenceChains),
 }
 
@@ -44,7 +45,10 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         Err(error) => Err(undo.unwind(error, |step| match step {
             Step::Lease => delegation::undo_add(context),
             Step::Record => masquerade::forget(context, "ptp"),
-            Step::Veth(index) => veth::remove(&mut ground.host, &[index]),
+            Step::Veth => match veth::find(&mut ground.host, &ground.key)? {
+                Some(index) => veth::remove(&mut ground.host, &[index]),
+                None => Ok(()),
+            },
             Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
         })),
     }
@@ -91,6 +95,9 @@ fn attach(
     let wanted = ground
         .backend
         .map(|kind| (kind, plan::rules(&ground.key.network, &result.ips)));
+    if let Some((backend, rules)) = &wanted {
+        rules::validate(*backend, &masquerade::ruleset(rules))?;
+    }
     let reference_chains = reference::needed_chains(ground.backend, &result.ips);
     let mut backend = {
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
@@ -122,8 +129,8 @@ fn attach(
     fault::point("ptp.stood-in")?;
     let name = veth::host_name(&ground.key);
     let mac = veth::random_mac();
+    undo.push(Step::Veth);
     let veth = plug(ground, &name, mac)?;
-    undo.push(Step::Veth(veth.index));
     drop(network_lock);
     fault::point("ptp.plugged")?;
     host_end(ground, &name, &veth, &result)?;

@@ -1,9 +1,10 @@
 //! Which kernel parameters the administrator of the host lets networks set.
 
-use std::fs;
 use std::io;
+use std::path::Path;
 
 use pontoon_conf::{Error, code};
+use pontoon_plugin::files;
 use regex_lite::Regex;
 
 use crate::config::Sysctl;
@@ -11,10 +12,13 @@ use crate::config::Sysctl;
 /// As the reference plugin has it. Without the file every parameter below `net` is allowed.
 const FILE: &str = "/etc/cni/tuning/allowlist.conf";
 
+/// Bytes of it that are read.
+const LARGEST: u64 = 1024 * 1024;
+
 /// Refuses what is not on the list of the host.
 pub(crate) fn ask(sysctls: &[Sysctl]) -> Result<(), Error> {
-    match fs::read_to_string(FILE) {
-        Ok(text) => allowed(&text, sysctls),
+    match files::read_following(Path::new(FILE), LARGEST) {
+        Ok(bytes) => allowed(&String::from_utf8_lossy(&bytes), sysctls),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => {
             Err(Error::new(code::IO, format!("cannot read {FILE}")).with_details(error.to_string()))

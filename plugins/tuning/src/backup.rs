@@ -8,8 +8,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
-use pontoon_plugin::Key;
+use pontoon_plugin::{Key, files};
 use serde::{Deserialize, Serialize};
+
+/// Bytes of a file that is read: a thousand parameters with long names have 200 kB.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -46,9 +49,24 @@ pub(crate) fn path(dir: &Path, key: &Key) -> PathBuf {
     dir.join(format!("{}_{}.json", key.container, key.interface))
 }
 
-/// Reads a backup. `None` when there is none, or none that can be read: then nothing is known.
-pub(crate) fn read(path: &Path) -> Option<Backup> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+/// Reads a backup. `None` when there is none. Nothing but a regular file is read, and that not without end.
+///
+/// # Errors
+/// Code 5: what was before is not known, and the file stays for the administrator.
+pub(crate) fn read(path: &Path) -> Result<Option<Backup>, Error> {
+    let failed = |error: io::Error| {
+        Error::new(code::IO, format!("cannot read {}", path.display())).with_details(format!(
+            "{error}; what the container's settings were before is not known: set them by hand, then remove the file"
+        ))
+    };
+    let bytes = match files::read(path, LARGEST) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(failed)?,
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(backup) => Ok(Some(backup)),
+        Err(error) => Err(failed(error.into())),
+    }
 }
 
 /// Writes a backup: complete or not at all.
@@ -62,10 +80,14 @@ pub(crate) fn write(path: &Path, backup: &Backup) -> Result<(), Error> {
     }
     let draft = path.with_extension(format!("{}.draft", std::process::id()));
     let text = serde_json::to_vec(backup).map_err(|error| failed(error.into()))?;
+    // One left by a kill, whatever it is by now, is not written through.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
     let mut file = fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&draft)
         .map_err(failed)?;
@@ -109,14 +131,20 @@ mod tests {
             "{\n \"mac\": \"02:00:00:00:00:01\",\n \"promisc\": false,\n \"mtu\": 1500\n}",
         )
         .unwrap();
-        let backup = read(&path).unwrap();
+        let backup = read(&path).unwrap().unwrap();
         assert_eq!((backup.mtu, backup.promisc), (1500, Some(false)));
         assert!(backup.sysctl.is_empty());
         write(&path, &backup).unwrap();
-        assert_eq!(read(&path), Some(backup));
+        assert_eq!(read(&path), Ok(Some(backup)));
         remove(&path).unwrap();
         remove(&path).unwrap();
-        assert_eq!(read(&path), None);
+        assert_eq!(read(&path), Ok(None));
+        fs::write(&path, "{\"mtu\": ").unwrap();
+        assert_eq!(read(&path).unwrap_err().code, code::IO);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(read(&path).unwrap_err().code, code::IO);
+        fs::remove_dir(&path).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

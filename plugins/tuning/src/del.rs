@@ -29,7 +29,8 @@ pub(crate) fn give_back(
         None => backup::path(&config::data_dir(context), key),
     };
     let same = record.is_none_or(|record| record.sandbox == context.sandbox());
-    if let (Some(netns), Some(backup), true) = (context.netns_if_alive(), backup::read(&path), same)
+    if let (Some(netns), true) = (context.netns_if_alive(), same)
+        && let Some(backup) = backup::read(&path)?
     {
         restore(netns, key, &backup);
     }
@@ -63,7 +64,7 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
             return Ok(());
         };
         if let Some(netns) = record.sandbox.open()
-            && let Some(backup) = backup::read(&record.backup)
+            && let Some(backup) = backup::read(&record.backup)?
         {
             restore(&netns, key, &backup);
         }

@@ -45,7 +45,12 @@ impl<'a> Inside<'a> {
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {
                             Err(unknown(wanted))
                         }
-                        Err(_) => Ok(None),
+                        Err(error) if has_no_value(&wanted.path, &error) => Ok(None),
+                        Err(error) => Err(Error::new(
+                            code::KERNEL,
+                            format!("cannot read what {} was before", wanted.key),
+                        )
+                        .with_details(format!("/proc/sys/{}: {error}", wanted.path))),
                     })
                     .collect()
             })
@@ -202,8 +207,12 @@ impl<'a> Inside<'a> {
             for (path, value) in &backup.sysctl {
                 match sysctl::read(path) {
                     Ok(current) if plan::same(&current, &value.set) => {}
-                    // Of an interface that is gone, or set by somebody else since.
-                    _ => continue,
+                    // Set by another program since.
+                    Ok(_) => continue,
+                    // Of an interface that is gone.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    // What it is now is not known; what it was before is right.
+                    Err(_) => {}
                 }
                 if let Err(error) = sysctl::write_if_different(path, &value.before) {
                     failures.push(
@@ -220,6 +229,13 @@ impl<'a> Inside<'a> {
         }
         failures
     }
+}
+
+/// Whether a parameter that exists has nothing to be read: it is an order rather than a value (mode 0200,
+/// which the kernel holds root to as well), or an IPv6 secret that has not been set, which reads as EIO.
+fn has_no_value(path: &str, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+        || (path.ends_with("/stable_secret") && error.raw_os_error() == Some(Errno::EIO as i32))
 }
 
 fn unknown(sysctl: &Sysctl) -> Error {

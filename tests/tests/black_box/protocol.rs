@@ -3,6 +3,7 @@
 mod bad_input;
 mod del_orders;
 mod faults;
+mod hostile;
 mod late_del;
 mod parallel;
 mod results_of_others;

@@ -65,16 +65,12 @@ pub(super) struct PortsText {
 impl PortsText {
     /// The rules for one family; `None` when nothing is published in it.
     pub(super) fn new(family: Family, published: &Published) -> Result<Option<Self>, TextError> {
+        let (conditions, base) = Self::checked(family, published)?;
         let owner = &published.owner;
-        name("network name", &owner.network)?;
-        name("container id", &owner.container)?;
-        name("interface name", &owner.interface)?;
-        let (container, words) = match family {
-            Family::V4 => (published.v4, &published.conditions_v4),
-            Family::V6 => (published.v6, &published.conditions_v6),
+        let container = match family {
+            Family::V4 => published.v4,
+            Family::V6 => published.v6,
         };
-        let conditions = conditions(words)?;
-        let base = Base::new(family, published)?;
         let mut ports: Vec<Port> = published
             .ports
             .iter()
@@ -92,7 +88,7 @@ impl PortsText {
         let chain = chain_name(&owner.network, &owner.container);
         let tag = owner.tag();
         let entries = entries(published, &chain, &conditions, &ports);
-        let rules = translations(published, &chain, &tag, container, &ports)?;
+        let rules = translations(published, &chain, &tag, container, &ports);
         Ok(Some(Self {
             chain,
             tag,
@@ -100,6 +96,27 @@ impl PortsText {
             rules,
             base,
         }))
+    }
+
+    /// Whether everything of the ports can be written, without writing it: there may be ten thousand.
+    pub(super) fn validate(family: Family, published: &Published) -> Result<(), TextError> {
+        Self::checked(family, published).map(drop)
+    }
+
+    /// The conditions as text, and what all attachments share; all that can be refused is refused here.
+    fn checked(family: Family, published: &Published) -> Result<(String, Base), TextError> {
+        let owner = &published.owner;
+        name("network name", &owner.network)?;
+        name("container id", &owner.container)?;
+        name("interface name", &owner.interface)?;
+        if let Mark::Chain(external) = &published.mark {
+            chain(external)?;
+        }
+        let words = match family {
+            Family::V4 => &published.conditions_v4,
+            Family::V6 => &published.conditions_v6,
+        };
+        Ok((conditions(words)?, Base::new(family, published)?))
     }
 
     /// Makes the attachment's own chain and leads to it; fails when the chain is there already.
@@ -167,9 +184,8 @@ impl Base {
         let mut marked = None;
         if masquerades(published) {
             match &published.mark {
-                Mark::Chain(external) => {
-                    chain(external)?;
-                }
+                // Checked with the names.
+                Mark::Chain(_) => {}
                 Mark::Bit(bit) if *bit > 31 => return Err(TextError::MarkBit { bit: *bit }),
                 Mark::Bit(bit) => {
                     let mark = 1_u32 << bit;
@@ -272,10 +288,10 @@ fn translations(
     tag: &str,
     container: IpNetwork,
     ports: &[Port],
-) -> Result<Vec<Rule>, TextError> {
+) -> Vec<Rule> {
     let comment = comment(tag);
     let marker = match &published.mark {
-        Mark::Chain(external) => super::text::chain(external)?,
+        Mark::Chain(external) => external,
         Mark::Bit(_) => SETMARK,
     };
     let v4 = container.is_ipv4();
@@ -325,7 +341,7 @@ fn translations(
             format!("{matched} {comment} -j DNAT --to-destination {target}"),
         ));
     }
-    Ok(rules)
+    rules
 }
 
 /// Ports that follow each other on both sides.
