@@ -141,7 +141,7 @@ fn what_the_first_release_meant_is_what_is_read() {
     let firewall: FirewallRecord = state.read(&web).unwrap().unwrap();
     let request = &firewall.links[0];
     let named = LinksIndex::of(&state, "shop").named(&request.container);
-    assert_eq!(named, [key("shop/db-id:eth0")]);
+    assert_eq!(named.unwrap(), [key("shop/db-id:eth0")]);
     let openings: OpeningsRecord = state.read_network("shut").unwrap().unwrap();
     assert_eq!(openings.openings[0].0, BackendKind::IptablesNft);
     let resolver: ResolverRecord = state.read_network("shop").unwrap().unwrap();
