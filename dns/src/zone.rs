@@ -119,7 +119,10 @@ type Map<K, V> = HashMap<K, V, RandomState>;
 #[derive(Debug)]
 enum Indices {
     One(u32),
-    // Boxed, for the usual one to be small.
+    #[expect(
+        clippy::box_collection,
+        reason = "the usual case, one index, stays as small as a pointer"
+    )]
     Many(Box<Vec<u32>>),
 }
 

@@ -248,7 +248,7 @@ fn attachments(
 ) -> Result<Option<Vec<Attachment>>, DecodeError> {
     for key in keys {
         if let Some(list) = field(object, key) {
-            return decode(list).map(Some).map_err(|why| why.under(*key));
+            return decode(list).map(Some).map_err(|why| why.under(key));
         }
     }
     Ok(None)

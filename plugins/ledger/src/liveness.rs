@@ -5,8 +5,9 @@
 //! cheap one first:
 //!
 //! 1. the path leads to the namespace: it lives;
-//! 2. the host's end of the attachment's veth pair is there: it lives, for a namespace that ends takes
-//!    its interfaces along, and a veth pair ends with either of its ends;
+//! 2. the host's end of the attachment's veth pair is there, and its other end in a namespace that has
+//!    a number: it lives. A namespace that ends takes its interfaces along, a moment later; meanwhile
+//!    the kernel gives it no number any more (`peernet2id_alloc` in net/core/net_namespace.c);
 //! 3. a process is in the namespace: it lives. This is asked only of attachments without a veth pair
 //!    of Pontoon.
 //!
@@ -63,7 +64,7 @@ impl State {
     }
 }
 
-/// Whether the host's end of the attachment's veth pair is there.
+/// Whether the host's end of the attachment's veth pair is there, and leads to a living namespace.
 fn veth_exists(key: &Key) -> Result<bool, Error> {
     let name = key.host_interface();
     let failed = |error: pontoon_netlink::Error| {
@@ -74,9 +75,8 @@ fn veth_exists(key: &Key) -> Result<bool, Error> {
     let tag = key.owner().tag();
     // Without alias: an ADD that was killed before it could write one.
     Ok(link.is_some_and(|link| {
-        link.alias
-            .as_deref()
-            .is_none_or(|alias| alias.is_empty() || alias == tag)
+        let alias = link.alias.as_deref().unwrap_or_default();
+        link.link_netnsid.is_none_or(|number| number >= 0) && (alias.is_empty() || alias == tag)
     }))
 }
 

@@ -7,6 +7,9 @@ use std::process::Command;
 use pontoon_lab::{Attachment, Backend, Container, Failure, Outcome, Scratch, Site, slice};
 use serde_json::{Value, json};
 
+/// Makes a long list, or what holds one.
+type MakeValue = fn() -> Value;
+
 /// Entries of a list.
 const MANY: usize = 65_536;
 /// In seconds of the processor, for binaries without optimization; an optimized one takes a tenth. What grows
@@ -163,7 +166,7 @@ fn of_addresses(leases: &Scratch) -> Vec<Case<'_>> {
 
 /// Lists of bridge's own keys.
 fn of_bridge(leases: &Scratch) -> Vec<Case<'_>> {
-    let keys: [(&'static str, fn() -> Value); 4] = [
+    let keys: [(&'static str, MakeValue); 4] = [
         (
             "snat",
             || json!({ "snatUnchecked": true, "snat": list(|number| json!({ "source": "192.0.2.7", "out": format!("if{number}") })) }),
@@ -206,7 +209,7 @@ fn link(number: usize) -> Value {
 }
 
 /// What the plugins before have made, as chained plugins read it.
-const PREVIOUS: [(&str, fn() -> Value); 4] = [
+const PREVIOUS: [(&str, MakeValue); 4] = [
     (
         "addresses of prevResult",
         || json!({ "ips": list(|number| json!({ "interface": 2, "address": format!("{}/8", address(number)) })) }),
@@ -226,7 +229,7 @@ const PREVIOUS: [(&str, fn() -> Value); 4] = [
 ];
 
 /// Keys of chained plugins.
-const CHAINED: [(&str, &str, fn() -> Value); 14] = [
+const CHAINED: [(&str, &str, MakeValue); 14] = [
     (
         "ports",
         "portmap",
