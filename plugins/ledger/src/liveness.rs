@@ -5,9 +5,9 @@
 //! cheap one first:
 //!
 //! 1. the path leads to the namespace: it lives;
-//! 2. the host's end of the attachment's veth pair is there, and its other end in a namespace that has
-//!    a number: it lives. A namespace that ends takes its interfaces along, a moment later; meanwhile
-//!    the kernel gives it no number any more (`peernet2id_alloc` in net/core/net_namespace.c);
+//! 2. the host's end of the attachment's veth pair is there, and its other end in a namespace that the
+//!    kernel finds by its number: it lives. A namespace that ends takes its interfaces along, but only
+//!    a moment later;
 //! 3. a process is in the namespace: it lives. This is asked only of attachments without a veth pair
 //!    of Pontoon.
 //!
@@ -17,12 +17,17 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use pontoon_conf::{Error, code};
 use pontoon_netlink::{Netns, NetnsError, RouteSocket};
 
 use crate::record::{BridgeRecord, PtpRecord};
 use crate::{Key, Lock, Sandbox, State};
+
+/// How long a namespace without a path may take to end. The kernel frees closed netlink sockets some
+/// 10 ms later (`call_rcu`), and each holds its namespace: one that has just been used outlives its path.
+const SETTLING: Duration = Duration::from_millis(200);
 
 impl State {
     /// Whether the namespace of an attachment exists no more.
@@ -43,8 +48,12 @@ impl State {
         }
         let has_veth = self.records_of::<BridgeRecord>().holds(key)
             || self.records_of::<PtpRecord>().holds(key);
-        if veth_exists(key)? {
-            return Ok(false);
+        let deadline = Instant::now() + SETTLING;
+        while veth_exists(key)? {
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
         Ok(has_veth || !has_process(sandbox)?)
     }
@@ -73,11 +82,19 @@ fn veth_exists(key: &Key) -> Result<bool, Error> {
     let mut host = RouteSocket::open().map_err(failed)?;
     let link = host.link_by_name(&name).map_err(failed)?;
     let tag = key.owner().tag();
+    let Some(link) = link else {
+        return Ok(false);
+    };
+    let alias = link.alias.as_deref().unwrap_or_default();
     // Without alias: an ADD that was killed before it could write one.
-    Ok(link.is_some_and(|link| {
-        let alias = link.alias.as_deref().unwrap_or_default();
-        link.link_netnsid.is_none_or(|number| number >= 0) && (alias.is_empty() || alias == tag)
-    }))
+    if !alias.is_empty() && alias != tag {
+        return Ok(false);
+    }
+    match link.link_netnsid {
+        // The other end is in this very namespace, or is gone already, which leaves no index of it.
+        None => Ok(link.peer.is_some_and(|peer| peer != 0)),
+        Some(number) => host.is_living_namespace(number).map_err(failed),
+    }
 }
 
 /// Whether a process is in the namespace.

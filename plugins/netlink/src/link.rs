@@ -6,6 +6,7 @@ pub(crate) mod bridge;
 pub(crate) mod change;
 pub(crate) mod ifb;
 pub(crate) mod macvlan;
+mod namespace_number;
 mod relocate;
 pub(crate) mod veth;
 pub(crate) mod vlan;

@@ -4,7 +4,7 @@
 //! on gets its answers from there, past the host, where no translation is undone. So connections
 //! from such networks are masqueraded, and only from those: which they are changes whenever the
 //! container gets or loses an interface. `portmap` looks at the container when it makes the rules;
-//! the plugins that make interfaces, and those that change its routes, call [`follow`] afterwards.
+//! the plugins that make interfaces, and those that change its routes, call `follow` afterwards.
 
 use std::net::IpAddr;
 

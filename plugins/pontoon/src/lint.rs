@@ -2,7 +2,7 @@
 //!
 //! Keys and kinds are judged by the schemas in `conf/schemas`, which are made from the types that
 //! the plugins read; values by the plugins' own parsers, in [`refused`]; what lies between plugins in
-//! [`chain`], and between networks in [`together`]. What depends on the host counts for the networks
+//! [`chain`], and between networks in [`mod@together`]. What depends on the host counts for the networks
 //! that are configured on it only, and by `--host`: that is in [`host`].
 
 mod chain;

@@ -124,7 +124,7 @@ impl Snapshot {
         }
     }
 
-    /// Fails unless what `look` sees is the same within [`PATIENCE`]: rules of a network without
+    /// Fails unless what `look` sees is the same within `PATIENCE`: rules of a network without
     /// containers stay for a second.
     pub fn settles(&self, look: impl Fn() -> Outcome<Self>, after: &str) -> Outcome {
         let started = Instant::now();

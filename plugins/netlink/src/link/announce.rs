@@ -11,7 +11,7 @@ use crate::route::RouteSocket;
 const PATIENCE: Duration = Duration::from_millis(20);
 
 impl RouteSocket {
-    /// Waits until a link that has just got a carrier sends and receives, for [`PATIENCE`] at most.
+    /// Waits until a link that has just got a carrier sends and receives, for `PATIENCE` at most.
     ///
     /// Both ends of a veth pair have a carrier as soon as the second one is up, but their queues drop everything until
     /// a worker of the kernel (linkwatch) has put them into service, and a bridge forwards nothing from a port before.
