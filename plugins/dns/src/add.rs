@@ -3,24 +3,19 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, UdpSocket};
 
+use pontoon_attach::{backends, beside, masquerade, rules};
 use pontoon_conf::{Attached, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
-use pontoon_ledger::DnsRecord;
+use pontoon_ledger::{DnsRecord, Key, Lock};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Undo, backends, beside, fault, masquerade, rules};
+use pontoon_plugin::{Context, Undo, fault};
 
 use crate::config::Config;
 use crate::files::{self, Part};
 use crate::plan::{self, Place};
-use crate::{del, input, resolver};
-
-/// A step that has been done.
-#[derive(Debug)]
-enum Step {
-    Record(Box<DnsRecord>),
-    Files(Option<String>),
-}
+use crate::undo::{Step, revert};
+use crate::{input, resolver};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let config = Config::from_context(context)?;
@@ -157,7 +152,7 @@ fn register(
 /// last container of the network knows what to remove.
 fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) -> Result<(), Error> {
     let wanted = plan::redirect(record, port);
-    let first = del::note(context, kind, &wanted)?;
+    let first = resolver::note(context, kind, &wanted)?;
     let mut backend = rules::open(context, kind)?;
     let ruleset = Ruleset {
         resolver: Some(wanted),
@@ -174,11 +169,4 @@ fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) ->
     rules::linger(backend.into_sockets());
     done?;
     input::open(context, record, port, others, first)
-}
-
-fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
-    match step {
-        Step::Record(entry) => del::forget(context, key, Some(&entry)),
-        Step::Files(netns) => files::remove(context, key, netns.as_deref()),
-    }
 }

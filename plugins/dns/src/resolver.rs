@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use pontoon_conf::{Error, code};
 use pontoon_dns::start;
-use pontoon_plugin::{Context, Key, Lock};
+use pontoon_ledger::{Key, Lock, ResolverRecord};
+use pontoon_netfilter::{BackendKind, Resolver};
+use pontoon_plugin::Context;
 
 /// For how long an answer of the resolver is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -123,4 +125,25 @@ fn begin(context: &Context) -> Result<(), Error> {
             )
             .with_details(details)
         })
+}
+
+/// Notes a rule that is about to be made.
+/// Tells whether it is the network's first.
+pub(crate) fn note(context: &Context, kind: BackendKind, wanted: &Resolver) -> Result<bool, Error> {
+    let made: Option<ResolverRecord> = context.state.read_network(&wanted.network)?;
+    let mut made = made.unwrap_or_default();
+    let first = made.resolvers.is_empty();
+    let entry = (kind, wanted.clone());
+    if made.resolvers.contains(&entry) {
+        return Ok(false);
+    }
+    made.resolvers.push(entry);
+    context.state.write_network(&wanted.network, &made)?;
+    Ok(first)
+}
+
+/// The port of the resolver that a network's questions are led to, as noted.
+pub(crate) fn noted_port(context: &Context, network: &str) -> Result<Option<u16>, Error> {
+    let made: Option<ResolverRecord> = context.state.read_network(network)?;
+    Ok(made.and_then(|made| Some(made.resolvers.last()?.1.port)))
 }

@@ -11,8 +11,9 @@ use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::reference::{ReferenceAttachment, ReferencePlugin};
 use pontoon_netfilter::{Backend, BackendKind};
 use pontoon_netlink::RouteSocket;
+use pontoon_plugin::{Context, kernel_error};
 
-use crate::{Context, kernel_error, rules, veth};
+use crate::{rules, sockets, veth};
 
 const KINDS: [BackendKind; 3] = [
     BackendKind::Nftables,
@@ -162,8 +163,7 @@ pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result
     {
         return Ok(false);
     }
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     if veth::find(&mut host, key)?.is_some() {
         // Our pair without a record: that is a loss, and CHECK tells it.
         return Ok(false);

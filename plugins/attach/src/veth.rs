@@ -7,7 +7,8 @@ use pontoon_conf::Error;
 use pontoon_netlink::{DetachedChild, Link, RouteSocket};
 use sha2::{Digest, Sha256};
 
-use crate::{Context, Key, kernel_error};
+use pontoon_ledger::Key;
+use pontoon_plugin::{Context, kernel_error};
 
 /// Name of the host's end of the veth pair: `veth` and 11 hex digits, 15 bytes in all
 /// (`IFNAMSIZ` - 1). A pure function of the attachment, so that DEL finds the link by name when
