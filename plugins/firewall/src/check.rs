@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use pontoon_attach::beside::{self, Judged};
-use pontoon_attach::{policy, reference, rules};
+use pontoon_attach::{backends, policy, reference, rules};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::nft::Gate;
@@ -13,7 +13,7 @@ use pontoon_netlink::RouteSocket;
 use pontoon_plugin::Context;
 
 use crate::coexist;
-use crate::config::{Choice, Config, invalid};
+use crate::config::{Choice, Config};
 use crate::links;
 use crate::{plan, zones};
 
@@ -181,7 +181,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         return Ok(());
     };
     passes(context)?;
-    rules::follow(context, asked)
+    backends::follow(context, asked)
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {

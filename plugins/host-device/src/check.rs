@@ -3,7 +3,7 @@
 
 use pontoon_attach::container_link::{self, Advertisements, differs, listed, same_mac};
 use pontoon_attach::sockets;
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ipam::delegation;
 use pontoon_plugin::{Context, kernel_error};
 
