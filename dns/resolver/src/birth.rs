@@ -248,6 +248,7 @@ pub(crate) fn raise_descriptors() -> usize {
 }
 
 /// Says that the resolver is there, and where.
+#[allow(clippy::disallowed_methods, reason = "sd_notify(3) wants it")]
 pub(crate) fn announce(port: u16, detached: bool) {
     if detached {
         let _ = writeln!(io::stdout(), "ready {port}");

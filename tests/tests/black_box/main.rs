@@ -3,6 +3,10 @@
 //!
 //! `cargo xtask test` runs each module of a theme as a process of its own, and says how long each
 //! took; `cargo test --package xtask --test black_box` runs all of them in one process.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "commands and tests run programs, and are told by variables"
+)]
 
 mod admin;
 mod beside;

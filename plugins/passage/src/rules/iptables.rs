@@ -15,6 +15,10 @@ use super::{
 use super::{program, words};
 
 /// Reads all of them; the nftables tables that the nft variant has shown, by name.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where these rules are read"
+)]
 pub(super) fn read(rules: &mut Rules, search: &[PathBuf]) -> Vec<String> {
     let mut shown = Vec::new();
     for (family, v4) in [("ip", true), ("ip6", false)] {
