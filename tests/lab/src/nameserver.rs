@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pontoon_netlink::Netns;
 
@@ -28,7 +28,7 @@ use super::failure::{Failure, Outcome};
 pub struct NameServer {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    asked: Arc<Mutex<HashMap<String, usize>>>,
+    asked: Arc<Mutex<HashMap<String, Vec<Instant>>>>,
 }
 
 /// What wrong replies say.
@@ -71,8 +71,14 @@ impl NameServer {
     pub fn asked(&self, name: &str) -> usize {
         self.asked
             .lock()
-            .map(|asked| asked.get(name).copied().unwrap_or_default())
+            .map(|asked| asked.get(name).map_or(0, Vec::len))
             .unwrap_or_default()
+    }
+
+    /// When it was first asked for a name over UDP.
+    #[must_use]
+    pub fn first_asked(&self, name: &str) -> Option<Instant> {
+        self.asked.lock().ok()?.get(name)?.first().copied()
     }
 }
 
@@ -142,7 +148,7 @@ fn serve_udp(
     socket: &UdpSocket,
     address: Ipv4Addr,
     stop: &AtomicBool,
-    asked: &Mutex<HashMap<String, usize>>,
+    asked: &Mutex<HashMap<String, Vec<Instant>>>,
 ) {
     let mut query = [0; 1500];
     while !stop.load(Ordering::Relaxed) {
@@ -154,7 +160,7 @@ fn serve_udp(
             continue;
         };
         if let Ok(mut asked) = asked.lock() {
-            *asked.entry(name.clone()).or_default() += 1;
+            asked.entry(name.clone()).or_default().push(Instant::now());
         }
         let good = right(query, &name, end, address);
         let send = |packet: &[u8]| drop(socket.send_to(packet, peer));

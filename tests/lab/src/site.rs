@@ -11,6 +11,7 @@ use super::firewall::Backend;
 use super::host::Host;
 use super::network::{Attachment, Network};
 use super::outcome::CniError;
+use super::probe::Echo;
 use super::programs::Programs;
 use super::runtime::Runtime;
 use super::scratch::Scratch;
@@ -28,6 +29,16 @@ pub struct Site {
     path: OsString,
     // Only held: PATH points into it.
     _tools: Scratch,
+}
+
+/// A container that is reached by a port of the host.
+pub struct Published {
+    /// The container.
+    pub container: Container,
+    /// Its attachment.
+    pub attachment: Attachment,
+    /// What answers at its port 80.
+    pub server: Echo,
 }
 
 impl Site {
@@ -79,6 +90,22 @@ impl Site {
         let mut attachment = Attachment::new(&container);
         self.runtime().add(network, &mut attachment)?;
         Ok((container, attachment))
+    }
+
+    /// A new container `web` on `network`: its port 80, which answers by TCP and UDP, is the host's
+    /// `port`.
+    pub fn publish(&self, network: &Network, port: u16) -> Outcome<Published> {
+        let container = Container::new("web")?;
+        let mut attachment = Attachment::new(&container)
+            .publish("", port, 80, "tcp")
+            .publish("", port, 80, "udp");
+        self.runtime().add(network, &mut attachment)?;
+        let server = container.serve(80)?;
+        Ok(Published {
+            container,
+            attachment,
+            server,
+        })
     }
 
     /// An ADD that a runtime cleans up after when it fails: the error, if any.

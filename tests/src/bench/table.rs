@@ -1,4 +1,4 @@
-//! The result: times, ratios, and whether the bars are met.
+//! The result: times, ratios, and whether the bars are met. A row that misses its bar is told as a miss.
 
 use std::fmt::{self, Write};
 
@@ -49,9 +49,19 @@ impl Bar {
         )
     }
 
-    /// None of ours failed.
-    pub(crate) fn none_failed(failed: usize) -> Self {
-        Self::Asked("none of ours fails".to_owned(), failed == 0)
+    /// A rate of so many times the reference's and so many a second, without a failure.
+    pub(crate) fn rate(
+        times: f64,
+        per_second: f64,
+        (theirs, ours): (f64, f64),
+        failed: usize,
+    ) -> Self {
+        Self::Asked(
+            format!(
+                "{times:.0} times the reference's rate and {per_second:.0}/s, none of ours fails"
+            ),
+            ours >= times * theirs && ours >= per_second && failed == 0,
+        )
     }
 
     fn cells(&self) -> (&str, &str) {
@@ -59,7 +69,7 @@ impl Bar {
             Self::None => ("", ""),
             Self::Note(text) => (text, ""),
             Self::Asked(text, true) => (text, "pass"),
-            Self::Asked(text, false) => (text, "FAIL"),
+            Self::Asked(text, false) => (text, "MISS"),
         }
     }
 }

@@ -19,12 +19,11 @@ use crate::build::cargo;
 const BLACK_BOX: &str = "black_box";
 
 /// What compares durations or rates, or promises that nothing is late: nothing runs beside it.
-const ALONE: [&str; 7] = [
+const ALONE: [&str; 6] = [
     "black_box chain::bandwidth",
     "black_box doctor::accounts",
     "black_box names::churn",
     "black_box names::forward",
-    "black_box protocol::sizes",
     "black_box swap::containers",
     "netfilter nft_scale",
 ];

@@ -10,52 +10,15 @@ use std::time::Duration;
 
 use pontoon_lab::{
     Attachment, BOTH, Backend, Container, Containerd, Failure, HOST_V4, HOST_V6, IMAGE, NameServer,
-    Network, OUTSIDE_V4, OUTSIDE_V6, Outcome, Podman, Scratch, Site, udp,
+    Network, OUTSIDE_V4, OUTSIDE_V6, Outcome, Podman, Sample, Scratch, Site, samples,
+    samples_of_others, slice, udp,
 };
-use pontoon_netlink::RouteSocket;
 use serde_json::{Value, json};
 
 const WAIT: Duration = Duration::from_secs(3);
 
-fn list(folder: &str) -> Outcome<Vec<PathBuf>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let found = fs::read_dir(dir).map_err(Failure::act(format!("list {folder}")))?;
-    let mut paths: Vec<PathBuf> = found.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    Ok(paths)
-}
-
-/// A configuration for this host's backend, with leases in a directory of the test's own.
-fn load(path: &Path, site: &Site) -> Outcome<Network> {
-    let mut list = Network::load(path)?.list().clone();
-    if list["plugins"].is_null() {
-        let plugin = list.clone();
-        list = json!({ "cniVersion": plugin["cniVersion"], "name": plugin["name"], "plugins": [plugin] });
-    }
-    for plugin in list["plugins"].as_array_mut().into_iter().flatten() {
-        if site.backend == Backend::Nftables {
-            let key = match plugin["type"].as_str().unwrap_or_default() {
-                "bridge" | "ptp" if plugin["ipMasq"] == json!(true) => "ipMasqBackend",
-                "portmap" | "firewall" | "dns" | "dnsname" => "backend",
-                _ => continue,
-            };
-            plugin[key] = json!("nftables");
-        }
-    }
-    // A name server that the host of the lab reaches: see [`healthy`].
-    let servers = site.leases.path().join("resolv.conf");
-    let text = format!("nameserver {OUTSIDE_V4}\n");
-    fs::write(&servers, text).map_err(Failure::act("write resolv.conf"))?;
-    for plugin in list["plugins"].as_array_mut().into_iter().flatten() {
-        if plugin["ipam"].is_object() {
-            plugin["ipam"]["dataDir"] = json!(site.leases.path());
-        }
-        if plugin["type"] == "dns" || plugin["type"] == "dnsname" {
-            plugin["resolvConf"] = json!(servers);
-        }
-    }
-    Ok(Network::from_list(list))
-}
+/// Of the files that others write, so many are tried with each backend in a run.
+const TRIED: usize = 6;
 
 /// Wants doctor to find nothing.
 fn silent(site: &Site, conf: &Scratch) -> Outcome {
@@ -75,48 +38,23 @@ fn written(network: &Network) -> Outcome<Scratch> {
 /// Two containers on a network; doctor is asked before, during and after.
 fn healthy(path: &Path, backend: Backend) -> Outcome {
     let site = Site::new(backend)?;
-    // What samples name: addresses to leave by, and a container to join.
-    site.host
-        .run(|| -> Result<(), pontoon_netlink::Error> {
-            let mut socket = RouteSocket::open()?;
-            let lo = socket.link_by_name("lo")?.map_or(1, |link| link.index);
-            for address in ["203.0.113.7/32", "203.0.113.8/32"] {
-                if let Ok(address) = address.parse() {
-                    socket.add_address(lo, address, true)?;
-                }
-            }
-            Ok(())
-        })?
-        .map_err(Failure::act("give the host addresses"))?;
+    // The plugin dns asks it: the host of the lab does not reach the machine's servers.
     let _server = NameServer::start(site.host.outside(), OUTSIDE_V4, Ipv4Addr::new(192, 0, 2, 1))?;
-    let network = load(path, &site)?;
+    let sample = Sample::load(path, &site)?.with_name_server(&site, OUTSIDE_V4)?;
+    let network = sample.network();
     let conf = written(&network)?;
-    let kinds: Vec<String> = network
-        .plugins()
-        .iter()
-        .filter_map(|plugin| Some(plugin["type"].as_str()?.to_owned()))
-        .collect();
-    let has = |kind: &str| kinds.iter().any(|one| one == kind);
     silent(&site, &conf)?;
-    let bridge = site.network("others", "others0", &["10.77.0.0/24"]);
-    let db = Container::new("db")?;
-    let mut other = Attachment::by_path("db", db.path_text());
-    if has("container") {
-        site.runtime().add(&bridge, &mut other)?;
-    }
+    let _joined = sample.equip(&site)?;
     let mut attached = Vec::new();
-    let count: u16 = if has("host") || has("container") {
-        1
-    } else {
-        2
-    };
+    let alone = sample.has("host") || sample.has("container");
+    let count: u16 = if alone { 1 } else { 2 };
     for number in 0..count {
         let container = Container::new("sample")?;
         let mut attachment = Attachment::new(&container);
-        if has("portmap") {
+        if sample.has("portmap") {
             attachment = attachment.publish("", 8080 + number, 80, "tcp");
         }
-        if has("bandwidth") {
+        if sample.has("bandwidth") {
             let limits = json!({
                 "ingressRate": 8_000_000, "ingressBurst": 8_000_000,
                 "egressRate": 8_000_000, "egressBurst": 8_000_000,
@@ -135,15 +73,11 @@ fn healthy(path: &Path, backend: Backend) -> Outcome {
     silent(&site, &conf)
 }
 
-fn all_healthy(folder: &str, backend: Backend) -> Outcome {
+fn all_healthy(paths: &[PathBuf], backend: Backend) -> Outcome {
     let mut wrong = Vec::new();
-    for path in list(folder)? {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let told = healthy(&path, backend).err();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let told = healthy(path, backend).err();
         wrong.extend(told.map(|error| format!("{name}: {error}")));
     }
     match wrong.is_empty() {
@@ -154,28 +88,32 @@ fn all_healthy(folder: &str, backend: Backend) -> Outcome {
 
 #[test]
 fn every_sample_is_healthy_with_nftables() -> Outcome {
-    all_healthy("../conf/samples", Backend::Nftables)
+    all_healthy(&samples()?, Backend::Nftables)
 }
 
 #[test]
 fn every_sample_is_healthy_with_iptables_nft() -> Outcome {
-    all_healthy("../conf/samples", Backend::IptablesNft)
+    let tried = slice("doctor, samples with iptables-nft", samples()?, TRIED);
+    all_healthy(&tried, Backend::IptablesNft)
 }
 
 #[test]
 fn every_sample_is_healthy_with_iptables_legacy() -> Outcome {
-    all_healthy("../conf/samples", Backend::IptablesLegacy)
+    let tried = slice("doctor, samples with iptables-legacy", samples()?, TRIED);
+    all_healthy(&tried, Backend::IptablesLegacy)
 }
 
 /// kubelet's, containerd's, CRI-O's, nerdctl's, podman's and the reference's own.
 #[test]
 fn what_others_write_is_healthy_with_nftables() -> Outcome {
-    all_healthy("data/others", Backend::Nftables)
+    let tried = slice("doctor, others with nftables", samples_of_others()?, TRIED);
+    all_healthy(&tried, Backend::Nftables)
 }
 
 #[test]
 fn what_others_write_is_healthy_with_iptables() -> Outcome {
-    all_healthy("data/others", Backend::IptablesNft)
+    let tried = slice("doctor, others with iptables", samples_of_others()?, TRIED);
+    all_healthy(&tried, Backend::IptablesNft)
 }
 
 /// podman holds each published port by conmon, and `dns` stands in for its dnsname.
@@ -363,17 +301,12 @@ fn behind_rules_that_let_pass_nothing_is_found() -> Outcome {
             let lan = site.network("lan", "br-lan", &["10.81.0.0/24", "fd00:81::/64"]);
             let conf = written(&lan)?;
             let _beyond = site.host.serve_outside(80)?;
-            let container = Container::new("web")?;
-            let mut attachment = Attachment::new(&container)
-                .publish("", 8080, 80, "tcp")
-                .publish("", 8080, 80, "udp");
-            site.runtime().add(&lan, &mut attachment)?;
-            let _server = container.serve(80)?;
+            let web = site.publish(&lan, 8080)?;
             let file = conf.path().join("rules");
             let base = "add table inet own\nadd chain inet own passes { type filter hook forward priority 0; policy drop; }\nadd rule inet own passes ct state established,related accept\nadd rule inet own passes ct status dnat accept\n";
             fs::write(&file, format!("{base}{rules}\n")).map_err(Failure::act("write rules"))?;
             shell(&site, &format!("nft -f {}", file.display()))?;
-            passes(&site, &container, name)?;
+            passes(&site, &web.container, name)?;
             silent(&site, &conf)
         };
         wrong.extend(tried().err().map(|error| format!("{name}: {error}")));
@@ -409,13 +342,8 @@ fn beside_ufw() -> Outcome {
         );
         let conf = written(&lan)?;
         let _beyond = site.host.serve_outside(80)?;
-        let container = Container::new("web")?;
-        let mut attachment = Attachment::new(&container)
-            .publish("", 8080, 80, "tcp")
-            .publish("", 8080, 80, "udp");
-        site.runtime().add(&lan, &mut attachment)?;
-        let _server = container.serve(80)?;
-        passes(&site, &container, &format!("{backend} beside ufw"))?;
+        let web = site.publish(&lan, 8080)?;
+        passes(&site, &web.container, &format!("{backend} beside ufw"))?;
         silent(&site, &conf)?;
     }
     Ok(())
@@ -450,11 +378,7 @@ fn a_mend_beside_a_second_runtime_breaks_nothing_of_it() -> Outcome {
     let conf = written(&lan)?;
     let mut attached = Vec::new();
     for number in 0..2 {
-        let container = Container::new("web")?;
-        let mut attachment = Attachment::new(&container).publish("", 8080 + number, 80, "udp");
-        site.runtime().add(&lan, &mut attachment)?;
-        let server = container.serve(80)?;
-        attached.push((container, attachment, server));
+        attached.push(site.publish(&lan, 8080 + number)?);
     }
     let asked = |port: u16| {
         let target = SocketAddr::new(HOST_V4, port);

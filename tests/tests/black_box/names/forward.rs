@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -136,28 +137,51 @@ fn the_next_server_is_asked_and_the_dead_one_last() -> Outcome {
         return Err(Failure::new("SERVFAIL was final"));
     }
     drop(first);
-    // A closed port is heard at once; a silent server, a second later.
-    let started = Instant::now();
+    // A closed port is heard at once.
     same(
         "a closed port",
         &scene.ask(&["closed.test"])?,
         &format!("NOERROR {SECOND}"),
     )?;
-    if started.elapsed() > Duration::from_millis(900) {
-        return Err(Failure::new("a closed port was waited for"));
-    }
     let deaf = netns
         .run(|| UdpSocket::bind((FIRST_AT, 53)))
         .map_err(Failure::act("enter the host"))?
         .map_err(Failure::act("bind"))?;
-    // Known dead, so not asked before the other for a while.
-    let started = Instant::now();
+    deaf.set_read_timeout(Some(Duration::from_millis(50)))
+        .map_err(Failure::act("set a timeout"))?;
+    // Known dead, so not asked before the other for a while: what it hears of a question, it hears
+    // later than the other, which may be slow itself on a busy machine.
+    let done = AtomicBool::new(false);
+    let heard = thread::scope(|scope| {
+        let listener = scope.spawn(|| {
+            let mut heard = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                let mut query = [0; 512];
+                if let Ok(length) = deaf.recv(&mut query) {
+                    heard.push((query[..length].to_vec(), Instant::now()));
+                }
+            }
+            heard
+        });
+        let asked = (0..5).try_for_each(|number| {
+            let name = format!("n{number}.test");
+            same(&name, &scene.ask(&[&name])?, &format!("NOERROR {SECOND}"))
+        });
+        done.store(true, Ordering::Relaxed);
+        let heard = listener.join();
+        let heard = heard.map_err(|_| Failure::new("the deaf server panicked"))?;
+        asked.map(|()| heard)
+    })?;
     for number in 0..5 {
-        let name = format!("n{number}.test");
-        same(&name, &scene.ask(&[&name])?, &format!("NOERROR {SECOND}"))?;
-    }
-    if started.elapsed() > Duration::from_secs(1) {
-        return Err(Failure::new("the dead server was asked first again"));
+        let label = format!("\u{2}n{number}\u{4}test").into_bytes();
+        let asked = second.first_asked(&format!("n{number}.test"));
+        let early = heard.iter().any(|(query, when)| {
+            let this = query.windows(label.len()).any(|part| part == label);
+            this && asked.is_none_or(|asked| *when < asked)
+        });
+        if early {
+            return Err(Failure::new("the dead server was asked first again"));
+        }
     }
     drop(deaf);
     // A silent server: four seconds in all, then SERVFAIL.
@@ -168,6 +192,32 @@ fn the_next_server_is_asked_and_the_dead_one_last() -> Outcome {
         return Err(Failure::new(format!("silence took {took:?}")));
     }
     scene.done()
+}
+
+/// A silent server is waited for a second, a closed port is not. On a busy machine a question takes
+/// long for other reasons: one of three is in time.
+#[test]
+fn a_closed_port_is_not_waited_for() -> Outcome {
+    let mut took = Vec::new();
+    for _ in 0..3 {
+        let scene = Scene::new()?;
+        let _second = NameServer::start(scene.site.host.netns(), SECOND_AT, SECOND)?;
+        scene.servers(&[FIRST_AT, SECOND_AT])?;
+        let started = Instant::now();
+        same(
+            "a closed port",
+            &scene.ask(&["closed.test"])?,
+            &format!("NOERROR {SECOND}"),
+        )?;
+        took.push(started.elapsed());
+        scene.done()?;
+        if took.last() <= Some(&Duration::from_millis(900)) {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(format!(
+        "a closed port was waited for: {took:?}"
+    )))
 }
 
 #[test]

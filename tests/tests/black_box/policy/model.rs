@@ -2,7 +2,8 @@
 //! on three networks: after each, what passes is exactly what a model of the policy says.
 //!
 //! What is random is drawn anew each time; a sequence that fails is made as short as it can be and
-//! printed. `PONTOON_SEQUENCES` is how many are tried per backend, 34 unless told.
+//! printed. `PONTOON_SEQUENCES` is how many are tried per backend: 10 unless told, 34 with
+//! `PONTOON_WHOLE`.
 
 mod story;
 
@@ -12,7 +13,7 @@ use std::time::Instant;
 
 use pontoon_lab::{
     Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, Network, OUTSIDE_V4, OUTSIDE_V6,
-    Outcome, Protocol, Shot, Site, Volley,
+    Outcome, Protocol, Shot, Site, Volley, whole,
 };
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::{Value, json};
@@ -283,7 +284,9 @@ fn play(backend: Backend, story: &Story) -> Outcome<usize> {
 
 fn sequences(backend: Backend) {
     let wanted = std::env::var("PONTOON_SEQUENCES").ok();
-    let cases = wanted.and_then(|text| text.parse().ok()).unwrap_or(34);
+    let cases = wanted
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(if whole() { 34 } else { 10 });
     let config = Config {
         cases,
         max_shrink_iters: 40,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use pontoon_lab::{Attachment, Backend, Container, Failure, Network, Outcome, Site};
+use pontoon_lab::{Attachment, Backend, Container, Failure, Network, Outcome, Site, slice};
 
 /// The steps of an ADD of the chain, as its plugins report them.
 fn steps(backend: Backend, occupied: bool) -> Outcome<BTreeSet<String>> {
@@ -111,6 +111,9 @@ impl Scene {
     }
 }
 
+/// Faults that are tried in a run, of each kind of ADD.
+const TRIED: usize = 12;
+
 fn faults(backend: Backend, occupied: bool) -> Outcome {
     let steps = steps(backend, occupied)?;
     if steps.len() < 8 || !steps.iter().any(|step| step.starts_with("bridge")) {
@@ -119,16 +122,14 @@ fn faults(backend: Backend, occupied: bool) -> Outcome {
         )));
     }
     let mut wrong = Vec::new();
-    for step in &steps {
-        for fault in [step.clone(), format!("kill:{step}")] {
-            // A fresh host each: some steps are taken once on each host.
-            wrong.extend(
-                Scene::new(backend, occupied)?
-                    .fail_at(&fault)
-                    .err()
-                    .map(|error| error.to_string()),
-            );
-        }
+    let faults = steps
+        .iter()
+        .flat_map(|step| [step.clone(), format!("kill:{step}")]);
+    let name = format!("faults, {backend}, occupied {occupied}");
+    for fault in slice(&name, faults, TRIED) {
+        // A fresh host each: some steps are taken once on each host.
+        let told = Scene::new(backend, occupied)?.fail_at(&fault).err();
+        wrong.extend(told.map(|error| error.to_string()));
     }
     if wrong.is_empty() {
         Ok(())

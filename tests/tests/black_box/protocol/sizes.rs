@@ -2,8 +2,9 @@
 //! Time is counted as the processor's: other tests run meanwhile.
 
 use std::fs;
+use std::process::Command;
 
-use pontoon_lab::{Attachment, Backend, Container, Failure, Outcome, Scratch, Site};
+use pontoon_lab::{Attachment, Backend, Container, Failure, Outcome, Scratch, Site, slice};
 use serde_json::{Value, json};
 
 /// Entries of a list.
@@ -97,172 +98,247 @@ fn judge(site: &Site, what: &str, kind: &str, keys: Value) -> Outcome {
     Ok(())
 }
 
-/// One test, since it counts what all children of the process take.
-#[test]
-fn every_long_list_is_judged_in_time() -> Outcome {
-    let site = Site::new(Backend::Nftables)?;
-    let leases = Scratch::new("leases")?;
+/// One long list: what it is, the plugin, and its keys.
+type Case<'a> = (&'static str, &'static str, Box<dyn Fn() -> Value + 'a>);
+
+/// Lists that are tried in a run.
+const TRIED: usize = 20;
+
+/// Lists of the address plugins, and of the plugins that call them.
+fn of_addresses(leases: &Scratch) -> Vec<Case<'_>> {
     let range = |number: usize| json!({ "subnet": format!("{}/28", address(number * 16)) });
-    let addresses = [
-        ("ranges of a set", json!({ "ranges": [list(range)] })),
-        (
+    let wide = json!({ "subnet": "10.0.0.0/8" });
+    let mut cases: Vec<Case<'_>> = Vec::new();
+    for kind in ["host-local", "bridge", "ptp"] {
+        let mut add = |what: &'static str, keys: Box<dyn Fn() -> Value>| {
+            let make = move || json!({ "ipam": leased(leases, keys()) });
+            cases.push((what, kind, Box::new(make)));
+        };
+        add(
+            "ranges of a set",
+            Box::new(move || json!({ "ranges": [list(range)] })),
+        );
+        add(
             "range sets",
-            json!({ "ranges": list(|number| [range(number)]) }),
-        ),
-        (
+            Box::new(move || json!({ "ranges": list(|number| [range(number)]) })),
+        );
+        add(
             "one range again and again",
-            json!({ "ranges": [list(|_| range(1))] }),
-        ),
-        (
+            Box::new(move || json!({ "ranges": [list(|_| range(1))] })),
+        );
+        add(
             "excluded addresses",
-            json!({ "subnet": "10.0.0.0/8", "exclude": list(|number| address(number * 2 + 5)) }),
-        ),
-        (
+            Box::new(
+                || json!({ "subnet": "10.0.0.0/8", "exclude": list(|number| address(number * 2 + 5)) }),
+            ),
+        );
+        add(
             "routes",
-            json!({ "subnet": "10.0.0.0/8", "routes": list(|number| json!({ "dst": format!("{}/32", address(number)) })) }),
-        ),
-    ];
-    for (what, keys) in &addresses {
-        for kind in ["host-local", "bridge", "ptp"] {
-            let keys = json!({ "ipam": leased(&leases, keys.clone()) });
-            judge(&site, what, kind, keys)?;
-        }
+            Box::new(
+                || json!({ "subnet": "10.0.0.0/8", "routes": list(|number| json!({ "dst": format!("{}/32", address(number)) })) }),
+            ),
+        );
     }
-    let wide = || leased(&leases, json!({ "subnet": "10.0.0.0/8" }));
-    let spread = || leased(&leases, json!({ "ranges": [list(range)] }));
-    let asked = list(|number| address(number * 3));
-    for (what, ipam) in [
-        ("requested addresses", wide()),
-        ("of many ranges", spread()),
-    ] {
-        let keys = json!({ "ipam": ipam, "runtimeConfig": { "ips": asked } });
-        judge(&site, what, "host-local", keys)?;
-    }
+    let asked = |ipam: Value| {
+        let ips = list(|number| address(number * 3));
+        json!({ "ipam": ipam, "runtimeConfig": { "ips": ips } })
+    };
+    cases.push((
+        "requested addresses",
+        "host-local",
+        Box::new(move || asked(leased(leases, wide.clone()))),
+    ));
+    cases.push((
+        "requested addresses of many ranges",
+        "host-local",
+        Box::new(move || asked(leased(leases, json!({ "ranges": [list(range)] })))),
+    ));
     let written = |number: usize| json!({ "address": format!("{}/24", address(number)), "gateway": address(number | 1) });
     for kind in ["static", "bridge", "ptp", "macvlan"] {
-        let ipam = json!({ "type": "static", "addresses": list(written) });
-        judge(
-            &site,
-            "addresses",
-            kind,
-            json!({ "master": "eth0", "ipam": ipam }),
-        )?;
+        let make = move || json!({ "master": "eth0", "ipam": { "type": "static", "addresses": list(written) } });
+        cases.push(("addresses", kind, Box::new(make)));
     }
-    let name = |number: usize| format!("name{number}");
-    for (what, keys) in [
+    cases
+}
+
+/// Lists of bridge's own keys.
+fn of_bridge(leases: &Scratch) -> Vec<Case<'_>> {
+    let keys: [(&'static str, fn() -> Value); 4] = [
         (
             "snat",
-            json!({ "snatUnchecked": true, "snat": list(|number| json!({ "source": "192.0.2.7", "out": format!("if{number}") })) }),
+            || json!({ "snatUnchecked": true, "snat": list(|number| json!({ "source": "192.0.2.7", "out": format!("if{number}") })) }),
         ),
         (
             "trunk",
-            json!({ "vlanTrunk": list(|number| json!({ "minID": 1, "maxID": 4094 - number % 4000 })) }),
+            || json!({ "vlanTrunk": list(|number| json!({ "minID": 1, "maxID": 4094 - number % 4000 })) }),
         ),
         (
             "servers",
-            json!({ "dns": { "nameservers": list(address), "search": list(name) } }),
+            || json!({ "dns": { "nameservers": list(address), "search": list(name) } }),
         ),
         (
             "aliases",
-            json!({ "runtimeConfig": { "aliases": list(name) } }),
+            || json!({ "runtimeConfig": { "aliases": list(name) } }),
         ),
-    ] {
-        let mut keys = keys;
-        keys["ipam"] = wide();
-        judge(&site, what, "bridge", keys)?;
-    }
+    ];
+    keys.into_iter()
+        .map(|(what, keys)| -> Case<'_> {
+            let make = move || {
+                let mut keys = keys();
+                keys["ipam"] = leased(leases, json!({ "subnet": "10.0.0.0/8" }));
+                keys
+            };
+            (what, "bridge", Box::new(make))
+        })
+        .collect()
+}
+
+fn name(number: usize) -> String {
+    format!("name{number}")
+}
+
+fn port(number: usize) -> usize {
+    number % 65_535 + 1
+}
+
+fn link(number: usize) -> Value {
+    json!({ "container": name(number), "alias": name(number), "ports": [{ "port": 80 }] })
+}
+
+/// What the plugins before have made, as chained plugins read it.
+const PREVIOUS: [(&str, fn() -> Value); 4] = [
+    (
+        "addresses of prevResult",
+        || json!({ "ips": list(|number| json!({ "interface": 2, "address": format!("{}/8", address(number)) })) }),
+    ),
+    (
+        "routes of prevResult",
+        || json!({ "routes": list(|number| json!({ "dst": format!("{}/32", address(number)) })) }),
+    ),
+    (
+        "interfaces of prevResult",
+        || json!({ "interfaces": list(|number| json!({ "name": format!("if{number}") })) }),
+    ),
+    (
+        "servers of prevResult",
+        || json!({ "dns": { "nameservers": list(address), "search": list(name), "options": list(name) } }),
+    ),
+];
+
+/// Keys of chained plugins.
+const CHAINED: [(&str, &str, fn() -> Value); 14] = [
+    (
+        "ports",
+        "portmap",
+        || json!({ "runtimeConfig": { "portMappings": list(|number| json!({ "hostPort": port(number), "containerPort": 80, "protocol": "tcp" })) } }),
+    ),
+    (
+        "overlapping ranges",
+        "portmap",
+        || json!({ "runtimeConfig": { "portMappings": list(|number| json!({ "hostPort": 1, "containerPort": 1, "protocol": "udp", "range": 65_535 - number % 60_000 })) } }),
+    ),
+    (
+        "addresses of the host",
+        "portmap",
+        || json!({ "runtimeConfig": { "portMappings": list(|number| json!({ "hostPort": 80, "containerPort": 80, "hostIP": address(number), "protocol": "tcp" })) } }),
+    ),
+    (
+        "conditions",
+        "portmap",
+        || json!({ "conditionsV4": list(|_| "ip saddr 10.0.0.1"), "runtimeConfig": { "portMappings": [{ "hostPort": 80, "containerPort": 80 }] } }),
+    ),
+    (
+        "trusted interfaces",
+        "firewall",
+        || json!({ "directAccess": "closed", "trustedInterfaces": list(|number| format!("if{number}")) }),
+    ),
+    (
+        "links",
+        "firewall",
+        || json!({ "icc": false, "links": list(link) }),
+    ),
+    (
+        "ports of a link",
+        "firewall",
+        || json!({ "icc": false, "links": [{ "container": "x", "ports": list(|number| json!({ "port": port(number) })) }] }),
+    ),
+    (
+        "aliases",
+        "firewall",
+        || json!({ "icc": false, "runtimeConfig": { "aliases": list(name) } }),
+    ),
+    (
+        "aliases",
+        "dns",
+        || json!({ "runtimeConfig": { "aliases": list(name) } }),
+    ),
+    ("links", "dns", || json!({ "links": list(link) })),
+    ("upstreams", "dns", || json!({ "upstreams": list(address) })),
+    (
+        "servers",
+        "dns",
+        || json!({ "runtimeConfig": { "dns": { "servers": list(address), "searches": list(name), "options": list(name) } } }),
+    ),
+    ("sysctls", "tuning", || {
+        let all = (0..MANY).map(|number| (format!("net.core.{}", name(number)), json!("1")));
+        json!({ "sysctl": all.collect::<serde_json::Map<String, Value>>() })
+    }),
+    ("gateways", "sbr", || json!({ "gateways": list(address) })),
+];
+
+fn of_chained() -> Vec<Case<'static>> {
+    let mut cases: Vec<Case<'static>> = Vec::new();
     for kind in ["portmap", "firewall", "dns", "tuning", "bandwidth", "sbr"] {
-        for (what, previous) in [
-            (
-                "addresses of prevResult",
-                json!({ "ips": list(|number| json!({ "interface": 2, "address": format!("{}/8", address(number)) })) }),
-            ),
-            (
-                "routes of prevResult",
-                json!({ "routes": list(|number| json!({ "dst": format!("{}/32", address(number)) })) }),
-            ),
-            (
-                "interfaces of prevResult",
-                json!({ "interfaces": list(|number| json!({ "name": format!("if{number}") })) }),
-            ),
-            (
-                "servers of prevResult",
-                json!({ "dns": { "nameservers": list(address), "search": list(name), "options": list(name) } }),
-            ),
-        ] {
-            judge(&site, what, kind, json!({ "prevResult": previous }))?;
+        for (what, previous) in PREVIOUS {
+            cases.push((
+                what,
+                kind,
+                Box::new(move || json!({ "prevResult": previous() })),
+            ));
         }
     }
-    let port = |number: usize| number % 65_535 + 1;
-    for (what, keys) in [
-        (
-            "ports",
-            json!({ "runtimeConfig": { "portMappings": list(|number| json!({ "hostPort": port(number), "containerPort": 80, "protocol": "tcp" })) } }),
-        ),
-        (
-            "overlapping ranges",
-            json!({ "runtimeConfig": { "portMappings": list(|number| json!({ "hostPort": 1, "containerPort": 1, "protocol": "udp", "range": 65_535 - number % 60_000 })) } }),
-        ),
-        (
-            "addresses of the host",
-            json!({ "runtimeConfig": { "portMappings": list(|number| json!({ "hostPort": 80, "containerPort": 80, "hostIP": address(number), "protocol": "tcp" })) } }),
-        ),
-        (
-            "conditions",
-            json!({ "conditionsV4": list(|_| "ip saddr 10.0.0.1"), "runtimeConfig": { "portMappings": [{ "hostPort": 80, "containerPort": 80 }] } }),
-        ),
-    ] {
-        let mut keys = keys;
-        (keys["prevResult"], keys["backend"]) = (json!({}), json!("nftables"));
-        judge(&site, what, "portmap", keys)?;
+    for (what, kind, keys) in CHAINED {
+        let make = move || {
+            let mut keys = keys();
+            keys["prevResult"] = json!({});
+            if ["portmap", "firewall", "dns"].contains(&kind) {
+                keys["backend"] = json!("nftables");
+            }
+            keys
+        };
+        cases.push((what, kind, Box::new(make)));
     }
-    let link = |number: usize| json!({ "container": name(number), "alias": name(number), "ports": [{ "port": 80 }] });
-    for (what, keys) in [
-        (
-            "trusted interfaces",
-            json!({ "directAccess": "closed", "trustedInterfaces": list(|number| format!("if{number}")) }),
-        ),
-        ("links", json!({ "icc": false, "links": list(link) })),
-        (
-            "ports of a link",
-            json!({ "icc": false, "links": [{ "container": "x", "ports": list(|number| json!({ "port": port(number) })) }] }),
-        ),
-        (
-            "aliases",
-            json!({ "icc": false, "runtimeConfig": { "aliases": list(name) } }),
-        ),
-    ] {
-        let mut keys = keys;
-        (keys["prevResult"], keys["backend"]) = (json!({}), json!("nftables"));
-        judge(&site, what, "firewall", keys)?;
+    cases
+}
+
+/// Says that the process is alone with this test.
+const ALONE: &str = "PONTOON_SIZES_ALONE";
+
+/// In a process of its own, since it counts what all children of the process take.
+#[test]
+fn every_long_list_is_judged_in_time() -> Outcome {
+    if std::env::var_os(ALONE).is_none() {
+        let program = std::env::current_exe().map_err(Failure::act("find this program"))?;
+        let output = Command::new(program)
+            .args(["--exact", "--nocapture"])
+            .arg("protocol::sizes::every_long_list_is_judged_in_time")
+            .env(ALONE, "1")
+            .output()
+            .map_err(Failure::act("run this test alone"))?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        return match output.status.success() && text.contains("1 passed") {
+            true => Ok(()),
+            false => wrong(text),
+        };
     }
-    for (what, keys) in [
-        (
-            "aliases",
-            json!({ "runtimeConfig": { "aliases": list(name) } }),
-        ),
-        ("links", json!({ "links": list(link) })),
-        ("upstreams", json!({ "upstreams": list(address) })),
-        (
-            "servers",
-            json!({ "runtimeConfig": { "dns": { "servers": list(address), "searches": list(name), "options": list(name) } } }),
-        ),
-    ] {
-        let mut keys = keys;
-        (keys["prevResult"], keys["backend"]) = (json!({}), json!("nftables"));
-        judge(&site, what, "dns", keys)?;
+    let site = Site::new(Backend::Nftables)?;
+    let leases = Scratch::new("leases")?;
+    let cases = [of_addresses(&leases), of_bridge(&leases), of_chained()];
+    for (what, kind, keys) in slice("long lists", cases.into_iter().flatten(), TRIED) {
+        judge(&site, what, kind, keys())?;
     }
-    let sysctls: serde_json::Map<String, Value> = (0..MANY)
-        .map(|number| (format!("net.core.{}", name(number)), json!("1")))
-        .collect();
-    judge(
-        &site,
-        "sysctls",
-        "tuning",
-        json!({ "prevResult": {}, "sysctl": sysctls }),
-    )?;
-    let gateways = json!({ "prevResult": {}, "gateways": list(address) });
-    judge(&site, "gateways", "sbr", gateways)
+    Ok(())
 }
 
 /// What is read is bounded itself.

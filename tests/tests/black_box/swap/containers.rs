@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pontoon_lab::{
     Attachment, BOTH, Backend, Call, Container, Failure, HOST_V4, HOST_V6, Network, Outcome,
-    Programs, Runtime, Scratch, Site, Snapshot, find, missing, same,
+    Programs, Runtime, Scratch, Site, Snapshot, find, missing, same, slice,
 };
 use serde_json::json;
 
@@ -253,7 +253,8 @@ fn exchanged(version: &str, backend: Backend, ours_first: bool) -> Outcome {
 }
 
 fn each(version: &str, backend: Backend) -> Outcome {
-    for ours_first in [true, false] {
+    let name = format!("swap, {version}, {backend}");
+    for ours_first in slice(&name, [true, false], 1) {
         exchanged(version, backend, ours_first).map_err(|error| {
             let order = if ours_first {
                 "there first"

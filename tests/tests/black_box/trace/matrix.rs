@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::policy::scene::{Cell, Scene};
 use crate::policy::table::{Place, STANCES, Stance};
-use pontoon_lab::{Backend, Failure, HOST_V4, Outcome, Protocol};
+use pontoon_lab::{Backend, Failure, HOST_V4, Outcome, Protocol, slice};
 use serde_json::{Value, json};
 
 /// The cell as a line of `--batch`.
@@ -49,11 +49,14 @@ fn is(place: Place, at: &str) -> bool {
     }
 }
 
+/// Policies that are tried with each setting in a run.
+const TRIED: usize = 3;
+
 fn matrix(backend: Backend, bridge_nf_call: bool) -> Outcome {
     let started = Instant::now();
     let setting = format!("{backend}, bridge-nf-call {}", u8::from(bridge_nf_call));
     let (mut count, mut wrong) = (0, Vec::new());
-    for stance in STANCES {
+    for stance in slice(&format!("trace, {setting}"), STANCES, TRIED) {
         let mut scene = Scene::new(backend, bridge_nf_call, stance)?;
         let cells = scene.cells()?;
         let questions: String = cells.iter().map(question).collect();
@@ -130,7 +133,8 @@ const EVERY: usize = 37;
 /// predicted, and what the table says.
 fn live(backend: Backend) -> Outcome {
     let (mut count, mut wrong) = (0, Vec::new());
-    for (number, stance) in STANCES.into_iter().enumerate() {
+    let stances = STANCES.into_iter().enumerate();
+    for (number, stance) in slice(&format!("trace --live, {backend}"), stances, TRIED) {
         let scene = Scene::new(backend, number % 2 == 0, stance)?;
         let cells = scene.cells()?;
         // From a port that is listened at nothing can be sent by somebody else.
