@@ -176,33 +176,29 @@ pub fn judge(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Erro
 /// lease until its record is written, so that no ADD under way loses one.
 pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let folder = config::lease_folder(config)?;
+    let (None, Some(spared)) = (&config.valid_attachments, &config.spared_attachments) else {
+        return release_others(&folder, state, config.valid_attachments.as_deref());
+    };
     let records = State::at(state);
     let network = config.name.as_str();
-    let mut attachments = config.valid_attachments.clone();
-    let mut lock = None;
-    if let (None, Some(spared)) = (&attachments, &config.spared_attachments) {
-        lock = Some(records.lock(&records.network_lock(network), Lock::exclusive)?);
-        let mut kept = spared.clone();
-        kept.extend(recorded(&records, network));
-        attachments = Some(kept);
-    }
-    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)?
-    else {
+    let lock = records.lock(&records.network_lock(network), Lock::exclusive)?;
+    let mut kept = spared.clone();
+    kept.extend(recorded(&records, network));
+    let released = release_others(&folder, state, Some(&kept));
+    drop(lock);
+    released.and(records.remove_unused_network_lock(network))
+}
+
+/// Releases the leases of all but these attachments, and what is left of earlier boots and crashes.
+fn release_others(folder: &Path, state: &Path, kept: Option<&[Attachment]>) -> Result<(), Error> {
+    let Some(mut store) = Store::open_existing(folder, state, boot()?).map_err(store_error)? else {
         return Ok(());
     };
     store.rescan().map_err(store_error)?;
-    if let Some(attachments) = &attachments {
-        store
-            .retain(&Owners::new(attachments))
-            .map_err(store_error)?;
+    if let Some(kept) = kept {
+        store.retain(&Owners::new(kept)).map_err(store_error)?;
     }
     store.commit();
-    if recorded(&records, network).next().is_none()
-        && let Some(lock) = lock
-    {
-        lock.remove();
-        records.prune();
-    }
     Ok(())
 }
 

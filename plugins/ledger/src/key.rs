@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use pontoon_netfilter::Owner;
+use pontoon_netlink::Link;
 use sha2::{Digest, Sha256};
 
 /// An attachment: network, container and interface name together are its key everywhere.
@@ -44,6 +45,14 @@ impl Key {
         }
         name.truncate(15);
         name
+    }
+
+    /// Whether a link of the name [`Key::host_interface`] is the host's end of the attachment's veth pair.
+    /// One without alias is: the ADD that made it was killed before it could write one.
+    #[must_use]
+    pub fn is_host_end(&self, link: &Link) -> bool {
+        let alias = link.alias.as_deref().unwrap_or_default();
+        link.kind.as_deref() == Some("veth") && (alias.is_empty() || alias == self.owner().tag())
     }
 
     /// Reads `NETWORK/CONTAINER:IFNAME`, which [`Key::path`] writes.

@@ -46,16 +46,12 @@ impl State {
                 .with_details(error.to_string()));
             }
         }
-        let has_veth = self.records_of::<BridgeRecord>().holds(key)
-            || self.records_of::<PtpRecord>().holds(key);
-        let deadline = Instant::now() + SETTLING;
-        while veth_exists(key)? {
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if veth_leads_to_a_living_namespace(key)? {
+            return Ok(false);
         }
-        Ok(has_veth || !has_process(sandbox)?)
+        let had_veth = self.records_of::<BridgeRecord>().holds(key)
+            || self.records_of::<PtpRecord>().holds(key);
+        Ok(had_veth || !has_process(sandbox)?)
     }
 
     /// As [`State::is_gone`], while no ADD of the network is between its record and its interface.
@@ -73,27 +69,29 @@ impl State {
     }
 }
 
-/// Whether the host's end of the attachment's veth pair is there, and leads to a living namespace.
-fn veth_exists(key: &Key) -> Result<bool, Error> {
+/// Whether the host's end of the attachment's veth pair is there, and leads to a namespace that still
+/// lives after [`SETTLING`].
+fn veth_leads_to_a_living_namespace(key: &Key) -> Result<bool, Error> {
     let name = key.host_interface();
     let failed = |error: pontoon_netlink::Error| {
         Error::new(code::KERNEL, format!("cannot look up {name}")).with_details(error.to_string())
     };
     let mut host = RouteSocket::open().map_err(failed)?;
-    let link = host.link_by_name(&name).map_err(failed)?;
-    let tag = key.owner().tag();
-    let Some(link) = link else {
-        return Ok(false);
-    };
-    let alias = link.alias.as_deref().unwrap_or_default();
-    // Without alias: an ADD that was killed before it could write one.
-    if !alias.is_empty() && alias != tag {
-        return Ok(false);
-    }
-    match link.link_netnsid {
-        // The other end is in this very namespace, or is gone already, which leaves no index of it.
-        None => Ok(link.peer.is_some_and(|peer| peer != 0)),
-        Some(number) => host.is_living_namespace(number).map_err(failed),
+    let deadline = Instant::now() + SETTLING;
+    loop {
+        let link = host.link_by_name(&name).map_err(failed)?;
+        let Some(link) = link.filter(|link| key.is_host_end(link)) else {
+            return Ok(false);
+        };
+        let living = match link.link_netnsid {
+            // The other end is in this very namespace, or is gone already, which leaves no index of it.
+            None => link.peer.is_some_and(|peer| peer != 0),
+            Some(number) => host.is_living_namespace(number).map_err(failed)?,
+        };
+        if !living || Instant::now() > deadline {
+            return Ok(living);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

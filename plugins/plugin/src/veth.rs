@@ -42,9 +42,8 @@ pub fn find(host: &mut RouteSocket, key: &Key) -> Result<Option<u32>, Error> {
     let link = host
         .link_by_name(&name)
         .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
-    // Without alias: the ADD that made it was killed before it could write one.
     Ok(link
-        .filter(|link| link.kind.as_deref() == Some("veth") && !foreign(link, key))
+        .filter(|link| key.is_host_end(link))
         .map(|link| link.index))
 }
 
