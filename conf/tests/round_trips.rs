@@ -65,6 +65,13 @@ impl Dice {
         format!("t{}{}", self.number(), ODD[self.roll(4) as usize])
     }
 
+    /// The name of an interface as a kernel could have it (`dev_valid_name` in `net/core/dev.c`);
+    /// a result with another one is refused, which [`a_name_no_kernel_has_is_refused`] tries.
+    fn interface_name(&mut self) -> String {
+        const ODD: [&str; 4] = ["", "\"q\"", "a\\b", "ü€"];
+        format!("t{}{}", self.number(), ODD[self.roll(4) as usize])
+    }
+
     fn cidr(&mut self) -> Cidr {
         match self.roll(2) {
             0 => {
@@ -82,7 +89,7 @@ impl Dice {
     fn result(&mut self) -> Attached {
         Attached {
             interfaces: self.some(|dice| Interface {
-                name: dice.text(),
+                name: dice.interface_name(),
                 mac: dice.maybe(Dice::text),
                 mtu: dice.maybe(Dice::number),
                 sandbox: dice.maybe(Dice::text),
@@ -138,4 +145,21 @@ fn round_trips_through_every_version() {
         }
     }
     assert!(written > 3000 && refused > 100, "{written} {refused}");
+}
+
+#[test]
+fn a_name_no_kernel_has_is_refused() {
+    for name in ["a\nb", "a b", "a/b", "a:b", ".", "..", "sixteen_or_more_"] {
+        let value = serde_json::json!({
+            "cniVersion": "1.1.0",
+            "interfaces": [{ "name": name }],
+        });
+        let refused = Attached::parse(&value, Version::V0_1_0).unwrap_err();
+        assert_eq!(refused.code, 7, "{name:?}: {refused:?}");
+        assert!(
+            refused.msg.starts_with("interfaces: the interface name"),
+            "{name:?}: {}",
+            refused.msg
+        );
+    }
 }
