@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use pontoon_conf::{Attached, Attachment, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
-use pontoon_ledger::{Lock, State, THIRD_PARTY};
-use pontoon_plugin::files;
+use pontoon_ledger::{Lock, State, THIRD_PARTY, files};
 
 use crate::allocator::{Grant, Pool};
 use crate::auto::{DEFAULT_POOLS, choose, facts};

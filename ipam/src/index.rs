@@ -29,7 +29,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use pontoon_plugin::files;
+use pontoon_ledger::files;
 
 pub(crate) use header::{Header, Identity, Stamp};
 use pages::Pages;

@@ -2,34 +2,16 @@
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
 use pontoon_ipam::host_local;
-use pontoon_plugin::{Context, Plugin};
+use pontoon_plugin::Context;
 
-struct HostLocal;
-
-impl Plugin for HostLocal {
-    const NAME: &'static str = "host-local";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        host_local::add(&context.invocation, &context.config, context.state.dir())
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        host_local::del(&context.invocation, &context.config, context.state.dir())
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        host_local::check(&context.invocation, &context.config, context.state.dir())
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        host_local::status(&context.invocation, &context.config, context.state.dir())
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        host_local::gc(&context.invocation, &context.config, context.state.dir())
-    }
+pontoon_plugin::plugin! {
+    struct HostLocal = "host-local";
+    add: |context: &Context| host_local::add(&context.invocation, &context.config, context.state.dir()),
+    del: |context: &Context| host_local::del(&context.invocation, &context.config, context.state.dir()),
+    check: |context: &Context| host_local::check(&context.invocation, &context.config, context.state.dir()),
+    status: |context: &Context| host_local::status(&context.invocation, &context.config, context.state.dir()),
+    gc: |context: &Context| host_local::gc(&context.invocation, &context.config, context.state.dir()),
 }
 
 fn main() -> ExitCode {

@@ -5,8 +5,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
+use pontoon_ledger::files;
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::files;
 
 use super::{DEFAULT_POOLS, choose as first_free, is_particular};
 use crate::host_local::store_error;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::linkat;
-use pontoon_plugin::files;
+use pontoon_ledger::files;
 
 use super::{StoreError, spare};
 

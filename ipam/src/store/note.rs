@@ -10,7 +10,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use pontoon_plugin::files;
+use pontoon_ledger::files;
 
 use super::StoreError;
 use crate::range::parse_network;

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::Path;
 
-use pontoon_plugin::files;
+use pontoon_ledger::files;
 
 use super::{StoreError, lease};
 use crate::alive;

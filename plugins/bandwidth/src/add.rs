@@ -1,12 +1,13 @@
 //! ADD: the container's veth pair is found, then the buckets put on it.
 
+use pontoon_attach::sockets;
 use pontoon_conf::{Attached, Error, Interface, Mac, code};
-use pontoon_ledger::BandwidthRecord;
+use pontoon_ledger::{BandwidthRecord, Key};
 use pontoon_netlink::{Errno, Link, RouteSocket};
-use pontoon_plugin::{Context, Key, Undo, fault, kernel_error};
+use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::{self, Limits};
-use crate::{del, plan};
+use crate::{plan, undo};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let limits = config::limits(&context.config)?;
@@ -21,16 +22,18 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         );
     }
     let key = context.key()?;
-    let mut host = open()?;
+    let mut host = sockets::of_host()?;
     let port = port(context, &mut host, &key)?;
     let record = BandwidthRecord {
         sandbox: context.sandbox(),
         port: (port.name.clone(), port.index),
     };
-    let mut undo = Undo::default();
-    match limit(context, &mut host, &key, &port, &record, &limits, &mut undo) {
+    let mut steps = Undo::default();
+    match limit(
+        context, &mut host, &key, &port, &record, &limits, &mut steps,
+    ) {
         Ok(ifb) => {
-            undo.commit();
+            steps.commit();
             result.interfaces.extend(ifb.map(|ifb| Interface {
                 name: ifb.name,
                 mac: ifb.mac.map(|mac| Mac(mac).to_string()),
@@ -38,14 +41,10 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             }));
             Ok(result)
         }
-        Err(error) => Err(undo.unwind(error, |()| {
-            del::give_back(context, &mut host, &key, Some(&record))
+        Err(error) => Err(steps.unwind(error, |()| {
+            undo::give_back(context, &mut host, &key, Some(&record))
         })),
     }
-}
-
-pub(crate) fn open() -> Result<RouteSocket, Error> {
-    RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))
 }
 
 /// The host's end of the container's veth pair.
@@ -93,7 +92,7 @@ fn limit(
 ) -> Result<Option<Link>, Error> {
     if let Some(stale) = context.state.read::<BandwidthRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
-        del::give_back(context, host, key, Some(&stale))?;
+        undo::give_back(context, host, key, Some(&stale))?;
     }
     let busy = |what: &str| {
         Error::new(

@@ -1,8 +1,9 @@
 //! CHECK: the buckets are there, of the size that was ordered, and traffic is led into them.
 
+use pontoon_attach::container_link::differs;
+use pontoon_attach::sockets;
 use pontoon_conf::{Error, code};
 use pontoon_netlink::{Link, RouteSocket};
-use pontoon_plugin::interior::differs;
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::{self, Limit, Limits};
@@ -20,7 +21,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         return Ok(());
     }
     let key = context.key()?;
-    let mut host = add::open()?;
+    let mut host = sockets::of_host()?;
     let port = add::port(context, &mut host, &key)?;
     if let Some(ingress) = limits.ingress {
         compare(&mut host, &port, ingress, port.mtu, "into")?;

@@ -6,37 +6,17 @@ mod check;
 mod config;
 mod del;
 mod plan;
+mod undo;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
+use pontoon_plugin::Context;
 
-/// The plugin.
-pub struct Bandwidth;
-
-impl Plugin for Bandwidth {
-    const NAME: &'static str = "bandwidth";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        config::limits(&context.config).map(drop)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        config::limits(&context.config).map(drop)
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct Bandwidth = "bandwidth";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    status: |context: &Context| config::limits(&context.config).map(drop),
+    gc: del::gc,
+    judge: |context: &Context| config::limits(&context.config).map(drop),
 }

@@ -1,7 +1,8 @@
 //! Decisions: names, and buckets of the right size.
 
+use pontoon_attach::reference;
+use pontoon_ledger::Key;
 use pontoon_netlink::{Link, Qdisc, TokenBucket};
-use pontoon_plugin::{Key, reference};
 
 use crate::config::Limit;
 

@@ -3,42 +3,21 @@
 
 use std::time::{Duration, Instant};
 
-use pontoon_conf::{Attached, Cidr, Error, Interface, Mac, code};
+use pontoon_attach::container_link::{self, Advertisements, Ipv6};
+use pontoon_attach::{backends, masquerade, policy, reference, repair, rules, veth};
+use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{BridgeRecord, ReferenceChains};
+use pontoon_ledger::{BridgeRecord, Key, Lock};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{
-    LinkChange, Netns, PortFlags, RouteSocket, Setup, Veth, VethSpec, VlanRange, sysctl,
+    Netns, PortFlags, RouteSocket, Setup, Veth, VethSpec, VlanRange, sysctl,
     vlan_filtering_supported,
 };
-use pontoon_plugin::interior::{Advertisements, Ipv6};
-use pontoon_plugin::{
-    Context, Key, Lock, Undo, backends, fault, interior, kernel_error, masquerade, policy,
-    reference, repair, rules, veth,
-};
+use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::{Config, Mtu};
-use crate::{del, network, plan};
-
-/// A step that has been done, with what it takes to undo it.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// An address was taken.
-    Lease,
-    /// The attachment is registered with its network.
-    Record,
-    /// A host-wide setting had this value before.
-    Sysctl(String, String),
-    BridgeCreated(u32),
-    /// An existing bridge looked like this before.
-    Bridge(u32, LinkChange),
-    AddressRemoved(u32, Cidr),
-    AddressAdded(u32, Cidr),
-    /// The veth pair, found by its name: the kernel's answer to its creation may be lost.
-    Veth,
-    SpoofGuard(SpoofGuard),
-    ReferenceChains(ReferenceChains),
-}
+use crate::undo::{Step, revert};
+use crate::{network, plan};
 
 /// What is known of the host and the container before anything is changed.
 struct Ground<'a> {
@@ -71,7 +50,7 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let open = |error| kernel_error("cannot open a route socket", &error);
     let mut host = RouteSocket::open().map_err(open)?;
     let mut inside = RouteSocket::open_in(netns).map_err(open)?;
-    interior::refuse_taken(context, &mut inside)?;
+    container_link::refuse_taken(context, &mut inside)?;
     if config.wants_vlans() && !vlan_filtering_supported() {
         return Err(Error::new(
             code::UNSUPPORTED_FIELD,
@@ -178,7 +157,7 @@ fn attach(
         leases: delegation::leases(context)?,
         reference_chains,
         settings: (!ground.config.disable_container_interface)
-            .then(|| interior::settings(&result, ground.config.is_gateway)),
+            .then(|| container_link::settings(&result, ground.config.is_gateway)),
     };
     let guarded = !ground.config.shared_bridge;
     let wanted = network::Wanted {
@@ -367,14 +346,14 @@ fn configure(
         advertisements: Advertisements::wanted(ground.config.accept_ra),
         announce: announced.v6,
     };
-    interior::ipv6_settings(ground.netns, name, wanted)?;
+    container_link::ipv6_settings(ground.netns, name, wanted)?;
     // Detection of duplicates takes a second or two: only for who asked for it.
     let (now, later): (Vec<_>, Vec<_>) = result
         .ips
         .iter()
         .map(|ip| ip.address)
         .partition(|address| !dad || address.is_ipv4());
-    let routes = interior::routes(result, veth.peer_index);
+    let routes = container_link::routes(result, veth.peer_index);
     let setup = Setup {
         lo_up: true,
         index: veth.peer_index,
@@ -406,7 +385,7 @@ fn configure(
     if announced.v4 || announced.v6 {
         // The bridge passes nothing on before.
         ground.host.wait_operational(veth.index).map_err(failed)?;
-        interior::announce(&mut ground.inside, veth.peer_index, name);
+        container_link::announce(&mut ground.inside, veth.peer_index, name);
     }
     Ok(())
 }
@@ -454,49 +433,5 @@ fn settle(inside: &mut RouteSocket, index: u32, name: &str) -> Result<(), Error>
             ));
         }
         std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot undo a change", &error);
-    match step {
-        Step::Lease => delegation::undo_add(context),
-        Step::Record => masquerade::forget(context, "bridge"),
-        Step::Veth => match veth::find(host, &context.key()?)? {
-            Some(index) => veth::remove(host, &[index]),
-            None => Ok(()),
-        },
-        Step::SpoofGuard(guard) => del::unguard(context, guard),
-        Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
-        Step::AddressRemoved(index, address) => host
-            .add_address(index, address.into(), true)
-            .map(drop)
-            .map_err(failed),
-        Step::Bridge(index, change) => host.set_link(index, &change).map_err(failed),
-        // Another ADD may have come to rely on the rest: it stays then, and goes with the other.
-        Step::AddressAdded(..) | Step::BridgeCreated(_) | Step::Sysctl(..) => {
-            let state = &context.state;
-            let path = state.network_lock(context.config.name.as_ref());
-            let _network = state.lock(&path, Lock::exclusive)?;
-            let records = state.records_of::<BridgeRecord>();
-            let host_wide = matches!(step, Step::Sysctl(..));
-            if !records.is_only(&context.key()?) || (host_wide && records.networks().len() > 1) {
-                return Ok(());
-            }
-            match step {
-                Step::AddressAdded(index, address) => host
-                    .remove_address(index, address.into())
-                    .map(drop)
-                    .map_err(failed),
-                Step::BridgeCreated(index) => host.delete_link(index).map(drop).map_err(failed),
-                Step::Sysctl(path, value) => sysctl::write_if_different(&path, &value)
-                    .map(drop)
-                    .map_err(|error| {
-                        Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
-                            .with_details(error.to_string())
-                    }),
-                _ => Ok(()),
-            }
-        }
     }
 }

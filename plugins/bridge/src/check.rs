@@ -1,12 +1,13 @@
 //! CHECK: everything that ADD made is still there. STATUS: an ADD could succeed.
 
+use pontoon_attach::container_link::{self, differs, listed, same_mac};
+use pontoon_attach::{forwarding, reference, rules, sockets, veth};
 use pontoon_conf::{Attached, Error, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::BridgeRecord;
+use pontoon_ledger::{BridgeRecord, Key};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{Address, Link, RouteSocket, sysctl};
-use pontoon_plugin::interior::{self, differs, listed, same_mac};
-use pontoon_plugin::{Context, Key, forwarding, kernel_error, reference, rules, veth};
+use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::Config;
 use crate::{foreign, plan};
@@ -14,16 +15,11 @@ use crate::{foreign, plan};
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
-    let previous = context
-        .config
-        .prev_result
-        .as_ref()
-        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))?;
+    let previous = context.required_prev_result()?;
     if let Some(ipam) = &config.ipam {
         delegation::check(context, ipam)?;
     }
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     let bridge = check_bridge(&mut host, &config, previous)?;
     let port = check_port(&mut host, &config, &key, &bridge, previous)?;
     check_container(context, &config, &key, &port, previous)?;
@@ -116,8 +112,7 @@ fn check_container(
 ) -> Result<(), Error> {
     let name = &key.interface;
     let netns = context.netns()?;
-    let mut inside = RouteSocket::open_in(netns)
-        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
+    let mut inside = sockets::of_container(netns)?;
     let link = lookup(&mut inside, name)?
         .ok_or_else(|| differs(format!("{name} is gone from the container")))?;
     if link.kind.as_deref() != Some("veth") {
@@ -134,9 +129,9 @@ fn check_container(
         return Ok(());
     }
     if !config.accept_ra {
-        interior::refuse_foreign_routes(&mut inside, &link, previous)?;
+        container_link::refuse_foreign_routes(&mut inside, &link, previous)?;
     }
-    interior::compare(&mut inside, &link, previous)
+    container_link::compare(&mut inside, &link, previous)
 }
 
 fn check_gateway(
@@ -249,8 +244,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     }
     if !config.shared_bridge {
         let pool = delegation::leases(context)?;
-        let mut host = RouteSocket::open()
-            .map_err(|error| kernel_error("cannot open a route socket", &error))?;
+        let mut host = sockets::of_host()?;
         let bridge = lookup(&mut host, config.bridge.as_ref())?;
         foreign::refuse(context, &mut host, bridge.as_ref(), pool.as_deref()).map_err(|error| {
             Error {
@@ -270,8 +264,7 @@ fn for_attached(context: &Context, config: &Config) -> Result<(), Error> {
     let (network, bridge) = (&context.config.name, config.bridge.as_ref());
     let limited =
         |msg: String, details: String| Err(Error::new(code::LIMITED, msg).with_details(details));
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     let link = lookup(&mut host, bridge)?;
     if link.as_ref().is_some_and(|link| !link.up) {
         return limited(

@@ -1,21 +1,20 @@
 //! DEL and GC: everything that belongs to an attachment goes, found by its owner, whatever is
 //! left of it.
 
+use pontoon_attach::{masquerade, reference, sockets, veth};
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
-use pontoon_ledger::BridgeRecord;
+use pontoon_ledger::{BridgeRecord, Key};
 use pontoon_netfilter::reference::ReferencePlugin;
-use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
-use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, Key, fault, gc, kernel_error, masquerade, reference, rules, veth};
+use pontoon_plugin::{Context, fault, gc};
 
 use crate::config::Config;
 use crate::network;
+use crate::undo::unguard;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     let record: Option<BridgeRecord> = context.state.read(&key)?;
     let mut failures = Vec::new();
     // The link first: an address is free only when nobody can use it any more.
@@ -63,27 +62,12 @@ fn first(failures: Vec<Error>) -> Result<(), Error> {
     Err(error)
 }
 
-pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error> {
-    let mut backend = rules::open(context, BackendKind::Nftables)?;
-    let ruleset = Ruleset {
-        spoof_guard: Some(guard),
-        ..Ruleset::default()
-    };
-    let done = backend
-        .withdraw(&ruleset)
-        .map_err(|error| rules::error(&error));
-    rules::deleted(context);
-    rules::linger(backend.into_sockets());
-    done
-}
-
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
 /// whose namespace is gone: what may be alive stays.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     let network = context.config.name.as_ref();
     let records = context.state.records_of::<BridgeRecord>();
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     let mut failures = Vec::new();
     let collected = gc::collect(context, |key, record: Option<&BridgeRecord>| {
         if let Some(index) = veth::find(&mut host, key)? {

@@ -13,9 +13,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
-use pontoon_ledger::BridgeRecord;
+use pontoon_ledger::{BridgeRecord, Key, files, kinds};
 use pontoon_netlink::{Link, RouteSocket};
-use pontoon_plugin::{Context, Key, files, kernel_error, kinds};
+use pontoon_plugin::{Context, kernel_error};
 
 /// Kinds of links at whose other end a container or a virtual machine is.
 const CONTAINERS: [&str; 3] = ["netkit", "tun", "veth"];

@@ -8,42 +8,23 @@ mod del;
 mod foreign;
 mod network;
 mod plan;
+mod undo;
 
-use pontoon_conf::{Attached, Error};
+use pontoon_attach::ports;
 use pontoon_ipam::delegation;
-use pontoon_plugin::{Context, Plugin};
+use pontoon_plugin::Context;
 
 pub use foreign::foreign_ports;
 
-/// The plugin.
-pub struct Bridge;
-
-impl Plugin for Bridge {
-    const NAME: &'static str = "bridge";
-    const CONNECTS: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        config::Config::from_context(context)
-            .and_then(|config| delegation::judge(context, config.ipam.as_ref()))
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct Bridge = "bridge";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    status: check::status,
+    gc: del::gc,
+    judge: |context: &Context| { config::Config::from_context(context)
+            .and_then(|config| delegation::judge(context, config.ipam.as_ref())) },
+    changed: |context: &Context| ports::follow(context, "bridge"),
 }

@@ -9,13 +9,14 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use pontoon_attach::{forwarding, masquerade, veth};
 use pontoon_conf::{Cidr, Error, code};
-use pontoon_ledger::BridgeRecord;
+use pontoon_ledger::{BridgeRecord, Lock};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
 use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteEntry, RouteSocket, sysctl};
-use pontoon_plugin::{Context, Lock, fault, forwarding, kernel_error, masquerade, veth};
+use pontoon_plugin::{Context, fault, kernel_error};
 
-use crate::add::Step;
+use crate::undo::Step;
 use crate::{foreign, plan};
 
 /// What an ADD wants the network to be.

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use pontoon_attach::container_link::first_gateway;
 use pontoon_conf::{Attached, Cidr, Error, IpConfig, Route, code};
 use pontoon_netfilter::{Egress, NetworkRules, Snat};
-use pontoon_plugin::interior::first_gateway;
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;

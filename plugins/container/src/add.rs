@@ -1,13 +1,14 @@
 //! ADD: the container's namespace path leads to the other's namespace.
 
+use pontoon_attach::{Inventory, rebind};
 use pontoon_conf::{Attached, Error};
 use pontoon_ledger::ContainerRecord;
-use pontoon_plugin::{Context, Inventory, rebind};
+use pontoon_plugin::Context;
 
 use crate::config::Wanted;
 use crate::files;
 use crate::target::Target;
-use crate::{del, plan};
+use crate::{plan, undo};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let wanted = Wanted::from_context(context)?;
@@ -39,7 +40,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         }
     }
     if let Err(error) = files::share(&record.files) {
-        del::remove(context, &key, Some(&record))?;
+        undo::remove(context, &key, Some(&record))?;
         return Err(error);
     }
     Ok(result)

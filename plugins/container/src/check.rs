@@ -1,8 +1,9 @@
 //! CHECK: the path leads to the other's namespace, and the other is still there.
 
+use pontoon_attach::Inventory;
 use pontoon_conf::{Error, code};
 use pontoon_ledger::ContainerRecord;
-use pontoon_plugin::{Context, Inventory};
+use pontoon_plugin::Context;
 
 use crate::config::Wanted;
 use crate::files;

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use pontoon_conf::{Error, code};
 use pontoon_ledger::FileLink;
-use pontoon_plugin::{Context, files};
+use pontoon_ledger::files;
+use pontoon_plugin::Context;
 
 /// What the files begin with that Pontoon has made.
 const MARK: &[u8] = b"# Made by Pontoon";

@@ -8,33 +8,16 @@ mod del;
 mod files;
 mod plan;
 mod target;
+mod undo;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
+use pontoon_plugin::Context;
 
-/// The plugin.
-pub struct Container;
-
-impl Plugin for Container {
-    const NAME: &'static str = "container";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        config::Wanted::from_context(context).map(drop)
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct Container = "container";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    gc: del::gc,
+    judge: |context: &Context| config::Wanted::from_context(context).map(drop),
 }

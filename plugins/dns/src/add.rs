@@ -5,24 +5,19 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
+use pontoon_attach::{backends, beside, masquerade, rules};
 use pontoon_conf::{Attached, Dns, Error, code};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
-use pontoon_ledger::DnsRecord;
+use pontoon_ledger::{DnsRecord, Key, Lock, files};
 use pontoon_netfilter::{Backend, BackendKind, Resolver, Ruleset};
-use pontoon_plugin::{Context, Key, Lock, Undo, backends, beside, fault, files, masquerade, rules};
+use pontoon_plugin::{Context, Undo, fault};
 
 use crate::config::Config;
 use crate::files::Part;
 use crate::plan::{self, Place};
-use crate::{del, input, resolver};
-
-/// A step that has been done.
-#[derive(Debug)]
-enum Step {
-    Record(Box<DnsRecord>),
-    Files(Option<String>),
-}
+use crate::undo::{Step, revert};
+use crate::{input, resolver};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let config = Config::from_context(context)?;
@@ -180,7 +175,7 @@ fn ruleset(resolver: Resolver) -> Ruleset {
 /// last container of the network knows what to remove.
 fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) -> Result<(), Error> {
     let wanted = plan::redirect(record, port);
-    let first = del::note(context, kind, &wanted)?;
+    let first = resolver::note(context, kind, &wanted)?;
     let mut backend = rules::open(context, kind)?;
     let done = backend
         .apply(&ruleset(wanted))
@@ -193,11 +188,4 @@ fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) ->
     rules::linger(backend.into_sockets());
     done?;
     input::open(context, record, port, others, first)
-}
-
-fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
-    match step {
-        Step::Record(entry) => del::forget(context, key, Some(&entry)),
-        Step::Files(netns) => crate::files::remove(context, key, netns.as_deref()),
-    }
 }

@@ -1,9 +1,10 @@
 //! CHECK and STATUS.
 
+use pontoon_attach::rules;
 use pontoon_conf::{Error, code};
 use pontoon_ledger::DnsRecord;
 use pontoon_netfilter::Ruleset;
-use pontoon_plugin::{Context, rules};
+use pontoon_plugin::Context;
 
 use crate::config::Config;
 use crate::{files, input, plan, resolver};

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use pontoon_conf::{Error, code};
 use pontoon_dns::hosts::Hosts;
 use pontoon_dns::resolv_conf::Inside;
-use pontoon_plugin::{Context, Key, files as small};
+use pontoon_ledger::{Key, files as small};
+use pontoon_plugin::Context;
 use serde::{Deserialize, Serialize};
 
 /// What makes a file ours.

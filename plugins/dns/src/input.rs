@@ -5,16 +5,17 @@
 
 use std::net::IpAddr;
 
+use pontoon_attach::beside::{self, Ask, Judged};
+use pontoon_attach::rules;
 use pontoon_conf::{Error, code};
 use pontoon_dns::record::Record;
 use pontoon_ledger::{DnsRecord, OpeningsRecord};
 use pontoon_netfilter::Ruleset;
 use pontoon_netfilter::nft::{Gate, Others};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::beside::{self, Ask, Judged};
-use pontoon_plugin::{Context, rules};
+use pontoon_plugin::Context;
 
-use crate::{del, plan};
+use crate::{plan, resolver};
 
 /// Lets the questions of a container's network in where iptables' INPUT chain drops. `first` of the network, what
 /// takes programs is looked at too, and what cannot be opened is said.
@@ -136,7 +137,7 @@ pub(crate) fn passes(context: &Context) -> Result<(), Error> {
             break;
         }
     }
-    let port = del::noted_port(context, network)?;
+    let port = resolver::noted_port(context, network)?;
     let (Some(entry), Some(port), Ok(mut host)) = (entry, port, RouteSocket::open()) else {
         return Ok(());
     };

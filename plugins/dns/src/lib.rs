@@ -13,37 +13,17 @@ mod files;
 mod input;
 mod plan;
 mod resolver;
+mod undo;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
+use pontoon_plugin::Context;
 
-/// The plugin.
-pub struct Names;
-
-impl Plugin for Names {
-    const NAME: &'static str = "dns";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        config::Config::from_context(context).map(drop)
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct Names = "dns";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    status: check::status,
+    gc: del::gc,
+    judge: |context: &Context| config::Config::from_context(context).map(drop),
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use pontoon_conf::{Attached, Error, Route, code};
 use pontoon_dns::record::{Record, VERSION};
 use pontoon_dns::resolv_conf::{Audience, Inside, ResolvConf, Wanted};
+use pontoon_ledger::Key;
 use pontoon_netfilter::Resolver;
 use pontoon_netlink::IpNetwork;
-use pontoon_plugin::Key;
 
 use crate::config::Config;
 

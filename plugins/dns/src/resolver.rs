@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use pontoon_conf::{Error, code};
 use pontoon_dns::start;
-use pontoon_plugin::{Context, Key, Lock};
+use pontoon_ledger::{Key, Lock, ResolverRecord};
+use pontoon_netfilter::{BackendKind, Resolver};
+use pontoon_plugin::Context;
 
 /// For how long an answer of the resolver is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -123,4 +125,56 @@ fn begin(context: &Context) -> Result<(), Error> {
             )
             .with_details(details)
         })
+}
+
+/// Notes a rule that is about to be made.
+/// Tells whether it is the network's first.
+pub(crate) fn note(context: &Context, kind: BackendKind, wanted: &Resolver) -> Result<bool, Error> {
+    let known: Option<ResolverRecord> = context.state.read_network(&wanted.network)?;
+    let known = known.unwrap_or_default();
+    let mut made = known.clone();
+    replace(&mut made.resolvers, kind, wanted);
+    if made != known {
+        context.state.write_network(&wanted.network, &made)?;
+    }
+    Ok(known.resolvers.is_empty())
+}
+
+/// Makes `wanted` the last: the one in force. What it replaces in the kernel, the way from the same
+/// gateways, goes from the others.
+fn replace(made: &mut Vec<(BackendKind, Resolver)>, kind: BackendKind, wanted: &Resolver) {
+    for (_, old) in made.iter_mut().filter(|(known, _)| *known == kind) {
+        old.gateways.retain(|old| !wanted.gateways.contains(old));
+    }
+    made.retain(|(known, old)| *known != kind || !old.gateways.is_empty());
+    made.push((kind, wanted.clone()));
+}
+
+/// The port of the resolver that a network's questions are led to, as noted.
+pub(crate) fn noted_port(context: &Context, network: &str) -> Result<Option<u16>, Error> {
+    let made: Option<ResolverRecord> = context.state.read_network(network)?;
+    Ok(made.and_then(|made| Some(made.resolvers.last()?.1.port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_way_to_the_resolver_is_the_one_in_force() {
+        let way = |gateway: &str, port| Resolver {
+            network: "net".to_owned(),
+            gateways: vec![gateway.parse().unwrap()],
+            port,
+        };
+        let kind = BackendKind::Nftables;
+        let mut made = Vec::new();
+        for port in [1, 2, 1, 1] {
+            replace(&mut made, kind, &way("10.1.0.1", port));
+            assert_eq!(made, [(kind, way("10.1.0.1", port))]);
+        }
+        replace(&mut made, kind, &way("10.2.0.1", 1));
+        replace(&mut made, BackendKind::IptablesNft, &way("10.1.0.1", 1));
+        assert_eq!(made.len(), 3);
+    }
 }

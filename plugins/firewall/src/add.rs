@@ -1,33 +1,19 @@
 //! ADD: the network's policy is made what it shall be, then the attachment gets its place in it.
 //! What the plugins before have made is passed on unchanged.
 
-use pontoon_conf::{Attached, Error, KnownAs, code};
-use pontoon_ledger::{FirewallRecord, NetworkPolicyRecord};
+use pontoon_attach::beside::{self, Ask};
+use pontoon_attach::{backends, policy, repair, rules, sockets};
+use pontoon_conf::{Attached, Error, KnownAs};
+use pontoon_ledger::{FirewallRecord, Key, Lock, NetworkPolicyRecord};
 use pontoon_netfilter::nft::Others;
-use pontoon_netfilter::{
-    Backend, BackendKind, Link, Member, Policy, Protocol, Ruleset, Separation,
-};
+use pontoon_netfilter::{Backend, BackendKind, Link, Policy, Protocol, Ruleset, Separation};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::beside::{self, Ask};
-use pontoon_plugin::policy;
-use pontoon_plugin::{Context, Key, Lock, Undo, backends, fault, kernel_error, repair, rules};
+use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::{Choice, Config, invalid};
-use crate::links::{self, Named};
 use crate::plan::{self, Place};
-use crate::{coexist, del, separate, zones};
-
-/// What an ADD wants, before anything is changed.
-pub(crate) struct Ground {
-    pub(crate) key: Key,
-    pub(crate) record: FirewallRecord,
-    pub(crate) policy: Option<Policy>,
-    pub(crate) network_policy: Option<NetworkPolicyRecord>,
-    host: RouteSocket,
-    profile: Option<String>,
-    /// The zone of firewalld, and whether that has to be there.
-    pub(crate) zone: (String, bool),
-}
+use crate::wanted::{Wanted, change, companion};
+use crate::{coexist, links, separate, undo, zones};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let config = Config::from_context(context)?;
@@ -44,18 +30,18 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         return Ok(previous.clone());
     };
     let backend = rules::follow(context, asked)?;
-    let mut ground = survey(context, config, previous, backend)?;
-    let mut undo = Undo::default();
-    match hold(context, &mut ground, &mut undo) {
+    let mut wanted = survey(context, config, previous, backend)?;
+    let mut steps = Undo::default();
+    match hold(context, &mut wanted, &mut steps) {
         Ok(made) => {
-            undo.commit();
+            steps.commit();
             if made {
-                repair::others(context, "firewall", &ground.key);
+                repair::others(context, "firewall", &wanted.key);
             }
             Ok(previous.clone())
         }
-        Err(error) => Err(undo.unwind(error, |()| {
-            del::remove(context, &ground.key, &ground.record)
+        Err(error) => Err(steps.unwind(error, |()| {
+            undo::remove(context, &wanted.key, &wanted.record)
         })),
     }
 }
@@ -66,10 +52,9 @@ fn survey(
     config: Config,
     previous: &Attached,
     backend: BackendKind,
-) -> Result<Ground, Error> {
+) -> Result<Wanted, Error> {
     let key = context.key()?;
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     let network_policy = policy::of(context)?;
     let place = place(&mut host, plan::place(previous), network_policy.as_ref())?;
     let policy = plan::policy(&config.policy, place.bridge.as_deref())?;
@@ -125,7 +110,7 @@ fn survey(
         zone: None,
     };
     validate(&key, &record, policy.as_ref())?;
-    Ok(Ground {
+    Ok(Wanted {
         key,
         record,
         policy,
@@ -152,7 +137,7 @@ fn validate(key: &Key, record: &FirewallRecord, policy: Option<&Policy>) -> Resu
     });
     let ruleset = Ruleset {
         policy: policy.cloned(),
-        member: member(key, record),
+        member: plan::member(key, record),
         links: named.into_iter().collect(),
         ..Ruleset::default()
     };
@@ -196,11 +181,11 @@ fn refuse_published(context: &Context, key: &Key, policy: Option<&Policy>) -> Re
 }
 
 /// Tells whether the policy was missing.
-fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<bool, Error> {
-    let Ground { key, record, .. } = ground;
+fn hold(context: &Context, wanted: &mut Wanted, undo: &mut Undo<()>) -> Result<bool, Error> {
+    let Wanted { key, record, .. } = wanted;
     if let Some(stale) = context.state.read::<FirewallRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
-        del::undo(context, key, &stale)?;
+        undo::withdraw(context, key, &stale)?;
     }
     let state = &context.state;
     // From the record on, the network's policy cannot be removed by the DEL of another attachment;
@@ -214,61 +199,61 @@ fn hold(context: &Context, ground: &mut Ground, undo: &mut Undo<()>) -> Result<b
         backends::claim_beside(context, "firewall", BackendKind::Nftables)?;
     }
     fault::point("firewall.recorded")?;
-    let former = note(context, ground)?;
+    let former = note(context, wanted)?;
     fault::point("firewall.noted")?;
-    let mut backend = rules::open(context, ground.record.backend)?;
-    let same_backend = |(kind, _): &&(BackendKind, Policy)| *kind == ground.record.backend;
+    let mut backend = rules::open(context, wanted.record.backend)?;
+    let same_backend = |(kind, _): &&(BackendKind, Policy)| *kind == wanted.record.backend;
     let ruleset = Ruleset {
-        policy: ground.policy.clone(),
+        policy: wanted.policy.clone(),
         former_policy: former
             .iter()
             .find(same_backend)
             .map(|(_, policy)| policy.clone()),
-        member: member(&ground.key, &ground.record),
+        member: plan::member(&wanted.key, &wanted.record),
         ..Ruleset::default()
     };
     let made = backend
         .apply(&ruleset)
         .map_err(|error| rules::error(&error))?;
     fault::point("firewall.held")?;
-    stand_beside(context, ground, &mut backend)?;
+    stand_beside(context, wanted, &mut backend)?;
     fault::point("firewall.beside")?;
-    if let Some(bridge) = ground.policy.as_ref().map(|policy| policy.bridge.clone()) {
-        separate::separate(context, &mut ground.host, &bridge, &ground.record)?;
+    if let Some(bridge) = wanted.policy.as_ref().map(|policy| policy.bridge.clone()) {
+        separate::separate(context, &mut wanted.host, &bridge, &wanted.record)?;
     }
-    if ground.record.separation.is_some() {
-        link(context, &mut backend, &ground.key, &ground.record)?;
+    if wanted.record.separation.is_some() {
+        links::link(context, &mut backend, &wanted.key, &wanted.record)?;
     }
     fault::point("firewall.linked")?;
     rules::linger(backend.into_sockets());
-    settle(context, ground, &former)?;
+    settle(context, wanted, &former)?;
     Ok(made)
 }
 
 /// Notes the policy before it is made. Returns what was held before, if that was something else.
-fn note(context: &Context, ground: &Ground) -> Result<Vec<(BackendKind, Policy)>, Error> {
-    let Some(policy) = &ground.policy else {
+fn note(context: &Context, wanted: &Wanted) -> Result<Vec<(BackendKind, Policy)>, Error> {
+    let Some(policy) = &wanted.policy else {
         return Ok(Vec::new());
     };
     let mut former = Vec::new();
-    if let Some(network_policy) = &ground.network_policy {
+    if let Some(network_policy) = &wanted.network_policy {
         if network_policy.policy == *policy
-            && network_policy.backend == ground.record.backend
+            && network_policy.backend == wanted.record.backend
             && network_policy.former.is_empty()
         {
             return Ok(Vec::new());
         }
         former.clone_from(&network_policy.former);
         former.push((network_policy.backend, network_policy.policy.clone()));
-        former.retain(|(kind, old)| (*kind, old) != (ground.record.backend, policy));
+        former.retain(|(kind, old)| (*kind, old) != (wanted.record.backend, policy));
     }
     let network_policy = NetworkPolicyRecord {
-        backend: ground.record.backend,
+        backend: wanted.record.backend,
         policy: policy.clone(),
         former: former.clone(),
-        companion: companion(ground),
-        profile: ground.profile.clone(),
-        zone: ground
+        companion: companion(wanted),
+        profile: wanted.profile.clone(),
+        zone: wanted
             .network_policy
             .as_ref()
             .and_then(|network_policy| network_policy.zone.clone()),
@@ -279,32 +264,28 @@ fn note(context: &Context, ground: &Ground) -> Result<Vec<(BackendKind, Policy)>
     Ok(former)
 }
 
-fn companion(ground: &Ground) -> Option<(BackendKind, Policy)> {
-    ground.network_policy.as_ref()?.companion.clone()
-}
-
 /// Lets the network's packets pass where somebody else would drop them, and says where it cannot.
 fn stand_beside(
     context: &Context,
-    ground: &mut Ground,
+    wanted: &mut Wanted,
     backend: &mut Backend,
 ) -> Result<(), Error> {
-    let first = ground.network_policy.is_none();
+    let first = wanted.network_policy.is_none();
     let others = coexist::others(backend);
-    zones::enter(context, ground, others.firewalld)?;
-    let Some(policy) = ground.policy.clone() else {
-        return pass_alone(context, ground, backend, others);
+    zones::enter(context, wanted, others.firewalld)?;
+    let Some(policy) = wanted.policy.clone() else {
+        return pass_alone(context, wanted, backend, others);
     };
-    let known = companion(ground).map(|(kind, _)| kind);
-    let addresses = &ground.record.addresses;
-    let mut asks = || beside::forwarded(&mut ground.host, &policy.bridge, addresses);
+    let known = companion(wanted).map(|(kind, _)| kind);
+    let addresses = &wanted.record.addresses;
+    let mut asks = || beside::forwarded(&mut wanted.host, &policy.bridge, addresses);
     let asks = first.then_some(&mut asks as &mut dyn FnMut() -> Vec<Ask>);
     let kind = known.or_else(|| coexist::companion(context, backend, others, asks));
     if let Some(kind) = kind {
         let beside = Some((kind, policy.beside()));
         backends::claim_beside(context, "firewall", kind)?;
-        if companion(ground) != beside {
-            change(context, ground, |network_policy| {
+        if companion(wanted) != beside {
+            change(context, wanted, |network_policy| {
                 network_policy.companion = beside
             })?;
         }
@@ -313,9 +294,9 @@ fn stand_beside(
     if first {
         coexist::warn(
             context,
-            &mut ground.host,
+            &mut wanted.host,
             &policy.bridge,
-            &ground.record.addresses,
+            &wanted.record.addresses,
         );
     }
     Ok(())
@@ -324,55 +305,38 @@ fn stand_beside(
 /// The same for an attachment without a bridge, by its addresses.
 fn pass_alone(
     context: &Context,
-    ground: &mut Ground,
+    wanted: &mut Wanted,
     backend: &mut Backend,
     others: Others,
 ) -> Result<(), Error> {
-    let Some(interface) = ground
+    let Some(interface) = wanted
         .record
         .addresses
         .first()
-        .and_then(|address| beside::interface_to(&mut ground.host, *address))
+        .and_then(|address| beside::interface_to(&mut wanted.host, *address))
     else {
         return Ok(());
     };
-    let addresses = &ground.record.addresses;
-    let mut asks = || beside::forwarded(&mut ground.host, &interface.name, addresses);
+    let addresses = &wanted.record.addresses;
+    let mut asks = || beside::forwarded(&mut wanted.host, &interface.name, addresses);
     let kind = coexist::companion(context, backend, others, Some(&mut asks));
     let records = context.state.records_of::<FirewallRecord>();
     if let Some(kind) = kind {
-        ground.record.companion = Some(kind);
+        wanted.record.companion = Some(kind);
         backends::claim_beside(context, "firewall", kind)?;
-        context.state.write(&ground.key, &ground.record)?;
+        context.state.write(&wanted.key, &wanted.record)?;
         fault::point("firewall.alone")?;
-        let member = member(&ground.key, &ground.record);
+        let member = plan::member(&wanted.key, &wanted.record);
         coexist::stand_beside(context, kind, None, member)?;
     }
-    if records.is_only(&ground.key) {
+    if records.is_only(&wanted.key) {
         coexist::warn(
             context,
-            &mut ground.host,
+            &mut wanted.host,
             &interface.name,
-            &ground.record.addresses,
+            &wanted.record.addresses,
         );
     }
-    Ok(())
-}
-
-/// Changes what is noted of the network.
-pub(crate) fn change(
-    context: &Context,
-    ground: &mut Ground,
-    how: impl FnOnce(&mut NetworkPolicyRecord),
-) -> Result<(), Error> {
-    let Some(mut network_policy) = policy::of(context)? else {
-        return Ok(());
-    };
-    how(&mut network_policy);
-    context
-        .state
-        .write_network(context.config.name.as_ref(), &network_policy)?;
-    ground.network_policy = Some(network_policy);
     Ok(())
 }
 
@@ -380,14 +344,14 @@ pub(crate) fn change(
 /// their place in the new policy.
 fn settle(
     context: &Context,
-    ground: &mut Ground,
+    wanted: &mut Wanted,
     former: &[(BackendKind, Policy)],
 ) -> Result<(), Error> {
-    let Some(policy) = ground.policy.clone().filter(|_| !former.is_empty()) else {
+    let Some(policy) = wanted.policy.clone().filter(|_| !former.is_empty()) else {
         return Ok(());
     };
     for (kind, old) in former {
-        if *kind != ground.record.backend {
+        if *kind != wanted.record.backend {
             let mut backend = rules::open(context, *kind)?;
             let done = backend.withdraw(&Ruleset {
                 policy: Some(old.clone()),
@@ -398,17 +362,17 @@ fn settle(
         }
     }
     if former.iter().any(|(_, old)| old.icc != policy.icc) {
-        regroup(context, ground, &policy)?;
+        regroup(context, wanted, &policy)?;
     }
     context.state.write_network(
         context.config.name.as_ref(),
         &NetworkPolicyRecord {
-            backend: ground.record.backend,
+            backend: wanted.record.backend,
             policy,
             former: Vec::new(),
-            companion: companion(ground),
-            profile: ground.profile.clone(),
-            zone: ground
+            companion: companion(wanted),
+            profile: wanted.profile.clone(),
+            zone: wanted
                 .network_policy
                 .as_ref()
                 .and_then(|network_policy| network_policy.zone.clone()),
@@ -417,18 +381,18 @@ fn settle(
 }
 
 /// Containers that were there before `icc` changed.
-fn regroup(context: &Context, ground: &mut Ground, policy: &Policy) -> Result<(), Error> {
+fn regroup(context: &Context, wanted: &mut Wanted, policy: &Policy) -> Result<(), Error> {
     let records = context.state.records_of::<FirewallRecord>();
-    for key in records.attachments(&ground.key.network) {
-        if key == ground.key {
+    for key in records.attachments(&wanted.key.network) {
+        if key == wanted.key {
             continue;
         }
         let Some(mut record) = context.state.read::<FirewallRecord>(&key)? else {
             continue;
         };
         if policy.icc {
-            unlink(context, &key, &record)?;
-            separate::join(context, &mut ground.host, &record)?;
+            links::unlink(context, &key, &record)?;
+            separate::join(context, &mut wanted.host, &record)?;
             record.separation = None;
             context.state.write(&key, &record)?;
         } else if let Some(port) = &record.port {
@@ -438,9 +402,9 @@ fn regroup(context: &Context, ground: &mut Ground, policy: &Policy) -> Result<()
                 port: port.clone(),
             });
             context.state.write(&key, &record)?;
-            separate::separate(context, &mut ground.host, &policy.bridge, &record)?;
+            separate::separate(context, &mut wanted.host, &policy.bridge, &record)?;
             let mut backend = rules::open(context, record.backend)?;
-            let done = link(context, &mut backend, &key, &record);
+            let done = links::link(context, &mut backend, &key, &record);
             rules::linger(backend.into_sockets());
             done?;
         }
@@ -450,69 +414,3 @@ fn regroup(context: &Context, ground: &mut Ground, policy: &Policy) -> Result<()
     }
     Ok(())
 }
-
-/// What passes by its own addresses: only who is on no bridge, since a bridge has the policy.
-pub(crate) fn member(key: &Key, record: &FirewallRecord) -> Option<Member> {
-    record.bridge.is_none().then(|| Member {
-        owner: key.owner(),
-        addresses: record.addresses.clone(),
-        admin_chain: match &record.admin_chain {
-            Some(name) => name.clone(),
-            None => Policy::open("", "").admin_chain,
-        },
-    })
-}
-
-/// Makes the links that the attachment has a part in.
-fn link(
-    context: &Context,
-    backend: &mut Backend,
-    key: &Key,
-    record: &FirewallRecord,
-) -> Result<(), Error> {
-    let _lock = links::lock(context)?;
-    let index = links::index(context);
-    index.enter(key, record)?;
-    fault::point("firewall.entered")?;
-    let (links, waiting) = links::of(context, &index, key, record, Named::IdFirst)?;
-    for name in waiting {
-        eprintln!(
-            "firewall: container {}: the link to \"{name}\" waits: nobody on network {} is called so",
-            key.container, key.network
-        );
-    }
-    if links.is_empty() {
-        return Ok(());
-    }
-    backend
-        .apply(&Ruleset {
-            links,
-            ..Ruleset::default()
-        })
-        .map(drop)
-        .map_err(|error| rules::error(&error))
-}
-
-/// Takes the links that the attachment has a part in away again.
-pub(crate) fn unlink(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
-    if record.separation.is_none() {
-        return Ok(());
-    }
-    let _lock = links::lock(context)?;
-    let index = links::index(context);
-    let (links, _) = links::of(context, &index, key, record, Named::All)?;
-    if !links.is_empty() {
-        let mut backend = rules::open(context, record.backend)?;
-        let done = backend.withdraw(&Ruleset {
-            links,
-            ..Ruleset::default()
-        });
-        rules::linger(backend.into_sockets());
-        done.map_err(|error| rules::error(&error))?;
-    }
-    index.remove(key, record);
-    Ok(())
-}
-
-/// As CHECK and STATUS say it.
-pub(crate) const NOT_HELD: u32 = code::CHECK_FAILED;

@@ -3,35 +3,30 @@
 
 use std::net::IpAddr;
 
+use pontoon_attach::beside::{self, Judged};
+use pontoon_attach::{policy, reference, rules};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::nft::Gate;
 use pontoon_netfilter::{BackendKind, Ruleset};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::beside::{self, Judged};
-use pontoon_plugin::policy;
-use pontoon_plugin::{Context, reference, rules};
+use pontoon_plugin::Context;
 
-use crate::add::{NOT_HELD, member};
 use crate::coexist;
-use crate::config::{Choice, Config, invalid};
+use crate::config::{Choice, Config};
 use crate::links::{self, Named};
 use crate::{plan, zones};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
-    let previous = context
-        .config
-        .prev_result
-        .as_ref()
-        .ok_or_else(|| invalid("Required prevResult missing"))?;
+    let previous = context.required_prev_result()?;
     if config.choice == Choice::None {
         return Ok(());
     }
     let failed = |differences: Vec<String>| {
         Error::new(
-            NOT_HELD,
+            code::CHECK_FAILED,
             format!(
                 "policy of network {} for container {}: {}",
                 key.network, key.container, differences[0]
@@ -71,7 +66,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     }
     let ruleset = Ruleset {
         policy,
-        member: member(&key, &record),
+        member: plan::member(&key, &record),
         links,
         ..Ruleset::default()
     };

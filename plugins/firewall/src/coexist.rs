@@ -4,13 +4,14 @@
 
 use std::net::IpAddr;
 
+use pontoon_attach::beside::{self, Judged};
+use pontoon_attach::rules;
 use pontoon_conf::Error;
 use pontoon_netfilter::nft::{Gate, Nft, Obstacle, Others};
 use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset};
 use pontoon_netlink::RouteSocket;
 use pontoon_passage::Drop;
-use pontoon_plugin::beside::{self, Judged};
-use pontoon_plugin::{Context, rules};
+use pontoon_plugin::Context;
 
 /// Whose rules our packets have to pass as well.
 pub(crate) fn others(backend: &mut Backend) -> Others {

@@ -1,18 +1,14 @@
 //! DEL and GC: what belongs to an attachment goes, found by its record; the network's policy goes
 //! with its last attachment.
 
+use pontoon_attach::reference;
 use pontoon_conf::Error;
 use pontoon_ledger::FirewallRecord;
-use pontoon_netfilter::Ruleset;
 use pontoon_netfilter::reference::ReferencePlugin;
-use pontoon_netlink::RouteSocket;
-use pontoon_netlink::conntrack::{Conntrack, Filter};
-use pontoon_plugin::{
-    Context, Key, Lock, backends, fault, gc, kernel_error, policy, reference, rules,
-};
+use pontoon_plugin::{Context, gc};
 
-use crate::add::{member, unlink};
-use crate::{separate, zones};
+use crate::undo::{remove, retire};
+use crate::zones;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
@@ -24,86 +20,6 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
             reference::forget(context, ReferencePlugin::Firewall).and(retire(context))
         }
     }
-}
-
-/// Removes an attachment and, if it was the last one, the network's policy.
-pub(crate) fn remove(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
-    let last = {
-        // Nobody makes again meanwhile what goes here.
-        let state = &context.state;
-        let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
-        undo(context, key, record)?;
-        fault::point("firewall.withdrawn")?;
-        state.records_of::<FirewallRecord>().remove(key)?
-    };
-    if last {
-        retire(context)?;
-    }
-    fault::point("firewall.retired")
-}
-
-/// Takes away what an attachment has in the kernel and in the index.
-pub(crate) fn undo(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
-    let mut done = unlink(context, key, record);
-    if record.separation.is_some() {
-        let mut host = RouteSocket::open()
-            .map_err(|error| kernel_error("cannot open a route socket", &error))?;
-        done = done.and(separate::join(context, &mut host, record));
-    }
-    let mut backend = rules::open(context, record.backend)?;
-    let own = Ruleset {
-        member: member(key, record),
-        ..Ruleset::default()
-    };
-    let mut withdrawn = backend.withdraw(&own).map_err(|error| rules::error(&error));
-    if let Some(kind) = record.companion {
-        let beside = rules::open(context, kind).and_then(|mut backend| {
-            let done = backend.withdraw(&own);
-            rules::linger(backend.into_sockets());
-            done.map_err(|error| rules::error(&error))
-        });
-        withdrawn = withdrawn.and(beside);
-    }
-    zones::leave(record);
-    let addresses = record.addresses.clone();
-    // A flow that was let in once is let in until it ends, and the address may soon be another
-    // container's. Addresses rest before they are given out again, so nobody has to wait for this.
-    rules::linger_after(backend.into_sockets(), || {
-        let Ok(mut conntrack) = Conntrack::open() else {
-            return;
-        };
-        for address in &addresses {
-            let ends = Filter {
-                v4: address.is_ipv4(),
-                ..Filter::default()
-            };
-            let _ = conntrack.cut(&Filter {
-                original_source: Some(*address),
-                ..ends
-            });
-            let _ = conntrack.cut(&Filter {
-                reply_source: Some(*address),
-                ..ends
-            });
-        }
-    });
-    done.and(withdrawn)
-}
-
-/// Removes the policy of a network without attachments. With a bridge plugin before us in the list
-/// there is one still: its DEL comes last, waits a little whether somebody comes, and does the same.
-fn retire(context: &Context) -> Result<(), Error> {
-    let state = &context.state;
-    let network = context.config.name.as_ref();
-    if state.records_of::<FirewallRecord>().has_network(network)
-        || state.records("bridge").has_network(network)
-    {
-        return Ok(());
-    }
-    let lock = state.lock(&state.network_lock(network), Lock::exclusive)?;
-    policy::retire(context)?;
-    lock.remove();
-    backends::retire(context, "firewall")
 }
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those

@@ -9,38 +9,19 @@ mod del;
 mod links;
 mod plan;
 mod separate;
+mod undo;
+mod wanted;
 mod zones;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
+use pontoon_plugin::Context;
 
-/// The plugin.
-pub struct Firewall;
-
-impl Plugin for Firewall {
-    const NAME: &'static str = "firewall";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        config::Config::from_context(context).map(drop)
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct Firewall = "firewall";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    status: check::status,
+    gc: del::gc,
+    judge: |context: &Context| config::Config::from_context(context).map(drop),
 }

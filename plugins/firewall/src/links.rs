@@ -1,10 +1,11 @@
 //! The links of an attachment: those that it asks for, and those that others ask for to it.
 
+use pontoon_attach::rules;
 use pontoon_conf::{Error, KnownAs};
 use pontoon_ledger::links::LinksIndex;
 use pontoon_ledger::{FirewallRecord, Key, Lock};
-use pontoon_netfilter::Link;
-use pontoon_plugin::Context;
+use pontoon_netfilter::{Backend, Link, Ruleset};
+use pontoon_plugin::{Context, fault};
 
 use crate::plan;
 
@@ -95,4 +96,55 @@ fn records(context: &Context, keys: Vec<Key>) -> Result<Vec<(Key, FirewallRecord
         }
     }
     Ok(found)
+}
+
+/// Makes the links that the attachment has a part in.
+pub(crate) fn link(
+    context: &Context,
+    backend: &mut Backend,
+    key: &Key,
+    record: &FirewallRecord,
+) -> Result<(), Error> {
+    let _lock = lock(context)?;
+    let index = index(context);
+    index.enter(key, record)?;
+    fault::point("firewall.entered")?;
+    let (links, waiting) = of(context, &index, key, record, Named::IdFirst)?;
+    for name in waiting {
+        eprintln!(
+            "firewall: container {}: the link to \"{name}\" waits: nobody on network {} is called so",
+            key.container, key.network
+        );
+    }
+    if links.is_empty() {
+        return Ok(());
+    }
+    backend
+        .apply(&Ruleset {
+            links,
+            ..Ruleset::default()
+        })
+        .map(drop)
+        .map_err(|error| rules::error(&error))
+}
+
+/// Takes the links that the attachment has a part in away again.
+pub(crate) fn unlink(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
+    if record.separation.is_none() {
+        return Ok(());
+    }
+    let _lock = lock(context)?;
+    let index = index(context);
+    let (links, _) = of(context, &index, key, record, Named::All)?;
+    if !links.is_empty() {
+        let mut backend = rules::open(context, record.backend)?;
+        let done = backend.withdraw(&Ruleset {
+            links,
+            ..Ruleset::default()
+        });
+        rules::linger(backend.into_sockets());
+        done.map_err(|error| rules::error(&error))?;
+    }
+    index.remove(key, record);
+    Ok(())
 }

@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use pontoon_conf::{Attached, Error, KnownAs};
-use pontoon_ledger::LinkRequest;
-use pontoon_netfilter::{Ingress, Link, Policy};
-use pontoon_plugin::Key;
+use pontoon_ledger::{FirewallRecord, Key, LinkRequest};
+use pontoon_netfilter::{Ingress, Link, Member, Policy};
 
 use crate::config::invalid;
 
@@ -101,6 +100,18 @@ pub(crate) fn links(
         }
     }
     links
+}
+
+/// What passes by its own addresses: only who is on no bridge, since a bridge has the policy.
+pub(crate) fn member(key: &Key, record: &FirewallRecord) -> Option<Member> {
+    record.bridge.is_none().then(|| Member {
+        owner: key.owner(),
+        addresses: record.addresses.clone(),
+        admin_chain: match &record.admin_chain {
+            Some(name) => name.clone(),
+            None => Policy::open("", "").admin_chain,
+        },
+    })
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 
 use std::net::IpAddr;
 
+use pontoon_attach::{forwarding, rules};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, Separation};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
-use pontoon_plugin::{Context, fault, forwarding, kernel_error, rules};
+use pontoon_plugin::{Context, fault, kernel_error};
 
 /// What makes the host answer on the bridge for its siblings, at once rather than after a random
 /// time of up to 0.8 s: (parameter, on, off).

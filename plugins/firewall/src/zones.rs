@@ -4,39 +4,40 @@
 
 use std::net::IpAddr;
 
+use pontoon_attach::rules;
 use pontoon_conf::{Error, code};
-use pontoon_ledger::{FirewallRecord, NetworkPolicyRecord};
+use pontoon_ledger::{FirewallRecord, Key, NetworkPolicyRecord};
 use pontoon_netfilter::firewalld::{self, Part};
-use pontoon_plugin::{Context, Key, fault, rules};
+use pontoon_plugin::{Context, fault};
 
-use crate::add::{Ground, change};
 use crate::config::{Choice, Config};
 use crate::plan;
+use crate::wanted::{Wanted, change};
 
 /// Enters the zone where firewalld is there, or has to be. Noted before it is done. A firewalld that
 /// only happens to be there and refuses is said; STATUS says it again.
-pub(crate) fn enter(context: &Context, ground: &mut Ground, there: bool) -> Result<(), Error> {
-    let (zone, must) = ground.zone.clone();
+pub(crate) fn enter(context: &Context, wanted: &mut Wanted, there: bool) -> Result<(), Error> {
+    let (zone, must) = wanted.zone.clone();
     if !there && !must {
         return Ok(());
     }
-    let bridge = ground.policy.as_ref().map(|policy| policy.bridge.clone());
-    let former = ground
+    let bridge = wanted.policy.as_ref().map(|policy| policy.bridge.clone());
+    let former = wanted
         .network_policy
         .as_ref()
         .and_then(|network_policy| network_policy.zone.clone());
     let moves = former.as_ref() != Some(&zone);
     if bridge.is_none() {
-        ground.record.zone = Some(zone.clone());
-        context.state.write(&ground.key, &ground.record)?;
+        wanted.record.zone = Some(zone.clone());
+        context.state.write(&wanted.key, &wanted.record)?;
     } else if moves {
-        change(context, ground, |network_policy| {
+        change(context, wanted, |network_policy| {
             network_policy.zone = Some(zone.clone())
         })?;
     }
     fault::point("firewall.zoned")?;
     let done = rules::firewalld().and_then(|mut bus| {
-        let parts = parts(bridge.as_deref(), &ground.record);
+        let parts = parts(bridge.as_deref(), &wanted.record);
         if let Some(former) = former.filter(|_| moves) {
             parts
                 .iter()

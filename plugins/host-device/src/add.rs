@@ -1,13 +1,14 @@
 //! ADD: addresses, then the device moves into the container, then it is configured there.
 
+use pontoon_attach::{container_link, sockets};
 use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{DeviceBefore, HostDeviceRecord};
-use pontoon_netlink::{Link, Netns, RouteSocket};
-use pontoon_plugin::{Context, Key, Lock, Undo, fault, interior, kernel_error};
+use pontoon_ledger::{DeviceBefore, HostDeviceRecord, Key, Lock};
+use pontoon_netlink::{Link, RouteSocket};
+use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::Config;
-use crate::{del, device};
+use crate::{device, undo};
 
 #[derive(Debug)]
 enum Step {
@@ -15,21 +16,12 @@ enum Step {
     Device(Box<HostDeviceRecord>),
 }
 
-pub(crate) fn open(netns: &Netns) -> Result<RouteSocket, Error> {
-    RouteSocket::open_in(netns)
-        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))
-}
-
-pub(crate) fn open_host() -> Result<RouteSocket, Error> {
-    RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))
-}
-
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
-    let (mut host, mut inside) = (open_host()?, open(netns)?);
-    interior::refuse_taken(context, &mut inside)?;
+    let (mut host, mut inside) = (sockets::of_host()?, sockets::of_container(netns)?);
+    container_link::refuse_taken(context, &mut inside)?;
     let link = if device::is_userspace(&config.device) {
         None
     } else {
@@ -50,7 +42,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             mac: link.mac,
         }),
     };
-    let mut undo = Undo::default();
+    let mut steps = Undo::default();
     let sockets = (&mut host, &mut inside);
     match attach(
         context,
@@ -59,15 +51,15 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         link.as_ref(),
         &record,
         sockets,
-        &mut undo,
+        &mut steps,
     ) {
         Ok(result) => {
-            undo.commit();
+            steps.commit();
             Ok(result)
         }
-        Err(error) => Err(undo.unwind(error, |step| match step {
+        Err(error) => Err(steps.unwind(error, |step| match step {
             Step::Lease => delegation::undo_add(context),
-            Step::Device(record) => del::give_back(context, &key, Some(&record)),
+            Step::Device(record) => undo::give_back(context, &key, Some(&record)),
         })),
     }
 }
@@ -127,7 +119,7 @@ fn attach(
                 )
             })?;
         let advertisements = config.advertisements();
-        interior::configure(netns, inside, moved.index, name, &result, advertisements)?;
+        container_link::configure(netns, inside, moved.index, name, &result, advertisements)?;
         fault::point("host-device.configured")?;
         result.interfaces = vec![Interface {
             name: name.clone(),

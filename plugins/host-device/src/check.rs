@@ -1,13 +1,14 @@
 //! CHECK: the device is in the container, with its addresses and routes. STATUS: an ADD could
 //! succeed.
 
-use pontoon_conf::{Error, code};
+use pontoon_attach::container_link::{self, Advertisements, differs, listed, same_mac};
+use pontoon_attach::sockets;
+use pontoon_conf::Error;
 use pontoon_ipam::delegation;
-use pontoon_plugin::interior::{self, Advertisements, differs, listed, same_mac};
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::Config;
-use crate::{add, device};
+use crate::device;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
@@ -15,15 +16,11 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     if let Some(ipam) = &config.ipam {
         delegation::check(context, ipam)?;
     }
-    let previous = context
-        .config
-        .prev_result
-        .as_ref()
-        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))?;
+    let previous = context.required_prev_result()?;
     if device::is_userspace(&config.device) {
         return Ok(());
     }
-    let mut inside = add::open(context.netns()?)?;
+    let mut inside = sockets::of_container(context.netns()?)?;
     let link = inside
         .link_by_name(name.as_ref())
         .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
@@ -34,9 +31,9 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         })?;
     same_mac(&link, listed(previous, name.as_ref(), true))?;
     if config.advertisements() == Advertisements::Refuse {
-        interior::refuse_foreign_routes(&mut inside, &link, previous)?;
+        container_link::refuse_foreign_routes(&mut inside, &link, previous)?;
     }
-    interior::compare(&mut inside, &link, previous)
+    container_link::compare(&mut inside, &link, previous)
 }
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
+use pontoon_attach::container_link::Advertisements;
 use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
-use pontoon_plugin::interior::Advertisements;
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]

@@ -6,40 +6,21 @@ mod check;
 mod config;
 mod del;
 mod device;
+mod undo;
 
-use pontoon_conf::{Attached, Error};
+use pontoon_attach::ports;
 use pontoon_ipam::delegation;
-use pontoon_plugin::{Context, Plugin};
+use pontoon_plugin::Context;
 
-/// The plugin.
-pub struct HostDevice;
-
-impl Plugin for HostDevice {
-    const NAME: &'static str = "host-device";
-    const CONNECTS: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        config::Config::from_context(context)
-            .and_then(|config| delegation::judge(context, config.ipam.as_ref()))
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct HostDevice = "host-device";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    status: check::status,
+    gc: del::gc,
+    judge: |context: &Context| { config::Config::from_context(context)
+            .and_then(|config| delegation::judge(context, config.ipam.as_ref())) },
+    changed: |context: &Context| ports::follow(context, "host-device"),
 }

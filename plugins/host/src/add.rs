@@ -1,10 +1,10 @@
 //! ADD: the container's namespace path leads to the host's namespace.
 
+use pontoon_attach::{Inventory, rebind};
 use pontoon_conf::{Attached, Error};
-use pontoon_ledger::HostRecord;
-use pontoon_ledger::Rebind;
+use pontoon_ledger::{HostRecord, Rebind, Sandbox};
 use pontoon_netlink::Netns;
-use pontoon_plugin::{Context, Inventory, Sandbox, netns_error, rebind};
+use pontoon_plugin::{Context, netns_error};
 
 use crate::{config, plan};
 

@@ -2,22 +2,14 @@
 
 use pontoon_conf::Error;
 use pontoon_ledger::HostRecord;
-use pontoon_plugin::{Context, Key, fault, gc, rebind};
+use pontoon_plugin::{Context, gc};
+
+use crate::undo::remove;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
     let record: Option<HostRecord> = context.state.read(&key)?;
     remove(context, &key, record.as_ref())
-}
-
-fn remove(context: &Context, key: &Key, record: Option<&HostRecord>) -> Result<(), Error> {
-    if let Some(rebind) = record.and_then(|record| record.rebind.as_ref()) {
-        rebind::restore(rebind)?;
-    }
-    fault::point("host.restored")?;
-    context.state.records_of::<HostRecord>().remove(key)?;
-    context.state.prune();
-    Ok(())
 }
 
 /// Removes attachments that are not valid any more; without a list, those whose path leads to

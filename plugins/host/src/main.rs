@@ -6,33 +6,16 @@ mod check;
 mod config;
 mod del;
 mod plan;
+mod undo;
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct Host;
-
-impl Plugin for Host {
-    const NAME: &'static str = "host";
-    const ON_THE_HOST: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
+pontoon_plugin::plugin! {
+    struct Host = "host" [ON_THE_HOST];
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    gc: del::gc,
 }
 
 fn main() -> ExitCode {

@@ -184,7 +184,8 @@ mod tests {
         for (name, source) in &plugins {
             let kind = of(name).unwrap();
             assert!(!source.is_empty(), "{name} has no sources");
-            assert_eq!(source.contains("fn gc("), kind.collects, "GC of {name}");
+            let collects = source.contains("\n    gc: ");
+            assert_eq!(collects, kind.collects, "GC of {name}");
             let words = name
                 .split('-')
                 .map(|word| word[..1].to_uppercase() + &word[1..]);

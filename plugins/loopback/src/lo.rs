@@ -1,13 +1,13 @@
 //! The three verbs on `lo`.
 
+use pontoon_attach::sockets;
 use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, code};
 use pontoon_netlink::{Link, LinkChange, RouteSocket};
 use pontoon_plugin::{Context, kernel_error};
 
 fn open(context: &Context) -> Result<(RouteSocket, Link), Error> {
     let netns = context.netns()?;
-    let mut inside = RouteSocket::open_in(netns)
-        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
+    let mut inside = sockets::of_container(netns)?;
     let link = inside
         .link_by_name("lo")
         .map_err(|error| kernel_error("cannot look up lo in the container", &error))?

@@ -5,25 +5,11 @@ mod lo;
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct Loopback;
-
-impl Plugin for Loopback {
-    const NAME: &'static str = "loopback";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        lo::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        lo::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        lo::check(context)
-    }
+pontoon_plugin::plugin! {
+    struct Loopback = "loopback";
+    add: lo::add,
+    del: lo::del,
+    check: lo::check,
 }
 
 fn main() -> ExitCode {

@@ -1,14 +1,15 @@
 //! ADD: addresses, a link born in the container, configured there.
 
+use pontoon_attach::container_link::{self, Advertisements};
+use pontoon_attach::sockets;
 use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::MacvlanRecord;
-use pontoon_netlink::{Link, LinkChange, MacvlanSpec, Netns, RouteSocket};
-use pontoon_plugin::interior::Advertisements;
-use pontoon_plugin::{Context, Key, Lock, Undo, fault, interior, kernel_error, veth};
+use pontoon_ledger::{Key, Lock, MacvlanRecord};
+use pontoon_netlink::{Link, LinkChange, MacvlanSpec, RouteSocket};
+use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::{self, Config};
-use crate::del;
+use crate::undo;
 
 #[derive(Debug)]
 enum Step {
@@ -17,22 +18,12 @@ enum Step {
     Link,
 }
 
-/// What the link is called until it has its final name: free in every namespace.
-pub(crate) fn birth_name(key: &Key) -> String {
-    veth::host_name(key).replacen("veth", "macv", 1)
-}
-
-pub(crate) fn open(netns: &Netns) -> Result<RouteSocket, Error> {
-    RouteSocket::open_in(netns)
-        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))
-}
-
 /// The socket of the namespace that has the master, and the master.
 pub(crate) fn master(context: &Context, config: &Config) -> Result<(RouteSocket, Link), Error> {
     let mut socket = if config.link_in_container {
-        open(context.netns()?)?
+        sockets::of_container(context.netns()?)?
     } else {
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?
+        sockets::of_host()?
     };
     let (found, what) = match &config.master {
         Some(name) => (
@@ -56,13 +47,13 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
-    let mut inside = open(netns)?;
-    interior::refuse_taken(context, &mut inside)?;
+    let mut inside = sockets::of_container(netns)?;
+    container_link::refuse_taken(context, &mut inside)?;
     let (mut outer, master) = master(context, &config)?;
     let mtu = config::mtu(config.mtu, master.mtu)?;
-    let birth = birth_name(&key);
+    let temporary = undo::temporary_name(&key);
     let spec = MacvlanSpec {
-        name: &birth,
+        name: &temporary,
         netns,
         master: master.index,
         mode: config.mode as u32,
@@ -70,24 +61,24 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         mac: config.mac.map(|mac| mac.0),
         broadcast_queue: config.broadcast_queue,
     };
-    let mut undo = Undo::default();
+    let mut steps = Undo::default();
     let done = attach(
         context,
         &config,
         &key,
         (&mut outer, &mut inside),
         &spec,
-        &mut undo,
+        &mut steps,
     );
     match done {
         Ok(result) => {
-            undo.commit();
+            steps.commit();
             Ok(result)
         }
-        Err(error) => Err(undo.unwind(error, |step| match step {
+        Err(error) => Err(steps.unwind(error, |step| match step {
             Step::Lease => delegation::undo_add(context),
-            Step::Record => del::forget(context, &key),
-            Step::Link => del::remove(&mut inside, &key),
+            Step::Record => undo::forget(context, &key),
+            Step::Link => undo::remove(&mut inside, &key),
         })),
     }
 }
@@ -121,7 +112,7 @@ fn attach(
     drop(network_lock);
     fault::point("macvlan.recorded")?;
     // An earlier ADD of this very attachment was killed, and its DEL never came.
-    del::remove(inside, key)?;
+    undo::remove(inside, key)?;
     // Before it is made: the kernel's answer may be lost.
     undo.push(Step::Link);
     outer
@@ -146,7 +137,7 @@ fn attach(
     inside.set_link(index, &change).map_err(failed)?;
     fault::point("macvlan.named")?;
     let advertisements = Advertisements::wanted(config.accept_ra);
-    interior::configure(spec.netns, inside, index, name, &result, advertisements)?;
+    container_link::configure(spec.netns, inside, index, name, &result, advertisements)?;
     fault::point("macvlan.configured")?;
     let link = inside.link_by_index(index).map_err(failed)?;
     let link = link.ok_or_else(missing)?;

@@ -1,9 +1,10 @@
 //! CHECK: the link is there, of the right mode, with its addresses and routes. STATUS: an ADD could
 //! succeed.
 
+use pontoon_attach::container_link::{self, differs, listed, same_mac};
+use pontoon_attach::sockets;
 use pontoon_conf::{Error, code};
 use pontoon_ipam::delegation;
-use pontoon_plugin::interior::{self, differs, listed, same_mac};
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::add;
@@ -24,7 +25,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         code: code::CHECK_FAILED,
         ..error
     })?;
-    let mut inside = add::open(context.netns()?)?;
+    let mut inside = sockets::of_container(context.netns()?)?;
     let link = inside
         .link_by_name(name.as_ref())
         .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
@@ -50,9 +51,9 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     }
     same_mac(&link, listed(previous, name.as_ref(), true))?;
     if !config.accept_ra {
-        interior::refuse_foreign_routes(&mut inside, &link, previous)?;
+        container_link::refuse_foreign_routes(&mut inside, &link, previous)?;
     }
-    interior::compare(&mut inside, &link, previous)
+    container_link::compare(&mut inside, &link, previous)
 }
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {

@@ -1,8 +1,9 @@
 //! The keys of the plugin, all of them the reference's.
 
+use pontoon_attach::container_link;
 use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, keys};
 use pontoon_ipam::delegation;
-use pontoon_plugin::{Context, interior};
+use pontoon_plugin::Context;
 
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -77,7 +78,7 @@ impl Config {
             master: master.transpose()?,
             mode: Mode::parse(&keys.mode)?,
             mtu: keys.mtu,
-            mac: interior::requested_mac(context, &keys.mac)?,
+            mac: container_link::requested_mac(context, &keys.mac)?,
             link_in_container: keys.link_in_container,
             broadcast_queue: Some(keys.broadcast_queue).filter(|packets| *packets != 0),
             accept_ra: keys.accept_ra,

@@ -1,11 +1,12 @@
 //! ADD: the loopback interface goes up.
 
+use pontoon_attach::Inventory;
 use pontoon_conf::{Attached, Error, code};
 use pontoon_ledger::NoneRecord;
-use pontoon_netlink::{Link, LinkChange, Netns, RouteSocket};
-use pontoon_plugin::{Context, Inventory, Undo, fault, kernel_error};
+use pontoon_netlink::Link;
+use pontoon_plugin::{Context, Undo, fault};
 
-use crate::{config, plan};
+use crate::{config, plan, undo};
 
 enum Step {
     Record,
@@ -35,27 +36,27 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         was_up: earlier.map_or(lo.up, |record| record.was_up),
         names: context.names(),
     };
-    let mut undo = Undo::default();
+    let mut done = Undo::default();
     let mut steps = || {
-        undo.push(Step::Record);
+        done.push(Step::Record);
         context.state.write(&key, &record)?;
         fault::point("none.recorded")?;
-        undo.push(Step::Up);
-        set(netns, true)?;
+        done.push(Step::Up);
+        undo::set(netns, true)?;
         fault::point("none.up")?;
         let netns_path = context.invocation.required_netns()?;
         Ok(Inventory::of(netns)?.result(netns_path))
     };
     match steps() {
         Ok(mut result) => {
-            undo.commit();
+            done.commit();
             result.dns = context.config.dns.clone().unwrap_or_default();
             Ok(result)
         }
-        Err(error) => Err(undo.unwind(error, |step| match step {
+        Err(error) => Err(done.unwind(error, |step| match step {
             Step::Record => records.remove(&key).map(drop),
             Step::Up if record.was_up => Ok(()),
-            Step::Up => set(netns, false),
+            Step::Up => undo::set(netns, false),
         })),
     }
 }
@@ -65,18 +66,4 @@ pub(crate) fn loopback(links: &[Link]) -> Result<&Link, Error> {
         .iter()
         .find(|link| link.name == "lo")
         .ok_or_else(|| Error::new(code::KERNEL, "the container has no interface lo"))
-}
-
-/// Sets the state of the loopback interface.
-pub(crate) fn set(netns: &Netns, up: bool) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot change the state of lo in the container", &error);
-    let mut inside = RouteSocket::open_in(netns).map_err(failed)?;
-    let Some(link) = inside.link_by_name("lo").map_err(failed)? else {
-        return Ok(());
-    };
-    let change = LinkChange {
-        up: Some(up),
-        ..LinkChange::default()
-    };
-    inside.set_link(link.index, &change).map_err(failed)
 }

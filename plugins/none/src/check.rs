@@ -1,7 +1,8 @@
 //! CHECK: the loopback interface is up, and nothing else is there.
 
+use pontoon_attach::Inventory;
 use pontoon_conf::{Error, code};
-use pontoon_plugin::{Context, Inventory};
+use pontoon_plugin::Context;
 
 use crate::{add, plan};
 

@@ -6,32 +6,16 @@ mod check;
 mod config;
 mod del;
 mod plan;
+mod undo;
 
 use std::process::ExitCode;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
-
-struct None;
-
-impl Plugin for None {
-    const NAME: &'static str = "none";
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
+pontoon_plugin::plugin! {
+    struct None = "none";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    gc: del::gc,
 }
 
 fn main() -> ExitCode {

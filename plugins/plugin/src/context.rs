@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use pontoon_conf::{
-    Args, Attachment, ContainerId, Error, IfName, Invocation, KnownAs, NameError, NetworkConfig,
-    Verb, code,
+    Args, Attached, Attachment, ContainerId, Error, IfName, Invocation, KnownAs, NameError,
+    NetworkConfig, Verb, code,
 };
 use pontoon_ledger::kinds::{self, Kind, Role};
 use pontoon_ledger::{Key, Sandbox, State};
@@ -144,6 +144,15 @@ impl Context {
     #[must_use]
     pub fn netns_if_alive(&self) -> Option<&Netns> {
         self.open_netns()?.as_ref().ok()
+    }
+
+    /// What the plugins before this one have made; the verb cannot go on without it.
+    ///
+    /// # Errors
+    /// Code 7 when the configuration has no `prevResult`.
+    pub fn required_prev_result(&self) -> Result<&Attached, Error> {
+        let previous = self.config.prev_result.as_ref();
+        previous.ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))
     }
 
     /// The namespace that the verb is about, as records keep it.

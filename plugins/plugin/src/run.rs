@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use pontoon_conf::{
     Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner, code,
 };
-
+use pontoon_ledger::State;
 use pontoon_ledger::kinds::{self, Role};
 
+use crate::Context;
 use crate::log::Log;
-use crate::{Context, State, ports};
 
 /// A CNI plugin: one method a verb. The methods get validated values and return values; reading
 /// and printing is [`main`]'s business.
@@ -24,9 +24,6 @@ pub trait Plugin {
     /// Whether the container may be in the namespace that the plugin itself runs in. Where it may
     /// not, such a `CNI_NETNS` is refused before the verb runs.
     const ON_THE_HOST: bool = false;
-
-    /// Whether an attachment changes what other networks a container can answer by.
-    const CONNECTS: bool = false;
 
     /// Whether the plugin has something to do for a container that has no network (type `none`).
     const WITHOUT_NETWORK: bool = false;
@@ -64,6 +61,10 @@ pub trait Plugin {
     fn gc(&self, _context: &Context) -> Result<(), Error> {
         Ok(())
     }
+
+    /// Called after an ADD that succeeded and after every DEL: the container may answer by other networks
+    /// than before.
+    fn changed(&self, _context: &Context) {}
 
     /// Refuses a configuration that ADD would refuse without asking the kernel: for
     /// `pontoon lint`, which has no container.
@@ -200,9 +201,7 @@ fn answer<P: Plugin>(
     match context.invocation.verb {
         Verb::Add => {
             let attached = plugin.add(context)?;
-            if P::CONNECTS {
-                ports::follow(context, P::NAME);
-            }
+            plugin.changed(context);
             let text = attached.to_json(context.config.version);
             if text.is_err() {
                 // The result cannot be told in the asked version: the runtime will see a failed
@@ -213,9 +212,7 @@ fn answer<P: Plugin>(
         }
         Verb::Del => {
             let done = plugin.del(context);
-            if P::CONNECTS {
-                ports::follow(context, P::NAME);
-            }
+            plugin.changed(context);
             done.map(|()| None)
         }
         Verb::Check => plugin.check(context).map(|()| None),

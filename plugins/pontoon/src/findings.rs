@@ -1,6 +1,6 @@
 //! What the forwarding settings mean: facts in, verdict out.
 
-use pontoon_plugin::forwarding;
+use pontoon_attach::forwarding;
 use serde::Serialize;
 
 /// The settings that decide whether packets pass this host.

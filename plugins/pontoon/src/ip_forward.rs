@@ -4,9 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use pontoon_attach::forwarding;
 use pontoon_ledger::{NetworkRecord, State};
 use pontoon_netlink::{RouteEntry, RouteSocket, solicit_routers, sysctl};
-use pontoon_plugin::forwarding;
 use serde::Serialize;
 
 use crate::doctor::{self, Finding, uplink};

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use pontoon_attach::reference;
 use pontoon_ipam::{Boot, Note, Span};
 use pontoon_netlink::IpNetwork;
-use pontoon_plugin::reference;
 use serde::Serialize;
 
 use crate::conflist::Places;

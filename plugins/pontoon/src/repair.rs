@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use pontoon_plugin::repair;
+use pontoon_attach::repair;
 use serde::Serialize;
 
 use crate::doctor::flows;

@@ -3,26 +3,18 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
+use pontoon_attach::{backends, ports, rules, sockets};
 use pontoon_conf::{Attached, Error, code};
-use pontoon_ledger::port_slots::{Refusal, Reservations};
-use pontoon_ledger::{Lock, PortmapRecord, WaitingAddresses, published};
-use pontoon_netfilter::{Published, Ruleset};
+use pontoon_ledger::{Key, Lock, PortmapRecord, WaitingAddresses, published};
+use pontoon_netfilter::Published;
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
 use pontoon_netlink::{Link, RouteSocket, sysctl};
-use pontoon_plugin::ports;
-use pontoon_plugin::{Context, Key, Undo, backends, fault, kernel_error, rules};
+use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::Config;
-use crate::{del, plan, share, warn};
-
-/// A step that has been done.
-#[derive(Debug)]
-enum Step {
-    /// From here on, removing the attachment undoes everything.
-    Record(Box<PortmapRecord>),
-    Hairpin(u32),
-    RouteLocalnet(String),
-}
+use crate::share::{self, clear, make, ruleset};
+use crate::undo::{self, Step, revert};
+use crate::{plan, warn};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let config = Config::from_context(context)?;
@@ -47,20 +39,13 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         waits: WaitingAddresses::default(),
         waiters: Vec::new(),
     };
-    let mut undo = Undo::default();
-    match publish(context, &key, &record, &previous, &mut undo) {
+    let mut steps = Undo::default();
+    match publish(context, &key, &record, &previous, &mut steps) {
         Ok(()) => {
-            undo.commit();
+            steps.commit();
             Ok(previous)
         }
-        Err(error) => Err(undo.unwind(error, |step| revert(context, &key, step))),
-    }
-}
-
-fn ruleset(published: &Published) -> Ruleset {
-    Ruleset {
-        published: Some(published.clone()),
-        ..Ruleset::default()
+        Err(error) => Err(steps.unwind(error, |step| revert(context, &key, step))),
     }
 }
 
@@ -73,10 +58,9 @@ fn publish(
 ) -> Result<(), Error> {
     if let Some(stale) = context.state.read::<PortmapRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
-        del::remove(context, key, &stale)?;
+        undo::remove(context, key, &stale)?;
     }
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     let mut record = record.clone();
     let sockets = {
         // Nobody removes what all networks share while this network comes to need it.
@@ -107,85 +91,6 @@ fn publish(
     fault::point("portmap.hairpin")?;
     cut_stale_flows(context, &record.published, sockets);
     Ok(())
-}
-
-/// Reserves the ports and makes their rules, for a caller that holds the lock of the reservations.
-pub(crate) fn make(context: &Context, record: &PortmapRecord) -> Result<Vec<OwnedFd>, Error> {
-    Reservations::at(context.state.dir())
-        .take(&record.published)
-        .map_err(|refusal| refused(refusal, None))?;
-    fault::point("portmap.reserved")?;
-    let mut backend = rules::open(context, record.backend)?;
-    backend
-        .apply(&ruleset(&record.published))
-        .map_err(|error| rules::error(&error))?;
-    Ok(backend.into_sockets())
-}
-
-/// Sees that the ports are free. A port whose owner's namespace is gone is taken over: its DEL,
-/// should it still come, finds nothing that carries its tag. Where the owner is another attachment
-/// of the same container the record is made to wait; for whom, is returned.
-pub(crate) fn clear(
-    context: &Context,
-    key: &Key,
-    record: &mut PortmapRecord,
-) -> Result<Vec<Key>, Error> {
-    let ports = Reservations::at(context.state.dir());
-    let mut holders = Vec::new();
-    loop {
-        let refusal = match ports.check(&record.published) {
-            Ok(()) => return Ok(holders),
-            Err(refusal) => refusal,
-        };
-        let Refusal::Taken(port, owner) = &refusal else {
-            return Err(refused(refusal, None));
-        };
-        let holder: Option<PortmapRecord> = context.state.read(owner)?;
-        match holder {
-            Some(holder) if owner != key && context.state.is_gone(owner, &holder.sandbox)? => {
-                del::remove_locked(context, owner, &holder)?;
-            }
-            Some(holder)
-                if owner.container == key.container
-                    && owner != key
-                    && share::wait(record, &holder) =>
-            {
-                holders.push(owner.clone());
-            }
-            // Its record is lost: no DEL will ever come for it.
-            None => {
-                let mut stale = record.published.clone();
-                stale.owner = owner.owner();
-                stale.ports = vec![*port];
-                ports.give_back(&stale).map_err(|error| {
-                    Error::new(code::IO, "cannot take over a port reservation")
-                        .with_details(error.to_string())
-                })?;
-            }
-            Some(holder) => return Err(refused(refusal, Some(&holder))),
-        }
-    }
-}
-
-pub(crate) fn refused(refusal: Refusal, record: Option<&PortmapRecord>) -> Error {
-    match refusal {
-        Refusal::Io(path, error) => Error::new(
-            code::IO,
-            format!("cannot reserve a port at {}", path.display()),
-        )
-        .with_details(error.to_string()),
-        Refusal::Taken(port, owner) => Error::new(
-            code::PORT_TAKEN,
-            format!(
-                "host port {}/{} is already published by container {} ({} of network {})",
-                port.host_port, port.protocol, owner.container, owner.interface, owner.network
-            ),
-        )
-        .with_details(format!(
-            "its namespace {} is alive; DEL that attachment first, or choose another host port",
-            record.map_or("", |record| record.sandbox.path.as_str())
-        )),
-    }
 }
 
 /// Lets the host's own 127.0.0.1 and the container itself reach the port: the bridge may route
@@ -295,29 +200,5 @@ fn cut_stale_flows(context: &Context, published: &Published, sockets: Vec<OwnedF
     }
     if let Ok(sweep) = Sweep::new(conntrack, &flows) {
         rules::linger_sweeping(sockets, sweep);
-    }
-}
-
-fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
-    match step {
-        Step::Record(record) => del::remove(context, key, &record),
-        Step::Hairpin(index) => {
-            let mut host = RouteSocket::open()
-                .map_err(|error| kernel_error("cannot open a route socket", &error))?;
-            host.set_hairpin(index, false)
-                .map_err(|error| kernel_error("cannot restore hairpin mode", &error))
-        }
-        Step::RouteLocalnet(path) => {
-            // Other containers of the bridge may need it by now.
-            if context.state.records_of::<PortmapRecord>().any() {
-                return Ok(());
-            }
-            sysctl::write_if_different(&path, "0")
-                .map(drop)
-                .map_err(|error| {
-                    Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
-                        .with_details(error.to_string())
-                })
-        }
     }
 }

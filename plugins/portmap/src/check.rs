@@ -1,10 +1,11 @@
 //! CHECK and STATUS.
 
+use pontoon_attach::{reference, rules};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::PortmapRecord;
 use pontoon_ledger::port_slots::Reservations;
 use pontoon_netfilter::Ruleset;
-use pontoon_plugin::{Context, reference, rules};
+use pontoon_plugin::Context;
 
 use crate::config::Config;
 use crate::plan;
@@ -13,12 +14,7 @@ use crate::share;
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
-    let Some(previous) = context.config.prev_result.as_ref() else {
-        return Err(Error::new(
-            code::INVALID_CONFIG,
-            "Required prevResult missing",
-        ));
-    };
+    let previous = context.required_prev_result()?;
     let Some(mut published) = plan::published(&key, &config, Some(previous))? else {
         return Ok(());
     };

@@ -7,39 +7,20 @@ mod config;
 mod del;
 mod plan;
 mod share;
+mod undo;
 mod warn;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
+use pontoon_attach::ports;
+use pontoon_plugin::Context;
 
-/// The plugin.
-pub struct Portmap;
-
-impl Plugin for Portmap {
-    const NAME: &'static str = "portmap";
-    const CONNECTS: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        config::Config::from_context(context).map(drop)
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct Portmap = "portmap";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    status: check::status,
+    gc: del::gc,
+    judge: |context: &Context| config::Config::from_context(context).map(drop),
+    changed: |context: &Context| ports::follow(context, "portmap"),
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use pontoon_conf::{Attached, Error, code};
+use pontoon_ledger::Key;
 use pontoon_netfilter::Published;
-use pontoon_plugin::Key;
 
 use crate::config::Config;
 

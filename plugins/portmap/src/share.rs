@@ -3,15 +3,17 @@
 //! others wait, family by family, and the next one takes over when the first one goes.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_ledger::{NetworkRecord, PortmapRecord, published};
-use pontoon_netfilter::Published;
+use ipnetwork::IpNetwork;
+use pontoon_attach::{ports, reference, rules};
+use pontoon_conf::{Attached, Error, Verb, code};
+use pontoon_ledger::port_slots::{Refusal, Reservations};
+use pontoon_ledger::{Key, NetworkRecord, PortmapRecord, published};
+use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::ports;
-use pontoon_plugin::{Context, Key, fault, kernel_error, rules};
-
-use crate::add;
+use pontoon_netlink::conntrack::{Conntrack, Filter};
+use pontoon_plugin::{Context, fault, kernel_error};
 
 /// Takes out the families in which the network has no way in, and says so. `bridge` has noted
 /// whether a network is `internal`; of others a container without routes has none to answer by,
@@ -111,7 +113,7 @@ fn publish_ports_of(context: &Context, key: &Key) -> Result<(), Error> {
     }
     record.published = record.full();
     record.waits = <_>::default();
-    let holders = add::clear(context, key, &mut record)?;
+    let holders = clear(context, key, &mut record)?;
     if let Some(netns) = record.sandbox.open() {
         ports::see_beside(&mut record.published, &netns)?;
     }
@@ -121,6 +123,169 @@ fn publish_ports_of(context: &Context, key: &Key) -> Result<(), Error> {
     if !record.published.has_address() {
         return Ok(());
     }
-    rules::linger(add::make(context, &record)?);
+    rules::linger(make(context, &record)?);
+    Ok(())
+}
+
+pub(crate) fn ruleset(published: &Published) -> Ruleset {
+    Ruleset {
+        published: Some(published.clone()),
+        ..Ruleset::default()
+    }
+}
+
+/// Reserves the ports and makes their rules, for a caller that holds the lock of the reservations.
+pub(crate) fn make(context: &Context, record: &PortmapRecord) -> Result<Vec<OwnedFd>, Error> {
+    Reservations::at(context.state.dir())
+        .take(&record.published)
+        .map_err(|refusal| refused(refusal, None))?;
+    fault::point("portmap.reserved")?;
+    let mut backend = rules::open(context, record.backend)?;
+    backend
+        .apply(&ruleset(&record.published))
+        .map_err(|error| rules::error(&error))?;
+    Ok(backend.into_sockets())
+}
+
+/// Sees that the ports are free. A port whose owner's namespace is gone is taken over: its DEL,
+/// should it still come, finds nothing that carries its tag. Where the owner is another attachment
+/// of the same container the record is made to wait; for whom, is returned.
+pub(crate) fn clear(
+    context: &Context,
+    key: &Key,
+    record: &mut PortmapRecord,
+) -> Result<Vec<Key>, Error> {
+    let ports = Reservations::at(context.state.dir());
+    let mut holders = Vec::new();
+    loop {
+        let refusal = match ports.check(&record.published) {
+            Ok(()) => return Ok(holders),
+            Err(refusal) => refusal,
+        };
+        let Refusal::Taken(port, owner) = &refusal else {
+            return Err(refused(refusal, None));
+        };
+        let holder: Option<PortmapRecord> = context.state.read(owner)?;
+        match holder {
+            Some(holder) if owner != key && context.state.is_gone(owner, &holder.sandbox)? => {
+                remove_locked(context, owner, &holder)?;
+            }
+            Some(holder)
+                if owner.container == key.container && owner != key && wait(record, &holder) =>
+            {
+                holders.push(owner.clone());
+            }
+            // Its record is lost: no DEL will ever come for it.
+            None => {
+                let mut stale = record.published.clone();
+                stale.owner = owner.owner();
+                stale.ports = vec![*port];
+                ports.give_back(&stale).map_err(|error| {
+                    Error::new(code::IO, "cannot take over a port reservation")
+                        .with_details(error.to_string())
+                })?;
+            }
+            Some(holder) => return Err(refused(refusal, Some(&holder))),
+        }
+    }
+}
+
+pub(crate) fn refused(refusal: Refusal, record: Option<&PortmapRecord>) -> Error {
+    match refusal {
+        Refusal::Io(path, error) => Error::new(
+            code::IO,
+            format!("cannot reserve a port at {}", path.display()),
+        )
+        .with_details(error.to_string()),
+        Refusal::Taken(port, owner) => Error::new(
+            code::PORT_TAKEN,
+            format!(
+                "host port {}/{} is already published by container {} ({} of network {})",
+                port.host_port, port.protocol, owner.container, owner.interface, owner.network
+            ),
+        )
+        .with_details(format!(
+            "its namespace {} is alive; DEL that attachment first, or choose another host port",
+            record.map_or("", |record| record.sandbox.path.as_str())
+        )),
+    }
+}
+
+/// As [`remove`], for a caller that holds the lock of the reservations. Rules first: a reservation
+/// protects them until they are gone. The record last: until then DEL can be tried again.
+pub(crate) fn remove_locked(
+    context: &Context,
+    key: &Key,
+    record: &PortmapRecord,
+) -> Result<(), Error> {
+    let published = &record.published;
+    if !published.has_address() {
+        // Another network of the container publishes its ports.
+        return published::remove(&context.state, key);
+    }
+    let mut backend = rules::open(context, record.backend)?;
+    let ruleset = Ruleset {
+        published: Some(published.clone()),
+        ..Ruleset::default()
+    };
+    // An ADD that clears away what an earlier one has left keeps what the plugin before has just made.
+    // nftables has nothing to take along.
+    let reference_chain = match (context.invocation.verb, record.backend) {
+        (Verb::Del, BackendKind::IptablesNft | BackendKind::IptablesLegacy) => {
+            reference::spare(context, key)
+        }
+        _ => None,
+    };
+    let done = backend
+        .reference()
+        .withdraw_with_chain(&ruleset, reference_chain.as_ref())
+        .map_err(|error| rules::error(&error));
+    rules::deleted(context);
+    let mut sockets = backend.into_sockets();
+    let done = done
+        .and_then(|()| fault::point("portmap.withdrawn"))
+        .and_then(|()| {
+            Reservations::at(context.state.dir())
+                .give_back(published)
+                .map_err(|error| {
+                    Error::new(code::IO, "cannot give back the reserved ports")
+                        .with_details(error.to_string())
+                })
+        })
+        .and_then(|()| fault::point("portmap.given-back"))
+        .and_then(|()| cut_flows(published, &mut sockets));
+    // IPv6 flows are found by listing all of them, which nobody has to wait for: the rules that
+    // made them are gone.
+    match published.v6 {
+        Some(address) if done.is_ok() => rules::linger_after(sockets, || {
+            if let Ok(mut conntrack) = Conntrack::open() {
+                let _ = conntrack.cut(&answered_by(address));
+            }
+        }),
+        _ => rules::linger(sockets),
+    }
+    done?;
+    publish_waiting_ports(context, record);
+    published::remove(&context.state, key)
+}
+
+/// The flows that a container answers.
+fn answered_by(address: IpNetwork) -> Filter {
+    Filter {
+        v4: address.is_ipv4(),
+        reply_source: Some(address.ip()),
+        ..Filter::default()
+    }
+}
+
+/// Flows that the container answered lead to an address that may soon be another container's.
+fn cut_flows(published: &Published, sockets: &mut Vec<OwnedFd>) -> Result<(), Error> {
+    let Some(address) = published.v4 else {
+        return Ok(());
+    };
+    let failed = |error| kernel_error("cannot cut the flows of the published ports", &error);
+    let mut conntrack = Conntrack::open().map_err(failed)?;
+    conntrack.cut(&answered_by(address)).map_err(failed)?;
+    sockets.push(conntrack.into_fd());
     Ok(())
 }

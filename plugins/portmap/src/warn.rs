@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 
 use pontoon_conf::{Attached, Error, code};
+use pontoon_ledger::Key;
 use pontoon_netfilter::{Port, Published};
-use pontoon_plugin::Key;
 
 /// Ports that one warning names.
 const NAMED: usize = 3;

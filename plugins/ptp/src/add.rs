@@ -1,29 +1,18 @@
 //! ADD: addresses, the pair in one message, both ends configured, the host routes. What fails is
 //! undone in reverse order.
 
+use pontoon_attach::container_link::{self, Advertisements, Ipv6};
+use pontoon_attach::{backends, forwarding, masquerade, reference, repair, rules, veth};
 use pontoon_conf::{Attached, Error, Interface, Mac};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{PtpRecord, ReferenceChains};
+use pontoon_ledger::{Key, Lock, PtpRecord};
 use pontoon_netfilter::BackendKind;
 use pontoon_netlink::{Netns, RouteSocket, Setup, Veth, VethSpec, sysctl};
-use pontoon_plugin::interior::{Advertisements, Ipv6};
-use pontoon_plugin::{
-    Context, Key, Lock, Undo, backends, fault, forwarding, interior, kernel_error, masquerade,
-    reference, repair, rules, veth,
-};
+use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::Config;
 use crate::plan;
-
-/// A step that has been done, or may be half done.
-#[derive(Debug)]
-enum Step {
-    Lease,
-    Record,
-    /// Found by its name: the kernel's answer to its creation may be lost.
-    Veth,
-    ReferenceChains(ReferenceChains),
-}
+use crate::undo::{Step, revert};
 
 struct Ground<'a> {
     config: Config,
@@ -42,15 +31,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             undo.commit();
             Ok(result)
         }
-        Err(error) => Err(undo.unwind(error, |step| match step {
-            Step::Lease => delegation::undo_add(context),
-            Step::Record => masquerade::forget(context, "ptp"),
-            Step::Veth => match veth::find(&mut ground.host, &ground.key)? {
-                Some(index) => veth::remove(&mut ground.host, &[index]),
-                None => Ok(()),
-            },
-            Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
-        })),
+        Err(error) => Err(undo.unwind(error, |step| revert(context, &mut ground.host, step))),
     }
 }
 
@@ -62,7 +43,7 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let open = |error| kernel_error("cannot open a route socket", &error);
     let host = RouteSocket::open().map_err(open)?;
     let mut inside = RouteSocket::open_in(netns).map_err(open)?;
-    interior::refuse_taken(context, &mut inside)?;
+    container_link::refuse_taken(context, &mut inside)?;
     let backend = if config.ip_masq {
         Some(rules::select(context, config.ip_masq_backend.as_deref())?)
     } else {
@@ -108,7 +89,7 @@ fn attach(
             names: context.names(),
             leases: delegation::leases(context)?,
             reference_chains,
-            settings: Some(interior::settings(&result, true)),
+            settings: Some(container_link::settings(&result, true)),
         };
         state.write(&ground.key, &record)?;
         backends::claim(context, "ptp", ground.backend)?;
@@ -232,7 +213,7 @@ fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Res
         advertisements: Advertisements::Refuse,
         announce: false,
     };
-    interior::ipv6_settings(ground.netns, &name, wanted)?;
+    container_link::ipv6_settings(ground.netns, &name, wanted)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.into()).collect();
     let setup = Setup {
         lo_up: true,

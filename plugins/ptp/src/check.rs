@@ -1,12 +1,13 @@
 //! CHECK: everything that ADD made is still there. STATUS: an ADD could succeed.
 
+use pontoon_attach::container_link::{self, differs, listed, same_mac};
+use pontoon_attach::{forwarding, reference, rules, veth};
 use pontoon_conf::{Attached, Cidr, Error, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::PtpRecord;
+use pontoon_ledger::{Key, PtpRecord};
 use pontoon_netfilter::{Owner, Ruleset};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::interior::{self, differs, listed, same_mac};
-use pontoon_plugin::{Context, Key, forwarding, kernel_error, reference, rules, veth};
+use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::Config;
 use crate::plan;
@@ -15,11 +16,10 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     delegation::check(context, &config.ipam)?;
-    let previous = context
-        .config
-        .prev_result
-        .as_ref()
-        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "ptp: Required prevResult missing"))?;
+    let previous = context.required_prev_result().map_err(|error| Error {
+        msg: "ptp: Required prevResult missing".to_owned(),
+        ..error
+    })?;
     let port = check_container(context, &key, previous)?;
     check_host(&key, port, previous)?;
     if !config.ip_masq || reference::attached_by_another(context, "ptp", &key)? {
@@ -71,8 +71,8 @@ fn check_container(
         return Err(differs(format!("{name} in the container is not a veth")));
     }
     same_mac(&link, listed(previous, name, true))?;
-    interior::refuse_foreign_routes(&mut inside, &link, previous)?;
-    interior::compare(&mut inside, &link, previous)?;
+    container_link::refuse_foreign_routes(&mut inside, &link, previous)?;
+    container_link::compare(&mut inside, &link, previous)?;
     Ok(link.peer)
 }
 

@@ -1,22 +1,20 @@
 //! DEL and GC: the pair goes, and with it addresses and routes of both ends; then the lease; the
 //! network's rules with its last container.
 
+use pontoon_attach::{masquerade, reference, sockets, veth};
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
 use pontoon_ledger::PtpRecord;
 use pontoon_netfilter::reference::ReferencePlugin;
-use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, Key, fault, gc, kernel_error, masquerade, reference, veth};
+use pontoon_plugin::{Context, fault, gc};
 
-fn open() -> Result<RouteSocket, Error> {
-    RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))
-}
+use crate::undo::delete_reference_chains;
 
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
     let record: Option<PtpRecord> = context.state.read(&key)?;
     // The link first: an address is free only when nobody can use it any more.
-    let unplugged = veth::unplug(context, &mut open()?, &key);
+    let unplugged = veth::unplug(context, &mut sockets::of_host()?, &key);
     fault::point("ptp.unplugged")?;
     let released = delegation::release(context);
     fault::point("ptp.released")?;
@@ -29,19 +27,11 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     masquerade::release(context, "ptp", || Ok(()))
 }
 
-/// Removes the chains that a DEL of the reference plugin would delete.
-fn delete_reference_chains(context: &Context, key: &Key, record: &PtpRecord) -> Result<(), Error> {
-    let chains = record.reference_chains;
-    chains.map_or(Ok(()), |chains| {
-        reference::delete_chains(context, chains, key)
-    })
-}
-
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     let records = context.state.records_of::<PtpRecord>();
-    let mut host = open()?;
+    let mut host = sockets::of_host()?;
     let mut result = gc::collect(context, |key, record: Option<&PtpRecord>| {
         if let Some(index) = veth::find(&mut host, key)? {
             veth::remove(&mut host, &[index])?;

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use pontoon_attach::{container_link, veth};
 use pontoon_conf::{Attached, Cidr, IpConfig};
+use pontoon_ledger::Key;
 use pontoon_netfilter::{Egress, NetworkRules};
 use pontoon_netlink::RouteSpec;
-use pontoon_plugin::{Key, interior, veth};
 
 /// Fills in what the address plugin has left open. All addresses are the container's interface's,
 /// which is the second of the result.
@@ -72,7 +73,7 @@ pub(crate) fn container_routes(result: &Attached, interface: u32) -> Vec<RouteSp
             add(there(ip.address.network(), Some(gateway)));
         }
     }
-    routes.extend(interior::routes(result, interface));
+    routes.extend(container_link::routes(result, interface));
     routes
 }
 

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use pontoon_attach::sockets;
 use pontoon_conf::{Attached, Error, IpConfig, code};
 use pontoon_ledger::{MovedRoute, SbrRecord};
 use pontoon_netlink::{RouteEntry, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
-use crate::del;
-use crate::plan::{self, Config};
+use crate::config::Config;
+use crate::{plan, undo};
 
 /// Opens a socket in the container, and finds the interface.
 pub(crate) fn inside(context: &Context, name: &str) -> Result<(RouteSocket, u32), Error> {
-    let mut inside = RouteSocket::open_in(context.netns()?)
-        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
+    let mut inside = sockets::of_container(context.netns()?)?;
     let link = inside
         .link_by_name(name)
         .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
@@ -29,14 +29,14 @@ pub(crate) fn inside(context: &Context, name: &str) -> Result<(RouteSocket, u32)
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let config = Config::from_context(context)?;
-    let mut undo = Undo::default();
-    match route(context, &config, &mut undo) {
+    let mut steps = Undo::default();
+    match route(context, &config, &mut steps) {
         Ok(()) => {
-            undo.commit();
+            steps.commit();
             Ok(context.config.prev_result.clone().unwrap_or_default())
         }
         // From the record on, removing the attachment undoes everything.
-        Err(error) => Err(undo.unwind(error, |()| del::del(context))),
+        Err(error) => Err(steps.unwind(error, |()| undo::remove(context))),
     }
 }
 
@@ -48,7 +48,7 @@ fn route(context: &Context, config: &Config, undo: &mut Undo<()>) -> Result<(), 
     if context.state.records_of::<SbrRecord>().holds(&key) {
         // An earlier ADD of this very attachment was killed, and its DEL never came. Of one in a
         // namespace that is gone there is nothing to take back.
-        del::del(context)?;
+        undo::remove(context)?;
     }
     let mut there = Vec::new();
     if config.table.is_none() {

@@ -6,7 +6,8 @@ use pontoon_netlink::RouteEntry;
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::add;
-use crate::plan::{self, Config};
+use crate::config::Config;
+use crate::plan;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;

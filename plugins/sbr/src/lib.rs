@@ -5,40 +5,22 @@
 
 mod add;
 mod check;
+mod config;
 mod del;
 mod plan;
+mod undo;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
+use pontoon_attach::ports;
+use pontoon_plugin::Context;
 
-/// The plugin.
-pub struct Sbr;
-
-impl Plugin for Sbr {
-    const NAME: &'static str = "sbr";
-    const CONNECTS: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        plan::Config::from_context(context).map(drop)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        plan::Config::from_context(context).map(drop)
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct Sbr = "sbr";
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    gc: del::gc,
+    status: |context: &Context| config::Config::from_context(context).map(drop),
+    judge: |context: &Context| config::Config::from_context(context).map(drop),
+    changed: |context: &Context| ports::follow(context, "sbr"),
 }

@@ -3,73 +3,14 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use pontoon_conf::{Attached, Error, IpConfig, code, keys};
+use pontoon_conf::{Attached, Error, IpConfig};
 use pontoon_ledger::MovedRoute;
 use pontoon_netlink::{IpNetwork, RouteEntry, RouteSpec};
-use pontoon_plugin::Context;
+
+use crate::config::{Config, holds, invalid, is_reserved};
 
 /// First table that is given to an address without one of its own, as in the reference plugin.
 const FIRST_TABLE: u32 = 100;
-/// `RT_TABLE_COMPAT`, `_DEFAULT`, `_MAIN` and `_LOCAL`: the kernel's.
-const RESERVED: std::ops::RangeInclusive<u32> = 252..=255;
-
-/// The keys as they are meant.
-#[derive(Debug)]
-pub(crate) struct Config {
-    pub(crate) table: Option<u32>,
-    gateways: Vec<IpAddr>,
-    pub(crate) source_hints: bool,
-}
-
-fn invalid(msg: String) -> Error {
-    Error::new(code::INVALID_CONFIG, msg)
-}
-
-impl Config {
-    pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
-        let keys: keys::Sbr = context.config.keys()?;
-        let table = match keys.table {
-            None => None,
-            Some(table) => Some(
-                u32::try_from(table)
-                    .ok()
-                    .filter(|table| *table > 0 && !RESERVED.contains(table))
-                    .ok_or_else(|| {
-                        invalid(format!("key \"table\": {table} cannot be a routing table"))
-                            .with_details("choose a number from 1 to 4294967295, but 252 to 255")
-                    })?,
-            ),
-        };
-        let mut gateways: Vec<IpAddr> = Vec::new();
-        for text in &keys.gateways {
-            let shown: String = text.chars().take(80).collect();
-            let gateway: IpAddr = pontoon_conf::address(text.trim())
-                .map_err(|_| invalid(format!("key \"gateways\": \"{shown}\" is no IP address")))?;
-            if gateways
-                .iter()
-                .any(|other| other.is_ipv4() == gateway.is_ipv4())
-            {
-                return Err(invalid(format!(
-                    "key \"gateways\": {gateway} is the second of its family"
-                ))
-                .with_details("give one gateway for each family"));
-            }
-            gateways.push(gateway);
-        }
-        Ok(Self {
-            table,
-            gateways,
-            source_hints: keys.add_source_hints,
-        })
-    }
-
-    /// Where packets from an address go that no other route takes.
-    pub(crate) fn gateway(&self, ip: &IpConfig) -> Option<IpAddr> {
-        let v4 = ip.address.is_ipv4();
-        let own = self.gateways.iter().find(|gateway| gateway.is_ipv4() == v4);
-        own.copied().or(ip.gateway)
-    }
-}
 
 /// The addresses of the interface in the result of the plugins before.
 pub(crate) fn addresses<'a>(
@@ -91,7 +32,7 @@ pub(crate) fn addresses<'a>(
 /// The first table from 100 on that nobody uses.
 pub(crate) fn free_table(used: &BTreeSet<u32>) -> u32 {
     (FIRST_TABLE..)
-        .find(|table| !RESERVED.contains(table) && !used.contains(table))
+        .find(|table| !is_reserved(*table) && !used.contains(table))
         .unwrap_or(FIRST_TABLE)
 }
 
@@ -132,18 +73,9 @@ pub(crate) fn spec(route: &MovedRoute, index: u32) -> RouteSpec {
     }
 }
 
-/// Whether a table is the kernel's own.
-pub(crate) fn is_reserved(table: u32) -> bool {
-    RESERVED.contains(&table)
-}
-
 /// Everything, of a family.
 pub(crate) fn everything(v4: bool) -> Option<IpNetwork> {
     if v4 { "0.0.0.0/0" } else { "::/0" }.parse().ok()
-}
-
-fn holds(ip: &IpConfig, gateway: IpAddr) -> bool {
-    IpNetwork::from(ip.address).contains(gateway)
 }
 
 /// The gateways of these routes that lie in none of the addresses' subnets.

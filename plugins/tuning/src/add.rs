@@ -1,13 +1,13 @@
 //! ADD: looks, plans, remembers what is, then changes it.
 
 use pontoon_conf::{Attached, Error, code};
-use pontoon_ledger::TuningRecord;
+use pontoon_ledger::{Key, TuningRecord};
 use pontoon_netlink::Link;
-use pontoon_plugin::{Context, Key, Undo, fault};
+use pontoon_plugin::{Context, Undo, fault};
 
 use crate::config::Config;
 use crate::inside::Inside;
-use crate::{allowlist, backup, del, plan};
+use crate::{allowlist, backup, plan, undo};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let mut config = Config::from_context(context)?;
@@ -21,23 +21,19 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         );
     }
     allowlist::ask(&config.sysctls)?;
-    let previous = context
-        .config
-        .prev_result
-        .as_ref()
-        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))?;
+    let previous = context.required_prev_result()?;
     let key = context.key()?;
     let record = TuningRecord {
         sandbox: context.sandbox(),
         backup: backup::path(&config.data_dir, &key),
     };
-    let mut undo = Undo::default();
-    match tune(context, &config, &key, &record, &mut undo) {
+    let mut steps = Undo::default();
+    match tune(context, &config, &key, &record, &mut steps) {
         Ok(()) => {
-            undo.commit();
+            steps.commit();
             Ok(plan::result(previous, &config, &key.interface))
         }
-        Err(error) => Err(undo.unwind(error, |()| del::give_back(context, &key, Some(&record)))),
+        Err(error) => Err(steps.unwind(error, |()| undo::give_back(context, &key, Some(&record)))),
     }
 }
 
@@ -51,7 +47,7 @@ fn tune(
     if let Some(stale) = context.state.read::<TuningRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came: what it
         // remembered is what was before, and not what it has changed.
-        del::give_back(context, key, Some(&stale))?;
+        undo::give_back(context, key, Some(&stale))?;
     }
     let mut inside = Inside::open(context.netns()?)?;
     let name = &key.interface;

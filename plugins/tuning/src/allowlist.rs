@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use pontoon_conf::{Error, code};
-use pontoon_plugin::files;
+use pontoon_ledger::files;
 use regex_lite::Regex;
 
 use crate::config::Sysctl;

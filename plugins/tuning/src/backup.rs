@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
-use pontoon_plugin::{Key, files};
+use pontoon_ledger::{Key, files};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a file that is read: a thousand parameters with long names have 200 kB.

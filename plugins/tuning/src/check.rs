@@ -1,8 +1,8 @@
 //! CHECK: every setting is as it was ordered. STATUS: the host's list allows them.
 
+use pontoon_attach::container_link::differs;
 use pontoon_conf::{Error, Mac, code};
 use pontoon_plugin::Context;
-use pontoon_plugin::interior::differs;
 
 use crate::config::Config;
 use crate::inside::Inside;
@@ -11,12 +11,7 @@ use crate::{allowlist, plan};
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let (_, name) = context.attachment()?;
-    if context.config.prev_result.is_none() {
-        return Err(Error::new(
-            code::INVALID_CONFIG,
-            "Required prevResult missing",
-        ));
-    }
+    context.required_prev_result()?;
     let mut inside = Inside::open(context.netns()?)?;
     let values = inside.read(&config.sysctls)?;
     for (sysctl, current) in config.sysctls.iter().zip(values) {

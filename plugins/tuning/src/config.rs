@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, Mac, code, field, keys::Tuning};
+use pontoon_conf::keys::Tuning;
+use pontoon_conf::{Error, Mac, code, field};
 use pontoon_plugin::Context;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};

@@ -2,9 +2,10 @@
 
 use std::io;
 
+use pontoon_attach::{container_link, sockets};
 use pontoon_conf::{Cidr, Error, Mac, code};
 use pontoon_netlink::{Errno, Link, LinkChange, Netns, RouteSocket, RouteSpec, sysctl};
-use pontoon_plugin::{fault, interior, kernel_error, netns_error};
+use pontoon_plugin::{fault, kernel_error, netns_error};
 
 use crate::backup::Backup;
 use crate::config::Sysctl;
@@ -20,8 +21,7 @@ pub(crate) struct Inside<'a> {
 
 impl<'a> Inside<'a> {
     pub(crate) fn open(netns: &'a Netns) -> Result<Self, Error> {
-        let socket = RouteSocket::open_in(netns)
-            .map_err(|error| kernel_error("cannot open a route socket in the container", &error))?;
+        let socket = sockets::of_container(netns)?;
         Ok(Self { netns, socket })
     }
 
@@ -119,7 +119,7 @@ impl<'a> Inside<'a> {
         match self.socket.set_link(link.index, &new) {
             Err(error) if error.errno() == Some(Errno::EBUSY) && link.up => {
                 let done = self.set_mac_down(link, &new);
-                interior::announce(&mut self.socket, link.index, &link.name);
+                container_link::announce(&mut self.socket, link.index, &link.name);
                 done
             }
             other => other,

@@ -10,38 +10,17 @@ mod config;
 mod del;
 mod inside;
 mod plan;
+mod undo;
 
-use pontoon_conf::{Attached, Error};
-use pontoon_plugin::{Context, Plugin};
+use pontoon_plugin::Context;
 
-/// The plugin.
-pub struct Tuning;
-
-impl Plugin for Tuning {
-    const NAME: &'static str = "tuning";
-    const WITHOUT_NETWORK: bool = true;
-
-    fn add(&self, context: &Context) -> Result<Attached, Error> {
-        add::add(context)
-    }
-
-    fn del(&self, context: &Context) -> Result<(), Error> {
-        del::del(context)
-    }
-
-    fn check(&self, context: &Context) -> Result<(), Error> {
-        check::check(context)
-    }
-
-    fn status(&self, context: &Context) -> Result<(), Error> {
-        check::status(context)
-    }
-
-    fn gc(&self, context: &Context) -> Result<(), Error> {
-        del::gc(context)
-    }
-
-    fn judge(&self, context: &Context) -> Result<(), Error> {
-        config::Config::from_context(context).map(drop)
-    }
+pontoon_plugin::plugin! {
+    /// The plugin.
+    pub struct Tuning = "tuning" [WITHOUT_NETWORK];
+    add: add::add,
+    del: del::del,
+    check: check::check,
+    status: check::status,
+    gc: del::gc,
+    judge: |context: &Context| config::Config::from_context(context).map(drop),
 }

@@ -1,6 +1,6 @@
 //! Whether the host has lost its IPv6 default route by forwarding IPv6.
 
-use pontoon_plugin::forwarding;
+use pontoon_attach::forwarding;
 
 use super::{Finding, Ground};
 use crate::report::Failure;

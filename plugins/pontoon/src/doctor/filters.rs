@@ -6,10 +6,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use pontoon_attach::rules::firewalld;
 use pontoon_ledger::NetworkPolicyRecord;
 use pontoon_netlink::sysctl;
 use pontoon_passage::{Drop, Hook, Judgement, Packet, Rules};
-use pontoon_plugin::rules::firewalld;
 
 use super::{Finding, Ground, program};
 use crate::facts::{Attachment, Network, Port};

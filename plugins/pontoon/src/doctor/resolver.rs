@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use pontoon_dns::probe::{PATIENCE, silent};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Audience, source};
-
 use pontoon_ledger::DnsRecord;
 
 use super::{Finding, Ground};

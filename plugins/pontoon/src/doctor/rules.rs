@@ -1,8 +1,8 @@
 //! Whether our own rules are there, and whether their backend can be used.
 
+use pontoon_attach::{repair, rules};
 use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Ruleset};
-use pontoon_plugin::{repair, rules};
 
 use super::{Finding, Ground};
 use crate::facts::backend_name;

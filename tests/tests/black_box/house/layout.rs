@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// The libraries that a package may use. A package that is not here is a plugin or a command: it
 /// may use any library, and no other binary package, but for [`PARSERS`].
-const LIBRARIES: [(&str, &[&str]); 9] = [
+const LIBRARIES: [(&str, &[&str]); 10] = [
     ("pontoon-conf", &[]),
     ("pontoon-netlink", &[]),
     ("pontoon-netfilter", &["pontoon-netlink"]),
@@ -22,12 +22,17 @@ const LIBRARIES: [(&str, &[&str]); 9] = [
     ),
     (
         "pontoon-plugin",
+        &["pontoon-conf", "pontoon-ledger", "pontoon-netlink"],
+    ),
+    (
+        "pontoon-attach",
         &[
             "pontoon-conf",
             "pontoon-ledger",
             "pontoon-netfilter",
             "pontoon-netlink",
             "pontoon-passage",
+            "pontoon-plugin",
         ],
     ),
     (
@@ -221,6 +226,50 @@ fn files_are_short_and_well_named() -> Outcome {
         if length > LONGEST {
             lines.push(format!("{} has {length} lines", path.display()));
         }
+    }
+    wrong(lines)
+}
+
+/// Whether a module uses another one of its crate.
+fn imports(text: &str, module: &str) -> bool {
+    let mut imports = text
+        .split(';')
+        .filter_map(|statement| statement.split_once("use crate::"));
+    imports.any(|(_, path)| {
+        let mut words = path.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        match path.trim_start().starts_with('{') {
+            true => words.any(|word| word == module),
+            false => words.next() == Some(module),
+        }
+    }) || text.contains(&format!("crate::{module}::"))
+}
+
+#[test]
+fn add_and_del_do_not_import_each_other() -> Outcome {
+    let mut lines = Vec::new();
+    let mut plugins = 0;
+    for folder in entries(&root().join("plugins"))? {
+        let source = |name: &str| fs::read_to_string(folder.join("src").join(name));
+        let (Ok(add), Ok(del)) = (source("add.rs"), source("del.rs")) else {
+            continue;
+        };
+        plugins += 1;
+        let undo = source("undo.rs").map_err(Failure::act(format!(
+            "read undo.rs of {}",
+            folder.display()
+        )))?;
+        for (file, text, others) in [
+            ("add.rs", &add, &["del"][..]),
+            ("del.rs", &del, &["add"]),
+            ("undo.rs", &undo, &["add", "del"]),
+        ] {
+            for other in others.iter().filter(|other| imports(text, other)) {
+                lines.push(format!("{}/{file} uses {other}.rs", folder.display()));
+            }
+        }
+    }
+    if plugins < 13 {
+        lines.push(format!("only {plugins} plugins have add.rs and del.rs"));
     }
     wrong(lines)
 }

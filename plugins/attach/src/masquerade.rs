@@ -9,8 +9,9 @@ use pontoon_conf::Error;
 use pontoon_ledger::{Lock, NetworkPolicyRecord, NetworkRecord};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Ruleset};
 use pontoon_netlink::DetachedChild;
+use pontoon_plugin::Context;
 
-use crate::{Context, backends, policy, rules};
+use crate::{backends, policy, rules};
 
 /// For how long a network without containers keeps its rules.
 const GRACE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route, code}
 use pontoon_ledger::InterfaceSettings;
 use pontoon_netlink::{Link, Netns, RouteEntry, RouteSocket, RouteSpec, Setup, sysctl};
 
-use crate::{Context, kernel_error, netns_error};
+use pontoon_plugin::{Context, kernel_error, netns_error};
 
 /// What a result gives the interface. Whether the host is the gateway is for the plugin to say.
 #[must_use]

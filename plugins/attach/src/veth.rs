@@ -6,7 +6,8 @@ use std::time::Duration;
 use pontoon_conf::Error;
 use pontoon_netlink::{DetachedChild, Link, RouteSocket};
 
-use crate::{Context, Key, kernel_error};
+use pontoon_ledger::Key;
+use pontoon_plugin::{Context, kernel_error};
 
 /// Name of the host's end of the veth pair, see [`Key::host_interface`].
 #[must_use]

@@ -8,7 +8,7 @@
 use pontoon_conf::{Error, code};
 use pontoon_netlink::{RouteEntry, RouteSocket, sysctl};
 
-use crate::kernel_error;
+use pontoon_plugin::kernel_error;
 
 /// IPv4, for the whole host.
 pub const IPV4: &str = "net/ipv4/ip_forward";

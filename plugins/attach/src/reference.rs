@@ -7,13 +7,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use pontoon_conf::{Error, IpConfig, code};
-use pontoon_ledger::{Key, ReferenceChains, kinds};
+use pontoon_ledger::{Key, ReferenceChains, files, kinds};
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::reference::{ReferenceAttachment, ReferencePlugin};
 use pontoon_netfilter::{Backend, BackendKind};
 use pontoon_netlink::RouteSocket;
+use pontoon_plugin::{Context, kernel_error};
 
-use crate::{Context, files, kernel_error, rules, veth};
+use crate::{rules, sockets, veth};
 
 /// Bytes of a lease that are read: a container id and an interface name.
 const LONGEST_LEASE: u64 = 4096;
@@ -192,8 +193,7 @@ pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result
     {
         return Ok(false);
     }
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     if veth::find(&mut host, key)?.is_some() {
         // Our pair without a record: that is a loss, and CHECK tells it.
         return Ok(false);

@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::{Lock, State};
 use pontoon_netfilter::BackendKind;
+use pontoon_plugin::Context;
 
-use crate::{Context, rules};
+use crate::rules;
 
 /// The plugins that make rules, those first whose choice the others follow: name, records, and the folder
 /// in which the rules of a network are noted once for all its containers.

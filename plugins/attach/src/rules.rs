@@ -10,8 +10,9 @@ use pontoon_netfilter::firewalld::{self, Firewalld};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::conntrack::Sweep;
 use pontoon_netlink::{DetachedChild, Frames};
+use pontoon_plugin::Context;
 
-use crate::{Context, backends};
+use crate::backends;
 
 /// For how long a nfnetlink socket is kept after its last use. Closing one while the kernel still
 /// frees what a transaction deleted (4 to 15 ms) waits for that, and keeps every other transaction
@@ -84,7 +85,7 @@ pub fn validate(kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
 /// # Errors
 /// The bus does not answer.
 pub fn firewalld() -> Result<Firewalld, firewalld::Error> {
-    Firewalld::open(crate::system_bus().as_deref())
+    Firewalld::open(pontoon_plugin::system_bus().as_deref())
 }
 
 /// Removes rules of a network or an attachment that has gone. What all networks share goes with

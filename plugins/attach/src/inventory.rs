@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route};
 use pontoon_netlink::{Address, Link, Netns, RouteEntry, RouteSocket};
 
-use crate::kernel_error;
+use pontoon_plugin::kernel_error;
 
 /// `RTN_UNICAST`.
 const UNICAST: u8 = 1;

@@ -13,8 +13,9 @@ use pontoon_ledger::{Key, Lock, PortmapRecord, published};
 use pontoon_netfilter::{Protocol, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_netlink::{Address, IpNetwork, Netns, RouteSocket};
+use pontoon_plugin::{Context, kernel_error};
 
-use crate::{Context, kernel_error, rules};
+use crate::rules;
 
 /// More networks than that beside one are no container's business: the nearest are taken.
 const MOST: usize = 64;
@@ -97,7 +98,7 @@ fn client(own: IpNetwork) -> Option<IpAddr> {
 
 /// After an attachment of a container has changed: its ports that other attachments publish are
 /// masqueraded for the networks that it is on now. What cannot be done is said.
-pub(crate) fn follow(context: &Context, plugin: &str) {
+pub fn follow(context: &Context, plugin: &str) {
     let Ok(key) = context.key() else { return };
     for other in published::of(&context.state, &key.container) {
         if other == key {

@@ -5,8 +5,9 @@ use pontoon_conf::Error;
 use pontoon_ledger::{NetworkPolicyRecord, State};
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{BackendKind, Ruleset};
+use pontoon_plugin::Context;
 
-use crate::{Context, rules};
+use crate::rules;
 
 /// What has been noted for the network that the verb is about.
 ///

@@ -15,7 +15,7 @@ use pontoon_netfilter::{BackendKind, Opening, Resolver};
 use pontoon_netlink::{IpNetwork, RouteSocket};
 
 use super::{Ask, dropping, forwarded, interface_to, others, questions};
-use crate::{backends, kernel_error};
+use crate::{backends, sockets};
 
 /// Notes a way into the host that is about to be made; what is noted of the network already is kept in
 /// it. Returns all of it.
@@ -83,8 +83,7 @@ pub fn opening(host: &mut RouteSocket, resolver: &Resolver, addresses: &[IpAddr]
 /// Looks again whether somebody drops what a network needs, and notes what has to stand beside it. The
 /// caller holds the network's locks exclusively, and makes what is noted.
 pub(crate) fn meet(state: &State, search: &[PathBuf], network: &str) -> Result<(), Error> {
-    let mut host =
-        RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))?;
+    let mut host = sockets::of_host()?;
     let look = Look {
         state,
         search,

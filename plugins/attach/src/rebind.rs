@@ -7,7 +7,7 @@ use pontoon_conf::{Error, code};
 use pontoon_ledger::{AttachmentRecord, Key, Rebind, State};
 use pontoon_netlink::{Netns, NetnsError, NetnsMount};
 
-use crate::{Context, Undo, fault, netns_error};
+use pontoon_plugin::{Context, Undo, fault, netns_error};
 
 /// A step of [`enter`].
 enum Step {

@@ -14,8 +14,9 @@ use pontoon_ledger::{
 };
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{Backend, BackendKind, Link, Member, Policy, Ruleset};
+use pontoon_plugin::Context;
 
-use crate::{Context, beside, reference, rules};
+use crate::{beside, reference, rules};
 
 /// What was done for a network.
 #[derive(Debug)]

@@ -1,0 +1,87 @@
+//! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
+
+use pontoon_attach::{masquerade, reference, rules, veth};
+use pontoon_conf::{Cidr, Error, code};
+use pontoon_ipam::delegation;
+use pontoon_ledger::{BridgeRecord, Lock, ReferenceChains};
+use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
+use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
+use pontoon_plugin::{Context, kernel_error};
+
+/// A step that has been done, with what it takes to undo it.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// An address was taken.
+    Lease,
+    /// The attachment is registered with its network.
+    Record,
+    /// A host-wide setting had this value before.
+    Sysctl(String, String),
+    BridgeCreated(u32),
+    /// An existing bridge looked like this before.
+    Bridge(u32, LinkChange),
+    AddressRemoved(u32, Cidr),
+    AddressAdded(u32, Cidr),
+    /// The veth pair, found by its name: the kernel's answer to its creation may be lost.
+    Veth,
+    SpoofGuard(SpoofGuard),
+    ReferenceChains(ReferenceChains),
+}
+
+pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
+    let failed = |error| kernel_error("cannot undo a change", &error);
+    match step {
+        Step::Lease => delegation::undo_add(context),
+        Step::Record => masquerade::forget(context, "bridge"),
+        Step::Veth => match veth::find(host, &context.key()?)? {
+            Some(index) => veth::remove(host, &[index]),
+            None => Ok(()),
+        },
+        Step::SpoofGuard(guard) => unguard(context, guard),
+        Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
+        Step::AddressRemoved(index, address) => host
+            .add_address(index, address.into(), true)
+            .map(drop)
+            .map_err(failed),
+        Step::Bridge(index, change) => host.set_link(index, &change).map_err(failed),
+        // Another ADD may have come to rely on the rest: it stays then, and goes with the other.
+        Step::AddressAdded(..) | Step::BridgeCreated(_) | Step::Sysctl(..) => {
+            let state = &context.state;
+            let path = state.network_lock(context.config.name.as_ref());
+            let _network = state.lock(&path, Lock::exclusive)?;
+            let records = state.records_of::<BridgeRecord>();
+            let host_wide = matches!(step, Step::Sysctl(..));
+            if !records.is_only(&context.key()?) || (host_wide && records.networks().len() > 1) {
+                return Ok(());
+            }
+            match step {
+                Step::AddressAdded(index, address) => host
+                    .remove_address(index, address.into())
+                    .map(drop)
+                    .map_err(failed),
+                Step::BridgeCreated(index) => host.delete_link(index).map(drop).map_err(failed),
+                Step::Sysctl(path, value) => sysctl::write_if_different(&path, &value)
+                    .map(drop)
+                    .map_err(|error| {
+                        Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
+                            .with_details(error.to_string())
+                    }),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error> {
+    let mut backend = rules::open(context, BackendKind::Nftables)?;
+    let ruleset = Ruleset {
+        spoof_guard: Some(guard),
+        ..Ruleset::default()
+    };
+    let done = backend
+        .withdraw(&ruleset)
+        .map_err(|error| rules::error(&error));
+    rules::deleted(context);
+    rules::linger(backend.into_sockets());
+    done
+}

@@ -1,0 +1,41 @@
+//! What an ADD of the firewall wants, and the policy that its network has so far.
+
+use pontoon_attach::policy;
+use pontoon_conf::Error;
+use pontoon_ledger::{FirewallRecord, Key, NetworkPolicyRecord};
+use pontoon_netfilter::{BackendKind, Policy};
+use pontoon_netlink::RouteSocket;
+use pontoon_plugin::Context;
+
+/// What an ADD wants, before anything is changed.
+pub(crate) struct Wanted {
+    pub(crate) key: Key,
+    pub(crate) record: FirewallRecord,
+    pub(crate) policy: Option<Policy>,
+    pub(crate) network_policy: Option<NetworkPolicyRecord>,
+    pub(crate) host: RouteSocket,
+    pub(crate) profile: Option<String>,
+    /// The zone of firewalld, and whether that has to be there.
+    pub(crate) zone: (String, bool),
+}
+
+/// Changes what is noted of the network.
+pub(crate) fn change(
+    context: &Context,
+    wanted: &mut Wanted,
+    how: impl FnOnce(&mut NetworkPolicyRecord),
+) -> Result<(), Error> {
+    let Some(mut network_policy) = policy::of(context)? else {
+        return Ok(());
+    };
+    how(&mut network_policy);
+    context
+        .state
+        .write_network(context.config.name.as_ref(), &network_policy)?;
+    wanted.network_policy = Some(network_policy);
+    Ok(())
+}
+
+pub(crate) fn companion(wanted: &Wanted) -> Option<(BackendKind, Policy)> {
+    wanted.network_policy.as_ref()?.companion.clone()
+}

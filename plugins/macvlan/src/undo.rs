@@ -1,0 +1,36 @@
+//! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
+
+use pontoon_attach::veth;
+use pontoon_conf::Error;
+use pontoon_ledger::{Key, MacvlanRecord};
+use pontoon_netlink::RouteSocket;
+use pontoon_plugin::{Context, kernel_error};
+
+/// Removes the attachment's link, under its final name or its temporary one. One with the note of
+/// another attachment stays; the reference plugin writes none.
+pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
+    let tag = key.owner().tag();
+    for name in [key.interface.clone(), temporary_name(key)] {
+        let failed =
+            |error| kernel_error(&format!("cannot remove {name} from the container"), &error);
+        let found = inside.link_by_name(&name).map_err(failed)?;
+        let Some(link) = found.filter(|link| link.kind.as_deref() == Some("macvlan")) else {
+            continue;
+        };
+        let note = link.alias.as_deref().unwrap_or_default();
+        if note.is_empty() || note == tag {
+            inside.delete_link(link.index).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn forget(context: &Context, key: &Key) -> Result<(), Error> {
+    context.state.records_of::<MacvlanRecord>().remove(key)?;
+    context.state.remove_unused_network_lock(&key.network)
+}
+
+/// What the link is called until it has its final name: free in every namespace.
+pub(crate) fn temporary_name(key: &Key) -> String {
+    veth::host_name(key).replacen("veth", "macv", 1)
+}

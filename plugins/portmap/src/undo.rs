@@ -1,0 +1,63 @@
+//! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
+
+use pontoon_attach::{backends, sockets};
+use pontoon_conf::{Error, code};
+use pontoon_ledger::{Key, Lock, PortmapRecord};
+use pontoon_netlink::sysctl;
+use pontoon_plugin::{Context, fault, kernel_error};
+
+use crate::share::remove_locked;
+
+/// A step that has been done.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// From here on, removing the attachment undoes everything.
+    Record(Box<PortmapRecord>),
+    Hairpin(u32),
+    RouteLocalnet(String),
+}
+
+pub(crate) fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
+    match step {
+        Step::Record(record) => remove(context, key, &record),
+        Step::Hairpin(index) => {
+            let mut host = sockets::of_host()?;
+            host.set_hairpin(index, false)
+                .map_err(|error| kernel_error("cannot restore hairpin mode", &error))
+        }
+        Step::RouteLocalnet(path) => {
+            // Other containers of the bridge may need it by now.
+            if context.state.records_of::<PortmapRecord>().any() {
+                return Ok(());
+            }
+            sysctl::write_if_different(&path, "0")
+                .map(drop)
+                .map_err(|error| {
+                    Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
+                        .with_details(error.to_string())
+                })
+        }
+    }
+}
+
+/// Removes an attachment's ports.
+pub(crate) fn remove(context: &Context, key: &Key, record: &PortmapRecord) -> Result<(), Error> {
+    {
+        let _ports = context
+            .state
+            .lock(&context.state.ports_lock(), Lock::exclusive)?;
+        remove_locked(context, key, record)?;
+    }
+    fault::point("portmap.removed")?;
+    retire(context)
+}
+
+/// Removes what all networks share, if this was the last user of it.
+pub(crate) fn retire(context: &Context) -> Result<(), Error> {
+    if !context.state.records_of::<PortmapRecord>().any()
+        && let Ok(ports) = Lock::exclusive(&context.state.ports_lock())
+    {
+        ports.remove();
+    }
+    backends::retire(context, "portmap")
+}

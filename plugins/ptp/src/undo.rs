@@ -1,0 +1,42 @@
+//! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
+
+use pontoon_attach::{masquerade, reference, veth};
+use pontoon_conf::Error;
+use pontoon_ipam::delegation;
+use pontoon_ledger::{Key, PtpRecord, ReferenceChains};
+use pontoon_netlink::RouteSocket;
+use pontoon_plugin::Context;
+
+/// A step that has been done, or may be half done.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Lease,
+    Record,
+    /// Found by its name: the kernel's answer to its creation may be lost.
+    Veth,
+    ReferenceChains(ReferenceChains),
+}
+
+pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
+    match step {
+        Step::Lease => delegation::undo_add(context),
+        Step::Record => masquerade::forget(context, "ptp"),
+        Step::Veth => match veth::find(host, &context.key()?)? {
+            Some(index) => veth::remove(host, &[index]),
+            None => Ok(()),
+        },
+        Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
+    }
+}
+
+/// Removes the chains that a DEL of the reference plugin would delete.
+pub(crate) fn delete_reference_chains(
+    context: &Context,
+    key: &Key,
+    record: &PtpRecord,
+) -> Result<(), Error> {
+    let chains = record.reference_chains;
+    chains.map_or(Ok(()), |chains| {
+        reference::delete_chains(context, chains, key)
+    })
+}
