@@ -11,15 +11,12 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::linkat;
 use pontoon_ledger::files;
 
+use super::spare::LONGEST;
 use super::{StoreError, spare};
 
 /// Name of a lease that is being written where the filesystem has no unnamed
 /// files. The lock is held, so one name is enough.
 const UNFINISHED: &str = ".pontoon-lease";
-
-/// No container id and interface name are longer than this together; what
-/// is, is not a lease of anybody we could release.
-pub(super) const LONGEST: u64 = 4096;
 
 /// The address that a file name stands for, if it is one as Go prints it
 /// (which for IPv6 is RFC 5952, and so is Rust's `Display`).

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use pontoon_ledger::files;
 
-use super::{StoreError, lease};
+use super::{StoreError, lease, spare};
 use crate::alive;
 use crate::boot::Boot;
 use crate::index::{Identity, Index, hash};
@@ -113,7 +113,7 @@ fn look(
     };
     let mut content = Vec::new();
     file.by_ref()
-        .take(lease::LONGEST)
+        .take(spare::LONGEST)
         .read_to_end(&mut content)?;
     let key = owner::key_of(&content);
     if key.is_empty() {

@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use super::lease::LONGEST;
+/// No container id and interface name are longer than this together; what
+/// is, is not a lease of anybody we could release.
+pub(super) const LONGEST: u64 = 4096;
 
 /// Enough for containers that come and go a few at a time.
 const SPARES: usize = 4;

@@ -140,6 +140,21 @@ pub fn of_network(state: &State, network: &str) -> Option<BackendKind> {
     })
 }
 
+/// As [`rules::select`], for a plugin that works on what another one has made: without a key it uses the backend
+/// that the network uses already, so that a network's rules stand in one place.
+///
+/// # Errors
+/// As [`rules::select`].
+pub fn follow(context: &Context, asked: Option<&str>) -> Result<BackendKind, Error> {
+    let network = context.config.name.as_ref();
+    match asked.filter(|asked| !asked.is_empty()) {
+        None => {
+            of_network(&context.state, network).map_or_else(|| rules::select(context, None), Ok)
+        }
+        asked => rules::select(context, asked),
+    }
+}
+
 /// Whether a record says that the network has rules of the plugin.
 fn is_alive(state: &State, plugin: &str, network: &str) -> bool {
     PLUGINS

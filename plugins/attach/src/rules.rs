@@ -12,8 +12,6 @@ use pontoon_netlink::conntrack::Sweep;
 use pontoon_netlink::{DetachedChild, Frames};
 use pontoon_plugin::Context;
 
-use crate::backends;
-
 /// For how long a nfnetlink socket is kept after its last use. Closing one while the kernel still
 /// frees what a transaction deleted (4 to 15 ms) waits for that, and keeps every other transaction
 /// of the host waiting with it.
@@ -29,21 +27,6 @@ const CLEARED: Duration = Duration::from_millis(20);
 /// Code 2 when the key names none; code 105 when the backend asked for is not there.
 pub fn select(context: &Context, asked: Option<&str>) -> Result<BackendKind, Error> {
     BackendKind::select(asked, &context.search).map_err(|error| self::error(&error))
-}
-
-/// As [`select`], for a plugin that works on what another one has made: without a key it uses the backend
-/// that the network uses already, so that a network's rules stand in one place.
-///
-/// # Errors
-/// As [`select`].
-pub fn follow(context: &Context, asked: Option<&str>) -> Result<BackendKind, Error> {
-    let network = context.config.name.as_ref();
-    match asked.filter(|asked| !asked.is_empty()) {
-        None => {
-            backends::of_network(&context.state, network).map_or_else(|| select(context, None), Ok)
-        }
-        asked => select(context, asked),
-    }
 }
 
 /// Opens a backend.

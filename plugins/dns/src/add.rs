@@ -43,7 +43,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             .and_then(plan::netns_name)
             .map(str::to_owned),
         backend: match served {
-            true => Some(rules::follow(context, config.backend.as_deref())?),
+            true => Some(backends::follow(context, config.backend.as_deref())?),
             false => None,
         },
         record,

@@ -1,6 +1,6 @@
 //! CHECK and STATUS.
 
-use pontoon_attach::rules;
+use pontoon_attach::{backends, rules};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::DnsRecord;
 use pontoon_netfilter::Ruleset;
@@ -74,7 +74,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     input::passes(context)?;
     resolver::program(context)
         .map(drop)
-        .and_then(|()| rules::follow(context, config.backend.as_deref()))
+        .and_then(|()| backends::follow(context, config.backend.as_deref()))
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {

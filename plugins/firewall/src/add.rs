@@ -29,7 +29,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         );
         return Ok(previous.clone());
     };
-    let backend = rules::follow(context, asked)?;
+    let backend = backends::follow(context, asked)?;
     let mut wanted = survey(context, config, previous, backend)?;
     let mut steps = Undo::default();
     match hold(context, &mut wanted, &mut steps) {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use pontoon_attach::beside::{self, Judged};
-use pontoon_attach::{policy, reference, rules};
+use pontoon_attach::{backends, policy, reference, rules};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::nft::Gate;
@@ -182,7 +182,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         return Ok(());
     };
     passes(context)?;
-    rules::follow(context, asked)
+    backends::follow(context, asked)
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {

@@ -30,7 +30,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     if !published.has_address() {
         return Ok(previous);
     }
-    let backend = rules::follow(context, config.asked())?;
+    let backend = backends::follow(context, config.asked())?;
     rules::validate(backend, &ruleset(&published))?;
     let record = PortmapRecord {
         backend,

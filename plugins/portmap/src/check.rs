@@ -1,6 +1,6 @@
 //! CHECK and STATUS.
 
-use pontoon_attach::{reference, rules};
+use pontoon_attach::{backends, reference, rules};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::PortmapRecord;
 use pontoon_ledger::port_slots::Reservations;
@@ -34,7 +34,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     }
     let backend = match record {
         Some(record) => record.backend,
-        None => rules::follow(context, config.asked())?,
+        None => backends::follow(context, config.asked())?,
     };
     let mut backend = rules::open(context, backend)?;
     let ruleset = Ruleset {
@@ -70,7 +70,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
-    rules::follow(context, config.asked())
+    backends::follow(context, config.asked())
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
         .map_err(|error| {
