@@ -72,7 +72,7 @@ pub fn firewalld() -> Result<Firewalld, firewalld::Error> {
 }
 
 /// Removes rules of a network or an attachment that has gone. What all networks share goes with
-/// [`crate::backends::retire`].
+/// `backends::retire`.
 ///
 /// # Errors
 /// Whatever the backend refused.

@@ -212,7 +212,7 @@ impl Host {
             bridge: bridge.map(|link| link.name.clone()),
             host_interface: veth.map(|link| link.name.clone()),
             shares: about.as_ref().and_then(|about| about.container.clone()),
-            links: linked::of(self, &recorded.key),
+            links: linked::of(&self.state, &recorded.key, self.record(&recorded.key)),
             age_seconds: age.map_or(0, |age| age.as_secs()),
             about,
         }

@@ -2,10 +2,8 @@
 
 use pontoon_conf::KnownAs;
 use pontoon_ledger::links::LinksIndex;
-use pontoon_ledger::{FirewallRecord, Key};
+use pontoon_ledger::{FirewallRecord, Key, State};
 use serde::Serialize;
-
-use crate::facts::Host;
 
 /// A link of a container, as it was asked for and as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,14 +29,13 @@ impl Linked {
     }
 }
 
-/// The links of an attachment.
-pub(crate) fn of(host: &Host, key: &Key) -> Vec<Linked> {
+/// The links of an attachment, of which this is the record.
+pub(crate) fn of(state: &State, key: &Key, record: Option<FirewallRecord>) -> Vec<Linked> {
     // Without a separation the network has `icc`, and links change nothing.
-    let record: Option<FirewallRecord> = host.record(key);
     let Some(record) = record.filter(|record| record.separation.is_some()) else {
         return Vec::new();
     };
-    let index = LinksIndex::of(&host.state, &key.network);
+    let index = LinksIndex::of(state, &key.network);
     let links = record.links.into_iter().map(|link| Linked {
         reaches: named(&index, key, &link.container),
         container: link.container.to_string(),
