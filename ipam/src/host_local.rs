@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use pontoon_conf::{Attached, Attachment, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
-use pontoon_ledger::{Lock, State, THIRD_PARTY, files};
+use pontoon_ledger::{State, THIRD_PARTY, files};
 
 use crate::allocator::{Grant, Pool};
 use crate::auto::{DEFAULT_POOLS, choose, facts};
@@ -180,7 +180,7 @@ pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
     };
     let records = State::at(state);
     let network = config.name.as_str();
-    let lock = records.lock(&records.network_lock(network), Lock::exclusive)?;
+    let lock = records.lock_network(network)?;
     let mut kept = spared.clone();
     kept.extend(recorded(&records, network));
     let released = release_others(&folder, state, Some(&kept));

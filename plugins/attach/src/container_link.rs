@@ -327,12 +327,7 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
         .into_iter()
         .map(|address| Cidr::from(address.cidr))
         .collect();
-    let own = |interface: Option<usize>| {
-        interface
-            .and_then(|index| previous.interfaces.get(index))
-            .is_none_or(|interface| interface.name == *name)
-    };
-    for ip in previous.ips.iter().filter(|ip| own(ip.interface)) {
+    for ip in previous.ips_of(name) {
         if !present.contains(&ip.address) {
             return Err(differs(format!(
                 "{name} in the container lacks the address {}",

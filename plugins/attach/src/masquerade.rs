@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use pontoon_conf::Error;
-use pontoon_ledger::{Lock, NetworkPolicyRecord, NetworkRecord};
+use pontoon_ledger::{NetworkPolicyRecord, NetworkRecord};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Ruleset};
 use pontoon_netlink::DetachedChild;
 use pontoon_plugin::Context;
@@ -110,7 +110,7 @@ pub fn release(
     let key = context.key()?;
     let last = {
         let state = &context.state;
-        let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
+        let _network = state.share_network(&key.network)?;
         withdraw()?;
         state.records(plugin).remove(&key)?
     };
@@ -173,7 +173,7 @@ pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
     let state = &context.state;
     let network = context.config.name.to_string();
     let records = state.records(plugin);
-    let lock = state.lock(&state.network_lock(&network), Lock::exclusive)?;
+    let lock = state.lock_network(&network)?;
     if records.has_network(&network) {
         // An ADD came in between: the network is in use again.
         return Ok(());

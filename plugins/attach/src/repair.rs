@@ -35,7 +35,7 @@ pub struct Repaired {
 /// # Errors
 /// Code 5 when a lock cannot be taken.
 pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repaired, Error> {
-    let _network = state.lock(&state.network_lock(network), Lock::exclusive)?;
+    let _network = state.lock_network(network)?;
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
     // These plugins do their work under locks of their own, which go away with whoever needed them.
     let _own = [

@@ -4,16 +4,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use pontoon_conf::Error;
-use pontoon_netlink::{DetachedChild, Link, RouteSocket};
+use pontoon_netlink::{DetachedChild, RouteSocket, Veth};
 
 use pontoon_ledger::Key;
 use pontoon_plugin::{Context, kernel_error};
-
-/// Name of the host's end of the veth pair, see [`Key::host_interface`].
-#[must_use]
-pub fn host_name(key: &Key) -> String {
-    key.host_interface()
-}
 
 /// A random locally administered unicast address. The hash map's seed is the operating system's
 /// randomness (getrandom(2)).
@@ -26,26 +20,41 @@ pub fn random_mac() -> [u8; 6] {
     [(a & 0xfe) | 0x02, b, c, d, e, f]
 }
 
-/// Whether a link carries the tag of another attachment.
-fn foreign(link: &Link, key: &Key) -> bool {
-    let tag = key.owner().tag();
-    link.alias
-        .as_deref()
-        .is_some_and(|alias| !alias.is_empty() && alias != tag)
-}
-
 /// The host's end of the attachment's veth pair, if it is there and ours.
 ///
 /// # Errors
 /// Code 100 when the kernel does not answer.
 pub fn find(host: &mut RouteSocket, key: &Key) -> Result<Option<u32>, Error> {
-    let name = host_name(key);
+    let name = key.host_interface();
     let link = host
         .link_by_name(&name)
         .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
     Ok(link
         .filter(|link| key.is_host_end(link))
         .map(|link| link.index))
+}
+
+/// Makes the attachment's veth pair by `make`. One that an earlier ADD of this very attachment has left, which
+/// was killed and whose DEL never came, is removed first.
+///
+/// # Errors
+/// What `failed` says of the kernel's refusal.
+pub fn create(
+    host: &mut RouteSocket,
+    key: &Key,
+    make: impl Fn(&mut RouteSocket) -> Result<Veth, pontoon_netlink::Error>,
+    failed: impl FnOnce(&pontoon_netlink::Error) -> Error,
+) -> Result<Veth, Error> {
+    let mut created = make(host);
+    if created
+        .as_ref()
+        .is_err_and(pontoon_netlink::Error::is_exists)
+        && let Some(stale) = find(host, key)?
+    {
+        remove(host, &[stale])?;
+        created = make(host);
+    }
+    created.map_err(|error| failed(&error))
 }
 
 /// Deletes links and returns when they are gone from view. The kernel makes the deleting system
@@ -90,7 +99,7 @@ pub fn unplug(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<()
                 Some(index) => host.link_by_index(index).map_err(failed)?,
                 None => None,
             };
-            if peer.is_some_and(|peer| foreign(&peer, key)) {
+            if peer.is_some_and(|peer| !key.may_own(&peer)) {
                 return Ok(());
             }
             inside.delete_link(link.index).map(drop).map_err(failed)
@@ -102,29 +111,6 @@ pub fn unplug(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn key(container: &str) -> Key {
-        Key {
-            network: "net".into(),
-            container: container.into(),
-            interface: "eth0".into(),
-        }
-    }
-
-    #[test]
-    fn names_are_stable_distinct_and_fit() {
-        let name = host_name(&key("a"));
-        assert_eq!(name.len(), 15);
-        assert!(name.starts_with("veth"));
-        assert_eq!(name, host_name(&key("a")));
-        assert_ne!(name, host_name(&key("b")));
-        // The parts cannot run into each other.
-        let shifted = Key {
-            network: "neta".into(),
-            ..key("")
-        };
-        assert_ne!(host_name(&shifted), host_name(&key("a")));
-    }
 
     #[test]
     fn macs_are_local_unicast_and_differ() {

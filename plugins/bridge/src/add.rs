@@ -129,7 +129,7 @@ fn attach(
     // cannot be removed by the DEL of another attachment; the lock keeps both from being half way
     // through. It is held until the interface is there, by which the attachment is known to be alive.
     let state = &context.state;
-    let network_lock = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
+    let network_lock = state.share_network(&ground.key.network)?;
     let mut result = allocate(context, &ground.config, undo)?;
     fault::point("bridge.leased")?;
     let gateways = plan::complete(&mut result, &ground.config);
@@ -141,7 +141,7 @@ fn attach(
     let mac = asked
         .or_else(|| plan::mac(&result.ips))
         .unwrap_or_else(veth::random_mac);
-    let veth_name = veth::host_name(&ground.key);
+    let veth_name = ground.key.host_interface();
     let spoof_guard = ground.config.mac_spoof_check.then(|| SpoofGuard {
         owner: ground.key.owner(),
         port: veth_name.clone(),
@@ -267,17 +267,7 @@ fn plug(
     let config = &ground.config;
     let name = spec.name;
     undo.push(Step::Veth);
-    let mut created = ground.host.create_veth_down(spec);
-    if created
-        .as_ref()
-        .is_err_and(pontoon_netlink::Error::is_exists)
-        && let Some(stale) = veth::find(&mut ground.host, &ground.key)?
-    {
-        // An earlier ADD of this very attachment was killed, and its DEL never came.
-        veth::remove(&mut ground.host, &[stale])?;
-        created = ground.host.create_veth_down(spec);
-    }
-    let veth = created.map_err(|error| {
+    let failed = |error: &pontoon_netlink::Error| {
         if error.is_bridge_full() {
             return Error::new(
                 code::KERNEL,
@@ -285,8 +275,13 @@ fn plug(
             )
             .with_details("the kernel's limit (BR_MAX_PORTS); use another bridge and subnet for further containers");
         }
-        kernel_error(&format!("cannot create veth pair {name} - {}", ground.key.interface), &error)
-    })?;
+        kernel_error(
+            &format!("cannot create veth pair {name} - {}", ground.key.interface),
+            error,
+        )
+    };
+    let make = |host: &mut RouteSocket| host.create_veth_down(spec);
+    let veth = veth::create(&mut ground.host, &ground.key, make, failed)?;
     if config.wants_vlans() {
         let (add, remove) = vlans(config);
         ground

@@ -1,7 +1,7 @@
 //! CHECK: everything that ADD made is still there. STATUS: an ADD could succeed.
 
 use pontoon_attach::container_link::{self, differs, listed, same_mac};
-use pontoon_attach::{forwarding, reference, rules, sockets, veth};
+use pontoon_attach::{forwarding, reference, rules, sockets};
 use pontoon_conf::{Attached, Error, code};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{BridgeRecord, Key};
@@ -64,7 +64,7 @@ fn check_port(
     bridge: &Link,
     previous: &Attached,
 ) -> Result<Link, Error> {
-    let mut names = vec![veth::host_name(key)];
+    let mut names = vec![key.host_interface()];
     names.extend(
         previous
             .interfaces

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use pontoon_attach::{forwarding, masquerade, veth};
 use pontoon_conf::{Cidr, Error, code};
-use pontoon_ledger::{BridgeRecord, Lock};
+use pontoon_ledger::BridgeRecord;
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
 use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteEntry, RouteSocket, sysctl};
 use pontoon_plugin::{Context, fault, kernel_error};
@@ -422,7 +422,7 @@ pub(crate) fn remove_bridge(
 ) -> Result<(), Error> {
     let network = context.config.name.to_string();
     let state = &context.state;
-    let _lock = state.lock(&state.network_lock(&network), Lock::exclusive)?;
+    let _lock = state.lock_network(&network)?;
     if state.records_of::<BridgeRecord>().has_network(&network) {
         return Ok(());
     }

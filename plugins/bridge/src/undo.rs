@@ -3,7 +3,7 @@
 use pontoon_attach::{masquerade, reference, rules, veth};
 use pontoon_conf::{Cidr, Error, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{BridgeRecord, Lock, ReferenceChains};
+use pontoon_ledger::{BridgeRecord, ReferenceChains};
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, kernel_error};
@@ -47,8 +47,7 @@ pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> R
         // Another ADD may have come to rely on the rest: it stays then, and goes with the other.
         Step::AddressAdded(..) | Step::BridgeCreated(_) | Step::Sysctl(..) => {
             let state = &context.state;
-            let path = state.network_lock(context.config.name.as_ref());
-            let _network = state.lock(&path, Lock::exclusive)?;
+            let _network = state.lock_network(context.config.name.as_ref())?;
             let records = state.records_of::<BridgeRecord>();
             let host_wide = matches!(step, Step::Sysctl(..));
             if !records.is_only(&context.key()?) || (host_wide && records.networks().len() > 1) {

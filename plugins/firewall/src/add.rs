@@ -190,7 +190,7 @@ fn hold(context: &Context, wanted: &mut Wanted, undo: &mut Undo<()>) -> Result<b
     let state = &context.state;
     // From the record on, the network's policy cannot be removed by the DEL of another attachment;
     // the locks keep such a DEL from being half way through when the record appears.
-    let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
+    let _network = state.share_network(&key.network)?;
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
     undo.push(());
     state.write(key, record)?;

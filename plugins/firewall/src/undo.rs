@@ -2,7 +2,7 @@
 
 use pontoon_attach::{backends, policy, rules, sockets};
 use pontoon_conf::Error;
-use pontoon_ledger::{FirewallRecord, Key, Lock};
+use pontoon_ledger::{FirewallRecord, Key};
 use pontoon_netfilter::Ruleset;
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_plugin::{Context, fault};
@@ -14,7 +14,7 @@ pub(crate) fn remove(context: &Context, key: &Key, record: &FirewallRecord) -> R
     let last = {
         // Nobody makes again meanwhile what goes here.
         let state = &context.state;
-        let _network = state.lock(&state.network_lock(&key.network), Lock::shared)?;
+        let _network = state.share_network(&key.network)?;
         withdraw(context, key, record)?;
         fault::point("firewall.withdrawn")?;
         state.records_of::<FirewallRecord>().remove(key)?
@@ -82,7 +82,7 @@ pub(crate) fn retire(context: &Context) -> Result<(), Error> {
     {
         return Ok(());
     }
-    let lock = state.lock(&state.network_lock(network), Lock::exclusive)?;
+    let lock = state.lock_network(network)?;
     policy::retire(context)?;
     lock.remove();
     backends::retire(context, "firewall")

@@ -3,7 +3,7 @@
 use pontoon_attach::{container_link, sockets};
 use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{DeviceBefore, HostDeviceRecord, Key, Lock};
+use pontoon_ledger::{DeviceBefore, HostDeviceRecord, Key};
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
@@ -85,9 +85,7 @@ fn attach(
     undo: &mut Undo<Step>,
 ) -> Result<Attached, Error> {
     // From the lease until the record is written, GC does not take the lease for garbage.
-    let network_lock = context
-        .state
-        .lock(&context.state.network_lock(&key.network), Lock::shared)?;
+    let network_lock = context.state.share_network(&key.network)?;
     let mut result = Attached::default();
     undo.push(Step::Lease);
     if let Some(ipam) = &config.ipam {

@@ -1,6 +1,6 @@
 //! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
 
-use pontoon_attach::{sockets, veth};
+use pontoon_attach::sockets;
 use pontoon_conf::{Error, code};
 use pontoon_ledger::{DeviceBefore, HostDeviceRecord, Key};
 use pontoon_netlink::{Link, LinkChange, Netns, RouteSocket};
@@ -50,7 +50,7 @@ pub(crate) fn give_back_from(
 
 /// A name that is free in both namespaces, for the passage.
 fn passing_name(key: &Key) -> String {
-    veth::host_name(key).replacen("veth", "hdev", 1)
+    key.host_interface().replacen("veth", "hdev", 1)
 }
 
 /// What the device was called on the host; none when it is not the one that was moved: the note on

@@ -51,8 +51,14 @@ impl Key {
     /// One without alias is: the ADD that made it was killed before it could write one.
     #[must_use]
     pub fn is_host_end(&self, link: &Link) -> bool {
+        link.kind.as_deref() == Some("veth") && self.may_own(link)
+    }
+
+    /// Whether a link carries no tag of another attachment: its alias is this one's tag, or none.
+    #[must_use]
+    pub fn may_own(&self, link: &Link) -> bool {
         let alias = link.alias.as_deref().unwrap_or_default();
-        link.kind.as_deref() == Some("veth") && (alias.is_empty() || alias == self.owner().tag())
+        alias.is_empty() || alias == self.owner().tag()
     }
 
     /// Reads `NETWORK/CONTAINER:IFNAME`, which [`Key::path`] writes.
@@ -97,6 +103,29 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn key(container: &str) -> Key {
+        Key {
+            network: "net".into(),
+            container: container.into(),
+            interface: "eth0".into(),
+        }
+    }
+
+    #[test]
+    fn names_are_stable_distinct_and_fit() {
+        let name = key("a").host_interface();
+        assert_eq!(name.len(), 15);
+        assert!(name.starts_with("veth"));
+        assert_eq!(name, key("a").host_interface());
+        assert_ne!(name, key("b").host_interface());
+        // The parts cannot run into each other.
+        let shifted = Key {
+            network: "neta".into(),
+            ..key("")
+        };
+        assert_ne!(shifted.host_interface(), key("a").host_interface());
+    }
 
     #[test]
     fn a_key_survives_its_text() {

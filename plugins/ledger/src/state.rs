@@ -218,6 +218,22 @@ impl State {
         })
     }
 
+    /// Takes the lock of a network as a verb on one of its attachments does: several may hold it so.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn share_network(&self, network: &str) -> Result<Lock, Error> {
+        self.lock(&self.network_lock(network), Lock::shared)
+    }
+
+    /// Takes the lock of a network as what removes or changes the network's own things does: alone.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn lock_network(&self, network: &str) -> Result<Lock, Error> {
+        self.lock(&self.network_lock(network), Lock::exclusive)
+    }
+
     /// Removes the lock file of a network that no record tells of, and what is empty by then.
     ///
     /// # Errors

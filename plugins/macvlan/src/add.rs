@@ -4,7 +4,7 @@ use pontoon_attach::container_link::{self, Advertisements};
 use pontoon_attach::sockets;
 use pontoon_conf::{Attached, Error, Interface, Mac, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{Key, Lock, MacvlanRecord};
+use pontoon_ledger::{Key, MacvlanRecord};
 use pontoon_netlink::{Link, LinkChange, MacvlanSpec, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
@@ -92,9 +92,7 @@ fn attach(
     undo: &mut Undo<Step>,
 ) -> Result<Attached, Error> {
     // From the lease until the record is written, GC does not take the lease for garbage.
-    let network_lock = context
-        .state
-        .lock(&context.state.network_lock(&key.network), Lock::shared)?;
+    let network_lock = context.state.share_network(&key.network)?;
     let mut result = Attached::default();
     undo.push(Step::Lease);
     if let Some(ipam) = &config.ipam {

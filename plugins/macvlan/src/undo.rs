@@ -1,6 +1,5 @@
 //! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
 
-use pontoon_attach::veth;
 use pontoon_conf::Error;
 use pontoon_ledger::{Key, MacvlanRecord};
 use pontoon_netlink::RouteSocket;
@@ -9,7 +8,6 @@ use pontoon_plugin::{Context, kernel_error};
 /// Removes the attachment's link, under its final name or its temporary one. One with the note of
 /// another attachment stays; the reference plugin writes none.
 pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
-    let tag = key.owner().tag();
     for name in [key.interface.clone(), temporary_name(key)] {
         let failed =
             |error| kernel_error(&format!("cannot remove {name} from the container"), &error);
@@ -17,8 +15,7 @@ pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
         let Some(link) = found.filter(|link| link.kind.as_deref() == Some("macvlan")) else {
             continue;
         };
-        let note = link.alias.as_deref().unwrap_or_default();
-        if note.is_empty() || note == tag {
+        if key.may_own(&link) {
             inside.delete_link(link.index).map_err(failed)?;
         }
     }
@@ -32,5 +29,5 @@ pub(crate) fn forget(context: &Context, key: &Key) -> Result<(), Error> {
 
 /// What the link is called until it has its final name: free in every namespace.
 pub(crate) fn temporary_name(key: &Key) -> String {
-    veth::host_name(key).replacen("veth", "macv", 1)
+    key.host_interface().replacen("veth", "macv", 1)
 }

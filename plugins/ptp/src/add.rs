@@ -68,7 +68,7 @@ fn attach(
     // rules cannot be removed by the DEL of another attachment; the lock keeps both from being half way
     // through. It is held until the interface is there, by which the attachment is known to be alive.
     let state = &context.state;
-    let network_lock = state.lock(&state.network_lock(&ground.key.network), Lock::shared)?;
+    let network_lock = state.share_network(&ground.key.network)?;
     undo.push(Step::Lease);
     let mut result = delegation::add(context, &ground.config.ipam)?;
     fault::point("ptp.leased")?;
@@ -108,7 +108,7 @@ fn attach(
         reference::create_chains(chains, backend, &ground.key)?;
     }
     fault::point("ptp.stood-in")?;
-    let name = veth::host_name(&ground.key);
+    let name = ground.key.host_interface();
     let mac = veth::random_mac();
     undo.push(Step::Veth);
     let veth = plug(ground, &name, mac)?;
@@ -153,20 +153,12 @@ fn plug(ground: &mut Ground<'_>, name: &str, mac: [u8; 6]) -> Result<Veth, Error
         alias: Some(&tag),
         ..VethSpec::new(name, &ground.key.interface, ground.netns)
     };
-    let mut created = ground.host.create_veth(&spec);
-    if created
-        .as_ref()
-        .is_err_and(pontoon_netlink::Error::is_exists)
-        && let Some(stale) = veth::find(&mut ground.host, &ground.key)?
-    {
-        // An earlier ADD of this very attachment was killed, and its DEL never came.
-        veth::remove(&mut ground.host, &[stale])?;
-        created = ground.host.create_veth(&spec);
-    }
-    created.map_err(|error| {
+    let failed = |error: &_| {
         let pair = format!("cannot create veth pair {name} - {}", ground.key.interface);
-        kernel_error(&pair, &error)
-    })
+        kernel_error(&pair, error)
+    };
+    let make = |host: &mut RouteSocket| host.create_veth(&spec);
+    veth::create(&mut ground.host, &ground.key, make, failed)
 }
 
 /// The host's end has the gateway's address, and the way to the container.

@@ -1,11 +1,11 @@
 //! CHECK: everything that ADD made is still there. STATUS: an ADD could succeed.
 
 use pontoon_attach::container_link::{self, differs, listed, same_mac};
-use pontoon_attach::{forwarding, reference, rules, veth};
+use pontoon_attach::{forwarding, masquerade, reference, rules};
 use pontoon_conf::{Attached, Cidr, Error, code};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{Key, PtpRecord};
-use pontoon_netfilter::{Owner, Ruleset};
+use pontoon_netfilter::Owner;
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, kernel_error};
 
@@ -27,10 +27,8 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     }
     let kind = rules::select(context, config.ip_masq_backend.as_deref())?;
     let mut backend = rules::open(context, kind)?;
-    let ruleset = Ruleset {
-        network: Some(plan::rules(&key.network, &own(previous, &key).ips)),
-        ..Ruleset::default()
-    };
+    let ips: Vec<_> = previous.ips_of(&key.interface).cloned().collect();
+    let ruleset = masquerade::ruleset(&plan::rules(&key.network, &ips));
     let differences = backend
         .verify(&ruleset)
         .map_err(|error| rules::error(&error));
@@ -40,18 +38,6 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         Some(difference) => Err(differs(format!("network {}: {difference}", key.network))
             .with_details("the next ADD of the network makes its rules again")),
     }
-}
-
-/// The part of the result that is this attachment's: later plugins add to it.
-fn own(previous: &Attached, key: &Key) -> Attached {
-    let mine = |interface: Option<usize>| {
-        interface
-            .and_then(|index| previous.interfaces.get(index))
-            .is_none_or(|interface| interface.name == key.interface)
-    };
-    let mut result = previous.clone();
-    result.ips.retain(|ip| mine(ip.interface));
-    result
 }
 
 /// Returns the number of the other end.
@@ -79,7 +65,7 @@ fn check_container(
 fn check_host(key: &Key, peer: Option<u32>, previous: &Attached) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot look at the host's end of the veth pair", &error);
     let mut host = RouteSocket::open().map_err(failed)?;
-    let mut link = host.link_by_name(&veth::host_name(key)).map_err(failed)?;
+    let mut link = host.link_by_name(&key.host_interface()).map_err(failed)?;
     if let (None, Some(peer)) = (&link, peer) {
         // The reference plugin gives it a name by chance.
         link = host.link_by_index(peer).map_err(failed)?;
@@ -92,21 +78,21 @@ fn check_host(key: &Key, peer: Option<u32>, previous: &Attached) -> Result<(), E
         return Err(differs(format!("{name} is down")));
     }
     same_mac(&link, listed(previous, name, false))?;
-    let mine = own(previous, key);
+    let ips: Vec<_> = previous.ips_of(&key.interface).cloned().collect();
     let present: Vec<Cidr> = host
         .addresses(link.index)
         .map_err(failed)?
         .into_iter()
         .map(|address| Cidr::from(address.cidr))
         .collect();
-    for gateway in plan::gateways(&mine.ips) {
+    for gateway in plan::gateways(&ips) {
         if !present.contains(&gateway) {
             return Err(differs(format!(
                 "{name} lacks the gateway address {gateway}"
             )));
         }
     }
-    for ip in &mine.ips {
+    for ip in &ips {
         let address = ip.address.addr();
         let way = host.route_to(address).map_err(failed)?;
         if way.and_then(|way| way.interface) != Some(link.index) {

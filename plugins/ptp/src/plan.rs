@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use pontoon_attach::{container_link, veth};
+use pontoon_attach::container_link;
 use pontoon_conf::{Attached, Cidr, IpConfig};
 use pontoon_ledger::Key;
 use pontoon_netfilter::{Egress, NetworkRules};
@@ -97,7 +97,7 @@ pub(crate) fn rules(network: &str, ips: &[IpConfig]) -> NetworkRules {
     };
     NetworkRules {
         network: network.to_owned(),
-        bridge: veth::host_name(&nobody),
+        bridge: nobody.host_interface(),
         egress,
     }
 }
