@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use pontoon_conf::{Error, code};
 use pontoon_ledger::{Lock, State};
 use pontoon_netfilter::BackendKind;
-use pontoon_plugin::Context;
+use pontoon_plugin::{Context, warn};
 
 use crate::rules;
 
@@ -279,7 +279,9 @@ fn retire_unused(context: &Context, plugin: &str) -> Result<(), Error> {
             // One whose programs have been taken away can be used by no network, and must not stop this one.
             if let Err(error) = rules::open(context, unused) {
                 let name = name_of(Some(unused));
-                eprintln!("{plugin}: warning: what networks shared in {name} stays: {error}");
+                warn(format_args!(
+                    "{plugin}: warning: what networks shared in {name} stays: {error}"
+                ));
                 continue;
             }
             removed = rules::remove_all(context, unused);

@@ -8,7 +8,7 @@ use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route, code}
 use pontoon_ledger::InterfaceSettings;
 use pontoon_netlink::{Link, Netns, RouteEntry, RouteSocket, RouteSpec, Setup, sysctl};
 
-use pontoon_plugin::{Context, kernel_error, netns_error};
+use pontoon_plugin::{Context, kernel_error, netns_error, warn};
 
 /// What a result gives the interface. Whether the host is the gateway is for the plugin to say.
 #[must_use]
@@ -150,13 +150,13 @@ pub fn ipv6_settings(netns: &Netns, name: &str, wanted: Ipv6) -> Result<(), Erro
         if position < guarded {
             // A kernel without IPv6 takes none.
             if error.kind() != std::io::ErrorKind::NotFound {
-                eprintln!(
+                warn(format_args!(
                     "warning: /proc/sys/{path} of the container cannot be set to {value}: {error}; {}",
                     match wanted.advertisements {
                         Advertisements::Take => "it gets no address by router advertisement",
                         _ => "whoever advertises a router on its network becomes its router",
                     }
-                );
+                ));
             }
         } else if wanted.addresses && position == guarded {
             return Err(Error::new(
@@ -218,10 +218,10 @@ pub fn configure(
 /// warned of.
 pub fn announce(inside: &mut RouteSocket, index: u32, name: &str) {
     if let Err(error) = inside.announce(index) {
-        eprintln!(
+        warn(format_args!(
             "warning: the addresses of {name} in the container cannot be announced: {error}; neighbours that know a former \
              MAC address of them find the container after up to a minute"
-        );
+        ));
     }
 }
 

@@ -8,7 +8,7 @@
 use pontoon_conf::{Error, code};
 use pontoon_netlink::{RouteEntry, RouteSocket, sysctl};
 
-use pontoon_plugin::kernel_error;
+use pontoon_plugin::{kernel_error, warn};
 
 /// IPv4, for the whole host.
 pub const IPV4: &str = "net/ipv4/ip_forward";
@@ -59,10 +59,10 @@ pub fn switch_on(who: &str, host: &mut RouteSocket, v4: bool) -> Result<bool, Er
     let path = switch(v4);
     if !v4 && is_off(false) {
         for interface in keep_advertised(host)? {
-            eprintln!(
+            warn(format_args!(
                 "{who}: {interface} goes on taking router advertisements although this host forwards IPv6 from now on: \
                  accept_ra of {interface} is {ALWAYS}"
-            );
+            ));
         }
     }
     sysctl::write_if_different(path, "1").map_err(|error| {

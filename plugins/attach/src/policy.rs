@@ -5,7 +5,7 @@ use pontoon_conf::Error;
 use pontoon_ledger::{NetworkPolicyRecord, State};
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{BackendKind, Ruleset};
-use pontoon_plugin::Context;
+use pontoon_plugin::{Context, warn};
 
 use crate::rules;
 
@@ -50,7 +50,7 @@ pub fn retire(context: &Context) -> Result<(), Error> {
         // A firewalld that does not answer has forgotten, or is not there any more.
         let part = Part::Interface(&record.policy.bridge);
         if let Err(error) = rules::firewalld().and_then(|mut bus| bus.leave(zone, part)) {
-            eprintln!("firewall: zone {zone} of firewalld: {error}");
+            warn(format_args!("firewall: zone {zone} of firewalld: {error}"));
         }
     }
     let mut policies = record.former;

@@ -13,7 +13,7 @@ use pontoon_ledger::{Key, Lock, PortmapRecord, published};
 use pontoon_netfilter::{Protocol, Published, Ruleset};
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_netlink::{Address, IpNetwork, Netns, RouteSocket};
-use pontoon_plugin::{Context, kernel_error};
+use pontoon_plugin::{Context, kernel_error, warn};
 
 use crate::rules;
 
@@ -105,11 +105,11 @@ pub fn follow(context: &Context, plugin: &str) {
             continue;
         }
         if let Err(error) = settle(context, &other) {
-            eprintln!(
+            warn(format_args!(
                 "{plugin}: ports of container {} that network {} publishes may not answer clients of \
                  network {}: {error}; try: pontoon repair {}",
                 other.container, other.network, key.network, other.network
-            );
+            ));
         }
     }
 }

@@ -7,7 +7,7 @@ use pontoon_conf::{Error, code};
 use pontoon_ledger::{AttachmentRecord, Key, Rebind, State};
 use pontoon_netlink::{Netns, NetnsError, NetnsMount};
 
-use pontoon_plugin::{Context, Undo, fault, netns_error};
+use pontoon_plugin::{Context, Undo, fault, netns_error, warn};
 
 /// A step of [`enter`].
 enum Step {
@@ -77,12 +77,12 @@ fn act<R: AttachmentRecord>(
 fn warn_of_private_mount(rebind: &Rebind) {
     let mount = NetnsMount::at(Path::new(&rebind.path)).ok().flatten();
     if mount.and_then(|mount| mount.is_seen_by_init()) == Some(false) {
-        eprintln!(
+        warn(format_args!(
             "warning: {} is re-bound in this mount namespace only: whoever joins it from \
              outside still meets the container's own namespace; run the runtime outside \
              (nsenter --net=PATH keeps the mount namespace, ip netns exec does not)",
             rebind.path
-        );
+        ));
     }
 }
 

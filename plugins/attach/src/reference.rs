@@ -12,7 +12,7 @@ use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::reference::{ReferenceAttachment, ReferencePlugin};
 use pontoon_netfilter::{Backend, BackendKind};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, kernel_error};
+use pontoon_plugin::{Context, kernel_error, warn};
 
 use crate::{rules, sockets, veth};
 
@@ -173,7 +173,7 @@ fn forget_sources(lost: &[ReferenceAttachment]) {
             .zone_of(*address)
             .and_then(|zone| zone.map_or(Ok(()), |zone| bus.leave(&zone, Part::Source(*address))));
         if let Err(error) = done {
-            eprintln!("address {address} in firewalld: {error}");
+            warn(format_args!("address {address} in firewalld: {error}"));
             return;
         }
     }
@@ -198,10 +198,10 @@ pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result
         // Our pair without a record: that is a loss, and CHECK tells it.
         return Ok(false);
     }
-    eprintln!(
+    warn(format_args!(
         "{plugin}: warning: container {} was attached by another program: CHECK cannot judge the rules that it made",
         key.container
-    );
+    ));
     Ok(true)
 }
 

@@ -14,7 +14,7 @@ use pontoon_ledger::{
 };
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{Backend, BackendKind, Link, Member, Policy, Ruleset};
-use pontoon_plugin::Context;
+use pontoon_plugin::{Context, warn};
 
 use crate::{beside, reference, rules};
 
@@ -124,9 +124,9 @@ pub fn others(context: &Context, plugin: &str, key: &Key) {
         Err(error) => vec![error],
     };
     for error in failures {
-        eprintln!(
+        warn(format_args!(
             "{plugin}: rules of network {network} were flushed, and not all of them could be made again: {error}; try: pontoon repair {network}"
-        );
+        ));
     }
 }
 

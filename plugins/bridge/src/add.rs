@@ -13,7 +13,7 @@ use pontoon_netlink::{
     Netns, PortFlags, RouteSocket, Setup, Veth, VethSpec, VlanRange, sysctl,
     vlan_filtering_supported,
 };
-use pontoon_plugin::{Context, Undo, fault, kernel_error};
+use pontoon_plugin::{Context, Undo, fault, kernel_error, warn};
 
 use crate::config::{Config, Mtu};
 use crate::undo::{Step, revert};
@@ -73,9 +73,9 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
             entry.source
         );
         if config.snat_unchecked {
-            eprintln!(
+            warn(format_args!(
                 "bridge: warning: {msg}; replies will not come back unless it is routed here"
-            );
+            ));
         } else {
             return Err(Error::new(code::INVALID_CONFIG, msg).with_details(
                 "add it to an interface, or set \"snatUnchecked\": true if it is routed here",

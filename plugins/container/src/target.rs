@@ -5,7 +5,7 @@ use std::path::Path;
 use pontoon_conf::{Dns, Error, code};
 use pontoon_ledger::{About, Attachment, Sandbox};
 use pontoon_netlink::{Netns, NetnsMount};
-use pontoon_plugin::{Context, netns_error};
+use pontoon_plugin::{Context, netns_error, warn};
 
 use crate::config::Wanted;
 use crate::plan;
@@ -83,7 +83,10 @@ fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
     for attachment in &attachments {
         let about = state.about(attachment).unwrap_or_else(|error| {
             // It may be a container that has nothing to do with this one.
-            eprintln!("container: warning: {error}; {}", error.next_step());
+            warn(format_args!(
+                "container: warning: {error}; {}",
+                error.next_step()
+            ));
             None
         });
         known.push((attachment, about));

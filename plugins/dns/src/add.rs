@@ -11,7 +11,7 @@ use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
 use pontoon_ledger::{DnsRecord, Key, Lock, files};
 use pontoon_netfilter::{Backend, BackendKind, Resolver, Ruleset};
-use pontoon_plugin::{Context, Undo, fault};
+use pontoon_plugin::{Context, Undo, fault, warn};
 
 use crate::config::Config;
 use crate::files::Part;
@@ -25,7 +25,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let mut place = plan::place(&key, context.config.prev_result.as_ref())?;
     let mut result = context.config.prev_result.clone().unwrap_or_default();
     for name in &config.unfit {
-        eprintln!("dns: warning: {name}");
+        warn(format_args!("dns: warning: {name}"));
     }
     serve_where_possible(&config, &mut place);
     let netns = context.invocation.netns.as_deref();
@@ -33,7 +33,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let record = plan::record(&key, &config, &place, &result, netns, internal);
     let (inside, warnings) = inside(context, &config, &record, &result)?;
     for text in warnings {
-        eprintln!("dns: warning: {text}");
+        warn(format_args!("dns: warning: {text}"));
     }
     let served = !record.gateways.is_empty();
     let entry = DnsRecord {
@@ -84,9 +84,9 @@ fn serve_where_possible(config: &Config, place: &mut Place) {
     let ours = |gateway: &IpAddr| UdpSocket::bind((*gateway, 0)).is_ok();
     if !place.gateways.iter().any(ours) {
         if !place.gateways.is_empty() {
-            eprintln!(
+            warn(format_args!(
                 "dns: warning: the network's gateway is not on this host, so that names are not served"
-            );
+            ));
         }
         place.gateways.clear();
     }

@@ -15,7 +15,7 @@ use pontoon_conf::{Error, code};
 use pontoon_dns::hosts::Hosts;
 use pontoon_dns::resolv_conf::Inside;
 use pontoon_ledger::{Key, files as small};
-use pontoon_plugin::Context;
+use pontoon_plugin::{Context, warn};
 use serde::{Deserialize, Serialize};
 
 /// What makes a file ours.
@@ -207,10 +207,10 @@ fn refresh(dir: &Path, netns: Option<&str>) -> Result<(), Error> {
     for (file, text) in files {
         let path = etc.join(file);
         if !replaceable(&path)? {
-            eprintln!(
+            warn(format_args!(
                 "dns: warning: {} is somebody's own and stays as it is",
                 path.display()
-            );
+            ));
         } else {
             write(&path, text.as_bytes())?;
         }

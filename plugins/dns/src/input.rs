@@ -80,18 +80,18 @@ fn warn(context: &Context, host: &mut RouteSocket, record: &Record, port: u16) {
     let asks = beside::questions(host, &record.addresses, &record.gateways, port);
     match beside::judge(&context.search, Gate::Input, &asks) {
         Judged::Passes => {}
-        Judged::Dropped(what, drop) => eprintln!(
+        Judged::Dropped(what, drop) => pontoon_plugin::warn(format_args!(
             "dns: warning: {drop} drops {what}: containers of network {} find no names; {}",
             record.network,
             advice(&drop.to_string(), &drop.base, &drop.table, &link.name, port)
-        ),
+        )),
         Judged::Unknown(_) | Judged::Unreadable(_) => {
             for obstacle in obstacles {
                 let table = format!("{} {}", obstacle.family, obstacle.table);
-                eprintln!(
+                pontoon_plugin::warn(format_args!(
                     "dns: warning: {obstacle} may drop questions to the resolver: {}",
                     advice("", &obstacle.chain, &table, &link.name, port)
-                );
+                ));
             }
         }
     }
@@ -164,10 +164,10 @@ pub(crate) fn passes(context: &Context) -> Result<(), Error> {
             limited(&text, format!("it drops {what}; {advice}"))
         }
         Judged::Unknown(why) => {
-            eprintln!(
+            pontoon_plugin::warn(format_args!(
                 "dns: warning: questions of network {network} may not pass the host's filters: {}",
                 why.join("; ")
-            );
+            ));
             Ok(())
         }
         Judged::Unreadable(why) => {

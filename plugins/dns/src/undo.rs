@@ -4,7 +4,7 @@ use pontoon_attach::{backends, rules};
 use pontoon_conf::Error;
 use pontoon_ledger::{DnsRecord, Key, Lock, OpeningsRecord, ResolverRecord};
 use pontoon_netfilter::Ruleset;
-use pontoon_plugin::{Context, fault};
+use pontoon_plugin::{Context, fault, warn};
 
 use crate::{files, resolver};
 
@@ -41,7 +41,7 @@ pub(crate) fn forget(context: &Context, key: &Key, entry: Option<&DnsRecord>) ->
         && let Err(error) = resolver::sync(context, key)
     {
         // It follows the directory, and will see it when it wakes up.
-        eprintln!("dns: warning: {error}");
+        warn(format_args!("dns: warning: {error}"));
     }
     retire(context, &key.network)
 }

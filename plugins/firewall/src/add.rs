@@ -8,7 +8,7 @@ use pontoon_ledger::{FirewallRecord, Key, Lock, NetworkPolicyRecord};
 use pontoon_netfilter::nft::Others;
 use pontoon_netfilter::{Backend, BackendKind, Link, Policy, Protocol, Ruleset, Separation};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::{Context, Undo, fault, kernel_error};
+use pontoon_plugin::{Context, Undo, fault, kernel_error, warn};
 
 use crate::config::{Choice, Config, invalid};
 use crate::plan::{self, Place};
@@ -22,11 +22,11 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             .with_details("list firewall after the plugin that creates the interface")
     })?;
     let Some(asked) = config.choice.asked() else {
-        eprintln!(
+        warn(format_args!(
             "firewall: backend none: no rules are made for container {} of network {}",
             context.key()?.container,
             context.config.name
-        );
+        ));
         return Ok(previous.clone());
     };
     let backend = backends::follow(context, asked)?;
@@ -60,20 +60,20 @@ fn survey(
     let policy = plan::policy(&config.policy, place.bridge.as_deref())?;
     let (names, refused) = KnownAs::of(&context.invocation, &context.config);
     for error in refused {
-        eprintln!("firewall: passed over: {error}");
+        warn(format_args!("firewall: passed over: {error}"));
     }
     for name in plan::own(&config.links, &names) {
-        eprintln!(
+        warn(format_args!(
             "firewall: container {}: the link to \"{name}\" means the container itself, which reaches itself without; it waits for another one of this name",
             key.container
-        );
+        ));
     }
     refuse_published(context, &key, policy.as_ref())?;
     for name in policy.iter().flat_map(|policy| &policy.trusted) {
         if look_up(&mut host, name)?.is_none() {
-            eprintln!(
+            warn(format_args!(
                 "firewall: key \"trustedInterfaces\": there is no interface {name} on this host yet"
-            );
+            ));
         }
     }
     let separation = match (&policy, &place.port) {

@@ -10,7 +10,7 @@ use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::nft::Gate;
 use pontoon_netfilter::{BackendKind, Ruleset};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::Context;
+use pontoon_plugin::{Context, warn};
 
 use crate::coexist;
 use crate::config::{Choice, Config};
@@ -160,10 +160,10 @@ fn passes(context: &Context) -> Result<(), Error> {
             coexist::advice_about(&drop, &interface),
         ),
         Judged::Unknown(why) => {
-            eprintln!(
+            warn(format_args!(
                 "firewall: warning: packets of network {network} may not pass the host's filters: {}",
                 why.join("; ")
-            );
+            ));
             Ok(())
         }
         Judged::Unreadable(why) => match coexist::glance(&interface) {

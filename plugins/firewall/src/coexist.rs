@@ -75,17 +75,17 @@ pub(crate) fn warn(
         return;
     }
     let may = |obstacle: &Obstacle| {
-        eprintln!(
+        pontoon_plugin::warn(format_args!(
             "firewall: {obstacle} may drop what goes to and from {interface}: {}",
             advice(obstacle, interface)
-        );
+        ));
     };
     let asks = beside::forwarded(host, interface, addresses);
     match beside::judge(&context.search, Gate::Forward, &asks) {
         Judged::Passes => {}
         Judged::Dropped(what, drop) => {
             let advice = advice_about(&drop, interface);
-            eprintln!("firewall: {drop} drops {what}: {advice}");
+            pontoon_plugin::warn(format_args!("firewall: {drop} drops {what}: {advice}"));
         }
         Judged::Unknown(_) | Judged::Unreadable(_) => obstacles.iter().for_each(may),
     }

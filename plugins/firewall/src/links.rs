@@ -5,7 +5,7 @@ use pontoon_conf::{Error, KnownAs};
 use pontoon_ledger::links::LinksIndex;
 use pontoon_ledger::{FirewallRecord, Key, Lock};
 use pontoon_netfilter::{Backend, Link, Ruleset};
-use pontoon_plugin::{Context, fault};
+use pontoon_plugin::{Context, fault, warn};
 
 use crate::plan;
 
@@ -111,10 +111,10 @@ pub(crate) fn link(
     fault::point("firewall.entered")?;
     let (links, waiting) = of(context, &index, key, record, Named::IdFirst)?;
     for name in waiting {
-        eprintln!(
+        warn(format_args!(
             "firewall: container {}: the link to \"{name}\" waits: nobody on network {} is called so",
             key.container, key.network
-        );
+        ));
     }
     if links.is_empty() {
         return Ok(());

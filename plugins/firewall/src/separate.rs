@@ -9,7 +9,7 @@ use pontoon_conf::{Error, code};
 use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, Separation};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
-use pontoon_plugin::{Context, fault, kernel_error};
+use pontoon_plugin::{Context, fault, kernel_error, warn};
 
 /// What makes the host answer on the bridge for its siblings, at once rather than after a random
 /// time of up to 0.8 s: (parameter, on, off).
@@ -53,10 +53,10 @@ pub(crate) fn separate(
         Err((true, error)) => {
             // The bridge's own way: as tight, but a published port of a sibling cannot be reached
             // while bridged packets pass netfilter, which then sends them on as frames.
-            eprintln!(
+            warn(format_args!(
                 "firewall: {} is isolated by the bridge itself: {error}",
                 separation.port
-            );
+            ));
             let link = host.link_by_name(&separation.port).map_err(failed)?;
             let change = LinkChange {
                 isolated: Some(true),

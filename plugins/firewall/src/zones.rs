@@ -8,7 +8,7 @@ use pontoon_attach::rules;
 use pontoon_conf::{Error, code};
 use pontoon_ledger::{FirewallRecord, Key, NetworkPolicyRecord};
 use pontoon_netfilter::firewalld::{self, Part};
-use pontoon_plugin::{Context, fault};
+use pontoon_plugin::{Context, fault, warn};
 
 use crate::config::{Choice, Config};
 use crate::plan;
@@ -54,10 +54,10 @@ pub(crate) fn enter(context: &Context, wanted: &mut Wanted, there: bool) -> Resu
         )
         .with_details(next_step(&error))),
         Err(error) => {
-            eprintln!(
+            warn(format_args!(
                 "firewall: zone {zone} of firewalld: {error}: {}",
                 next_step(&error)
-            );
+            ));
             Ok(())
         }
     }
@@ -74,7 +74,7 @@ pub(crate) fn leave(record: &FirewallRecord) {
     });
     if let Err(error) = done {
         // One that does not answer has forgotten, or is not there any more.
-        eprintln!("firewall: zone {zone} of firewalld: {error}");
+        warn(format_args!("firewall: zone {zone} of firewalld: {error}"));
     }
 }
 
@@ -95,7 +95,10 @@ pub(crate) fn leave_unrecorded(context: &Context, key: &Key) {
             continue;
         }
         if let Err(error) = bus.leave(&config.zone, part) {
-            eprintln!("firewall: zone {} of firewalld: {error}", config.zone);
+            warn(format_args!(
+                "firewall: zone {} of firewalld: {error}",
+                config.zone
+            ));
         }
     }
 }

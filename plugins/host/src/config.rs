@@ -2,14 +2,14 @@
 //! have.
 
 use pontoon_conf::Error;
-use pontoon_plugin::Context;
+use pontoon_plugin::{Context, warn};
 
 /// Published ports are nothing that would have to be made: the container's ports are the host's.
 pub(crate) fn ignore_ports(context: &Context) -> Result<(), Error> {
     if context.port_mappings()? > 0 {
-        eprintln!(
+        warn(format_args!(
             "host: warning: published ports are ignored, since the container's ports are the host's own"
-        );
+        ));
     }
     Ok(())
 }

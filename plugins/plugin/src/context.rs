@@ -13,6 +13,8 @@ use pontoon_ledger::kinds::{self, Kind, Role};
 use pontoon_ledger::{Key, Sandbox, State};
 use pontoon_netlink::{Netns, NetnsError};
 
+use crate::warn;
+
 /// Everything that a verb knows of its invocation.
 #[derive(Debug)]
 pub struct Context {
@@ -240,9 +242,9 @@ impl Context {
         }
         let path = self.invocation.netns.as_deref().unwrap_or_default();
         if self.invocation.verb == Verb::Del {
-            eprintln!(
+            warn(format_args!(
                 "warning: CNI_NETNS {path} is the network namespace that the plugin itself runs in: nothing in it is touched, and what the container has outside it is removed"
-            );
+            ));
             self.leave_netns();
             return Ok(());
         }

@@ -12,6 +12,7 @@
 //! - [`gc`]: the loop over the attachments of a network, for GC.
 //! - [`delegate`]: running another vendor's IPAM plugin by the specification's rules.
 //! - the log of calls, for the key `log`.
+//! - [`warn`]: what went wrong and stops nothing, on standard error and in the log.
 //!
 //! What this crate does not do: it makes no link, no rule and no address. What the plugins share for
 //! that is `pontoon-attach`; what is written to disk is `pontoon-ledger`.
@@ -30,8 +31,10 @@ mod log;
 mod run;
 mod undo;
 mod verbs;
+mod warning;
 
 pub use context::{Context, kernel_error, netns_error};
 pub use pontoon_conf::{Attached, Error};
 pub use run::{Plugin, main, search, system_bus};
 pub use undo::Undo;
+pub use warning::warn;

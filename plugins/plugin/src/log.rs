@@ -12,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pontoon_conf::{Attached, Error, Invocation, NetworkConfig, Verb, field};
 use serde_json::Value;
 
+use crate::warning;
+
 /// Where the journal takes messages (systemd's native protocol).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 /// Longest line, in bytes: one write of this length is never mixed with another's.
@@ -96,45 +98,62 @@ impl Log {
     /// The operation has ended so.
     pub(crate) fn end(self, outcome: Result<Option<&Attached>, &Error>) {
         let Some(sink) = &self.sink else { return };
-        let took = self.started.elapsed();
-        let (text, priority) = match outcome {
-            Ok(attached) => (self.line("ok", took, &told(attached)), INFORMATIONAL),
+        let took = format!(
+            " in {:.1} ms",
+            self.started.elapsed().as_secs_f64() * 1000.0
+        );
+        let mut lines: Vec<(String, u8)> = warning::take()
+            .iter()
+            .map(|text| {
+                let text = self.without_prefix(text);
+                let more = [("warning", text.to_owned())];
+                (self.line("warning", &more), WARNING)
+            })
+            .collect();
+        lines.push(match outcome {
+            Ok(attached) => (
+                self.line(&format!("ok{took}"), &told(attached)),
+                INFORMATIONAL,
+            ),
             Err(error) => {
                 let more = [
                     ("code", error.code.to_string()),
                     ("error", error.to_string()),
                 ];
-                (self.line("failed", took, &more), WARNING)
+                (self.line(&format!("failed{took}"), &more), WARNING)
             }
-        };
-        let done = match sink {
-            Sink::File(path) => append(path, &text),
-            Sink::Journal => self.tell_journal(&text, priority),
+        });
+        let done = lines.iter().try_for_each(|(text, priority)| match sink {
+            Sink::File(path) => append(path, text),
+            Sink::Journal => self.tell_journal(text, *priority),
             Sink::Unknown(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "neither an absolute path nor \"journal\"",
             )),
-        };
+        });
         if let Err(error) = done {
             let name = match sink {
                 Sink::File(name) | Sink::Unknown(name) => name.as_str(),
                 Sink::Journal => JOURNAL,
             };
             let plugin = self.plugin;
-            let _ = writeln!(
-                io::stderr(),
+            warning::print(format_args!(
                 "{plugin}: cannot write the log {name}: {error}"
-            );
+            ));
         }
     }
 
-    fn line(&self, outcome: &str, took: Duration, more: &[(&'static str, String)]) -> String {
-        let milliseconds = took.as_secs_f64() * 1000.0;
-        let mut line = format!(
-            "{} {} {outcome} in {milliseconds:.1} ms",
-            self.plugin,
-            self.verb.as_str()
-        );
+    /// A warning without the words that the line has anyway.
+    fn without_prefix<'a>(&self, text: &'a str) -> &'a str {
+        let named = text.strip_prefix(self.plugin);
+        let text = named
+            .and_then(|rest| rest.strip_prefix(": "))
+            .unwrap_or(text);
+        text.strip_prefix("warning: ").unwrap_or(text)
+    }
+
+    fn line(&self, what: &str, more: &[(&'static str, String)]) -> String {
+        let mut line = format!("{} {} {what}", self.plugin, self.verb.as_str());
         for (key, value) in self.about.iter().chain(more) {
             let _ = write!(line, " {key}={}", word(value));
         }
@@ -266,6 +285,37 @@ mod tests {
         ] {
             assert_eq!(trace_id(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_warning_has_a_line_before_that_of_its_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = Log {
+            sink: Some(Sink::File(path.display().to_string())),
+            started: Instant::now(),
+            plugin: "dns",
+            verb: Verb::Add,
+            about: vec![("network", "lan".to_owned())],
+        };
+        warning::warn("dns: warning: no server\nat all");
+        warning::warn("the address stays");
+        log.end(Ok(None));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = text
+            .lines()
+            .map(|line| line.split_once(' ').unwrap().1)
+            .collect();
+        assert_eq!(
+            lines[..2],
+            [
+                "dns ADD warning network=lan warning=\"no server at all\"",
+                "dns ADD warning network=lan warning=\"the address stays\"",
+            ]
+        );
+        assert!(lines[2].starts_with("dns ADD ok in "), "{lines:?}");
+        assert_eq!(lines.len(), 3);
+        assert!(warning::take().is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use pontoon_ledger::kinds::{self, Role};
 
 use crate::Context;
 use crate::log::Log;
+use crate::{warn, warning};
 
 /// A CNI plugin: one method a verb. The methods get validated values and return values; reading
 /// and printing is [`main`]'s business.
@@ -92,7 +93,7 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
         Ok(None) => {
             let text = banner(P::NAME, env!("CARGO_PKG_VERSION"));
             // The last line is what pontoon install knows our programs by.
-            let _ = writeln!(std::io::stderr(), "{text}Part of Pontoon, see pontoon(1).");
+            warning::print(format_args!("{text}Part of Pontoon, see pontoon(1)."));
             return true;
         }
         Err(error) => return fail(&error, None),
@@ -133,11 +134,10 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
     };
     log.configured(&invocation, &config);
     if let Some(problem) = &config.prev_result_problem {
-        let _ = writeln!(
-            std::io::stderr(),
+        warn(format_args!(
             "{}: going on without prevResult: {problem}",
             P::NAME
-        );
+        ));
     }
     let version = config.version;
     match run(plugin, invocation, config) {
@@ -259,10 +259,12 @@ fn say_ignored(context: &Context, plugin: &str, mode: &str) -> Result<(), Error>
     };
     match (plugin, context.port_mappings()?) {
         ("portmap", 0) => {}
-        ("portmap", _) => {
-            eprintln!("portmap: warning: published ports are ignored, since {why} (type {mode})")
-        }
-        _ => eprintln!("{plugin}: warning: it does nothing here, since {why} (type {mode})"),
+        ("portmap", _) => warn(format_args!(
+            "portmap: warning: published ports are ignored, since {why} (type {mode})"
+        )),
+        _ => warn(format_args!(
+            "{plugin}: warning: it does nothing here, since {why} (type {mode})"
+        )),
     }
     Ok(())
 }
@@ -298,10 +300,7 @@ fn print(text: &str) -> std::io::Result<()> {
 /// Specification section "Error": the object goes to standard output, exit code 1.
 fn fail(error: &Error, version: Option<Version>) -> bool {
     if let Err(unprinted) = print(&error.to_json(version)) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "{error}; and standard output: {unprinted}"
-        );
+        warn(format_args!("{error}; and standard output: {unprinted}"));
     }
     false
 }

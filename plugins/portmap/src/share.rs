@@ -13,7 +13,7 @@ use pontoon_ledger::{Key, NetworkRecord, PortmapRecord, published};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::RouteSocket;
 use pontoon_netlink::conntrack::{Conntrack, Filter};
-use pontoon_plugin::{Context, fault, kernel_error};
+use pontoon_plugin::{Context, fault, kernel_error, warn};
 
 /// Takes out the families in which the network has no way in, and says so. `bridge` has noted
 /// whether a network is `internal`; of others a container without routes has none to answer by,
@@ -45,11 +45,11 @@ pub(crate) fn reachable(
     if !published.has_address()
         && let Some(port) = published.ports.first()
     {
-        eprintln!(
+        warn(format_args!(
             "portmap: network {name} is internal: host port {}/{} of container {} is not published \
              through it",
             port.host_port, port.protocol, published.owner.container
-        );
+        ));
     }
     Ok(())
 }
@@ -95,11 +95,11 @@ pub(crate) fn queue(context: &Context, key: &Key, holders: &[Key]) -> Result<(),
 pub(crate) fn publish_waiting_ports(context: &Context, gone: &PortmapRecord) {
     for key in gone.waiters.iter().filter_map(|name| Key::parse(name)) {
         if let Err(error) = publish_ports_of(context, &key) {
-            eprintln!(
+            warn(format_args!(
                 "portmap: the ports of container {} are not published through network {} now: {error}; \
                  try: pontoon repair {}",
                 key.container, key.network, key.network
-            );
+            ));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, UdpSocket};
 use pontoon_conf::{Attached, Error, code};
 use pontoon_ledger::Key;
 use pontoon_netfilter::{Port, Published};
+use pontoon_plugin::warn;
 
 /// Ports that one warning names.
 const NAMED: usize = 3;
@@ -33,12 +34,12 @@ pub(crate) fn of_host_addresses(
     };
     let (v4, v6) = (has(true), has(false));
     if !v4 && !v6 {
-        eprintln!(
+        warn(format_args!(
             "portmap: warning: network {} gives container {container} no address: host port {} is \
              not published through it",
             key.network,
             name(first)
-        );
+        ));
         return Ok(());
     }
     let lacks = |ip: IpAddr| !if ip.is_ipv4() { v4 } else { v6 };
@@ -90,7 +91,9 @@ pub(crate) fn of_host_addresses(
         ));
     }
     if !none {
-        eprintln!("portmap: warning: container {container}: {words}");
+        warn(format_args!(
+            "portmap: warning: container {container}: {words}"
+        ));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use pontoon_conf::{Attached, Error, code};
 use pontoon_ledger::{Key, TuningRecord};
 use pontoon_netlink::Link;
-use pontoon_plugin::{Context, Undo, fault};
+use pontoon_plugin::{Context, Undo, fault, warn};
 
 use crate::config::Config;
 use crate::inside::Inside;
@@ -15,10 +15,10 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         && let Some(mode) = context.mode()
     {
         config.forget_link();
-        eprintln!(
+        warn(format_args!(
             "tuning: warning: mac, mtu, promisc, allmulti and txQLen are ignored, since a container of type {} has no interface for them",
             mode.name
-        );
+        ));
     }
     allowlist::ask(&config.sysctls)?;
     let previous = context.required_prev_result()?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use pontoon_conf::Error;
 use pontoon_ledger::{Key, TuningRecord};
 use pontoon_netlink::Netns;
-use pontoon_plugin::{Context, fault};
+use pontoon_plugin::{Context, fault, warn};
 
 use crate::inside::Inside;
 use crate::{backup, config};
@@ -38,7 +38,7 @@ pub(crate) fn restore(netns: &Netns, key: &Key, backup: &backup::Backup) {
         Err(error) => vec![error],
     };
     for failure in failures {
-        eprintln!("tuning: warning: {failure}");
+        warn(format_args!("tuning: warning: {failure}"));
     }
 }
 

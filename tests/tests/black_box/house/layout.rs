@@ -274,6 +274,38 @@ fn add_and_del_do_not_import_each_other() -> Outcome {
     wrong(lines)
 }
 
+/// What a plugin tells beside its result goes through `pontoon_plugin::warn`: the log has it too.
+#[test]
+fn plugins_warn_in_one_place() -> Outcome {
+    let mut lines = Vec::new();
+    let mut warned = 0;
+    let own = |path: &Path| {
+        // The command is no plugin: it talks to its user.
+        let command = path.starts_with(root().join("plugins/pontoon"));
+        command || path.ends_with("plugin/src/warning.rs") || !path.iter().any(|part| part == "src")
+    };
+    let sources = ["plugins", "ipam"].map(|room| files(&root().join(room)));
+    for room in sources {
+        for path in room?.into_iter().filter(|path| !own(path)) {
+            if path.extension().is_none_or(|found| found != "rs") {
+                continue;
+            }
+            let text =
+                fs::read_to_string(&path).map_err(Failure::act(path.display().to_string()))?;
+            warned += text.matches("warn(format_args!(").count();
+            for word in ["eprintln!", "eprint!", "dbg!", "io::stderr()"] {
+                if text.contains(word) {
+                    lines.push(format!("{} uses {word}", path.display()));
+                }
+            }
+        }
+    }
+    if warned < 30 {
+        lines.push(format!("only {warned} warnings were found"));
+    }
+    wrong(lines)
+}
+
 #[test]
 fn only_netlink_is_unsafe() -> Outcome {
     let mut lines = Vec::new();
