@@ -5,24 +5,21 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, recv, send, socket,
-};
+use nix::sys::socket::{MsgFlags, recv, send};
 use pontoon_dns::cache::Question;
 use pontoon_dns::wire::answers;
-use pontoon_netlink::Netns;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout_at};
 
+use super::door::Door;
+use super::sockets;
 use super::state::Daemon;
 use super::stats::Outcome;
 use super::upstream::Way;
@@ -69,7 +66,7 @@ impl Daemon {
             packet[..2].copy_from_slice(&id.to_be_bytes());
             self.upstreams.borrow_mut().asked(server);
             after = After::Failure;
-            let Ok(socket) = send_udp(server, way.netns.as_deref(), &packet) else {
+            let Ok(socket) = send_udp(&self.door, way, server, &packet) else {
                 self.upstreams.borrow_mut().failed(server, now);
                 continue;
             };
@@ -114,7 +111,7 @@ impl Daemon {
             if worth == Worth::OverTcp {
                 self.stats.borrow_mut().tcp_retries += 1;
                 let until = Instant::now() + ATTEMPT;
-                let asked = ask_tcp(server, way.netns.as_deref(), &packet, id);
+                let asked = ask_tcp(&self.door, way, server, &packet, id);
                 match timeout_at(until.into(), asked).await {
                     Ok(Ok(whole)) => {
                         worth = plan.judge(&whole, false);
@@ -301,39 +298,34 @@ impl Drop for Attempts<'_> {
 
 /// Sends the question to `server` from a port that the kernel chooses at random.
 fn send_udp(
+    door: &Door,
+    way: &Way,
     server: SocketAddr,
-    netns: Option<&Path>,
     packet: &[u8],
 ) -> io::Result<AsyncFd<OwnedFd>> {
-    // The kernel drops what comes from elsewhere, and tells of closed ports.
-    let fd = inside(netns, || connected(server, SockType::Datagram))?;
+    let fd = connected(door, way, server, false)?;
     send(fd.as_raw_fd(), packet, MsgFlags::MSG_DONTWAIT)?;
     watch(fd, WANTED)
 }
 
-/// A socket that is connected to `server`, or about to be.
-fn connected(server: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
-    let family = if server.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd = socket(family, kind, flags, None)?;
-    match connect(fd.as_raw_fd(), &SockaddrStorage::from(server)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
-        Err(errno) => Err(errno.into()),
+/// A socket that is connected to a server of a way, or about to be. Those of a container's own servers
+/// are in its namespace, which only the keeper can enter.
+fn connected(door: &Door, way: &Way, server: SocketAddr, stream: bool) -> io::Result<OwnedFd> {
+    match &way.own {
+        Some(key) => door.connect(key.path(), server, stream),
+        None => sockets::connected(server, stream),
     }
 }
 
 /// Asks `server` over TCP.
 async fn ask_tcp(
+    door: &Door,
+    way: &Way,
     server: SocketAddr,
-    netns: Option<&Path>,
     packet: &[u8],
     id: u16,
 ) -> io::Result<Vec<u8>> {
-    let fd = inside(netns, || connected(server, SockType::Stream))?;
+    let fd = connected(door, way, server, true)?;
     let mut stream = TcpStream::from_std(fd.into())?;
     stream.writable().await?;
     if let Some(error) = stream.take_error()? {
@@ -350,14 +342,4 @@ async fn ask_tcp(
             return Ok(message);
         }
     }
-}
-
-/// A socket of the namespace at `path`. Sockets stay where they are made.
-fn inside<T: Send>(
-    path: Option<&Path>,
-    open: impl FnOnce() -> io::Result<T> + Send,
-) -> io::Result<T> {
-    let Some(path) = path else { return open() };
-    let netns = Netns::open(path).map_err(io::Error::other)?;
-    netns.run(open).map_err(io::Error::other)?
 }

@@ -1,19 +1,20 @@
-//! How a resolver comes to be: alone for its state directory, free of whoever started it, heard
+//! How a resolver comes to be: alone for its state directory, free of the process that started it, heard
 //! before its starter goes on.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, close, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::options::Options;
+use super::request::Departure;
 
 /// The first port that is tried. Below the range that the kernel gives to clients (32768 on).
 pub(crate) const PORT: u16 = 21_053;
@@ -21,10 +22,6 @@ pub(crate) const PORT: u16 = 21_053;
 const PORTS: u16 = 16;
 /// For how long a resolver that is about to end is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// Descriptors that all bounds together can need: four sockets for each of 1,024 questions, 512 TCP
-/// connections, 256 commands, two sockets for each bridge.
-const DESCRIPTORS: u64 = 16_384;
 
 /// Why there is no resolver.
 #[derive(Debug, thiserror::Error)]
@@ -51,18 +48,11 @@ impl StartError {
 pub(crate) struct Files {
     state: PathBuf,
     /// Held for life.
-    _lock: File,
+    lock: File,
 }
 
-/// Whether a resolver may end.
-pub(crate) enum Departure {
-    /// Nobody starts one meanwhile.
-    Locked(File),
-    /// Somebody is about to.
-    Contested,
-    /// The state directory is gone, and nobody will ever find us.
-    Homeless,
-}
+/// The lock under which a resolver is started, for as long as this lives.
+pub(crate) struct StartLock(#[expect(dead_code, reason = "it is held, and not read")] File);
 
 pub(crate) struct Birth {
     pub(crate) files: Files,
@@ -88,7 +78,7 @@ impl Birth {
         let lock = alone(state)?;
         let path = state.join("dns/control");
         let bind = || {
-            // Whoever held it is dead, or we would not have the lock.
+            // The resolver that has made it is gone: the lock is held here.
             let _ = fs::remove_file(&path);
             let control = UnixListener::bind(&path)?;
             control.set_nonblocking(true)?;
@@ -99,7 +89,7 @@ impl Birth {
         Ok(Self {
             files: Files {
                 state: state.clone(),
-                _lock: lock,
+                lock,
             },
             port: known
                 .and_then(|text| text.trim().parse().ok())
@@ -130,15 +120,14 @@ fn alone(state: &Path) -> Result<File, StartError> {
     let failed = |error| StartError::io("lock the state directory for one resolver")(error);
     let started = Instant::now();
     loop {
-        let mut file = open(&path).map_err(failed)?;
+        let file = open(&path).map_err(failed)?;
         if file.try_lock().is_ok() {
             let held = file.metadata().map_err(failed)?;
             // The one before us may have removed the file on its way out.
             if fs::metadata(&path)
                 .is_ok_and(|seen| (seen.dev(), seen.ino()) == (held.dev(), held.ino()))
             {
-                file.set_len(0).map_err(failed)?;
-                writeln!(file, "{}", std::process::id()).map_err(failed)?;
+                sign(&file).map_err(failed)?;
                 return Ok(file);
             }
         }
@@ -153,26 +142,46 @@ fn alone(state: &Path) -> Result<File, StartError> {
     }
 }
 
+/// Writes whose lock it is.
+fn sign(lock: &File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+}
+
 impl Files {
+    /// Those of a keeper that is gone, whose lock lives on.
+    pub(crate) fn inherit(state: &Path, lock: File) -> Self {
+        let _ = sign(&lock);
+        Self {
+            state: state.to_owned(),
+            lock,
+        }
+    }
+
+    /// The lock of the state directory, to be handed down.
+    pub(crate) fn lock(&self) -> &File {
+        &self.lock
+    }
+
     pub(crate) fn write_port(&self, port: u16) -> Result<(), StartError> {
         let path = self.state.join("dns/port");
         fs::write(&path, format!("{port}\n"))
             .map_err(StartError::io(format!("write {}", path.display())))
     }
 
-    /// The lock that whoever starts a resolver holds meanwhile.
-    pub(crate) fn try_start_lock(&self) -> Departure {
+    /// The lock that a plugin holds while it starts a resolver.
+    pub(crate) fn try_start_lock(&self) -> (Departure, Option<StartLock>) {
         match open(&self.state.join("lock/.dns-start")) {
             Ok(file) => match file.try_lock() {
-                Ok(()) => Departure::Locked(file),
-                Err(_) => Departure::Contested,
+                Ok(()) => (Departure::Locked, Some(StartLock(file))),
+                Err(_) => (Departure::Contested, None),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Departure::Homeless,
-            Err(_) => Departure::Contested,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Departure::Homeless, None),
+            Err(_) => (Departure::Contested, None),
         }
     }
 
-    /// Removes what is ours, and directories that are empty then.
+    /// Removes the resolver's files, and directories that are empty then.
     pub(crate) fn remove(&self) {
         for file in ["dns/control", "lock/.dns"] {
             let _ = fs::remove_file(self.state.join(file));
@@ -193,7 +202,7 @@ impl Files {
 }
 
 /// Closes what a starter has left open: some runtimes hand down sockets without knowing it. Before
-/// anything is opened, so that nothing of ours is meant.
+/// anything is opened, so that no descriptor of the resolver is meant.
 pub(crate) fn close_inherited() {
     let numbers: Vec<i32> = fs::read_dir("/proc/self/fd")
         .into_iter()
@@ -213,8 +222,8 @@ fn leave(state: &Path) {
     leave_mounts(state);
 }
 
-/// A copy of somebody's mount namespace keeps file systems busy that they unmount: ours becomes the
-/// first process's, when the state directory is the same there.
+/// A copy of the starter's mount namespace keeps file systems busy that are unmounted elsewhere: the
+/// resolver goes into that of the first process, when the state directory is the same there.
 fn leave_mounts(state: &Path) {
     let identity = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
     let namespace = |path: &str| fs::metadata(path).ok().map(|data| data.ino());
@@ -235,16 +244,12 @@ fn leave_mounts(state: &Path) {
     let _ = chdir("/");
 }
 
-/// Lets the process have as many descriptors as it may: a question under way has up to four sockets.
-/// Returns how many there are then.
-pub(crate) fn raise_descriptors() -> usize {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return 1024;
-    };
-    let wanted = hard.min(DESCRIPTORS).max(soft);
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok();
-    let limit = if raised { wanted } else { soft };
-    usize::try_from(limit).unwrap_or(usize::MAX)
+/// Standard input, which is a socket to the keeper; it is empty from then on.
+pub(crate) fn take_standard_input() -> io::Result<OwnedFd> {
+    let taken = io::stdin().as_fd().try_clone_to_owned()?;
+    let null = File::open("/dev/null")?;
+    dup2_stdin(&null)?;
+    Ok(taken)
 }
 
 /// Says that the resolver is there, and where.

@@ -24,6 +24,7 @@ use tokio::time::{sleep, timeout};
 
 use super::client::{Client, Fate, MESSAGE};
 use super::forward::Asked;
+use super::privileges;
 use super::state::Daemon;
 use pontoon_resolver::local::{self, Local};
 
@@ -243,8 +244,20 @@ impl Daemon {
                 })
             })
             .collect();
+        let about = self.door.about();
+        let held = privileges::held();
         json!({
-            "pid": std::process::id(),
+            "pid": about.keeper,
+            "worker": std::process::id(),
+            "standby": about.standby,
+            "restarts": about.restarts,
+            "privileges": {
+                "user": held.user,
+                "capabilities": held.capabilities,
+                "noNewPrivileges": held.no_new_privileges,
+                "seccomp": if held.filtered { "filter" } else { "none" },
+                "missing": self.missing,
+            },
             "port": self.port.get(),
             "stay": self.options.stay,
             "listening": listening,

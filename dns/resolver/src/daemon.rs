@@ -1,38 +1,41 @@
-//! The start and the end of the program.
+//! The start and the end of the worker.
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use nix::sys::signal::SigSet;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::batch::Batch;
-use super::birth::{self, Birth, StartError};
+use super::birth::{self, StartError};
 use super::client::MESSAGE;
+use super::door::Door;
 use super::options::Options;
 use super::outside::Outside;
+use super::privileges::{self, filter};
+use super::request::Hello;
 use super::state::Daemon;
 use super::store::Store;
 use super::{control, leave};
 use pontoon_resolver::merge::Merge;
 
-/// The whole of the program.
-pub(crate) fn main(arguments: Vec<String>) -> ExitCode {
-    let options = match Options::parse(arguments) {
-        Ok(options) => options,
-        Err(text) => {
-            eprintln!("{text}");
-            return ExitCode::from(2);
-        }
-    };
-    let detached = options.detached;
-    if detached {
-        birth::close_inherited();
-    }
+/// What a worker has before it reads the first byte.
+struct Ready {
+    door: Rc<Door>,
+    signals: [Signal; 2],
+    descriptors: usize,
+    /// Privileges that could not be given up, in words.
+    missing: Vec<String>,
+}
+
+/// The whole of the worker.
+pub(crate) fn main(options: Options) -> ExitCode {
     let fail = |error: &dyn std::fmt::Display| {
         eprintln!("pontoon-dns: {error}");
         ExitCode::FAILURE
@@ -46,13 +49,24 @@ pub(crate) fn main(arguments: Vec<String>) -> ExitCode {
     };
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
-        let (daemon, control) = match Daemon::start(options) {
-            Ok(started) => started,
-            Err(error) => return fail(&error),
+        let ready = match Ready::new() {
+            Ok(ready) => ready,
+            Err(error) => return fail(&StartError::io("set up the worker")(error)),
         };
-        birth::announce(daemon.port.get(), detached);
-        let done = daemon.run(control).await;
-        daemon.files.remove();
+        let door = Rc::clone(&ready.door);
+        let (hello, files) = match door.hello() {
+            Ok(Some(said)) => said,
+            // The keeper is gone already.
+            Ok(None) => return ExitCode::FAILURE,
+            Err(error) => return fail(&StartError::io("hear the keeper")(error)),
+        };
+        let done = match Daemon::start(options, ready, hello, files) {
+            Ok((daemon, control, signals)) => daemon.run(control, signals).await,
+            Err(error) => {
+                door.failed(error.to_string());
+                return ExitCode::FAILURE;
+            }
+        };
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
@@ -60,20 +74,55 @@ pub(crate) fn main(arguments: Vec<String>) -> ExitCode {
     })
 }
 
+impl Ready {
+    /// Gives up all privileges. What needs a system call that is not allowed afterwards is there before.
+    fn new() -> io::Result<Self> {
+        let door = Rc::new(Door::new(birth::take_standard_input()?)?);
+        // The keeper reads its signals from a descriptor, and a child inherits that they are held back.
+        SigSet::empty().thread_set_mask()?;
+        let descriptors = privileges::raise_descriptors();
+        let signals = [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ];
+        let mut missing = privileges::drop_all();
+        if let Err(error) = filter::install() {
+            missing.push(format!("it may use all system calls: {error}"));
+        }
+        Ok(Self {
+            door,
+            signals,
+            descriptors,
+            missing,
+        })
+    }
+}
+
 impl Daemon {
-    fn start(options: Options) -> Result<(Rc<Self>, UnixListener), StartError> {
-        let Birth {
-            files,
-            port,
-            control,
-        } = Birth::new(&options)?;
-        let descriptors = birth::raise_descriptors();
+    fn start(
+        options: Options,
+        ready: Ready,
+        hello: Hello,
+        files: Vec<OwnedFd>,
+    ) -> Result<(Rc<Self>, UnixListener, [Signal; 2]), StartError> {
+        let Ready {
+            door,
+            signals,
+            descriptors,
+            missing,
+        } = ready;
+        let mut files = files.into_iter();
+        let unheard = || StartError::io("hear the keeper")(io::ErrorKind::InvalidData.into());
+        let control = UnixListener::from(files.next().ok_or_else(unheard)?);
+        let mut next = |there: bool| there.then(|| files.next()).flatten();
+        let (records, notes) = (next(hello.records), next(hello.notes));
         let daemon = Rc::new(Self {
-            store: RefCell::new(Store::new(&options.state.join("dns/records"))),
-            outside: RefCell::new(Outside::new(&options.state)),
+            store: RefCell::new(Store::new(Rc::clone(&door), records)),
+            outside: RefCell::new(Outside::new(Rc::clone(&door), notes)),
+            door,
+            missing,
             options,
-            files,
-            port: Cell::new(port),
+            port: Cell::new(hello.port),
             zone: RefCell::default(),
             changed: Notify::new(),
             listeners: RefCell::default(),
@@ -95,21 +144,32 @@ impl Daemon {
             batch: RefCell::new(Batch::new()),
             buffer: Rc::new(RefCell::new(vec![0; MESSAGE])),
         });
+        let is_again = hello.ended.is_some();
+        let ended = hello.ended.into_iter();
+        daemon.warn(
+            ended
+                .map(|how| format!("the worker before this one ended: {how}"))
+                .collect(),
+        );
         daemon.read_all();
-        daemon.choose_port()?;
+        daemon.choose_port(is_again)?;
         daemon.fit();
-        Ok((daemon, control))
+        Ok((daemon, control, signals))
     }
 
-    async fn run(self: &Rc<Self>, control: UnixListener) -> io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn run(
+        self: &Rc<Self>,
+        control: UnixListener,
+        [mut terminate, mut interrupt]: [Signal; 2],
+    ) -> io::Result<()> {
         let control = tokio::net::UnixListener::from_std(control)?;
         tokio::task::spawn_local(control::serve(Rc::clone(self), control));
         tokio::task::spawn_local(leave::follow(Rc::clone(self)));
+        let door = Rc::clone(&self.door);
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => self.door.stop(),
+            _ = interrupt.recv() => self.door.stop(),
+            done = door.wait_for_the_end() => return done,
             () = leave::wait(self) => {}
         }
         Ok(())

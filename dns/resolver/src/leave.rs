@@ -1,13 +1,11 @@
-//! The directory of records is followed, and the program ends when nobody needs it.
+//! The directory of records is followed, and the program ends when no container needs it.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::birth::Departure;
+use super::request::Departure;
 use super::state::Daemon;
 
 /// For how long a resolver without records waits for the next one.
@@ -16,7 +14,7 @@ const GRACE: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often a resolver looks whether there is still a container.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long it waits for somebody who has the lock when it is time to go.
+/// How long it waits for a plugin that has the lock when it is time to go.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Follows the records, for ever.
@@ -47,8 +45,6 @@ pub(crate) async fn wait(daemon: &Rc<Daemon>) {
     if daemon.options.stay {
         return std::future::pending().await;
     }
-    // Directories in which namespaces of containers can be seen from here.
-    let mut visible = HashSet::new();
     let mut empty_since: Option<Instant> = None;
     let mut looked = Instant::now();
     loop {
@@ -62,55 +58,35 @@ pub(crate) async fn wait(daemon: &Rc<Daemon>) {
             continue;
         }
         looked = Instant::now();
-        if is_over(daemon, &mut visible) {
-            if may_leave(daemon, &mut visible) {
-                return;
-            }
-            // Somebody may have the lock: not asked for in a tight loop.
+        if is_over(daemon) {
+            leave(daemon);
+            // A plugin may have the lock: not asked for in a tight loop.
             sleep(AGAIN).await;
         }
     }
 }
 
-fn is_over(daemon: &Daemon, visible: &mut HashSet<PathBuf>) -> bool {
-    daemon.zone.borrow().is_empty() || is_abandoned(daemon, visible)
+/// Whether there is no record, or the containers of all of them are gone without a word. Nothing keeps a
+/// namespace alive for the resolver; the records stay, and the next ADD starts another resolver.
+fn is_over(daemon: &Daemon) -> bool {
+    let zone = daemon.zone.borrow();
+    let mut keys = zone.attachments().map(|found| found.key().path());
+    zone.is_empty() || !daemon.door.is_any_alive(&mut keys)
 }
 
-/// With the lock that whoever starts a resolver takes, so that no record comes unseen: either it is
-/// there now, or its writer finds nobody and starts another one.
-fn may_leave(daemon: &Rc<Daemon>, visible: &mut HashSet<PathBuf>) -> bool {
-    let _lock = match daemon.files.try_start_lock() {
-        Departure::Contested => return false,
-        Departure::Homeless => return true,
-        Departure::Locked(lock) => lock,
-    };
+/// Ends the resolver, with the lock that a plugin takes to start one, so that no record comes unseen:
+/// either it is there now, or its writer finds no resolver and starts another one. Returns when it is
+/// not to end now.
+fn leave(daemon: &Rc<Daemon>) {
+    match daemon.door.lock() {
+        Departure::Contested => return,
+        Departure::Homeless => return daemon.door.leave(),
+        Departure::Locked => {}
+    }
     daemon.read_all();
     daemon.fit();
-    if !is_over(daemon, visible) {
-        return false;
+    if is_over(daemon) {
+        daemon.door.leave();
     }
-    daemon.files.remove();
-    true
-}
-
-/// Whether the containers of all records are gone without a word: nobody is left to ask, and a
-/// namespace is not kept alive for nobody. Their records stay for whoever comes, and the next ADD
-/// starts another resolver. A namespace that was never to be seen from here is nobody's proof.
-fn is_abandoned(daemon: &Daemon, visible: &mut HashSet<PathBuf>) -> bool {
-    let mut alive = |path: Option<&Path>| {
-        let Some((path, dir)) = path.and_then(|path| Some((path, path.parent()?))) else {
-            return true;
-        };
-        if path.exists() {
-            if !visible.contains(dir) {
-                visible.insert(dir.to_owned());
-            }
-            return true;
-        }
-        !visible.contains(dir)
-    };
-    let zone = daemon.zone.borrow();
-    !zone
-        .attachments()
-        .any(|found| alive(found.netns.as_deref()))
+    daemon.door.unlock();
 }

@@ -2,21 +2,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
-};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
 use super::watch::watch;
-
-/// Bytes of datagrams that may wait, so that a burst is not lost.
-const BACKLOG_BYTES: usize = 4 << 20;
 
 /// A task that ends with its owner.
 struct Task(JoinHandle<()>);
@@ -62,42 +55,12 @@ impl Listeners {
 }
 
 impl Bound {
-    /// Binds both sockets of an address.
-    pub(crate) fn new(address: IpAddr, port: u16) -> io::Result<Self> {
-        let at = SocketAddr::new(address, port);
-        let udp = UdpSocket::from(bound(at, SockType::Datagram)?);
-        let tcp = TcpListener::from(bound(at, SockType::Stream)?);
+    /// Both sockets of an address, which the keeper has bound.
+    pub(crate) fn new(address: IpAddr, [udp, tcp]: [OwnedFd; 2]) -> io::Result<Self> {
         Ok(Self {
             address,
-            udp: watch(udp, Interest::READABLE)?,
-            tcp: tokio::net::TcpListener::from_std(tcp)?,
+            udp: watch(UdpSocket::from(udp), Interest::READABLE)?,
+            tcp: tokio::net::TcpListener::from_std(TcpListener::from(tcp))?,
         })
     }
-}
-
-/// A socket at an address that the host need not have yet, or any more: a bridge that goes and
-/// comes takes its address along, and an IPv6 address is tentative for a while.
-fn bound(at: SocketAddr, kind: SockType) -> io::Result<OwnedFd> {
-    let family = if at.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd = socket(family, kind, flags, None)?;
-    setsockopt(&fd, sockopt::IpFreebind, &true)?;
-    if at.is_ipv6() {
-        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
-    }
-    if kind == SockType::Stream {
-        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    } else if setsockopt(&fd, sockopt::RcvBufForce, &BACKLOG_BYTES).is_err() {
-        let _ = setsockopt(&fd, sockopt::RcvBuf, &BACKLOG_BYTES);
-    }
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
-    if kind == SockType::Stream {
-        // More than musl's SOMAXCONN is refused by the wrapper, not by the kernel.
-        listen(&fd, Backlog::new(128)?)?;
-    }
-    Ok(fd)
 }

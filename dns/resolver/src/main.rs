@@ -1,7 +1,10 @@
 //! `pontoon-dns`: the embedded resolver of a host. Started by the `dns` plugin when it is needed, or
 //! by systemd with `--stay`.
 //!
-//! One thread, on tokio. The parts that decide know neither socket nor clock: the library
+//! Three processes of one program: the [`keeper`] has privileges and does little, the worker
+//! ([`daemon`]) has none and does everything else, and a standby waits to be the next keeper.
+//!
+//! The worker has one thread, on tokio. The parts that decide know neither socket nor clock: the library
 //! `pontoon-dns`, and the library of this package. The others are tasks around them.
 
 mod answer;
@@ -13,12 +16,18 @@ mod client;
 mod connections;
 mod control;
 mod daemon;
+mod door;
 mod forward;
 mod gateways;
+mod keeper;
 mod leave;
 mod listen;
 mod options;
 mod outside;
+mod pair;
+mod privileges;
+mod request;
+mod sockets;
 mod state;
 mod stats;
 mod store;
@@ -29,10 +38,23 @@ mod watch;
 
 use std::process::ExitCode;
 
+use options::{Options, Role};
+
 /// As in the plugins: the C library's allocator gives memory back with almost every `free`.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    daemon::main(std::env::args().skip(1).collect())
+    let options = match Options::parse(std::env::args().skip(1).collect()) {
+        Ok(options) => options,
+        Err(text) => {
+            eprintln!("{text}");
+            return ExitCode::from(2);
+        }
+    };
+    match options.role {
+        Role::Keeper => keeper::main(options),
+        Role::Worker => daemon::main(options),
+        Role::Standby => keeper::standby(options),
+    }
 }

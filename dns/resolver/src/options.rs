@@ -2,9 +2,22 @@
 
 use std::path::PathBuf;
 
+/// Which process of a resolver this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The first one: privileged, it starts the others.
+    Keeper,
+    /// It answers questions, without privileges.
+    Worker,
+    /// It takes the keeper's place when that is gone.
+    Standby,
+}
+
 /// What the daemon is told at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
+    /// The keeper, unless an internal argument says otherwise.
+    pub(crate) role: Role,
     /// The state directory of the plugins.
     pub(crate) state: PathBuf,
     /// Do not end with the last record.
@@ -27,6 +40,7 @@ impl Options {
     /// Reads the arguments; the error is text for standard error.
     pub(crate) fn parse(arguments: Vec<String>) -> Result<Self, String> {
         let mut options = Self {
+            role: Role::Keeper,
             state: "/run/pontoon".into(),
             stay: false,
             detached: false,
@@ -35,10 +49,15 @@ impl Options {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--state" => match arguments.next() {
-                    Some(dir) => options.state = dir.into(),
+                    // The other processes do not share the working directory.
+                    Some(dir) => {
+                        options.state = std::path::absolute(&dir).unwrap_or_else(|_| dir.into());
+                    }
                     None => return Err(format!("--state needs a directory\n\n{USAGE}")),
                 },
                 "--stay" => options.stay = true,
+                "--worker" => options.role = Role::Worker,
+                "--standby" => options.role = Role::Standby,
                 "--detached" => options.detached = true,
                 "--help" => return Err(USAGE.to_owned()),
                 "--version" => return Err(format!("pontoon-dns {}", env!("CARGO_PKG_VERSION"))),

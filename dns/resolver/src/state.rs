@@ -10,10 +10,10 @@ use pontoon_dns::zone::Zone;
 use tokio::sync::Notify;
 
 use super::batch::Batch;
-use super::birth::Files;
 use super::chance::Chance;
 use super::client::{Failure, Waiter, Ways};
 use super::connections::Connections;
+use super::door::Door;
 use super::listen::Listeners;
 use super::options::Options;
 use super::outside::Outside;
@@ -28,7 +28,10 @@ const WARNINGS: usize = 50;
 /// A running resolver. One thread has it, and no task holds a part of it while it waits.
 pub(crate) struct Daemon {
     pub(crate) options: Options,
-    pub(crate) files: Files,
+    /// The way to the keeper.
+    pub(crate) door: Rc<Door>,
+    /// Privileges that could not be given up, in words.
+    pub(crate) missing: Vec<String>,
     pub(crate) port: Cell<u16>,
     pub(crate) store: RefCell<Store>,
     pub(crate) zone: RefCell<Zone>,

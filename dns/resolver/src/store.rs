@@ -1,35 +1,46 @@
 //! The directory of records, read and followed.
 
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::rc::Rc;
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
-use pontoon_dns::record::Record;
+use pontoon_dns::record::{LARGEST, Record};
 use pontoon_dns::zone::{Key, Zone};
+use rustix::fs::inotify::{ReadFlags, Reader};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::door::{Door, read};
+use super::request::{FILES, Watched};
 use super::watch::watch;
 
-/// Records, as files below `dir`: NETWORK/CONTAINER:IFNAME.
+/// Where the records are, below the state directory.
+const DIR: &str = "dns/records";
+/// Room for events of changes, in bytes: several, with the longest names.
+const EVENTS: usize = 4096;
+
+/// Records, as files NETWORK/CONTAINER:IFNAME, which the keeper opens.
 pub(crate) struct Store {
-    dir: PathBuf,
-    /// `None` when the kernel gives us none (`max_user_instances`): then everything is looked
+    door: Rc<Door>,
+    /// `None` when the kernel gives none (`max_user_instances`): then everything is looked
     /// through once a second.
-    watch: Option<Inotify>,
-    networks: HashMap<WatchDescriptor, String>,
+    watch: Option<OwnedFd>,
+    /// Networks by the number of their watch.
+    networks: HashMap<i32, String>,
 }
 
 /// What a look at the records found wrong, in words.
 pub(crate) type Warnings = Vec<String>;
 
 impl Store {
-    pub(crate) fn new(dir: &Path) -> Self {
+    pub(crate) fn new(door: Rc<Door>, watch: Option<OwnedFd>) -> Self {
         Self {
-            dir: dir.to_owned(),
-            watch: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok(),
+            door,
+            watch,
             networks: HashMap::new(),
         }
     }
@@ -45,9 +56,9 @@ impl Store {
         let mut warnings = Vec::new();
         let mut there = HashSet::new();
         self.watch_root();
-        for network in entries(&self.dir) {
+        for network in self.door.list(DIR.to_owned()) {
             self.watch_network(&network);
-            for file in entries(&self.dir.join(&network)) {
+            for file in self.door.list(format!("{DIR}/{network}")) {
                 if let Some(key) = Key::parse(&format!("{network}/{file}")) {
                     there.insert(key);
                 }
@@ -57,57 +68,38 @@ impl Store {
         for key in &gone {
             zone.remove(key);
         }
-        for key in &there {
-            warnings.extend(self.read_one(zone, key));
+        let there: Vec<Key> = there.into_iter().collect();
+        // Not all at once: each open file takes a descriptor.
+        for some in there.chunks(FILES) {
+            let paths: Vec<String> = some.iter().map(path).collect();
+            for (key, file) in some.iter().zip(self.door.open(&paths)) {
+                warnings.extend(take_in(zone, key, file));
+            }
         }
         warnings
     }
 
     /// Brings one record up to what is on disk now.
     pub(crate) fn read_one(&mut self, zone: &mut Zone, key: &Key) -> Warnings {
-        let path = self.dir.join(key.path());
-        match Record::read(&path) {
-            Ok(None) => {
-                zone.remove(key);
-                Vec::new()
-            }
-            Ok(Some(record)) => {
-                let named = (&record.network, &record.container, &record.interface);
-                if named != (&key.network, &key.container, &key.interface) {
-                    return vec![format!("{} is the record of another", path.display())];
-                }
-                zone.insert(record)
-                    .into_iter()
-                    .map(|name| format!("{}: {name:?} can be no domain name", path.display()))
-                    .collect()
-            }
-            // An older good record stays until the file is good again or gone.
-            Err(error) => vec![error.to_string()],
-        }
+        let file = self.door.open(&[path(key)]).pop().unwrap_or(Ok(None));
+        take_in(zone, key, file)
     }
 
     /// Handles what has changed since the last call.
     pub(crate) fn follow(&mut self, zone: &mut Zone) -> Warnings {
         let mut warnings = Vec::new();
-        loop {
-            let events = match self.watch.as_ref().map(Inotify::read_events) {
-                Some(Ok(events)) if !events.is_empty() => events,
-                _ => return warnings,
-            };
+        while let Some(events) = self.events() {
             let mut all = false;
-            for event in events {
-                if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            for (watch, what, name) in events {
+                if what.contains(ReadFlags::QUEUE_OVERFLOW) {
                     all = true;
                     continue;
                 }
-                let name = event.name.as_deref().and_then(|name| name.to_str());
-                match self.networks.get(&event.wd) {
+                match self.networks.get(&watch) {
                     Some(network) => {
-                        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
-                            self.networks.remove(&event.wd);
-                        } else if let Some(key) =
-                            name.and_then(|name| Key::parse(&format!("{network}/{name}")))
-                        {
+                        if what.contains(ReadFlags::IGNORED) {
+                            self.networks.remove(&watch);
+                        } else if let Some(key) = Key::parse(&format!("{network}/{name}")) {
                             warnings.extend(self.read_one(zone, &key));
                         }
                     }
@@ -119,46 +111,92 @@ impl Store {
                 warnings.extend(self.read_all(zone));
             }
         }
+        warnings
+    }
+
+    /// Some of the events that wait; `None` when there are none.
+    fn events(&self) -> Option<Vec<(i32, ReadFlags, String)>> {
+        let mut room = [MaybeUninit::uninit(); EVENTS];
+        let mut reader = Reader::new(self.watch.as_ref()?, &mut room);
+        let mut events = Vec::new();
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().and_then(|name| name.to_str().ok());
+            let name = name.unwrap_or_default().to_owned();
+            events.push((event.wd(), event.events(), name));
+            if reader.is_buffer_empty() {
+                break;
+            }
+        }
+        (!events.is_empty()).then_some(events)
     }
 
     fn watch_root(&self) {
-        if let Some(watch) = &self.watch {
-            let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-            let _ = watch.add_watch(&self.dir, flags);
+        if self.watch.is_some() {
+            self.door.watch(Watched::Records, DIR.to_owned());
             // The directory goes with the last record, and comes again with the next one.
-            if let Some(parent) = self.dir.parent() {
-                let _ = watch.add_watch(parent, AddWatchFlags::IN_CREATE);
-            }
+            self.door.watch(Watched::Records, "dns".to_owned());
         }
     }
 
     fn watch_network(&mut self, network: &str) {
-        let Some(watch) = &self.watch else { return };
-        let flags = AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_CLOSE_WRITE;
+        if self.watch.is_none() {
+            return;
+        }
         // Watching a directory again is the same watch.
-        if let Ok(descriptor) = watch.add_watch(&self.dir.join(network), flags) {
-            self.networks.insert(descriptor, network.to_owned());
+        let path = format!("{DIR}/{network}");
+        if let Some(number) = self.door.watch(Watched::Records, path) {
+            self.networks.insert(number, network.to_owned());
         }
     }
 }
 
-fn entries(dir: &Path) -> Vec<String> {
-    fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
+fn path(key: &Key) -> String {
+    format!("{DIR}/{}", key.path())
+}
+
+/// Takes a record in that the keeper has opened, or has not found.
+fn take_in(zone: &mut Zone, key: &Key, file: io::Result<Option<File>>) -> Warnings {
+    let name = path(key);
+    let record = match file.and_then(|file| file.map(|file| read(file, LARGEST)).transpose()) {
+        Ok(None) => {
+            zone.remove(key);
+            return Vec::new();
+        }
+        Ok(Some(text)) => Record::parse(&text, Path::new(&name)),
+        // An older good record stays until the file is good again or gone.
+        Err(error) => return vec![format!("cannot read {name}: {error}")],
+    };
+    match record {
+        Ok(record) => {
+            let named = (&record.network, &record.container, &record.interface);
+            if named != (&key.network, &key.container, &key.interface) {
+                return vec![format!("{name} is the record of another")];
+            }
+            zone.insert(record)
+                .into_iter()
+                .map(|unfit| format!("{name}: {unfit:?} can be no domain name"))
+                .collect()
+        }
+        Err(error) => vec![error.to_string()],
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::net::IpAddr;
 
     use super::*;
+    use crate::keeper::Service;
+
+    /// A store whose keeper is in this process.
+    fn store(state: &Path) -> Store {
+        let mut service = Service::new(state, 1);
+        service.renew_watches();
+        let [records, _] = service.watches();
+        let watch = records.map(|records| records.try_clone().unwrap());
+        Store::new(Rc::new(Door::here(service)), watch)
+    }
 
     fn text(container: &str, address: &str) -> String {
         format!(
@@ -175,10 +213,10 @@ mod tests {
     #[test]
     fn files_that_come_and_go_are_followed() {
         let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("records");
+        let root = dir.path().join(DIR);
         fs::create_dir_all(root.join("net")).unwrap();
         fs::write(root.join("net/a:eth0"), text("a", "10.0.0.1")).unwrap();
-        let (mut store, mut zone) = (Store::new(&root), Zone::default());
+        let (mut store, mut zone) = (store(dir.path()), Zone::default());
         assert_eq!(store.read_all(&mut zone), Warnings::new());
         assert!(has(&zone, "10.0.0.1"));
 
@@ -203,10 +241,11 @@ mod tests {
     #[test]
     fn a_bad_file_is_told_and_the_good_one_kept() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("net")).unwrap();
-        let file = dir.path().join("net/a:eth0");
+        let root = dir.path().join(DIR);
+        fs::create_dir_all(root.join("net")).unwrap();
+        let file = root.join("net/a:eth0");
         fs::write(&file, text("a", "10.0.0.1")).unwrap();
-        let (mut store, mut zone) = (Store::new(dir.path()), Zone::default());
+        let (mut store, mut zone) = (store(dir.path()), Zone::default());
         store.read_all(&mut zone);
         fs::write(&file, "{").unwrap();
         assert!(!store.follow(&mut zone).is_empty());

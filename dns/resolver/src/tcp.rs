@@ -1,6 +1,6 @@
 //! Clients that ask over TCP: bounded in number, in questions at a time, and in idle time.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client::{Client, Fate};
+use super::connections::Client as Counted;
 use super::state::Daemon;
 
 /// Most questions of one connection under way.
@@ -24,18 +25,19 @@ const IDLE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections for as long as the address is a gateway. Those that are there stay.
-pub(crate) async fn serve(daemon: Rc<Daemon>, listener: TcpListener) {
+pub(crate) async fn serve(daemon: Rc<Daemon>, listener: TcpListener, gateway: IpAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                if !daemon.connections.borrow_mut().enter(peer.ip()) {
+                let whose = Counted::of(&daemon.zone.borrow(), peer.ip(), gateway);
+                if !daemon.connections.borrow_mut().enter(&whose) {
                     daemon.stats.borrow_mut().over_limit += 1;
                     continue;
                 }
                 let daemon = Rc::clone(&daemon);
                 tokio::task::spawn_local(async move {
                     converse(&daemon, stream, peer).await;
-                    daemon.connections.borrow_mut().leave(peer.ip());
+                    daemon.connections.borrow_mut().leave(&whose);
                 });
             }
             // A connection that cannot be accepted stays ready: asking at once would be all we do.

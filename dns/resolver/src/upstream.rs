@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use pontoon_dns::internal::is_inside;
 use pontoon_dns::resolv_conf::{RESOLVED, Server, servers_of_host};
-use pontoon_dns::zone::{Attachment, Zone};
+use pontoon_dns::zone::{Attachment, Key, Zone};
+
+use super::sockets;
 
 /// For how long a server that did not answer is tried last.
 const PENALTY: Duration = Duration::from_secs(30);
@@ -25,8 +27,9 @@ const REMEMBERED: usize = 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Way {
     pub(crate) servers: Vec<SocketAddr>,
-    /// The network namespace to ask from; `None` is the host's.
-    pub(crate) netns: Option<Box<Path>>,
+    /// The attachment whose own servers they are, asked from its network namespace; `None` for servers
+    /// that are asked from the host's.
+    pub(crate) own: Option<Key>,
     /// The same for the same servers in the same order of preference.
     pub(crate) number: u64,
     /// Which list it is, in words.
@@ -141,7 +144,7 @@ impl Upstreams {
         });
         Way {
             servers,
-            netns,
+            own: netns.and(asker).map(Attachment::key),
             number: hasher.finish(),
             origin,
         }
@@ -217,8 +220,8 @@ fn reachable(server: &Server) -> Option<SocketAddr> {
         (IpAddr::V6(address), Some(scope)) => {
             let index = scope
                 .parse()
-                .or_else(|_| nix::net::if_::if_nametoindex(scope.as_str()))
-                .ok()?;
+                .ok()
+                .or_else(|| sockets::interface_index(scope))?;
             Some(SocketAddrV6::new(address, 53, 0, index).into())
         }
         (address, _) => Some(SocketAddr::new(address, 53)),
@@ -289,11 +292,11 @@ mod tests {
         }));
         let own = ask(&mut upstreams, &both, b"", Instant::now());
         assert_eq!(servers(&own), ["10.9.9.9:53"]);
-        assert_eq!(own.netns.as_deref(), Some(Path::new("/run/netns/c")));
+        assert_eq!(own.own.as_ref(), Some(&Key::parse("n/c:e").unwrap()));
         let one = zone(serde_json::json!({ "upstreams": upstream }));
         let network = ask(&mut upstreams, &one, b"", Instant::now());
         assert_eq!(servers(&network), ["10.8.8.8:53"]);
-        assert_eq!(network.netns, None);
+        assert_eq!(network.own, None);
     }
 
     #[test]

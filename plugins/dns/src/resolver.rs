@@ -1,5 +1,6 @@
 //! The resolver: asked whether it has seen a record, and started when there is none.
 
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,35 @@ pub(crate) fn sync(context: &Context, key: &Key) -> Result<Option<u16>, Error> {
         )
         .with_details("`pontoon dns status` tells more")),
     }
+}
+
+/// Removes what a resolver has left that was killed with all its processes, once there are no names. A
+/// resolver that runs removes its files itself.
+pub(crate) fn remove_remains(context: &Context) {
+    let dir = context.state.dir();
+    let [records, own] = ["dns/records", "lock/.dns"].map(|path| dir.join(path));
+    let nothing_left = || !own.exists() && !dir.join("dns").exists();
+    if records.exists() || nothing_left() || is_alive(context) {
+        return;
+    }
+    // Under this lock no plugin starts one, and under its own none of systemd's does.
+    let path = context.state.resolver_start_lock();
+    let Ok(lock) = context.state.lock(&path, Lock::exclusive) else {
+        return;
+    };
+    let held = File::options().read(true).write(true).open(&own);
+    let is_free = held.as_ref().map_or_else(
+        |error| error.kind() == io::ErrorKind::NotFound,
+        |held| held.try_lock().is_ok(),
+    );
+    if records.exists() || !is_free {
+        return;
+    }
+    for file in ["dns/control", "dns/port", "lock/.dns"] {
+        let _ = fs::remove_file(dir.join(file));
+    }
+    let _ = fs::remove_dir(dir.join("dns"));
+    lock.remove();
 }
 
 /// Whether a resolver runs.

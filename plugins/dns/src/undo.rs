@@ -49,6 +49,7 @@ pub(crate) fn forget(context: &Context, key: &Key, entry: Option<&DnsRecord>) ->
 /// Removes the rules of a network without records, and what all networks share when nothing needs it.
 pub(crate) fn retire(context: &Context, network: &str) -> Result<(), Error> {
     remove_redirection(context, network)?;
+    resolver::remove_remains(context);
     backends::retire(context, "dns")
 }
 

@@ -55,8 +55,8 @@ pub(crate) fn run(command: &Dns) -> Outcome {
     let socket = state.resolver_socket();
     let (text, good) = match command {
         Dns::Start => {
-            let done = match ping(&state) {
-                Ok(()) => "it runs already".to_owned(),
+            let done = match kept_privileges(&state) {
+                Ok(_) => "it runs already".to_owned(),
                 Err(_) => begin(&state)?,
             };
             (done, true)
@@ -107,10 +107,17 @@ pub(crate) fn run(command: &Dns) -> Outcome {
     Ok(good)
 }
 
-/// Whether the resolver answers; else why not.
-pub(crate) fn ping(state: &State) -> Result<(), String> {
+/// Which privileges the resolver could not give up, in words; when it does not answer, why not.
+pub(crate) fn kept_privileges(state: &State) -> Result<Vec<String>, String> {
     match ask(&state.resolver_socket(), "status") {
-        Ok(_) => Ok(()),
+        Ok(answer) => {
+            let status: Value = serde_json::from_str(&answer).unwrap_or_default();
+            let kept = status["privileges"]["missing"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            Ok(kept.map(|one| text(one).to_owned()).collect())
+        }
         Err(Failure::Failed(text) | Failure::NotFound(text)) => {
             Err(text.lines().next().unwrap_or_default().to_owned())
         }
@@ -235,9 +242,29 @@ fn reply(value: &Value) -> String {
     lines.join("\n")
 }
 
+/// The processes beside the first one, and what the one that answers questions may do.
+fn privileges(value: &Value) -> String {
+    let held = &value["privileges"];
+    let capabilities = text(&held["capabilities"]);
+    let capabilities = match capabilities.trim_start_matches('0') {
+        "" => "no capability".to_owned(),
+        some => format!("capabilities {some}"),
+    };
+    let calls = match text(&held["seccomp"]) {
+        "filter" => "system calls filtered",
+        _ => "all system calls",
+    };
+    let mut line = format!("privileges: user {}, {capabilities}, {calls}", held["user"]);
+    for missing in held["missing"].as_array().into_iter().flatten() {
+        line.push_str(&format!("\nwarning: {}", text(missing)));
+    }
+    line
+}
+
 fn status(value: &Value) -> String {
     let mut lines = vec![
         format!("process {}, port {}", value["pid"], value["port"]),
+        privileges(value),
         format!("listening at {}", words(&value["listening"])),
     ];
     for (name, number) in value["numbers"].as_object().into_iter().flatten() {

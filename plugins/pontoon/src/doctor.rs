@@ -127,7 +127,12 @@ const CHECKS: &[Check] = &[
     (&["plugin-shadowed"], programs::check),
     (&["kernel-feature-missing"], kernel::check),
     (
-        &["resolver-not-running", "no-usable-server", "server-silent"],
+        &[
+            "resolver-not-running",
+            "resolver-privileged",
+            "no-usable-server",
+            "server-silent",
+        ],
         resolver::check,
     ),
     (&["flow-stale"], flows::check),

@@ -8,4 +8,5 @@ mod dnsmasq;
 mod forward;
 mod internal;
 mod limits;
+mod privileges;
 mod words;

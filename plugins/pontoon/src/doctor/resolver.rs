@@ -24,20 +24,29 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         .filter(|record| !record.gateways.is_empty())
         .map(|record| record.network.as_str())
         .collect();
-    if !served.is_empty()
-        && let Err(error) = dns::ping(state)
-    {
-        let networks: Vec<&str> = served.into_iter().collect();
-        findings.push(
-            Finding::new("resolver-not-running", "pontoon-dns")
-                .means(format!(
-                    "the containers of {} resolve no name at all",
-                    networks.join(", ")
-                ))
-                .seen(error)
-                .mend("pontoon dns start")
-                .safe(),
-        );
+    if !served.is_empty() {
+        match dns::kept_privileges(state) {
+            Err(error) => {
+                let networks: Vec<&str> = served.into_iter().collect();
+                findings.push(
+                    Finding::new("resolver-not-running", "pontoon-dns")
+                        .means(format!(
+                            "the containers of {} resolve no name at all",
+                            networks.join(", ")
+                        ))
+                        .seen(error)
+                        .mend("pontoon dns start")
+                        .safe(),
+                );
+            }
+            Ok(kept) if !kept.is_empty() => findings.push(
+                Finding::new("resolver-privileged", "pontoon-dns")
+                    .means("a fault in what reads containers' questions would give more away than it should")
+                    .seen(format!("the process that answers questions: {}", kept.join("; ")))
+                    .advice("start the resolver as root with the capabilities of conf/systemd/pontoon-dns.service, on a kernel with seccomp"),
+            ),
+            Ok(_) => {}
+        }
     }
     // The resolver asks from the host, who is not served asks from the inside.
     let files: BTreeSet<(&Path, bool)> = records

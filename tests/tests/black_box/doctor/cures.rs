@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::illnesses::{
     BRIDGES, CONFIGURED, FILTERS, INTERIORS, Illness, LEFTOVERS, PORTS, RULES, SWITCHES,
@@ -14,7 +14,7 @@ use super::ward::Ward;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use pontoon_lab::{
-    Backend, Failure, NameServer, OUTSIDE_V4, Outcome, Scratch, Site, find, missing, tcp,
+    Backend, Failure, NameServer, OUTSIDE_V4, Outcome, Programs, Scratch, Site, find, missing, tcp,
 };
 use serde_json::{Value, json};
 
@@ -272,7 +272,35 @@ fn the_resolver_and_its_servers() -> Outcome {
     ward.shell("nft flush map inet pontoon resolver4")?;
     ward.cure(&["rules-missing"])?;
     let status = ward.site.pontoon_json(&["dns", "status"])?;
-    ward.shell(&format!("kill -9 {}", status["pid"]))?;
+    // All its processes: one that is left starts the others again.
+    let kill = |status: &Value| {
+        let roles = ["standby", "pid", "worker"].map(|role| status[role].to_string());
+        format!("kill -9 {}", roles.join(" "))
+    };
+    ward.shell(&kill(&status))?;
+    ward.cure(&["resolver-not-running"])?;
+    // Started without the right to become another user.
+    ward.shell(&kill(&ward.site.pontoon_json(&["dns", "status"])?))?;
+    let program = Programs::built()?.dir().join("pontoon-dns");
+    ward.shell(&format!(
+        "sleep 0.2; setpriv --bounding-set=-setuid,-setgid {} --detached --state {} \
+         < /dev/null > /dev/null 2>&1 &",
+        program.display(),
+        ward.site.host.state_dir().display()
+    ))?;
+    let begun = Instant::now();
+    while ward.site.pontoon_json(&["dns", "status"]).is_err() {
+        if begun.elapsed() > Duration::from_secs(10) {
+            return Err(Failure::new("the resolver did not start"));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let found = ward.examine(&[])?;
+    let kinds: Vec<&str> = found.iter().map(|(id, ..)| id.as_str()).collect();
+    if kinds != ["resolver-privileged"] {
+        return Err(Failure::new(format!("{found:?}, not resolver-privileged")));
+    }
+    ward.shell(&kill(&ward.site.pontoon_json(&["dns", "status"])?))?;
     ward.cure(&["resolver-not-running"])?;
     let (container, attachment) = &ward.containers[2];
     let found = container.dig(&["web.dns.pontoon"])?;

@@ -19,7 +19,7 @@ const CLIENTS: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// A question for A of `name`.
-fn question(id: u16, name: &str) -> Vec<u8> {
+pub(super) fn question(id: u16, name: &str) -> Vec<u8> {
     let mut packet = id.to_be_bytes().to_vec();
     packet.extend_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     packet.push(name.len() as u8);
@@ -29,7 +29,7 @@ fn question(id: u16, name: &str) -> Vec<u8> {
 }
 
 /// The address that a reply says, if it is one to this question.
-fn address(packet: &[u8], id: u16) -> Option<Ipv4Addr> {
+pub(super) fn address(packet: &[u8], id: u16) -> Option<Ipv4Addr> {
     if packet.get(..2) != Some(&id.to_be_bytes()) || packet.get(3)? & 0xf != 0 {
         return None;
     }
@@ -37,7 +37,7 @@ fn address(packet: &[u8], id: u16) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::new(last[0], last[1], last[2], last[3]))
 }
 
-fn client(server: SocketAddr) -> Outcome<UdpSocket> {
+pub(super) fn client(server: SocketAddr) -> Outcome<UdpSocket> {
     let socket = UdpSocket::bind("0.0.0.0:0").map_err(Failure::act("bind"))?;
     socket.connect(server).map_err(Failure::act("connect"))?;
     socket
@@ -46,7 +46,7 @@ fn client(server: SocketAddr) -> Outcome<UdpSocket> {
     Ok(socket)
 }
 
-fn gateway(attachment: &pontoon_lab::Attachment) -> Outcome<SocketAddr> {
+pub(super) fn gateway(attachment: &pontoon_lab::Attachment) -> Outcome<SocketAddr> {
     let text = attachment.gateway(false).unwrap_or_default();
     let ip = text.parse().map_err(Failure::act("parse the gateway"))?;
     Ok(SocketAddr::new(ip, 53))
