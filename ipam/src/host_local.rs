@@ -182,7 +182,7 @@ pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
     let network = config.name.as_str();
     let lock = records.lock_network(network)?;
     let mut kept = spared.clone();
-    kept.extend(recorded(&records, network));
+    kept.extend(recorded(&records, network)?);
     let released = release_others(&folder, state, Some(&kept));
     drop(lock);
     released.and(records.remove_unused_network_lock(network))
@@ -203,15 +203,16 @@ fn release_others(folder: &Path, state: &Path, kept: Option<&[Attachment]>) -> R
 
 /// The attachments of a network of which the plugin has a record that gave them their interface: what a
 /// chained plugin has noted of one that is removed may be there still.
-fn recorded(state: &State, network: &str) -> impl Iterator<Item = Attachment> {
-    let all = state.attachments().into_iter();
-    let own = all.filter(move |one| one.key.network == network && one.mode != THIRD_PARTY);
-    own.filter_map(|one| {
+fn recorded(state: &State, network: &str) -> Result<Vec<Attachment>, Error> {
+    let mut all = state.attachments()?;
+    all.retain(|one| one.key.network == network && one.mode != THIRD_PARTY);
+    let attachments = all.into_iter().filter_map(|one| {
         Some(Attachment {
             container_id: one.key.container.parse().ok()?,
             ifname: one.key.interface.parse().ok()?,
         })
-    })
+    });
+    Ok(attachments.collect())
 }
 
 /// One address of each set into `taken`, which tells what to undo on failure.

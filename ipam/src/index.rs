@@ -97,6 +97,11 @@ impl Index {
         Ok(self.pages.keep_at(path)?)
     }
 
+    /// Removes the index at this path, and what a killed writer has left of it.
+    pub(crate) fn delete(path: &Path) {
+        pages::delete(path);
+    }
+
     /// The addresses whose lease has content of this hash.
     pub(crate) fn owned_by(&self, hash: u64) -> Result<Vec<IpAddr>, IndexError> {
         owners::find(&self.pages, &self.header, hash)

@@ -276,11 +276,10 @@ impl Store {
     /// What fails here costs the next call a rebuild, so it is no error.
     pub fn commit(mut self) {
         let index = self.index.take();
-        if index.as_ref().is_some_and(|index| index.leases() == 0) {
-            // Without a lease there is nothing to save, and nothing of us
-            // should stay on the host.
-            let _ = fs::remove_file(&self.index_path);
-            let _ = self.index_path.parent().map(fs::remove_dir);
+        if index.as_ref().is_none_or(|index| index.leases() == 0) {
+            // Without a lease there is nothing to save, and nothing should stay on the host. One that could not
+            // be read is made anew by the next call.
+            Index::delete(&self.index_path);
         } else if let (true, Some(mut index)) = (self.changed, index) {
             crash("ipam-stamp");
             if let Some(stamp) = self.stamp() {

@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use pontoon_ledger::directory;
 
 /// Where an index keeps its bytes. A rebuilt or grown one is in memory until
 /// it is kept; reading beyond the end gives zeros, as a sparse file does.
@@ -11,6 +13,20 @@ use std::path::Path;
 pub(super) enum Pages {
     Memory(Vec<u8>),
     File(File),
+}
+
+/// Where an index is written until it is complete. The lock of the lease directory is held: one writer, one name.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+/// Removes an index, what a killed writer has left of it, and the directory with the last one. What cannot be
+/// removed costs disk space, no address.
+pub(super) fn delete(path: &Path) {
+    for path in [path, &unfinished(path)] {
+        let _ = fs::remove_file(path);
+    }
+    let _ = path.parent().map(fs::remove_dir);
 }
 
 impl Pages {
@@ -84,8 +100,7 @@ impl Pages {
         let Pages::Memory(bytes) = self else {
             return Ok(());
         };
-        // The lease directory's lock is held: one writer, one temporary name.
-        let unfinished = path.with_extension("new");
+        let unfinished = unfinished(path);
         // One left by a kill, whatever it is by now, is not written through.
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -93,13 +108,8 @@ impl Pages {
         }
         let mut options = File::options();
         options.read(true).write(true).create_new(true).mode(0o600);
-        let file = match options.open(&unfinished) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-                options.open(&unfinished)
-            }
-            outcome => outcome,
-        }?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let file = directory::again_with(parent, || options.open(&unfinished))?;
         file.set_len(bytes.len() as u64)?;
         // Holes stay holes: most of a young table is zeros.
         for (number, page) in bytes.chunks(4096).enumerate() {

@@ -10,12 +10,12 @@
 //! keeps nothing. A backend's shared tables and chains go with its last claim, whatever the backend of the
 //! attachment that ends last.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use pontoon_conf::{Error, code};
-use pontoon_ledger::{Lock, State};
+use pontoon_ledger::{Lock, State, mark};
 use pontoon_netfilter::BackendKind;
 use pontoon_plugin::{Context, warn};
 
@@ -76,7 +76,7 @@ fn name_of(kind: Option<BackendKind>) -> &'static str {
 pub fn claim(context: &Context, plugin: &str, kind: Option<BackendKind>) -> Result<(), Error> {
     let name = format!("{plugin}:{}", context.config.name);
     let state = &context.state;
-    if !touch(&folder(state, kind).join(&name))? {
+    if !mark(&folder(state, kind).join(&name))? {
         return Ok(());
     }
     // The first time, or the first time since the configuration has changed: containers from before may have
@@ -85,7 +85,10 @@ pub fn claim(context: &Context, plugin: &str, kind: Option<BackendKind>) -> Resu
         let former = root(state).join(other).join(&name);
         if known != kind && former.exists() {
             let beside = former.with_file_name(format!("{name}{BESIDE}"));
-            fs::rename(&former, &beside).map_err(|error| failed(&former, &error))?;
+            fs::rename(&former, &beside).map_err(|error| {
+                Error::new(code::IO, format!("cannot rename {}", former.display()))
+                    .with_details(error.to_string())
+            })?;
         }
     }
     Ok(())
@@ -107,26 +110,7 @@ pub(crate) fn claim_for(
     kind: BackendKind,
 ) -> Result<(), Error> {
     let name = format!("{plugin}:{network}{BESIDE}");
-    touch(&folder(state, Some(kind)).join(name)).map(drop)
-}
-
-/// Makes an empty file. Tells whether it is new.
-fn touch(path: &Path) -> Result<bool, Error> {
-    loop {
-        match OpenOptions::new().write(true).create_new(true).open(path) {
-            Ok(_) => return Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let parent = path.parent().unwrap_or(path);
-                fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
-            }
-            Err(error) => return Err(failed(path, &error)),
-        }
-    }
-}
-
-fn failed(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(code::IO, format!("cannot write {}", path.display())).with_details(error.to_string())
+    mark(&folder(state, Some(kind)).join(name)).map(drop)
 }
 
 /// The backend that a network uses: that of the plugin which made its interfaces, else that of another one
@@ -198,14 +182,16 @@ fn claims(state: &State) -> Result<Vec<Claim>, Error> {
 }
 
 /// Whether an attachment lives that has made no claim.
-fn any_unclaimed(state: &State, claims: &[Claim]) -> bool {
-    PLUGINS.iter().any(|(plugin, records, _)| {
-        let networks = state.records(records).networks();
-        networks.iter().any(|network| {
-            let mut of_network = claims.iter().filter(|claim| claim.network == *network);
-            !of_network.any(|claim| claim.plugin == *plugin)
-        })
-    })
+fn any_unclaimed(state: &State, claims: &[Claim]) -> Result<bool, Error> {
+    for (plugin, records, _) in PLUGINS {
+        for network in state.records(records).networks()? {
+            let mut of_network = claims.iter().filter(|claim| claim.network == network);
+            if !of_network.any(|claim| claim.plugin == plugin) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the plugin that comes first in the chain has attachments still and uses what this one used: its
@@ -262,7 +248,7 @@ fn retire_unused(context: &Context, plugin: &str) -> Result<(), Error> {
     // An ADD writes its record and makes its claim under this lock: none comes in between.
     let lock = state.lock(&state.host_lock(), Lock::exclusive)?;
     let claims = claims(state)?;
-    let unclaimed = any_unclaimed(state, &claims);
+    let unclaimed = any_unclaimed(state, &claims)?;
     let used = |kind| unclaimed || claims.iter().any(|claim| claim.alive && claim.kind == kind);
     let mut done = Ok(());
     for (_, kind) in FOLDERS {

@@ -2,6 +2,7 @@
 //! second after the last DEL. What `bridge` and `ptp` share; each has its attachments in records of
 //! its own.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -127,6 +128,7 @@ pub fn release(
     let waits = std::fs::File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(&path);
     match waits {
         // Another child of ours holds it and waits; it hears that there was life.

@@ -24,7 +24,7 @@ pub fn of(context: &Context) -> Result<Option<NetworkPolicyRecord>, Error> {
 /// # Errors
 /// Code 5 or 6 when its record cannot be read.
 pub fn backend_of_existing_policy(state: &State) -> Result<Option<BackendKind>, Error> {
-    let networks = state.networks::<NetworkPolicyRecord>();
+    let networks = state.networks::<NetworkPolicyRecord>()?;
     let Some(network) = networks.first() else {
         return Ok(None);
     };

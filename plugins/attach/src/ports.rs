@@ -100,7 +100,14 @@ fn client(own: IpNetwork) -> Option<IpAddr> {
 /// masqueraded for the networks that it is on now. What cannot be done is said.
 pub fn follow(context: &Context, plugin: &str) {
     let Ok(key) = context.key() else { return };
-    for other in published::of(&context.state, &key.container) {
+    let others = published::of(&context.state, &key.container);
+    if let Err(error) = &others {
+        warn(format_args!(
+            "{plugin}: ports of container {} may not answer clients of network {}: {error}; try: pontoon repair {}",
+            key.container, key.network, key.network
+        ));
+    }
+    for other in others.unwrap_or_default() {
         if other == key {
             continue;
         }

@@ -70,7 +70,6 @@ pub fn forget_traces(
         );
         rules::linger(backend.into_sockets());
     }
-    context.state.prune();
     done
 }
 

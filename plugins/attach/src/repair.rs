@@ -115,12 +115,13 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
 /// For an ADD that has found missing what its network shares: when others are attached, makes again
 /// what they have lost. What cannot be made is said; the ADD itself is complete.
 pub fn others(context: &Context, plugin: &str, key: &Key) {
-    if context.state.records(plugin).is_only(key) {
-        return;
-    }
     let network = &key.network;
-    let failures = match repair(&context.state, &context.search, network) {
-        Ok(repaired) => repaired.failures,
+    let failures = match context.state.records(plugin).is_only(key) {
+        Ok(true) => return,
+        Ok(false) => match repair(&context.state, &context.search, network) {
+            Ok(repaired) => repaired.failures,
+            Err(error) => vec![error],
+        },
         Err(error) => vec![error],
     };
     for error in failures {
@@ -242,7 +243,11 @@ fn records<R: AttachmentRecord>(
     unreadable: &mut Vec<Error>,
 ) -> Vec<(Key, R)> {
     let mut found = Vec::new();
-    for key in state.records_of::<R>().attachments(network) {
+    let keys = state.records_of::<R>().attachments(network);
+    for key in keys.unwrap_or_else(|error| {
+        unreadable.push(error);
+        Vec::new()
+    }) {
         match state.read(&key) {
             Ok(Some(record)) => found.push((key, record)),
             // Its DEL came in between.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use pontoon_conf::{Error, code};
-use pontoon_ledger::State;
+use pontoon_ledger::{State, directory};
 use pontoon_netfilter::firewalld::{self, Firewalld};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::conntrack::Sweep;
@@ -46,7 +46,7 @@ pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<B
     if kind != BackendKind::Nftables
         && let Some(dir) = lock.parent()
     {
-        std::fs::create_dir_all(dir).map_err(|error| {
+        directory::make(dir).map_err(|error| {
             Error::new(code::IO, format!("cannot make {}", dir.display()))
                 .with_details(error.to_string())
         })?;

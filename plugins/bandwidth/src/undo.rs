@@ -21,7 +21,6 @@ pub(crate) fn give_back(
     remove_ifbs(host, key)?;
     fault::point("bandwidth.removed")?;
     context.state.records_of::<BandwidthRecord>().remove(key)?;
-    context.state.prune();
     Ok(())
 }
 

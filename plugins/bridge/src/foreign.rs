@@ -70,7 +70,7 @@ pub(crate) fn refuse(
     // The reference plugin takes addresses from the same pool: binaries may be exchanged while
     // containers run.
     if foreign.iter().all(|port| is_named_by_reference(port))
-        && (has_others(context) || has_lease_of_reference(context, pool)?)
+        && (has_others(context)? || has_lease_of_reference(context, pool)?)
     {
         return Ok(());
     }
@@ -129,12 +129,12 @@ fn has_digits(name: &str, count: usize) -> bool {
 }
 
 /// Whether the network has attachments of Pontoon's beside this one: the question was answered then.
-fn has_others(context: &Context) -> bool {
+fn has_others(context: &Context) -> Result<bool, Error> {
     let records = context.state.records_of::<BridgeRecord>();
     match context.key() {
-        Ok(key) => !records.is_only(&key),
+        Ok(key) => Ok(!records.is_only(&key)?),
         // STATUS is about no attachment.
-        Err(_) => records.has_network(context.config.name.as_ref()),
+        Err(_) => Ok(records.has_network(context.config.name.as_ref())),
     }
 }
 

@@ -172,7 +172,7 @@ fn becomes_gateway(context: &Context, present: &[Cidr], wanted: &Wanted) -> Resu
         || context
             .state
             .records_of::<BridgeRecord>()
-            .is_only(&context.key()?))
+            .is_only(&context.key()?)?)
 }
 
 /// Makes a bridge that was there before fit to be a gateway.

@@ -50,7 +50,7 @@ pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> R
             let _network = state.lock_network(context.config.name.as_ref())?;
             let records = state.records_of::<BridgeRecord>();
             let host_wide = matches!(step, Step::Sysctl(..));
-            if !records.is_only(&context.key()?) || (host_wide && records.networks().len() > 1) {
+            if !records.is_only(&context.key()?)? || (host_wide && records.networks()?.len() > 1) {
                 return Ok(());
             }
             match step {

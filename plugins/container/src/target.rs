@@ -78,7 +78,7 @@ fn by_path(context: &Context, path: &str) -> Result<Target, Error> {
 fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
     let state = &context.state;
     let key = context.key()?;
-    let attachments = state.attachments();
+    let attachments = state.attachments()?;
     let mut known: Vec<(&Attachment, Option<About>)> = Vec::new();
     for attachment in &attachments {
         let about = state.about(attachment).unwrap_or_else(|error| {

@@ -20,6 +20,5 @@ pub(crate) fn remove(
     }
     fault::point("container.restored")?;
     context.state.records_of::<ContainerRecord>().remove(key)?;
-    context.state.prune();
     Ok(())
 }

@@ -7,14 +7,15 @@
 //! ```
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
 use pontoon_dns::hosts::Hosts;
 use pontoon_dns::resolv_conf::Inside;
-use pontoon_ledger::{Key, files as small};
+use pontoon_ledger::{Key, draft, files as small};
 use pontoon_plugin::{Context, warn};
 use serde::{Deserialize, Serialize};
 
@@ -70,17 +71,30 @@ fn failed(act: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |error| Error::new(code::IO, msg).with_details(error.to_string())
 }
 
-/// Complete or not at all: the text is written under another name first.
-fn write(path: &Path, text: &[u8]) -> Result<(), Error> {
-    let draft = path.with_file_name(format!(
-        ".draft-{}-{}",
-        std::process::id(),
-        path.file_name().unwrap_or_default().to_string_lossy()
-    ));
-    fs::write(&draft, text)
+/// Where a file of `/etc/netns` is written until it is complete. The name is always the same, so that DEL knows it
+/// when ADD was killed.
+fn draft(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.pontoon"))
+}
+
+/// Writes a file of `/etc/netns` that all users may read: complete or not at all.
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let draft = draft(path);
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(text)
+        .and_then(|()| file.set_permissions(fs::Permissions::from_mode(draft::READABLE)))
         .and_then(|()| fs::rename(&draft, path))
         .inspect_err(|_| drop(fs::remove_file(&draft)))
-        .map_err(failed("write", path))
 }
 
 /// Adds a network's part, and writes the files anew. `netns` names the namespace whose files in
@@ -91,11 +105,14 @@ pub(crate) fn add(
     part: &Part,
     netns: Option<&str>,
 ) -> Result<(), Error> {
-    let dir = dir(context, &key.container);
-    fs::create_dir_all(&dir).map_err(failed("make", &dir))?;
     let text = serde_json::to_vec(part).map_err(|error| Error::new(code::IO, error.to_string()))?;
-    write(&dir.join(part_name(key)), &text)?;
-    refresh(&dir, netns)
+    let name = part_name(key);
+    let written = context
+        .state
+        .write_container_file(&key.container, &name, &text, false);
+    let path = dir(context, &key.container).join(name);
+    written.map_err(failed("write", &path))?;
+    refresh(context, &key.container, netns)
 }
 
 /// Removes a network's part, and the files with the last one.
@@ -110,7 +127,7 @@ pub(crate) fn remove(context: &Context, key: &Key, netns: Option<&str>) -> Resul
     }
     match fs::symlink_metadata(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        _ => refresh(&dir, netns),
+        _ => refresh(context, &key.container, netns),
     }
 }
 
@@ -176,7 +193,8 @@ fn merge<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
     }
 }
 
-fn refresh(dir: &Path, netns: Option<&str>) -> Result<(), Error> {
+fn refresh(context: &Context, container: &str, netns: Option<&str>) -> Result<(), Error> {
+    let dir = &dir(context, container);
     let parts = parts(dir)?;
     let (resolv_conf, hosts) = texts(&parts);
     let etc = netns.map(|name| Path::new("/etc/netns").join(name));
@@ -187,35 +205,55 @@ fn refresh(dir: &Path, netns: Option<&str>) -> Result<(), Error> {
             if let Some(path) = etc.as_ref().map(|etc| etc.join(file))
                 && is_ours(&path)?
             {
-                let _ = fs::remove_file(path);
+                let _ = fs::remove_file(&path);
             }
         }
+        remove_drafts(dir);
         let _ = fs::remove_dir(dir);
         if let Some(parent) = dir.parent() {
             let _ = fs::remove_dir(parent);
         }
         if let Some(etc) = &etc {
+            for (file, _) in files {
+                let _ = fs::remove_file(draft(&etc.join(file)));
+            }
             let _ = fs::remove_dir(etc);
         }
         return Ok(());
     }
     for (file, text) in files {
-        write(&dir.join(file), text.as_bytes())?;
+        let state = &context.state;
+        let written = state.write_container_file(container, file, text.as_bytes(), true);
+        written.map_err(failed("write", &dir.join(file)))?;
     }
     let Some(etc) = etc else { return Ok(()) };
-    fs::create_dir_all(&etc).map_err(failed("make", &etc))?;
+    // As ip-netns(8) documents it, whatever the umask is.
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&etc);
+    made.map_err(failed("make", &etc))?;
     for (file, text) in files {
         let path = etc.join(file);
         if !replaceable(&path)? {
             warn(format_args!(
-                "dns: warning: {} is somebody's own and stays as it is",
+                "dns: warning: {} is not Pontoon's and stays as it is",
                 path.display()
             ));
         } else {
-            write(&path, text.as_bytes())?;
+            write(&path, text.as_bytes()).map_err(failed("write", &path))?;
         }
     }
     Ok(())
+}
+
+/// Removes drafts that an older release wrote here and a kill has left.
+fn remove_drafts(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(".draft-") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Whether a file is there that Pontoon has made.

@@ -131,7 +131,7 @@ pub(crate) fn passes(context: &Context) -> Result<(), Error> {
     let network = context.config.name.as_ref();
     let records = context.state.records_of::<DnsRecord>();
     let mut entry: Option<DnsRecord> = None;
-    for key in records.attachments(network) {
+    for key in records.attachments(network)? {
         entry = context.state.read(&key)?;
         if entry.is_some() {
             break;

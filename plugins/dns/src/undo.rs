@@ -28,7 +28,6 @@ pub(crate) fn remove(context: &Context, key: &Key, entry: Option<&DnsRecord>) ->
     let etc_netns = entry.and_then(|entry| entry.etc_netns.as_deref());
     let first = files::remove(context, key, etc_netns);
     let second = fault::point("dns.unwritten").and_then(|()| forget(context, key, entry));
-    context.state.prune();
     first.and(second)
 }
 

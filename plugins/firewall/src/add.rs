@@ -329,7 +329,7 @@ fn pass_alone(
         let member = plan::member(&wanted.key, &wanted.record);
         coexist::stand_beside(context, kind, None, member)?;
     }
-    if records.is_only(&wanted.key) {
+    if records.is_only(&wanted.key)? {
         coexist::warn(
             context,
             &mut wanted.host,
@@ -383,7 +383,7 @@ fn settle(
 /// Containers that were there before `icc` changed.
 fn regroup(context: &Context, wanted: &mut Wanted, policy: &Policy) -> Result<(), Error> {
     let records = context.state.records_of::<FirewallRecord>();
-    for key in records.attachments(&wanted.key.network) {
+    for key in records.attachments(&wanted.key.network)? {
         if key == wanted.key {
             continue;
         }

@@ -125,7 +125,7 @@ fn passes(context: &Context) -> Result<(), Error> {
     let records = context.state.records_of::<FirewallRecord>();
     let network = context.config.name.as_ref();
     let mut addresses: Vec<IpAddr> = Vec::new();
-    for key in records.attachments(network) {
+    for key in records.attachments(network)? {
         let record: Option<FirewallRecord> = context.state.read(&key)?;
         let own = record.into_iter().flat_map(|record| record.addresses);
         for address in own {

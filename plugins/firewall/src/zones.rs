@@ -105,14 +105,15 @@ pub(crate) fn leave_unrecorded(context: &Context, key: &Key) {
 
 fn is_anothers(context: &Context, key: &Key, address: IpAddr) -> bool {
     let records = context.state.records_of::<FirewallRecord>();
-    let others = records.attachments(&key.network).into_iter();
-    others.filter(|other| other != key).any(|other| {
-        // A record that cannot be read may be of this address: then it stays.
-        match context.state.read::<FirewallRecord>(&other) {
-            Ok(record) => record
-                .is_some_and(|record| record.zone.is_some() && record.addresses.contains(&address)),
-            Err(_) => true,
-        }
+    // Records that cannot be read may be of this address: then it stays.
+    let Ok(others) = records.attachments(&key.network) else {
+        return true;
+    };
+    let mut others = others.into_iter().filter(|other| other != key);
+    others.any(|other| match context.state.read::<FirewallRecord>(&other) {
+        Ok(record) => record
+            .is_some_and(|record| record.zone.is_some() && record.addresses.contains(&address)),
+        Err(_) => true,
     })
 }
 

@@ -25,7 +25,6 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         let records = context.state.records_of::<HostDeviceRecord>();
         records.remove(key).map(drop)
     });
-    context.state.prune();
     match delegation::configured(&context.config)? {
         Some(ipam) => result.and(delegation::gc(context, &ipam)),
         None => result,

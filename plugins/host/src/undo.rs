@@ -15,6 +15,5 @@ pub(crate) fn remove(
     }
     fault::point("host.restored")?;
     context.state.records_of::<HostRecord>().remove(key)?;
-    context.state.prune();
     Ok(())
 }

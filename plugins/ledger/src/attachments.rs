@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use pontoon_conf::Dns;
+use pontoon_conf::{Dns, Error};
 
 use crate::kinds::{self, Role};
 use crate::record::{
@@ -151,20 +151,25 @@ impl State {
 
     /// All attachments of the host, by mode, network and container: those of Pontoon's own plugins, then
     /// those of other vendors' plugins that a plugin of Pontoon is chained after.
-    #[must_use]
-    pub fn attachments(&self) -> Vec<Attachment> {
+    ///
+    /// # Errors
+    /// Code 5 with the directory that cannot be listed.
+    pub fn attachments(&self) -> Result<Vec<Attachment>, Error> {
         let sorted = |mut keys: Vec<Key>| {
             keys.sort_unstable();
             keys
         };
         let mut attachments = Vec::new();
         for kind in kinds::attaching() {
-            let keys = kind.records.map(|records| self.records(records).all());
+            let keys = match kind.records {
+                Some(records) => self.records(records).all()?,
+                None => Vec::new(),
+            };
             let attachment = |key| Attachment {
                 mode: kind.name,
                 key,
             };
-            attachments.extend(sorted(keys.unwrap_or_default()).into_iter().map(attachment));
+            attachments.extend(sorted(keys).into_iter().map(attachment));
         }
         let mut known: HashSet<Key> = attachments
             .iter()
@@ -172,14 +177,14 @@ impl State {
             .collect();
         let mut others = Vec::new();
         for records in chained() {
-            let keys = self.records(records).all().into_iter();
+            let keys = self.records(records).all()?.into_iter();
             others.extend(keys.filter(|key| known.insert(key.clone())));
         }
         attachments.extend(sorted(others).into_iter().map(|key| Attachment {
             mode: THIRD_PARTY,
             key,
         }));
-        attachments
+        Ok(attachments)
     }
 }
 
@@ -293,7 +298,7 @@ mod tests {
             backend: None,
         };
         state.write(&key("cali2"), &named).unwrap();
-        let attachments = state.attachments();
+        let attachments = state.attachments().unwrap();
         let shown: Vec<(&str, &str)> = attachments
             .iter()
             .map(|one| (one.mode, one.key.container.as_str()))

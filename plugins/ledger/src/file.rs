@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
 
-use crate::files;
 use crate::record::Record;
+use crate::{directory, draft, files};
 
 /// Why a file is no record.
 #[derive(Debug, thiserror::Error)]
@@ -115,47 +116,31 @@ pub(crate) fn read<R: Record>(path: &Path) -> Result<Option<R>, RecordError> {
     R::parse(&text, path).map(Some)
 }
 
-/// Writes a file of a directory that may have to be made: complete or not at all. Until it is complete it
-/// lies among the drafts, so that a directory holds nothing but records whenever a writer is killed.
+/// Writes a record, in a directory that may have to be made: complete or not at all.
 pub(crate) fn write<R: Record>(drafts: &Path, path: &Path, record: &R) -> Result<(), Error> {
     let fail = |error: io::Error| {
         Error::new(code::IO, format!("cannot write {}", path.display()))
             .with_details(error.to_string())
     };
     let text = record.encode().map_err(|error| fail(error.into()))?;
-    let draft = drafts.join(std::process::id().to_string());
-    loop {
-        match fs::write(&draft, &text).and_then(|()| fs::rename(&draft, path)) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // The first record here, or the last one went just now.
-                fs::create_dir_all(drafts).map_err(fail)?;
-                if let Some(dir) = path.parent() {
-                    fs::create_dir_all(dir).map_err(fail)?;
-                }
-            }
-            Err(error) => {
-                let _ = fs::remove_file(&draft);
-                return Err(fail(error));
-            }
-        }
-    }
+    draft::replace(drafts, path, &text, draft::PRIVATE).map_err(fail)
 }
 
-/// Makes an empty file, which says what it says by its path.
-pub(crate) fn mark(path: &Path) -> Result<(), Error> {
-    let failed = |error: io::Error| {
-        Error::new(code::IO, format!("cannot write {}", path.display()))
-            .with_details(error.to_string())
-    };
-    match fs::write(path, []) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(dir) = path.parent() {
-                fs::create_dir_all(dir).map_err(failed)?;
-            }
-            fs::write(path, []).map_err(failed)
-        }
-        done => done.map_err(failed),
+/// Makes an empty file, which says what it says by its path, in a directory that may have to be made. Tells
+/// whether it is new.
+///
+/// # Errors
+/// Code 5 with the path.
+pub fn mark(path: &Path) -> Result<bool, Error> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(draft::PRIVATE);
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    match directory::again_with(parent, || files::open(&mut options, path)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|_| true).map_err(|error| {
+            Error::new(code::IO, format!("cannot write {}", path.display()))
+                .with_details(error.to_string())
+        }),
     }
 }
 
@@ -172,9 +157,21 @@ pub(crate) fn remove(path: &Path) -> Result<bool, Error> {
 }
 
 /// The names in a directory, without the drafts that older versions wrote among the records: no container
-/// id and no network name begins with a colon.
-pub(crate) fn list(dir: &Path) -> impl Iterator<Item = String> + use<> {
-    let entries = fs::read_dir(dir).into_iter().flatten();
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| !name.starts_with(':'))
+/// id and no network name begins with a colon. A directory that is not there is empty; one that cannot be read
+/// is an error: what it holds would be taken for gone.
+pub(crate) fn list(dir: &Path) -> Result<Vec<String>, Error> {
+    let failed = |error: io::Error| {
+        Error::new(code::IO, format!("cannot list {}", dir.display()))
+            .with_details(error.to_string())
+    };
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name().into_string();
+        names.extend(name.ok().filter(|name| !name.starts_with(':')));
+    }
+    Ok(names)
 }

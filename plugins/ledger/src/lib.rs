@@ -18,7 +18,7 @@
 //!     published/CONTAINER/NETWORK:IFNAME  the attachments with published ports, see `published`
 //!     ports/...                         which attachment has a host port, see `port_slots`
 //!     containers/CONTAINER/...          the files of names that a container reads
-//!     draft/PID                         a file that is being written, until it has its name
+//!     draft/PID-NUMBER                  a file that is being written, until it has its name
 //!     lock/...                          `flock` files, there as long as they are used
 //! ```
 //!
@@ -28,7 +28,9 @@
 //! | read and write a record of a network | [`State::read_network`], [`State::write_network`] |
 //! | list, count and remove attachments | [`Records`] |
 //! | list attachments of all plugins | [`State::attachments`], [`find`] |
-//! | write a file that is complete or absent, sweep drafts | `file`, [`State::remove_drafts`] |
+//! | write a file that is complete or absent, sweep drafts | [`draft::replace`], [`State::remove_drafts`] |
+//! | make a directory or an empty file, with explicit modes | [`directory`], [`mark`] |
+//! | remove what no record needs | [`State::prune`] |
 //! | lock | [`Lock`], with the paths of [`State`] |
 //! | tell whether a namespace is gone | [`State::is_gone`] |
 //!
@@ -40,6 +42,8 @@
 //! format of its leases and of their index.
 
 pub mod attachments;
+pub mod directory;
+pub mod draft;
 mod file;
 pub mod files;
 mod key;
@@ -55,7 +59,7 @@ mod sandbox;
 mod state;
 
 pub use attachments::{About, Attachment, THIRD_PARTY, find};
-pub use file::RecordError;
+pub use file::{RecordError, mark};
 pub use key::Key;
 pub use lock::Lock;
 pub use record::{

@@ -46,16 +46,16 @@ impl LinksIndex {
     pub fn enter(&self, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
         self.paths(key, record)
             .iter()
-            .try_for_each(|path| file::mark(path))
+            .try_for_each(|path| file::mark(path).map(drop))
     }
 
     /// Removes an attachment.
     pub fn remove(&self, key: &Key, record: &FirewallRecord) {
         for path in self.paths(key, record) {
             let _ = fs::remove_file(&path);
-            // Each fails while it is not empty.
+            // Each fails while it is not empty. One that is missing was not made by an ADD that was killed.
             for dir in path.ancestors().skip(1).take(4) {
-                if fs::remove_dir(dir).is_err() {
+                if fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
                     break;
                 }
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::files;
+use crate::{directory, files};
 
 /// A held lock. Dropping it releases it.
 #[derive(Debug)]
@@ -39,31 +39,36 @@ impl Lock {
 
     fn take(path: &Path, lock: fn(&File) -> io::Result<()>) -> io::Result<Self> {
         loop {
-            let file = match open(path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if let Some(parent) = path.parent() {
-                        std::fs::create_dir_all(parent)?;
-                    }
-                    match open(path) {
-                        // The directory went away again under a concurrent clean-up.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                        other => other?,
-                    }
-                }
-                other => other?,
-            };
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            let file = directory::again_with(parent, || open(path))?;
             lock(&file)?;
-            let held = file.metadata()?;
-            match std::fs::metadata(path) {
-                Ok(seen) if (seen.dev(), seen.ino()) == (held.dev(), held.ino()) => {
-                    return Ok(Self {
-                        file,
-                        path: path.to_owned(),
-                    });
-                }
-                _ => {}
+            if leads_to(path, &file)? {
+                return Ok(Self {
+                    file,
+                    path: path.to_owned(),
+                });
             }
         }
+    }
+
+    /// Removes the file of a lock that no process holds; one that is held stays.
+    pub(crate) fn remove_unheld(path: &Path) {
+        let Ok(file) = files::open(File::options().read(true), path) else {
+            return;
+        };
+        if file.try_lock().is_ok() && leads_to(path, &file).unwrap_or(false) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Whether the path still leads to this file: its last holder may have removed it.
+fn leads_to(path: &Path, file: &File) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(seen) => Ok((seen.dev(), seen.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -11,10 +11,9 @@
 //! ```
 //!
 //! A plugin may be killed between any two calls. An owner is named before its slots are written
-//! and after they are emptied: a number without a name belongs to no attachment. The slot of port 0 counts those
-//! in use, never too few, so that the file goes with the last one.
+//! and after they are emptied: a number without a name belongs to no attachment, and all of `ports` goes
+//! with the last name.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
@@ -24,7 +23,7 @@ use std::path::{Path, PathBuf};
 use pontoon_netfilter::{Port, Protocol, Published};
 use sha2::{Digest, Sha256};
 
-use crate::{Key, files};
+use crate::{Key, directory, files};
 
 /// Bytes of a slot.
 const SLOT: u64 = 8;
@@ -32,8 +31,6 @@ const SLOT: u64 = 8;
 const PORTS: u64 = 1 << 16;
 /// TCP, UDP and SCTP, each over IPv4 and IPv6.
 const TABLES: u64 = 6;
-/// Slot of TCP port 0, which cannot be published: how many slots are in use, at most.
-const IN_USE: u64 = 0;
 /// No attachment has the port.
 const FREE: u64 = 0;
 /// The port is reserved at single addresses, each by a link.
@@ -82,7 +79,7 @@ impl Reservations {
     /// The first port that another attachment has, or what cannot be read.
     pub fn check(&self, published: &Published) -> Result<(), Refusal> {
         match self.open(false) {
-            Ok(slots) => self.look(&slots, &Wanted::of(published)).map(drop),
+            Ok(slots) => self.look(&slots, &Wanted::of(published)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.failed(error)),
         }
@@ -96,9 +93,15 @@ impl Reservations {
         let wanted = Wanted::of(published);
         let failed = |error| self.failed(error);
         let slots = self.open(true).map_err(failed)?;
-        let new = self.look(&slots, &wanted)?;
-        self.name_owner(&wanted).map_err(failed)?;
-        self.write(&slots, &wanted, new).map_err(failed)
+        self.look(&slots, &wanted)?;
+        let new = self.name_owner(&wanted).map_err(failed)?;
+        self.write(&slots, &wanted).map_err(|error| {
+            if new {
+                // The first error is told; what stays goes with the DEL of the attachment.
+                let _ = self.give_back(published);
+            }
+            failed(error)
+        })
     }
 
     /// Gives back what of these ports belongs to this attachment.
@@ -115,40 +118,36 @@ impl Reservations {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Killed before it was made, or after it was removed.
                 fs::remove_file(owner)?;
-                return self.remove_if_empty(None);
+                return self.remove_if_unowned();
             }
             other => other?,
         };
-        let mut freed = 0;
         for (first, values) in slots.runs(&wanted.everywhere)? {
-            let own = values
-                .iter()
-                .filter(|value| **value == wanted.number)
-                .count();
-            if own > 0 {
+            if values.contains(&wanted.number) {
                 let left = values.iter().map(|value| match *value {
                     value if value == wanted.number => FREE,
                     other => other,
                 });
                 slots.write(first, left)?;
-                freed += own as u64;
             }
         }
         for (slot, ip, port) in &wanted.at {
             let link = self.link(port, *ip);
-            if !leads_to(&link, &wanted.name)? {
-                continue;
+            if leads_to(&link, &wanted.name)? {
+                fs::remove_file(&link)?;
             }
-            fs::remove_file(&link)?;
-            // Fails while other addresses have the port.
-            let last = link.parent().is_some_and(|dir| fs::remove_dir(dir).is_ok());
+            // Fails while other addresses have the port. A call that was killed may have left it empty.
+            let dir = link.parent().unwrap_or(&self.dir);
+            let last = match fs::remove_dir(dir) {
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+                Ok(()) => true,
+            };
             if last && slots.read(*slot, 1)? == [AT_ADDRESSES] {
                 slots.write(*slot, [FREE].into_iter())?;
-                freed += 1;
             }
         }
         fs::remove_file(owner)?;
-        self.remove_if_empty(Some((&slots, freed)))
+        self.remove_if_unowned()
     }
 
     /// Ports of these that do not belong to the attachment any more.
@@ -182,10 +181,9 @@ impl Reservations {
         missing
     }
 
-    /// Refuses a port that another attachment has. Returns how many of the slots are free.
-    fn look(&self, slots: &Slots, wanted: &Wanted) -> Result<u64, Refusal> {
+    /// Refuses a port that another attachment has.
+    fn look(&self, slots: &Slots, wanted: &Wanted) -> Result<(), Refusal> {
         let failed = |error| self.failed(error);
-        let mut free = BTreeSet::new();
         let mut ports = wanted.everywhere.iter();
         for (first, values) in slots.runs(&wanted.everywhere).map_err(failed)? {
             for (slot, value) in (first..).zip(values) {
@@ -193,10 +191,7 @@ impl Reservations {
                     .next()
                     .map_or(wanted.everywhere[0].1, |(_, port)| *port);
                 let holder = match value {
-                    FREE => {
-                        free.insert(slot);
-                        None
-                    }
+                    FREE => None,
                     AT_ADDRESSES => self
                         .other_at_an_address(&port, slot, wanted)
                         .map_err(failed)?,
@@ -211,10 +206,7 @@ impl Reservations {
         for (slot, ip, port) in &wanted.at {
             let value = slots.read(*slot, 1).map_err(failed)?;
             let holder = match value.first().copied().unwrap_or(FREE) {
-                FREE => {
-                    free.insert(*slot);
-                    None
-                }
+                FREE => None,
                 AT_ADDRESSES => read_key(&self.link(port, *ip)).map_err(failed)?,
                 value => self.owner(value).map_err(failed)?,
             };
@@ -222,31 +214,26 @@ impl Reservations {
                 return Err(Refusal::Taken(*port, holder));
             }
         }
-        Ok(free.len() as u64)
+        Ok(())
     }
 
-    fn name_owner(&self, wanted: &Wanted) -> io::Result<()> {
+    /// Enters the owner. Tells whether it is new.
+    fn name_owner(&self, wanted: &Wanted) -> io::Result<bool> {
         let path = self.owner_path(wanted.number);
-        match symlink(&wanted.name, &path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(self.dir.join("owner"))?;
-                symlink(&wanted.name, &path)
-            }
+        let named = || symlink(&wanted.name, &path);
+        match directory::again_with(&self.dir.join("owner"), named) {
             // Of another name: two of 2^63 are alike. It is refused, not mixed up.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 match leads_to(&path, &wanted.name)? {
-                    true => Ok(()),
+                    true => Ok(false),
                     false => Err(error),
                 }
             }
-            outcome => outcome,
+            outcome => outcome.map(|()| true),
         }
     }
 
-    fn write(&self, slots: &Slots, wanted: &Wanted, new: u64) -> io::Result<()> {
-        if new > 0 {
-            slots.write(IN_USE, [slots.in_use()?.saturating_add(new)].into_iter())?;
-        }
+    fn write(&self, slots: &Slots, wanted: &Wanted) -> io::Result<()> {
         for (first, length) in runs(&wanted.everywhere) {
             slots.write(first, std::iter::repeat_n(wanted.number, length))?;
         }
@@ -256,8 +243,8 @@ impl Reservations {
                 continue;
             }
             let link = self.link(port, *ip);
-            fs::create_dir_all(link.parent().unwrap_or(&self.dir))?;
-            match symlink(&wanted.name, &link) {
+            let made = || symlink(&wanted.name, &link);
+            match directory::again_with(link.parent().unwrap_or(&self.dir), made) {
                 Err(error) if !leads_to(&link, &wanted.name)? => return Err(error),
                 _ => {}
             }
@@ -266,22 +253,17 @@ impl Reservations {
         Ok(())
     }
 
-    fn remove_if_empty(&self, freed: Option<(&Slots, u64)>) -> io::Result<()> {
-        if let Some((slots, freed)) = freed {
-            let left = slots.in_use()?.saturating_sub(freed);
-            slots.write(IN_USE, [left].into_iter())?;
-            if left > 0 {
-                return Ok(());
-            }
-            fs::remove_file(self.dir.join("slots"))?;
+    /// Removes all that is here when no owner is left: what killed calls have left belongs to none.
+    fn remove_if_unowned(&self) -> io::Result<()> {
+        match fs::remove_dir(self.dir.join("owner")) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
-        // Each fails while it is not empty.
-        for dir in [
-            "owner", "tcp4", "udp4", "sctp4", "tcp6", "udp6", "sctp6", "",
-        ] {
-            let _ = fs::remove_dir(self.dir.join(dir));
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn open(&self, create: bool) -> io::Result<Slots> {
@@ -290,8 +272,8 @@ impl Reservations {
         options.read(true).write(true).mode(0o600);
         match files::open(&mut options, &path) {
             Err(error) if create && error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(self.dir.join("owner"))?;
-                let file = files::open(options.create(true).truncate(false), &path)?;
+                options.create(true).truncate(false);
+                let file = directory::again_with(&self.dir, || files::open(&mut options, &path))?;
                 file.set_len(TABLES * PORTS * SLOT)?;
                 Ok(Slots(file))
             }
@@ -324,7 +306,7 @@ impl Reservations {
         self.dir.join(format!("owner/{number:016x}"))
     }
 
-    /// Who has this number; nobody, when an earlier owner was killed while he gave it up.
+    /// The attachment that has this number; `None` when a call that gave it up was killed.
     fn owner(&self, number: u64) -> io::Result<Option<Key>> {
         read_key(&self.owner_path(number))
     }
@@ -400,10 +382,6 @@ impl Slots {
     fn write(&self, first: u64, values: impl Iterator<Item = u64>) -> io::Result<()> {
         let bytes: Vec<u8> = values.flat_map(u64::to_le_bytes).collect();
         self.0.write_all_at(&bytes, first * SLOT)
-    }
-
-    fn in_use(&self) -> io::Result<u64> {
-        Ok(self.read(IN_USE, 1)?.first().copied().unwrap_or(FREE))
     }
 
     /// The slots of these ports, by runs.

@@ -48,12 +48,14 @@ pub fn remove(state: &State, key: &Key) -> Result<(), Error> {
 }
 
 /// The attachments of a container that have published ports.
-#[must_use]
-pub fn of(state: &State, container: &str) -> Vec<Key> {
-    file::list(&folder(state, container))
-        .filter_map(|name| {
-            let (network, interface) = name.split_once(':')?;
-            Key::of_parts(network, container, interface)
-        })
-        .collect()
+///
+/// # Errors
+/// Code 5 with the directory that cannot be listed.
+pub fn of(state: &State, container: &str) -> Result<Vec<Key>, Error> {
+    let names = file::list(&folder(state, container))?;
+    let keys = names.iter().filter_map(|name| {
+        let (network, interface) = name.split_once(':')?;
+        Key::of_parts(network, container, interface)
+    });
+    Ok(keys.collect())
 }

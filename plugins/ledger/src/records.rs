@@ -67,16 +67,18 @@ impl Records {
         Ok(last)
     }
 
-    /// Whether the network has attachments.
+    /// Whether the network has attachments. A directory that cannot be read may have some.
     #[must_use]
     pub fn has_network(&self, network: &str) -> bool {
-        file::list(&self.dir.join(network)).next().is_some()
+        file::list(&self.dir.join(network)).map_or(true, |names| !names.is_empty())
     }
 
-    /// Whether any network has attachments.
+    /// Whether any network has attachments. A directory that cannot be read may have some.
     #[must_use]
     pub fn any(&self) -> bool {
-        file::list(&self.dir).any(|network| self.has_network(&network))
+        file::list(&self.dir).map_or(true, |networks| {
+            networks.iter().any(|network| self.has_network(network))
+        })
     }
 
     /// Removes the directories of a network that has no attachments, as a killed ADD leaves them.
@@ -86,37 +88,45 @@ impl Records {
     }
 
     /// Whether this attachment is the only one of its network: for undoing what others may use.
-    #[must_use]
-    pub fn is_only(&self, key: &Key) -> bool {
-        self.attachments(&key.network)
-            .iter()
-            .all(|other| other == key)
+    ///
+    /// # Errors
+    /// Code 5 with the directory that cannot be listed.
+    pub fn is_only(&self, key: &Key) -> Result<bool, Error> {
+        let all = self.attachments(&key.network)?;
+        Ok(all.iter().all(|other| other == key))
     }
 
     /// The networks that have attachments.
-    #[must_use]
-    pub fn networks(&self) -> Vec<String> {
-        file::list(&self.dir)
-            .filter(|network| self.has_network(network))
-            .collect()
+    ///
+    /// # Errors
+    /// Code 5 with the directory that cannot be listed.
+    pub fn networks(&self) -> Result<Vec<String>, Error> {
+        let mut networks = file::list(&self.dir)?;
+        networks.retain(|network| self.has_network(network));
+        Ok(networks)
     }
 
     /// The attachments of all networks: for the admin's command, never on the way of ADD and DEL.
-    #[must_use]
-    pub fn all(&self) -> Vec<Key> {
-        let mut networks: Vec<String> = file::list(&self.dir).collect();
+    ///
+    /// # Errors
+    /// Code 5 with the directory that cannot be listed.
+    pub fn all(&self) -> Result<Vec<Key>, Error> {
+        let mut networks = file::list(&self.dir)?;
         networks.sort();
-        networks
-            .iter()
-            .flat_map(|network| self.attachments(network))
-            .collect()
+        let mut all = Vec::new();
+        for network in networks {
+            all.append(&mut self.attachments(&network)?);
+        }
+        Ok(all)
     }
 
     /// The attachments of a network: for GC, never on the way of ADD and DEL.
-    #[must_use]
-    pub fn attachments(&self, network: &str) -> Vec<Key> {
-        file::list(&self.dir.join(network))
-            .filter_map(|name| Key::of_file(network, &name))
-            .collect()
+    ///
+    /// # Errors
+    /// Code 5 with the directory that cannot be listed.
+    pub fn attachments(&self, network: &str) -> Result<Vec<Key>, Error> {
+        let names = file::list(&self.dir.join(network))?;
+        let keys = names.iter().filter_map(|name| Key::of_file(network, name));
+        Ok(keys.collect())
     }
 }

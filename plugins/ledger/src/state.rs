@@ -5,18 +5,18 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use pontoon_conf::{Error, code};
 use pontoon_netlink::Netns;
 
 use crate::record::{AttachmentRecord, PerNetwork};
-use crate::{Key, Lock, NetworkRecord, RecordError, Records, file, kinds};
+use crate::{Key, Lock, NetworkRecord, RecordError, Records, directory, draft, file, kinds};
 
 const ROOT: &str = "/run/pontoon";
-
-/// No file takes longer to write.
-const DRAFT: Duration = Duration::from_secs(60);
+/// What lies in the directory beside records: locks, drafts, and the resolver's own files.
+const BESIDE_RECORDS: [&str; 3] = ["lock", "draft", "dns"];
+/// What the state directory of another network namespace begins with.
+const OTHER_HOST: &str = "netns-";
 
 /// The state directory of the network namespace that the plugin runs in.
 #[derive(Debug, Clone)]
@@ -30,7 +30,8 @@ impl State {
     /// before the next boot (`SO_NETNS_COOKIE`, socket(7)).
     ///
     /// # Errors
-    /// Code 100 when the kernel does not tell the cookie (before Linux 5.14).
+    /// Code 100 when the kernel does not tell the cookie (before Linux 5.14); code 5 when the directory
+    /// belongs to another user, or others may write it.
     pub fn locate() -> Result<Self, Error> {
         let cookie = Netns::cookie().map_err(|error| {
             Error::new(
@@ -42,10 +43,11 @@ impl State {
             ))
         })?;
         let root = Path::new(ROOT);
+        directory::check(root)?;
         Ok(if cookie == 1 {
             Self::at(root)
         } else {
-            Self::at(&root.join(format!("netns-{cookie}")))
+            Self::at(&root.join(format!("{OTHER_HOST}{cookie}")))
         })
     }
 
@@ -63,6 +65,7 @@ impl State {
         &self.dir
     }
 
+    /// Where files are written until they are complete.
     fn drafts(&self) -> PathBuf {
         self.dir.join("draft")
     }
@@ -134,9 +137,11 @@ impl State {
     }
 
     /// The networks that have a record of this kind.
-    #[must_use]
-    pub fn networks<R: PerNetwork>(&self) -> Vec<String> {
-        file::list(&self.dir.join(R::FOLDER)).collect()
+    ///
+    /// # Errors
+    /// Code 5 with the directory that cannot be listed.
+    pub fn networks<R: PerNetwork>(&self) -> Result<Vec<String>, Error> {
+        file::list(&self.dir.join(R::FOLDER))
     }
 
     /// The lock of a network. ADD holds it shared; what removes or changes the network's own things
@@ -201,6 +206,34 @@ impl State {
         self.containers_dir().join(container)
     }
 
+    /// Writes a file of [`State::container_files`], replacing an older one: complete or not at all.
+    /// `readable` lets all users read it, as the processes of a container have to.
+    ///
+    /// # Errors
+    /// Those of the system calls.
+    pub fn write_container_file(
+        &self,
+        container: &str,
+        name: &str,
+        text: &[u8],
+        readable: bool,
+    ) -> io::Result<()> {
+        let dir = self.container_files(container);
+        let root = Path::new(ROOT);
+        let root = if self.dir.starts_with(root) {
+            root
+        } else {
+            &self.dir
+        };
+        directory::make_traversable(&dir, root)?;
+        let mode = if readable {
+            draft::READABLE
+        } else {
+            draft::PRIVATE
+        };
+        draft::replace(&self.drafts(), &dir.join(name), text, mode)
+    }
+
     /// The folder of the files of names of all containers.
     #[must_use]
     pub fn containers_dir(&self) -> PathBuf {
@@ -254,25 +287,51 @@ impl State {
         Ok(())
     }
 
-    /// Removes directories that the last attachment of the host left empty.
+    /// Removes what no record needs: drafts of writers that were killed, and, when the host has no record
+    /// at all, the lock files and the directory itself. For the end of every DEL and GC.
     pub fn prune(&self) {
-        for dir in [&self.drafts(), &self.dir.join("lock"), &self.dir] {
-            if fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
-                break;
-            }
+        let is_gone = |dir: &Path| match fs::remove_dir(dir) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(()) => true,
+        };
+        if !is_gone(&self.drafts()) {
+            self.remove_drafts();
+            is_gone(&self.drafts());
         }
+        if self.has_any_record() {
+            return;
+        }
+        let locks = self.dir.join("lock");
+        for entry in fs::read_dir(&locks).into_iter().flatten().flatten() {
+            Lock::remove_unheld(&entry.path());
+        }
+        // The resolver's own files are in its folder as long as it runs.
+        for dir in ["lock", "dns/records", "dns/network", "dns"] {
+            is_gone(&self.dir.join(dir));
+        }
+        if is_gone(&self.dir) && self.dir.starts_with(ROOT) {
+            is_gone(Path::new(ROOT));
+        }
+    }
+
+    /// Whether anything lies in the directory that a record or a reservation is a part of. What cannot be
+    /// read counts as one.
+    fn has_any_record(&self) -> bool {
+        let Ok(entries) = fs::read_dir(&self.dir) else {
+            return true;
+        };
+        let mut names = entries.map(|entry| Ok(entry?.file_name()));
+        let beside = |name: io::Result<std::ffi::OsString>| {
+            let name = name.unwrap_or_default();
+            let name = name.to_string_lossy();
+            BESIDE_RECORDS.contains(&&*name) || name.starts_with(OTHER_HOST)
+        };
+        !names.all(beside) || self.dir.join("dns/records").exists()
     }
 
     /// Removes drafts of writers that were killed.
     pub fn remove_drafts(&self) {
-        for entry in fs::read_dir(self.drafts()).into_iter().flatten().flatten() {
-            // Written and renamed within a moment: an old one was left, whatever process has the number now.
-            let written = entry.metadata().and_then(|file| file.modified());
-            let old = written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > DRAFT));
-            if old || !Path::new("/proc").join(entry.file_name()).exists() {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        draft::sweep(&self.drafts());
     }
 
     /// Removes what killed writers have left of a plugin and a network: for GC.
@@ -311,7 +370,7 @@ mod tests {
         state.write(&key("b"), &record("2")).unwrap();
         assert_eq!(state.read(&key("b")).unwrap(), Some(record("2")));
         assert_eq!(state.read::<TuningRecord>(&key("c")).unwrap(), None);
-        assert_eq!(records.attachments("net").len(), 2);
+        assert_eq!(records.attachments("net").unwrap().len(), 2);
         assert!(!records.remove(&key("a")).unwrap());
         assert!(records.remove(&key("b")).unwrap());
         assert!(records.remove(&key("b")).unwrap(), "again is the same");
@@ -337,10 +396,9 @@ mod tests {
         let state = State::at(dir.path());
         let records = state.records("tuning");
         state.write(&key("a"), &record("1")).unwrap();
-        // Above the largest pid that Linux hands out (2^22).
-        let draft = dir.path().join("draft/4194999");
+        let draft = dir.path().join("draft/7-0");
         fs::write(&draft, b"x").unwrap();
-        assert_eq!(records.attachments("net").len(), 1);
+        assert_eq!(records.attachments("net").unwrap().len(), 1);
         state.sweep(&records, "net");
         assert!(!draft.exists());
     }
@@ -357,10 +415,30 @@ mod tests {
         assert!(!records.has_network("net") && !records.any());
         fs::remove_file(dir.path().join("tuning/net/:77")).unwrap();
         state.write(&key("a"), &record("1")).unwrap();
-        assert_eq!(records.networks(), ["net"]);
+        assert_eq!(records.networks().unwrap(), ["net"]);
         records.remove(&key("a")).unwrap();
         state.prune();
         assert!(!dir.path().exists(), "nothing is left of it");
+    }
+
+    #[test]
+    fn lock_files_go_with_the_last_record_of_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::at(&dir.path().join("state"));
+        let records = state.records("tuning");
+        state.write(&key("a"), &record("1")).unwrap();
+        let held = Lock::shared(&state.host_lock()).unwrap();
+        directory::make(&state.dir().join("dns")).unwrap();
+        drop(Lock::exclusive(&state.network_lock("net")).unwrap());
+        state.prune();
+        assert!(state.network_lock("net").exists(), "a record is there");
+        records.remove(&key("a")).unwrap();
+        state.prune();
+        assert!(state.host_lock().exists(), "it is held");
+        assert!(!state.network_lock("net").exists());
+        drop(held);
+        state.prune();
+        assert!(!state.dir().exists());
     }
 
     #[test]
@@ -373,7 +451,7 @@ mod tests {
         };
         state.write_network("net", &made).unwrap();
         assert_eq!(state.read_network("net").unwrap(), Some(made));
-        assert_eq!(state.networks::<NetworkRecord>(), ["net"]);
+        assert_eq!(state.networks::<NetworkRecord>().unwrap(), ["net"]);
         state.remove_network::<NetworkRecord>("net").unwrap();
         assert!(!state.has_network::<NetworkRecord>("net"));
         assert!(!dir.path().join("network").exists());

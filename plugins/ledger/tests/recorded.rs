@@ -29,7 +29,7 @@ fn first() -> State {
 fn check<R: AttachmentRecord + PartialEq + std::fmt::Debug>(state: &State) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let copy = State::at(dir.path());
-    let keys = state.records_of::<R>().all();
+    let keys = state.records_of::<R>().all().unwrap();
     for key in &keys {
         let record: R = state.read(key).unwrap().unwrap();
         assert!(record.sandbox().path.starts_with("/run/netns/"), "{key:?}");
@@ -46,7 +46,7 @@ fn check<R: AttachmentRecord + PartialEq + std::fmt::Debug>(state: &State) -> us
 fn check_networks<R: PerNetwork + PartialEq + std::fmt::Debug>(state: &State) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let copy = State::at(dir.path());
-    let networks = state.networks::<R>();
+    let networks = state.networks::<R>().unwrap();
     for network in &networks {
         let record: R = state.read_network(network).unwrap().unwrap();
         copy.write_network(network, &record).unwrap();
@@ -107,7 +107,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 #[test]
 fn attachments_of_the_first_release_are_known_with_their_plugin() {
     let state = first();
-    let attachments = state.attachments();
+    let attachments = state.attachments().unwrap();
     let mut plugins: Vec<&str> = attachments.iter().map(|one| one.mode).collect();
     plugins.dedup();
     let attaching: Vec<&str> = kinds::attaching().map(|kind| kind.name).collect();

@@ -17,7 +17,6 @@ pub(crate) fn remove(
     }
     fault::point("none.down")?;
     context.state.records_of::<NoneRecord>().remove(key)?;
-    context.state.prune();
     Ok(())
 }
 

@@ -18,7 +18,7 @@ pub fn collect<R: AttachmentRecord>(
     let network = context.config.name.as_ref();
     let records = context.state.records_of::<R>();
     let mut result = Ok(());
-    for key in records.attachments(network) {
+    for key in records.attachments(network)? {
         if context.is_listed(&key) == Some(true) {
             continue;
         }

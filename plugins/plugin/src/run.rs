@@ -200,7 +200,9 @@ fn answer<P: Plugin>(
     }
     match context.invocation.verb {
         Verb::Add => {
-            let attached = plugin.add(context)?;
+            let attached = plugin
+                .add(context)
+                .inspect_err(|_| remove_unused::<P>(context))?;
             plugin.changed(context);
             let text = attached.to_json(context.config.version);
             if text.is_err() {
@@ -213,13 +215,33 @@ fn answer<P: Plugin>(
         Verb::Del => {
             let done = plugin.del(context);
             plugin.changed(context);
+            remove_unused::<P>(context);
             done.map(|()| None)
         }
         Verb::Check => plugin.check(context).map(|()| None),
         Verb::Status => plugin.status(context).map(|()| None),
-        Verb::Gc => plugin.gc(context).map(|()| None),
+        Verb::Gc => {
+            let done = plugin.gc(context);
+            remove_unused::<P>(context);
+            done.map(|()| None)
+        }
         Verb::Version => Ok(None),
     }
+}
+
+/// The end of every DEL and GC, and of an ADD that failed: directories that a killed ADD has left go, and with the last
+/// record of the plugin what no record of the host needs.
+fn remove_unused<P: Plugin>(context: &Context) {
+    let state = &context.state;
+    let folder = kinds::of(P::NAME).and_then(|kind| kind.records);
+    if let Some(folder) = folder {
+        let records = state.records(folder);
+        records.tidy(context.config.name.as_ref());
+        if records.dir().exists() {
+            return;
+        }
+    }
+    state.prune();
 }
 
 /// Whether a plugin passes over a container that the first plugin of its list has put into a

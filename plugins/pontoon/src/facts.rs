@@ -83,6 +83,8 @@ pub(crate) struct Host {
     pub(crate) state: State,
     /// What the records of all plugins tell.
     pub(crate) recorded: Vec<attachments::Attachment>,
+    /// Networks with a record of their own.
+    recorded_networks: Vec<String>,
     pub(crate) links: Vec<Link>,
     pub(crate) socket: RouteSocket,
     /// The unreadable records that have been told.
@@ -133,7 +135,8 @@ impl Host {
         let state = State::locate()?;
         let mut socket = RouteSocket::open()?;
         Ok(Self {
-            recorded: state.attachments(),
+            recorded: state.attachments()?,
+            recorded_networks: state.networks::<NetworkRecord>()?,
             links: socket.links()?,
             socket,
             state,
@@ -236,12 +239,8 @@ impl Host {
 
     /// The tags of all attachments that any plugin has a record of.
     pub(crate) fn tags(&self) -> BTreeSet<String> {
-        let mut tags = BTreeSet::new();
-        for folder in kinds::recording().filter_map(|kind| kind.records) {
-            let keys = self.state.records(folder).all();
-            tags.extend(keys.iter().map(|key| key.owner().tag()));
-        }
-        tags
+        let keys = self.recorded.iter().map(|one| &one.key);
+        keys.map(|key| key.owner().tag()).collect()
     }
 
     /// The record of an attachment. One that cannot be read is told, once, and counts as absent.
@@ -250,9 +249,9 @@ impl Host {
     }
 
     /// The records of all attachments of one plugin.
-    pub(crate) fn records<R: AttachmentRecord>(&self) -> Vec<R> {
-        let keys = self.state.records_of::<R>().all();
-        keys.iter().filter_map(|key| self.record(key)).collect()
+    pub(crate) fn records<R: AttachmentRecord>(&self) -> Result<Vec<R>, Failure> {
+        let keys = self.state.records_of::<R>().all()?;
+        Ok(keys.iter().filter_map(|key| self.record(key)).collect())
     }
 
     /// The record of a network. One that cannot be read is told, once, and counts as absent.
@@ -291,8 +290,7 @@ impl Host {
             .map(|one| (one.key.network.clone(), one.mode))
             .collect();
         // Of these the mode is not told: that of the containers, if there are any.
-        let mut others: BTreeSet<String> =
-            self.state.networks::<NetworkRecord>().into_iter().collect();
+        let mut others: BTreeSet<String> = self.recorded_networks.iter().cloned().collect();
         let bridges = self
             .links
             .iter()

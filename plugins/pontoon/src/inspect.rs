@@ -4,7 +4,7 @@ use clap::Args;
 use pontoon_ledger::attachments::{self, find};
 
 use crate::facts::{Attachment, Host};
-use crate::report::{Failure, Outcome, Style, age, print, warn_unless_root};
+use crate::report::{Failure, Outcome, Style, age, print};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -16,7 +16,6 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
-    warn_unless_root();
     let host = Host::look()?;
     let found = attachments_of(&host, &options.container)?;
     print(options.json, &found, || text(&found))?;

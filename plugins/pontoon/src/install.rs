@@ -2,8 +2,8 @@
 //! whatever was there before kept aside, and put back.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -253,7 +253,7 @@ fn docker_is_here() -> Result<bool, Failure> {
 
 fn keep_aside(dir: &Path, name: &str) -> Result<(), Failure> {
     let backup = dir.join(BACKUP);
-    fs::create_dir_all(&backup).map_err(failed("make", &backup))?;
+    make_dir(&backup)?;
     let kept = backup.join(name);
     fs::rename(dir.join(name), &kept).map_err(failed("keep aside", &kept))
 }
@@ -261,16 +261,38 @@ fn keep_aside(dir: &Path, name: &str) -> Result<(), Failure> {
 /// A file is there whole or not at all, and a running one is replaced, not written over.
 fn place(bytes: &[u8], target: &Path, mode: u32) -> Result<(), Failure> {
     let dir = target.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(dir).map_err(failed("make", dir))?;
+    make_dir(dir)?;
     let name = target
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
     let draft = dir.join(format!(".{name}.pontoon"));
-    fs::write(&draft, bytes)
-        .and_then(|()| fs::set_permissions(&draft, fs::Permissions::from_mode(mode)))
-        .and_then(|()| fs::rename(&draft, target))
-        .map_err(failed("write", target))
+    let written = || {
+        // One that a kill has left.
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = fs::OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(bytes)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        fs::rename(&draft, target)
+    };
+    written().map_err(failed("write", target))
+}
+
+/// Makes a directory that all users may read and only root may write, whatever the umask is.
+fn make_dir(dir: &Path) -> Result<(), Failure> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(dir);
+    made.map_err(failed("make", dir))
 }
 
 pub(crate) fn uninstall(options: &Uninstall) -> Outcome {

@@ -23,7 +23,11 @@ pub(crate) type Outcome = Result<bool, Failure>;
 
 impl From<pontoon_conf::Error> for Failure {
     fn from(error: pontoon_conf::Error) -> Self {
-        Self::Failed(error.to_string())
+        // What the plugins write is root's alone.
+        Self::Failed(match is_root() {
+            true => error.to_string(),
+            false => format!("{error}\n{AS_ROOT}"),
+        })
     }
 }
 
@@ -57,13 +61,6 @@ pub(crate) fn need_root(what: &str) -> Result<(), Failure> {
     match is_root() {
         true => Ok(()),
         false => Err(Failure::Failed(format!("only root may {what}\n{AS_ROOT}"))),
-    }
-}
-
-/// Says once what a list of containers leaves out when it is not root who asks.
-pub(crate) fn warn_unless_root() {
-    if !is_root() {
-        eprintln!("pontoon: addresses and what else is in containers are not shown\n{AS_ROOT}");
     }
 }
 

@@ -14,10 +14,8 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 /// Removes the records of attachments that are not valid any more; without a list, of those whose
 /// namespace is gone. What they tell of goes with the namespace.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
-    let result = gc::collect(context, |key, _: Option<&SbrRecord>| {
+    gc::collect(context, |key, _: Option<&SbrRecord>| {
         let records = context.state.records_of::<SbrRecord>();
         records.remove(key).map(drop)
-    });
-    context.state.prune();
-    result
+    })
 }

@@ -17,7 +17,6 @@ pub(crate) fn remove(context: &Context) -> Result<(), Error> {
     give_back(context, &key)?;
     fault::point("sbr.forgotten")?;
     context.state.records_of::<SbrRecord>().remove(&key)?;
-    context.state.prune();
     Ok(())
 }
 

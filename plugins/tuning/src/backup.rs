@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Error, code};
-use pontoon_ledger::{Key, files};
+use pontoon_ledger::{Key, directory, files};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a file that is read: a thousand parameters with long names have 200 kB.
@@ -75,22 +75,17 @@ pub(crate) fn write(path: &Path, backup: &Backup) -> Result<(), Error> {
         Error::new(code::IO, format!("cannot write {}", path.display()))
             .with_details(error.to_string())
     };
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(failed)?;
-    }
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    let draft = draft(path);
     let text = serde_json::to_vec(backup).map_err(|error| failed(error.into()))?;
     // One left by a kill, whatever it is by now, is not written through.
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(failed)?;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let mut file = directory::again_with(parent, || options.open(&draft)).map_err(failed)?;
     let done = file
         .write_all(&text)
         .and_then(|()| fs::rename(&draft, path));
@@ -100,16 +95,24 @@ pub(crate) fn write(path: &Path, backup: &Backup) -> Result<(), Error> {
     done.map_err(failed)
 }
 
-/// Removes a backup; success when there is none.
+/// Where a backup is written until it is complete. A runtime calls for one attachment at a time: one name is enough,
+/// and DEL knows it when ADD was killed.
+fn draft(path: &Path) -> PathBuf {
+    path.with_extension("json.draft")
+}
+
+/// Removes a backup, and what a killed ADD has left of it; success when there is none.
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
-            code::IO,
-            format!("cannot remove {}", path.display()),
-        )
-        .with_details(error.to_string())),
-        _ => Ok(()),
+    for path in [path, &draft(path)] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let msg = format!("cannot remove {}", path.display());
+                return Err(Error::new(code::IO, msg).with_details(error.to_string()));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]

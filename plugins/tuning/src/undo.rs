@@ -46,6 +46,5 @@ pub(crate) fn forget(context: &Context, key: &Key, path: &Path) -> Result<(), Er
     backup::remove(path)?;
     fault::point("tuning.forgotten")?;
     context.state.records_of::<TuningRecord>().remove(key)?;
-    context.state.prune();
     Ok(())
 }

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::container::Container;
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::firewall::Backend;
 use super::host::Host;
 use super::network::{Attachment, Network};
@@ -143,7 +144,31 @@ impl Site {
         before.same_as(
             &self.snapshot()?.without("sysctls"),
             &format!("{after}, then GC,"),
-        )
+        )?;
+        match before.lines("state").is_empty() {
+            true => self.state_is_gone(&format!("{after}, then GC,")),
+            false => Ok(()),
+        }
+    }
+
+    /// After the last DEL or GC of the host: fails unless the state directory is soon gone, with its locks. The
+    /// resolver and the wait for the next container of a network end within a second or two.
+    pub fn state_is_gone(&self, after: &str) -> Outcome {
+        let state = self.host.state_dir();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while state.exists() {
+            if Instant::now() > deadline {
+                let mut find = Command::new("find");
+                let left = find.arg(&state).output();
+                let left = left.map_err(Failure::act("list what is left of the state"))?;
+                return Err(Failure::new(format!(
+                    "{after} the state directory is not gone:\n{}",
+                    String::from_utf8_lossy(&left.stdout)
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Clears every table of every backend, as somebody does who wants a fresh start.

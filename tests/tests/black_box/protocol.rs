@@ -8,5 +8,6 @@ mod late_del;
 mod parallel;
 mod results_of_others;
 mod sizes;
+mod state_of_root;
 mod status;
 mod verbs;

@@ -114,6 +114,7 @@ impl Look<'_> {
     fn records<R: AttachmentRecord>(&self, network: &str) -> Vec<(Key, R)> {
         let keys = self.state.records_of::<R>().attachments(network);
         keys.into_iter()
+            .flatten()
             .filter_map(|key| {
                 let record = self.state.read(&key).ok()??;
                 Some((key, record))

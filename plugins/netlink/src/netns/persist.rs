@@ -1,8 +1,8 @@
 //! Namespaces with a name: a file that the namespace is mounted on, as `ip netns` keeps them.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -69,7 +69,12 @@ impl Netns {
 /// Makes the directory a shared mount, so that a namespace mounted below is seen, and its unmounting too, in other mount
 /// namespaces: a copy left behind in one of them would keep the network namespace alive.
 fn share(directory: &Path) -> Result<(), NetnsError> {
-    fs::create_dir_all(directory).map_err(NetnsError::io("create", directory))?;
+    // As ip-netns(8) makes it, whatever the umask is.
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory);
+    made.map_err(NetnsError::io("create", directory))?;
     let shared = || {
         mount(
             None::<&str>,

@@ -16,7 +16,7 @@ use crate::report::Failure;
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let state = &ground.host.state;
-    let records: Vec<DnsRecord> = ground.host.records();
+    let records: Vec<DnsRecord> = ground.host.records()?;
     let records: Vec<Record> = records.into_iter().map(|one| one.record).collect();
     // Without a gateway to listen at it serves nobody: `serve: none`.
     let served: BTreeSet<&str> = records

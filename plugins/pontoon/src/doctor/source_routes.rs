@@ -13,7 +13,7 @@ const UNICAST: u8 = 1;
 const NAMED: [u32; 3] = [253, 254, 255];
 
 pub(super) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-    let published: Vec<PortmapRecord> = ground.host.records();
+    let published: Vec<PortmapRecord> = ground.host.records()?;
     for v4 in [true, false] {
         let family = |record: &&PortmapRecord| {
             let address = if v4 {
