@@ -105,6 +105,33 @@ impl Error {
     }
 }
 
+/// An error of one operation: an enum whose variants say what went wrong, with its cause as
+/// [`source`](std::error::Error::source). It becomes the object of the protocol here and nowhere else.
+pub trait OperationError: std::error::Error {
+    /// One of [`code`].
+    fn code(&self) -> u32;
+
+    /// What the admin can do about it; empty where the cause says it.
+    fn next_step(&self) -> String {
+        String::new()
+    }
+}
+
+/// `details` are the cause and the next step.
+impl<E: OperationError> From<E> for Error {
+    fn from(error: E) -> Self {
+        let cause = error.source().map(ToString::to_string);
+        let step = error.next_step();
+        let parts: Vec<String> = cause.into_iter().chain([step]).collect();
+        let told: Vec<&str> = parts
+            .iter()
+            .map(String::as_str)
+            .filter(|part| !part.is_empty())
+            .collect();
+        Self::new(error.code(), error.to_string()).with_details(told.join("; "))
+    }
+}
+
 /// Values of a configuration are quoted in messages, and may have megabytes: of each word and each text
 /// between quotes the first [`LONGEST_WORD`] bytes are kept.
 fn bounded(text: String) -> String {
@@ -167,6 +194,48 @@ pub(crate) fn pretty(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Broken(Option<fmt::Error>, &'static str);
+
+    impl fmt::Display for Broken {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("it broke")
+        }
+    }
+
+    impl std::error::Error for Broken {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            self.0.as_ref().map(|error| error as _)
+        }
+    }
+
+    impl OperationError for Broken {
+        fn code(&self) -> u32 {
+            code::KERNEL
+        }
+
+        fn next_step(&self) -> String {
+            self.1.to_owned()
+        }
+    }
+
+    #[test]
+    fn an_error_of_an_operation_tells_its_cause_and_the_next_step() {
+        let cause = fmt::Error.to_string();
+        for (broken, details) in [
+            (Broken(None, ""), String::new()),
+            (Broken(None, "mend it"), "mend it".to_owned()),
+            (Broken(Some(fmt::Error), ""), cause.clone()),
+            (
+                Broken(Some(fmt::Error), "mend it"),
+                format!("{cause}; mend it"),
+            ),
+        ] {
+            let expected = Error::new(code::KERNEL, "it broke").with_details(details);
+            assert_eq!(Error::from(broken), expected);
+        }
+    }
 
     #[test]
     fn values_are_shown_so_far_as_they_tell_something() {

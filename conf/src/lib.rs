@@ -44,7 +44,7 @@ pub use args::Args;
 pub use cidr::{Cidr, CidrError, address};
 pub use config::{Attachment, NetworkConfig};
 pub use decode::{DecodeError, decode, field};
-pub use error::{Error, code};
+pub use error::{Error, OperationError, code};
 pub use invocation::{Invocation, Verb};
 pub use known_as::KnownAs;
 pub use mac::{Mac, MacError};

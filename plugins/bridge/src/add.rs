@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_attach::container_link::{self, Advertisements, Ipv6};
 use pontoon_attach::{backends, masquerade, policy, reference, repair, rules, veth};
-use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_conf::{Attached, Error, Interface, Mac};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{BridgeRecord, Key, Lock};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
@@ -16,6 +16,7 @@ use pontoon_netlink::{
 use pontoon_plugin::{Context, Undo, fault, kernel_error, warn};
 
 use crate::config::{Config, Mtu};
+use crate::error::AttachError;
 use crate::undo::{Step, revert};
 use crate::{network, plan};
 
@@ -52,34 +53,25 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let mut inside = RouteSocket::open_in(netns).map_err(open)?;
     container_link::refuse_taken(context, &mut inside)?;
     if config.wants_vlans() && !vlan_filtering_supported() {
-        return Err(Error::new(
-            code::UNSUPPORTED_FIELD,
-            format!(
-                "keys \"vlan\" and \"vlanTrunk\" of bridge {}: the kernel has no VLAN filtering",
-                config.bridge
-            ),
-        )
-        .with_details(
-            "it needs CONFIG_BRIDGE_VLAN_FILTERING; leave the keys out, or use another kernel",
-        ));
+        return Err(AttachError::NoVlanFiltering {
+            bridge: config.bridge.to_string(),
+        }
+        .into());
     }
     for entry in &config.snat {
         // A socket can be bound to an address of the host only (ip(7)); nothing is sent.
         if std::net::UdpSocket::bind((entry.source, 0)).is_ok() {
             continue;
         }
-        let msg = format!(
-            "key \"snat\": {} is not an address of this host",
-            entry.source
-        );
+        let foreign = AttachError::ForeignSource {
+            source_address: entry.source,
+        };
         if config.snat_unchecked {
             warn(format_args!(
-                "bridge: warning: {msg}; replies will not come back unless it is routed here"
+                "bridge: warning: {foreign}; replies will not come back unless it is routed here"
             ));
         } else {
-            return Err(Error::new(code::INVALID_CONFIG, msg).with_details(
-                "add it to an interface, or set \"snatUnchecked\": true if it is routed here",
-            ));
+            return Err(foreign.into());
         }
     }
     let mtu = mtu(&config, &mut host)?;
@@ -109,13 +101,8 @@ fn mtu(config: &Config, host: &mut RouteSocket) -> Result<Option<u32>, Error> {
             let uplink = host
                 .uplink()
                 .map_err(|error| kernel_error("cannot find the default route", &error))?;
-            uplink.map(|link| Some(link.mtu)).ok_or_else(|| {
-                Error::new(
-                    code::INVALID_CONFIG,
-                    "key \"mtu\": \"auto\" needs a default route, and the host has none",
-                )
-                .with_details("give the MTU as a number")
-            })
+            let mtu = uplink.map(|link| link.mtu);
+            Ok(Some(mtu.ok_or(AttachError::NoDefaultRoute)?))
         }
     }
 }
@@ -269,11 +256,10 @@ fn plug(
     undo.push(Step::Veth);
     let failed = |error: &pontoon_netlink::Error| {
         if error.is_bridge_full() {
-            return Error::new(
-                code::KERNEL,
-                format!("bridge {} is full: it has 1023 ports", config.bridge),
-            )
-            .with_details("the kernel's limit (BR_MAX_PORTS); use another bridge and subnet for further containers");
+            return AttachError::Full {
+                bridge: config.bridge.to_string(),
+            }
+            .into();
         }
         kernel_error(
             &format!("cannot create veth pair {name} - {}", ground.key.interface),
@@ -407,25 +393,20 @@ fn settle(inside: &mut RouteSocket, index: u32, name: &str) -> Result<(), Error>
             kernel_error(&format!("cannot list the addresses of {name}"), &error)
         })?;
         if let Some(address) = addresses.iter().find(|address| address.dad_failed) {
-            return Err(Error::new(
-                code::ADDRESS,
-                format!(
-                    "address {} of {name} is in use by another host",
-                    address.cidr
-                ),
-            )
-            .with_details(
-                "duplicate address detection failed (RFC 4862); release the address elsewhere",
-            ));
+            return Err(AttachError::Duplicate {
+                address: address.cidr.to_string(),
+                interface: name.to_owned(),
+            }
+            .into());
         }
         if !addresses.iter().any(|address| address.tentative) {
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(Error::new(
-                code::TRY_AGAIN,
-                format!("addresses of {name} are still tentative after 5 s"),
-            ));
+            return Err(AttachError::Tentative {
+                interface: name.to_owned(),
+            }
+            .into());
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -10,6 +10,7 @@ use pontoon_netlink::{Address, Link, RouteSocket, sysctl};
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::Config;
+use crate::error::StatusError;
 use crate::{foreign, plan};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
@@ -237,10 +238,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         let kind = rules::select(context, config.ip_masq_backend.as_deref());
         kind.and_then(|kind| rules::open(context, kind))
             .map(|backend| rules::linger(backend.into_sockets()))
-            .map_err(|error| {
-                Error::new(code::NOT_AVAILABLE, format!("no masquerade: {}", error.msg))
-                    .with_details(error.details)
-            })?;
+            .map_err(|cause| StatusError::NoMasquerade { cause })?;
     }
     if !config.shared_bridge {
         let pool = delegation::leases(context)?;
@@ -262,15 +260,14 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
 /// What has been switched off since the ADDs of those who are attached, and they suffer from.
 fn for_attached(context: &Context, config: &Config) -> Result<(), Error> {
     let (network, bridge) = (&context.config.name, config.bridge.as_ref());
-    let limited =
-        |msg: String, details: String| Err(Error::new(code::LIMITED, msg).with_details(details));
     let mut host = sockets::of_host()?;
     let link = lookup(&mut host, bridge)?;
     if link.as_ref().is_some_and(|link| !link.up) {
-        return limited(
-            format!("bridge {bridge} is down: containers of network {network} reach nothing"),
-            format!("try: ip link set dev {bridge} up"),
-        );
+        return Err(StatusError::Down {
+            bridge: bridge.to_owned(),
+            network: network.to_string(),
+        }
+        .into());
     }
     let Some(link) = link.filter(|_| config.is_gateway && !config.internal) else {
         return Ok(());
@@ -289,13 +286,12 @@ fn for_attached(context: &Context, config: &Config) -> Result<(), Error> {
     for family in families {
         let path = format!("net/{family}/conf/{bridge}/forwarding");
         if sysctl::read(&path).is_ok_and(|value| value.trim() == "0") {
-            let setting = path.replace('/', ".");
-            return limited(
-                format!(
-                    "the host forwards nothing that comes from bridge {bridge}: containers of network {network} reach the host and each other only"
-                ),
-                format!("{setting} is 0; try: pontoon ip-forward --fix"),
-            );
+            return Err(StatusError::NotForwarding {
+                bridge: bridge.to_owned(),
+                network: network.to_string(),
+                setting: path.replace('/', "."),
+            }
+            .into());
         }
     }
     Ok(())

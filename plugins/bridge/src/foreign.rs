@@ -12,10 +12,12 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::{BridgeRecord, Key, files, kinds};
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::{Context, kernel_error};
+
+use crate::error::ForeignError;
 
 /// Kinds of links at whose other end a container or a virtual machine is.
 const CONTAINERS: [&str; 3] = ["netkit", "tun", "veth"];
@@ -80,19 +82,12 @@ pub(crate) fn refuse(
         more => format!(" and {more} more"),
     };
     foreign.truncate(SHOWN);
-    Err(Error::new(
-        code::CONFLICT,
-        format!(
-            "bridge {name} was not made by Pontoon and has ports of another program ({}{more}): network {} would \
-             give out addresses that containers there may have",
-            foreign.join(", "),
-            context.config.name
-        ),
-    )
-    .with_details(
-        "choose another bridge by the key \"bridge\" and \"subnet\": \"auto\"; or set \"sharedBridge\": true, \
-         if the pool has no address that the other program gives out",
-    ))
+    Err(ForeignError::OtherPorts {
+        bridge: name.to_string(),
+        ports: format!("{}{more}", foreign.join(", ")),
+        network: context.config.name.to_string(),
+    }
+    .into())
 }
 
 /// By the note that Pontoon leaves on every link it makes.
@@ -167,7 +162,7 @@ fn is_of_reference(context: &Context, folder: &Path, lease: &Path) -> Result<boo
     let bytes = match files::read(lease, LONGEST_LEASE) {
         // Released meanwhile.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        read => read.map_err(|error| unreadable(lease, &error))?,
+        read => read.map_err(unreadable(lease))?,
     };
     let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines().map(str::trim);
@@ -182,7 +177,7 @@ fn is_of_reference(context: &Context, folder: &Path, lease: &Path) -> Result<boo
 }
 
 /// The entries of a directory; of what is gone, or is no directory, none.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, ForeignError> {
     let listed = fs::read_dir(dir).and_then(|entries| {
         entries
             .map(|entry| Ok(entry?.path()))
@@ -197,14 +192,15 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         {
             Ok(Vec::new())
         }
-        listed => listed.map_err(|error| unreadable(dir, &error)),
+        listed => listed.map_err(unreadable(dir)),
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::new(code::IO, format!("cannot read {}", path.display())).with_details(format!(
-        "{error}; whether the bridge is the reference plugin's cannot be told without it"
-    ))
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> ForeignError {
+    |source| ForeignError::Unreadable {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]

@@ -10,12 +10,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use pontoon_attach::{forwarding, masquerade, veth};
-use pontoon_conf::{Cidr, Error, code};
+use pontoon_conf::{Cidr, Error};
 use pontoon_ledger::BridgeRecord;
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
 use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteEntry, RouteSocket, sysctl};
 use pontoon_plugin::{Context, fault, kernel_error};
 
+use crate::error::BridgeError;
 use crate::undo::Step;
 use crate::{foreign, plan};
 
@@ -101,12 +102,11 @@ fn bridge(
                     undo(Step::BridgeCreated(link.index));
                     link
                 }
-                Err(error) if error.is_exists() => lookup(host, name)?.ok_or_else(|| {
-                    Error::new(
-                        code::TRY_AGAIN,
-                        format!("bridge {name} was removed while it was being used"),
-                    )
-                })?,
+                Err(error) if error.is_exists() => {
+                    lookup(host, name)?.ok_or_else(|| BridgeError::Removed {
+                        bridge: name.clone(),
+                    })?
+                }
                 Err(error) => {
                     return Err(kernel_error(
                         &format!("cannot create bridge {name}"),
@@ -117,11 +117,7 @@ fn bridge(
         }
     };
     if link.kind.as_deref() != Some("bridge") {
-        return Err(Error::new(
-            code::EXISTS,
-            format!("\"{name}\" already exists but is not a bridge"),
-        )
-        .with_details("give another name in the key \"bridge\", or remove that interface"));
+        return Err(BridgeError::NoBridge { name: name.clone() }.into());
     }
     let up = !link.up;
     let promisc = wanted.promisc && !link.promisc;
@@ -276,16 +272,12 @@ fn addresses(
             continue;
         }
         if !wanted.force_address {
-            return Err(Error::new(
-                code::EXISTS,
-                format!(
-                    "\"{name}\" already has an IP address different from {}",
-                    missing[0]
-                ),
-            )
-            .with_details(format!(
-                "it has {existing}; set \"forceAddress\": true to replace it, or use another bridge"
-            )));
+            return Err(BridgeError::OtherAddress {
+                bridge: name.clone(),
+                gateway: *missing[0],
+                present: *existing,
+            }
+            .into());
         }
         host.remove_address(bridge.index, (*existing).into())
             .map_err(|error| failed(&format!("remove {existing} from"), &error))?;
@@ -293,9 +285,9 @@ fn addresses(
     }
     if missing.iter().any(|gateway| !gateway.is_ipv4()) {
         let path = format!("net/ipv6/conf/{name}/disable_ipv6");
-        sysctl::write_if_different(&path, "0").map_err(|error| {
-            Error::new(code::KERNEL, format!("cannot enable IPv6 on bridge {name}"))
-                .with_details(error.to_string())
+        sysctl::write_if_different(&path, "0").map_err(|source| BridgeError::WithoutIpv6 {
+            bridge: name.clone(),
+            source,
         })?;
     }
     for gateway in missing {
@@ -358,23 +350,20 @@ fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Re
             if destination.prefix() < subnet.prefix() && !ours {
                 continue;
             }
-            return Err(Error::new(
-                code::CONFLICT,
-                format!(
-                    "subnet {subnet} clashes with {destination} on {} of the host",
-                    link.name
-                ),
-            )
-            .with_details(format!(
-                "the bridge would have the gateway's address {gateway}: choose another subnet, or \"subnet\": \"auto\""
-            )));
+            return Err(BridgeError::Clash {
+                subnet,
+                destination,
+                interface: link.name,
+                gateway: *gateway,
+            }
+            .into());
         }
     }
     Ok(())
 }
 
 /// The subnet of link-local addresses lies on every interface, so it can be no bridge's alone.
-fn refuse_link_local(gateway: IpAddr) -> Result<(), Error> {
+fn refuse_link_local(gateway: IpAddr) -> Result<(), BridgeError> {
     let local = match gateway {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
@@ -382,13 +371,7 @@ fn refuse_link_local(gateway: IpAddr) -> Result<(), Error> {
     if !local {
         return Ok(());
     }
-    Err(Error::new(
-        code::INVALID_CONFIG,
-        format!("gateway {gateway} is a link-local address: the bridge cannot be the gateway by it"),
-    )
-    .with_details(
-        "name an address of the subnet in the key \"gateway\", or leave the key out for its first one",
-    ))
+    Err(BridgeError::LinkLocal { gateway })
 }
 
 /// Switches on what a gateway needs, per family, and only what is off. An internal network has no way out that would need

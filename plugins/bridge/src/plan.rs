@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pontoon_attach::container_link::first_gateway;
-use pontoon_conf::{Attached, Cidr, Error, IpConfig, Route, code};
+use pontoon_conf::{Attached, Cidr, IpConfig, Route};
 use pontoon_netfilter::{Egress, NetworkRules, Snat};
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
+use crate::error::AttachError;
 
 /// The MAC address of a container that asks for none, from its first address, IPv4 before IPv6:
 /// `02:42:` (locally administered) and the four bytes, as Docker long did. Whoever gets that address
@@ -102,22 +103,18 @@ pub(crate) fn rules(
     network: &str,
     config: &Config,
     ips: &[IpConfig],
-) -> Result<NetworkRules, Error> {
+) -> Result<NetworkRules, AttachError> {
     for entry in config.snat.iter().filter(|_| config.ip_masq) {
         let family = |v4: bool| if v4 { "IPv4" } else { "IPv6" };
         if !ips
             .iter()
             .any(|ip| ip.address.is_ipv4() == entry.source.is_ipv4())
         {
-            return Err(Error::new(
-                code::INVALID_CONFIG,
-                format!(
-                    "key \"snat\": {} is an {} address, and network \"{network}\" has none of that family",
-                    entry.source,
-                    family(entry.source.is_ipv4())
-                ),
-            )
-            .with_details("give a source of the family of the network's subnet"));
+            return Err(AttachError::OtherFamily {
+                source_address: entry.source,
+                family: family(entry.source.is_ipv4()),
+                network: network.to_owned(),
+            });
         }
     }
     let mut egress: Vec<Egress> = Vec::new();

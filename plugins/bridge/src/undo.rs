@@ -1,12 +1,14 @@
 //! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
 
 use pontoon_attach::{masquerade, reference, rules, veth};
-use pontoon_conf::{Cidr, Error, code};
+use pontoon_conf::{Cidr, Error};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{BridgeRecord, ReferenceChains};
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, kernel_error};
+
+use crate::error::BridgeError;
 
 /// A step that has been done, with what it takes to undo it.
 #[derive(Debug)]
@@ -61,10 +63,7 @@ pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> R
                 Step::BridgeCreated(index) => host.delete_link(index).map(drop).map_err(failed),
                 Step::Sysctl(path, value) => sysctl::write_if_different(&path, &value)
                     .map(drop)
-                    .map_err(|error| {
-                        Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
-                            .with_details(error.to_string())
-                    }),
+                    .map_err(|source| BridgeError::NotRestored { path, source }.into()),
                 _ => Ok(()),
             }
         }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
 use pontoon_attach::{backends, beside, masquerade, rules};
-use pontoon_conf::{Attached, Dns, Error, code};
+use pontoon_conf::{Attached, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{Inside, source};
 use pontoon_ledger::{DnsRecord, Key, Lock, files};
@@ -14,6 +14,7 @@ use pontoon_netfilter::{Backend, BackendKind, Resolver, Ruleset};
 use pontoon_plugin::{Context, Undo, fault, warn};
 
 use crate::config::Config;
+use crate::error::FileError;
 use crate::files::Part;
 use crate::plan::{self, Place};
 use crate::undo::{Step, revert};
@@ -107,9 +108,10 @@ fn inside(
             Err(error) => error,
         };
         if error.kind() != ErrorKind::NotFound {
-            let msg = format!("cannot read resolvConf {}", path.display());
-            let error = Error::new(code::IO, msg).with_details(error.to_string());
-            *refused.borrow_mut() = Some(error);
+            *refused.borrow_mut() = Some(FileError::ResolvConf {
+                path: path.to_owned(),
+                source: error,
+            });
         } else if path == config.resolv_conf {
             *unread.borrow_mut() = Some(error);
         }
@@ -117,7 +119,7 @@ fn inside(
     };
     let host = source(&config.resolv_conf, read);
     if let Some(error) = refused.into_inner() {
-        return Err(error);
+        return Err(error.into());
     }
     let missing = plan::without_servers(record, &host, unread.borrow().as_ref());
     let mut silent = Vec::new();

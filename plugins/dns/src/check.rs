@@ -1,23 +1,21 @@
 //! CHECK and STATUS.
 
 use pontoon_attach::{backends, rules};
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::DnsRecord;
 use pontoon_netfilter::Ruleset;
 use pontoon_plugin::Context;
 
 use crate::config::Config;
+use crate::error::{Difference, StatusError};
 use crate::{files, input, plan, resolver};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     Config::from_context(context)?;
     let key = context.key()?;
-    let differs = |what: String| {
-        Error::new(
-            code::CHECK_FAILED,
-            format!("names of container {}: {what}", key.container),
-        )
-        .with_details("an ADD of the container makes it again")
+    let differs = |what: String| Difference {
+        container: key.container.clone(),
+        what,
     };
     let place = plan::place(&key, context.config.prev_result.as_ref())?;
     let entry: DnsRecord = context
@@ -28,7 +26,8 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         return Err(differs(format!(
             "the record says {:?}, the result {:?}",
             entry.record.addresses, place.addresses
-        )));
+        ))
+        .into());
     }
     if let Some(kind) = entry.backend {
         let port = resolver::sync(context, &key)?
@@ -43,17 +42,17 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             .map_err(|error| rules::error(&error));
         rules::linger(backend.into_sockets());
         if let Some(first) = differences?.into_iter().next() {
-            return Err(differs(first));
+            return Err(differs(first).into());
         }
         if let Some(first) = input::differences(context, &key.network)?
             .into_iter()
             .next()
         {
-            return Err(differs(first));
+            return Err(differs(first).into());
         }
     }
     match files::missing(context, &key.container) {
-        Some(path) => Err(differs(format!("{} is gone", path.display()))),
+        Some(path) => Err(differs(format!("{} is gone", path.display())).into()),
         None => Ok(()),
     }
 }
@@ -65,23 +64,16 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     }
     let name = context.config.name.as_ref();
     if context.state.records_of::<DnsRecord>().has_network(name) && !resolver::is_alive(context) {
-        return Err(Error::new(
-            code::LIMITED,
-            format!("no resolver is running: containers of network {name} find no names"),
-        )
-        .with_details("the next ADD starts it, and so does: pontoon dns start"));
+        return Err(StatusError::NoResolver {
+            network: name.to_owned(),
+        }
+        .into());
     }
     input::passes(context)?;
     resolver::program(context)
-        .map(drop)
-        .and_then(|()| backends::follow(context, config.backend.as_deref()))
+        .map_err(Error::from)
+        .and_then(|_| backends::follow(context, config.backend.as_deref()))
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
-        .map_err(|error| {
-            Error::new(
-                code::NOT_AVAILABLE,
-                format!("names cannot be served: {}", error.msg),
-            )
-            .with_details(error.details)
-        })
+        .map_err(|cause| StatusError::NotServed { cause }.into())
 }

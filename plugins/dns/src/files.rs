@@ -12,12 +12,13 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Error, code};
 use pontoon_dns::hosts::Hosts;
 use pontoon_dns::resolv_conf::Inside;
 use pontoon_ledger::{Key, draft, files as small};
 use pontoon_plugin::{Context, warn};
 use serde::{Deserialize, Serialize};
+
+use crate::error::FileError;
 
 /// What makes a file ours.
 const MARK: &str = "# Made by Pontoon";
@@ -66,9 +67,12 @@ fn part_name(key: &Key) -> String {
     format!(".{}:{}", key.network, key.interface)
 }
 
-fn failed(act: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let msg = format!("cannot {act} {}", path.display());
-    move |error| Error::new(code::IO, msg).with_details(error.to_string())
+fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    move |source| FileError::Refused {
+        act,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Where a file of `/etc/netns` is written until it is complete. The name is always the same, so that DEL knows it
@@ -104,8 +108,8 @@ pub(crate) fn add(
     key: &Key,
     part: &Part,
     netns: Option<&str>,
-) -> Result<(), Error> {
-    let text = serde_json::to_vec(part).map_err(|error| Error::new(code::IO, error.to_string()))?;
+) -> Result<(), FileError> {
+    let text = serde_json::to_vec(part).map_err(FileError::Encode)?;
     let name = part_name(key);
     let written = context
         .state
@@ -116,7 +120,7 @@ pub(crate) fn add(
 }
 
 /// Removes a network's part, and the files with the last one.
-pub(crate) fn remove(context: &Context, key: &Key, netns: Option<&str>) -> Result<(), Error> {
+pub(crate) fn remove(context: &Context, key: &Key, netns: Option<&str>) -> Result<(), FileError> {
     let dir = dir(context, &key.container);
     let path = dir.join(part_name(key));
     match fs::remove_file(&path) {
@@ -133,7 +137,7 @@ pub(crate) fn remove(context: &Context, key: &Key, netns: Option<&str>) -> Resul
 
 /// What every network says. A part that cannot be read is an error: without it the files would lack a
 /// network's servers and names.
-fn parts(dir: &Path) -> Result<Vec<Part>, Error> {
+fn parts(dir: &Path) -> Result<Vec<Part>, FileError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
         let name = entry.map_err(failed("list", dir))?.file_name();
@@ -193,7 +197,7 @@ fn merge<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
     }
 }
 
-fn refresh(context: &Context, container: &str, netns: Option<&str>) -> Result<(), Error> {
+fn refresh(context: &Context, container: &str, netns: Option<&str>) -> Result<(), FileError> {
     let dir = &dir(context, container);
     let parts = parts(dir)?;
     let (resolv_conf, hosts) = texts(&parts);
@@ -257,7 +261,7 @@ fn remove_drafts(dir: &Path) {
 }
 
 /// Whether a file is there that Pontoon has made.
-fn is_ours(path: &Path) -> Result<bool, Error> {
+fn is_ours(path: &Path) -> Result<bool, FileError> {
     match small::read_following(path, LARGEST) {
         Ok(text) => Ok(text.starts_with(MARK.as_bytes())),
         Err(error) => match error.kind() {
@@ -271,7 +275,7 @@ fn is_ours(path: &Path) -> Result<bool, Error> {
 }
 
 /// Whether a file may be written here: there is none, or Pontoon's.
-fn replaceable(path: &Path) -> Result<bool, Error> {
+fn replaceable(path: &Path) -> Result<bool, FileError> {
     Ok(
         fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
             || is_ours(path)?,

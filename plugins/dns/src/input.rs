@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use pontoon_attach::beside::{self, Ask, Judged};
 use pontoon_attach::rules;
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_dns::record::Record;
 use pontoon_ledger::{DnsRecord, OpeningsRecord};
 use pontoon_netfilter::Ruleset;
@@ -15,6 +15,7 @@ use pontoon_netfilter::nft::{Gate, Others};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::Context;
 
+use crate::error::StatusError;
 use crate::{plan, resolver};
 
 /// Lets the questions of a container's network in where iptables' INPUT chain drops. `first` of the network, what
@@ -150,10 +151,12 @@ pub(crate) fn passes(context: &Context) -> Result<(), Error> {
         return Ok(());
     };
     let limited = |chain: &str, details: String| {
-        let text = format!(
-            "{chain} drops questions to the resolver: containers of network {network} find no names"
-        );
-        Err(Error::new(code::LIMITED, text).with_details(details))
+        Err(StatusError::Dropped {
+            chain: chain.to_owned(),
+            network: network.to_string(),
+            details,
+        }
+        .into())
     };
     let asks = beside::questions(&mut host, &record.addresses, &record.gateways, port);
     match beside::judge(&context.search, Gate::Input, &asks) {

@@ -9,6 +9,7 @@ mod add;
 mod check;
 mod config;
 mod del;
+mod error;
 mod files;
 mod input;
 mod plan;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Attached, Error, Route, code};
+use pontoon_conf::{Attached, Route};
 use pontoon_dns::record::{Record, VERSION};
 use pontoon_dns::resolv_conf::{Audience, Inside, ResolvConf, Wanted};
 use pontoon_ledger::Key;
@@ -12,6 +12,7 @@ use pontoon_netfilter::Resolver;
 use pontoon_netlink::IpNetwork;
 
 use crate::config::Config;
+use crate::error::PlaceError;
 
 /// Where the container is, as the plugins before say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,14 +40,8 @@ pub(crate) fn is_internal(place: &Place, previous: &Attached, noted: Option<(boo
 }
 
 /// The addresses of the container's interface, and its gateways.
-pub(crate) fn place(key: &Key, previous: Option<&Attached>) -> Result<Place, Error> {
-    let previous = previous.ok_or_else(|| {
-        Error::new(
-            code::INVALID_CONFIG,
-            "must be called as chained plugin: no prevResult",
-        )
-        .with_details("list dns after the plugin that creates the interface")
-    })?;
+pub(crate) fn place(key: &Key, previous: Option<&Attached>) -> Result<Place, PlaceError> {
+    let previous = previous.ok_or(PlaceError::NoPrevResult)?;
     let mut place = Place::default();
     for ip in previous.ips_of(&key.interface) {
         place.addresses.push(ip.address.addr());
@@ -58,11 +53,9 @@ pub(crate) fn place(key: &Key, previous: Option<&Attached>) -> Result<Place, Err
         }
     }
     if place.addresses.is_empty() {
-        return Err(Error::new(
-            code::INVALID_CONFIG,
-            format!("no address of {} in prevResult to name", key.interface),
-        )
-        .with_details("the plugin before dns must give the container's interface an address"));
+        return Err(PlaceError::NoAddress {
+            interface: key.interface.clone(),
+        });
     }
     Ok(place)
 }

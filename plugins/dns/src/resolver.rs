@@ -6,11 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_dns::start;
 use pontoon_ledger::{Key, Lock, ResolverRecord};
 use pontoon_netfilter::{BackendKind, Resolver};
 use pontoon_plugin::Context;
+
+use crate::error::ResolverError;
 
 /// For how long an answer of the resolver is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,41 +31,27 @@ pub(crate) fn serve(context: &Context, key: &Key) -> Result<u16, Error> {
     }
     begin(context)?;
     drop(lock);
-    sync(context, key)?.ok_or_else(|| {
-        Error::new(code::RESOLVER, "the resolver ended right after its start")
-            .with_details("run `pontoon-dns` by hand to see why")
-    })
+    Ok(sync(context, key)?.ok_or(ResolverError::Ended)?)
 }
 
 /// As [`serve`], without a start: `None` when there is no resolver, which then answers nothing.
-pub(crate) fn sync(context: &Context, key: &Key) -> Result<Option<u16>, Error> {
+pub(crate) fn sync(context: &Context, key: &Key) -> Result<Option<u16>, ResolverError> {
     let socket = context.state.resolver_socket();
     let question = format!("sync {}\n", key.path());
     let answer = match ask(&socket, &question) {
         Ok(answer) => answer,
         Err(error) if is_absent(&error) => return Ok(None),
-        Err(error) => {
-            return Err(Error::new(
-                code::TRY_AGAIN,
-                format!("the resolver at {} does not answer", socket.display()),
-            )
-            .with_details(error.to_string()));
-        }
+        Err(source) => return Err(ResolverError::Silent { socket, source }),
     };
     let answer = answer.trim();
     match answer.strip_prefix("ok ").map(str::parse) {
         Some(Ok(port)) => Ok(Some(port)),
         // It ended between our question and its answer.
         _ if answer.is_empty() => Ok(None),
-        _ => Err(Error::new(
-            code::RESOLVER,
-            format!(
-                "the resolver refuses the names of container {}: {}",
-                key.container,
-                answer.strip_prefix("error ").unwrap_or(answer)
-            ),
-        )
-        .with_details("`pontoon dns status` tells more")),
+        _ => Err(ResolverError::Refuses {
+            container: key.container.clone(),
+            answer: answer.strip_prefix("error ").unwrap_or(answer).to_owned(),
+        }),
     }
 }
 
@@ -122,7 +110,7 @@ fn ask(socket: &Path, question: &str) -> io::Result<String> {
 }
 
 /// The program: beside this plugin, else where plugins and programs are.
-pub(crate) fn program(context: &Context) -> Result<PathBuf, Error> {
+pub(crate) fn program(context: &Context) -> Result<PathBuf, ResolverError> {
     let own = std::env::current_exe().ok();
     let beside = own.as_deref().and_then(Path::parent).map(Path::to_owned);
     let dirs: Vec<PathBuf> = beside
@@ -132,29 +120,18 @@ pub(crate) fn program(context: &Context) -> Result<PathBuf, Error> {
         .collect();
     start::find(&dirs).ok_or_else(|| {
         let searched: Vec<_> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-        Error::new(
-            code::RESOLVER,
-            format!("the resolver {} is not installed", start::PROGRAM),
-        )
-        .with_details(format!(
-            "put it beside the plugin, or set \"serve\": \"none\"; searched {}",
-            searched.join(":")
-        ))
+        ResolverError::NotInstalled {
+            searched: searched.join(":"),
+        }
     })
 }
 
 /// Starts the resolver and waits until it listens.
-fn begin(context: &Context) -> Result<(), Error> {
+fn begin(context: &Context) -> Result<(), ResolverError> {
     let program = program(context)?;
     start::start(&program, context.state.dir())
         .map(drop)
-        .map_err(|details| {
-            Error::new(
-                code::RESOLVER,
-                format!("cannot start the resolver {}", program.display()),
-            )
-            .with_details(details)
-        })
+        .map_err(|reason| ResolverError::NotStarted { program, reason })
 }
 
 /// Notes a rule that is about to be made.

@@ -18,7 +18,7 @@ pub(crate) enum Step {
 pub(crate) fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
     match step {
         Step::Record(entry) => forget(context, key, Some(&entry)),
-        Step::Files(netns) => files::remove(context, key, netns.as_deref()),
+        Step::Files(netns) => Ok(files::remove(context, key, netns.as_deref())?),
     }
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn remove(context: &Context, key: &Key, entry: Option<&DnsRecord>) ->
     let etc_netns = entry.and_then(|entry| entry.etc_netns.as_deref());
     let first = files::remove(context, key, etc_netns);
     let second = fault::point("dns.unwritten").and_then(|()| forget(context, key, entry));
-    first.and(second)
+    first.map_err(Error::from).and(second)
 }
 
 /// Removes the record, waits until the resolver knows, and removes the network's rules with the last

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use pontoon_attach::{backends, ports, rules, sockets};
-use pontoon_conf::{Attached, Error, code};
+use pontoon_conf::{Attached, Error};
 use pontoon_ledger::{Key, Lock, PortmapRecord, WaitingAddresses, published};
 use pontoon_netfilter::Published;
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
@@ -12,6 +12,7 @@ use pontoon_netlink::{Link, RouteSocket, sysctl};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::Config;
+use crate::error::{LoopbackError, Parameter};
 use crate::share::{self, clear, make, ruleset};
 use crate::undo::{self, Step, revert};
 use crate::{plan, warn};
@@ -137,14 +138,12 @@ fn open_loopback(
     };
     if published.v4.is_some() && !gateway.route_localnet {
         let path = format!("net/ipv4/conf/{}/route_localnet", gateway.name);
-        let changed = sysctl::write_if_different(&path, "1").map_err(|error| {
-            Error::new(
-                code::KERNEL,
-                format!("cannot let 127.0.0.1 reach containers on {}", gateway.name),
-            )
-            .with_details(format!(
-                "/proc/sys/{path}: {error}; set \"snat\": false to do without"
-            ))
+        let changed = sysctl::write_if_different(&path, "1").map_err(|source| {
+            let path = path.clone();
+            LoopbackError::Closed {
+                bridge: gateway.name.clone(),
+                source: Parameter { path, source },
+            }
         })?;
         if changed {
             undo.push(Step::RouteLocalnet(path));

@@ -1,13 +1,14 @@
 //! CHECK and STATUS.
 
 use pontoon_attach::{backends, reference, rules};
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::PortmapRecord;
 use pontoon_ledger::port_slots::Reservations;
 use pontoon_netfilter::Ruleset;
 use pontoon_plugin::Context;
 
 use crate::config::Config;
+use crate::error::{Differences, NotPublished};
 use crate::plan;
 use crate::share;
 
@@ -55,17 +56,11 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Error::new(
-        code::CHECK_FAILED,
-        format!(
-            "published ports of container {}: {}",
-            key.container, differences[0]
-        ),
-    )
-    .with_details(format!(
-        "{}; an ADD of the container makes them again",
-        differences.join("; ")
-    )))
+    Err(Differences {
+        container: key.container,
+        differences,
+    }
+    .into())
 }
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
@@ -73,11 +68,5 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     backends::follow(context, config.asked())
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
-        .map_err(|error| {
-            Error::new(
-                code::NOT_AVAILABLE,
-                format!("no published ports: {}", error.msg),
-            )
-            .with_details(error.details)
-        })
+        .map_err(|cause| NotPublished { cause }.into())
 }

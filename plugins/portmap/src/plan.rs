@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use pontoon_conf::{Attached, Error, code};
+use pontoon_conf::Attached;
 use pontoon_ledger::Key;
 use pontoon_netfilter::Published;
 
 use crate::config::Config;
+use crate::error::PlanError;
 
 /// The rules of an attachment: its ports lead to the first IPv4 and the first IPv6 address of the
 /// container's interface. `None`: nothing is to be published, or the network gives no addresses.
@@ -15,17 +16,11 @@ pub(crate) fn published(
     key: &Key,
     config: &Config,
     previous: Option<&Attached>,
-) -> Result<Option<Published>, Error> {
+) -> Result<Option<Published>, PlanError> {
     if config.ports.is_empty() {
         return Ok(None);
     }
-    let previous = previous.ok_or_else(|| {
-        Error::new(
-            code::INVALID_CONFIG,
-            "must be called as chained plugin: no prevResult",
-        )
-        .with_details("list portmap after the plugin that creates the interface")
-    })?;
+    let previous = previous.ok_or(PlanError::NoPrevResult)?;
     let address = |v4: bool| {
         previous
             .ips_of(&key.interface)
@@ -67,7 +62,7 @@ pub(crate) fn published(
 
 #[cfg(test)]
 mod tests {
-    use pontoon_conf::{Interface, IpConfig};
+    use pontoon_conf::{Interface, IpConfig, OperationError as _, code};
     use pontoon_netfilter::{Mark, Port, Protocol};
 
     use super::*;
@@ -148,6 +143,6 @@ mod tests {
         let rules = published(&key(), &config(&[None]), Some(&result(&[])));
         assert_eq!(rules.unwrap(), None);
         let error = published(&key(), &config(&[None]), None).unwrap_err();
-        assert_eq!(error.code, code::INVALID_CONFIG);
+        assert_eq!(error.code(), code::INVALID_CONFIG);
     }
 }

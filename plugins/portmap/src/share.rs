@@ -7,13 +7,15 @@ use std::os::fd::OwnedFd;
 
 use ipnetwork::IpNetwork;
 use pontoon_attach::{ports, reference, rules};
-use pontoon_conf::{Attached, Error, Verb, code};
+use pontoon_conf::{Attached, Error, Verb};
 use pontoon_ledger::port_slots::{Refusal, Reservations};
 use pontoon_ledger::{Key, NetworkRecord, PortmapRecord, published};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
 use pontoon_netlink::RouteSocket;
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_plugin::{Context, fault, kernel_error, warn};
+
+use crate::error::ReservationError;
 
 /// Takes out the families in which the network has no way in, and says so. `bridge` has noted
 /// whether a network is `internal`; of others a container without routes has none to answer by,
@@ -163,7 +165,7 @@ pub(crate) fn clear(
             Err(refusal) => refusal,
         };
         let Refusal::Taken(port, owner) = &refusal else {
-            return Err(refused(refusal, None));
+            return Err(refused(refusal, None).into());
         };
         let holder: Option<PortmapRecord> = context.state.read(owner)?;
         match holder {
@@ -180,34 +182,22 @@ pub(crate) fn clear(
                 let mut stale = record.published.clone();
                 stale.owner = owner.owner();
                 stale.ports = vec![*port];
-                ports.give_back(&stale).map_err(|error| {
-                    Error::new(code::IO, "cannot take over a port reservation")
-                        .with_details(error.to_string())
-                })?;
+                let taken = ports.give_back(&stale);
+                taken.map_err(|source| ReservationError::TakeOver { source })?;
             }
-            Some(holder) => return Err(refused(refusal, Some(&holder))),
+            Some(holder) => return Err(refused(refusal, Some(&holder)).into()),
         }
     }
 }
 
-pub(crate) fn refused(refusal: Refusal, record: Option<&PortmapRecord>) -> Error {
+fn refused(refusal: Refusal, record: Option<&PortmapRecord>) -> ReservationError {
     match refusal {
-        Refusal::Io(path, error) => Error::new(
-            code::IO,
-            format!("cannot reserve a port at {}", path.display()),
-        )
-        .with_details(error.to_string()),
-        Refusal::Taken(port, owner) => Error::new(
-            code::PORT_TAKEN,
-            format!(
-                "host port {}/{} is already published by container {} ({} of network {})",
-                port.host_port, port.protocol, owner.container, owner.interface, owner.network
-            ),
-        )
-        .with_details(format!(
-            "its namespace {} is alive; DEL that attachment first, or choose another host port",
-            record.map_or("", |record| record.sandbox.path.as_str())
-        )),
+        Refusal::Io(path, source) => ReservationError::Reserve { path, source },
+        Refusal::Taken(port, owner) => ReservationError::Taken {
+            port,
+            owner,
+            sandbox: record.map_or(String::new(), |record| record.sandbox.path.clone()),
+        },
     }
 }
 
@@ -247,10 +237,7 @@ pub(crate) fn remove_locked(
         .and_then(|()| {
             Reservations::at(context.state.dir())
                 .give_back(published)
-                .map_err(|error| {
-                    Error::new(code::IO, "cannot give back the reserved ports")
-                        .with_details(error.to_string())
-                })
+                .map_err(|source| ReservationError::GiveBack { source }.into())
         })
         .and_then(|()| fault::point("portmap.given-back"))
         .and_then(|()| cut_flows(published, &mut sockets));

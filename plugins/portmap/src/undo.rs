@@ -1,11 +1,12 @@
 //! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
 
 use pontoon_attach::{backends, sockets};
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::{Key, Lock, PortmapRecord};
 use pontoon_netlink::sysctl;
 use pontoon_plugin::{Context, fault, kernel_error};
 
+use crate::error::LoopbackError;
 use crate::share::remove_locked;
 
 /// A step that has been done.
@@ -32,10 +33,7 @@ pub(crate) fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Err
             }
             sysctl::write_if_different(&path, "0")
                 .map(drop)
-                .map_err(|error| {
-                    Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
-                        .with_details(error.to_string())
-                })
+                .map_err(|source| LoopbackError::NotRestored { path, source }.into())
         }
     }
 }

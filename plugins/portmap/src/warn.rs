@@ -3,10 +3,12 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 
-use pontoon_conf::{Attached, Error, code};
+use pontoon_conf::Attached;
 use pontoon_ledger::Key;
 use pontoon_netfilter::{Port, Published};
 use pontoon_plugin::warn;
+
+use crate::error::PlanError;
 
 /// Ports that one warning names.
 const NAMED: usize = 3;
@@ -23,7 +25,7 @@ pub(crate) fn of_host_addresses(
     ports: &[Port],
     previous: &Attached,
     published: Option<&Published>,
-) -> Result<(), Error> {
+) -> Result<(), PlanError> {
     let Some(first) = ports.first() else {
         return Ok(());
     };
@@ -82,13 +84,10 @@ pub(crate) fn of_host_addresses(
     words.truncate(NAMED);
     let words = words.join("; ") + &more;
     if published.is_none() {
-        return Err(Error::new(
-            code::INVALID_CONFIG,
-            format!("container {container}: {words}"),
-        )
-        .with_details(
-            "give a hostIP of a family that the container has, or leave it empty for every address",
-        ));
+        return Err(PlanError::NoFamily {
+            container: container.clone(),
+            ports: words,
+        });
     }
     if !none {
         warn(format_args!(

@@ -1,11 +1,12 @@
 //! ADD: looks, plans, remembers what is, then changes it.
 
-use pontoon_conf::{Attached, Error, code};
+use pontoon_conf::{Attached, Error};
 use pontoon_ledger::{Key, TuningRecord};
 use pontoon_netlink::Link;
 use pontoon_plugin::{Context, Undo, fault, warn};
 
 use crate::config::Config;
+use crate::error::SettingError;
 use crate::inside::Inside;
 use crate::{allowlist, backup, plan, undo};
 
@@ -54,12 +55,8 @@ fn tune(
     // Kernel parameters need no interface: a device of a userspace driver stays on the host.
     let link = match config.needs_link() {
         false => Link::default(),
-        true => inside.link(name)?.ok_or_else(|| {
-            Error::new(
-                code::UNKNOWN_CONTAINER,
-                format!("Cannot find container link {name}"),
-            )
-            .with_details("tuning comes after the plugin that makes the interface")
+        true => inside.link(name)?.ok_or_else(|| SettingError::NoLink {
+            interface: name.clone(),
         })?,
     };
     let before = inside.read(&config.sysctls)?;

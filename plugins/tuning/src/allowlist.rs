@@ -3,31 +3,29 @@
 use std::io;
 use std::path::Path;
 
-use pontoon_conf::{Error, code};
 use pontoon_ledger::files;
 use regex_lite::Regex;
 
 use crate::config::Sysctl;
+use crate::error::AllowlistError;
 
 /// As the reference plugin has it. Without the file every parameter below `net` is allowed.
-const FILE: &str = "/etc/cni/tuning/allowlist.conf";
+pub(crate) const FILE: &str = "/etc/cni/tuning/allowlist.conf";
 
 /// Bytes of it that are read.
 const LARGEST: u64 = 1024 * 1024;
 
 /// Refuses what is not on the list of the host.
-pub(crate) fn ask(sysctls: &[Sysctl]) -> Result<(), Error> {
+pub(crate) fn ask(sysctls: &[Sysctl]) -> Result<(), AllowlistError> {
     match files::read_following(Path::new(FILE), LARGEST) {
         Ok(bytes) => allowed(&String::from_utf8_lossy(&bytes), sysctls),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => {
-            Err(Error::new(code::IO, format!("cannot read {FILE}")).with_details(error.to_string()))
-        }
+        Err(error) => Err(AllowlistError::Unread { source: error }),
     }
 }
 
 /// One regular expression a line, which may match anywhere in the key.
-fn allowed(text: &str, sysctls: &[Sysctl]) -> Result<(), Error> {
+fn allowed(text: &str, sysctls: &[Sysctl]) -> Result<(), AllowlistError> {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
@@ -36,28 +34,18 @@ fn allowed(text: &str, sysctls: &[Sysctl]) -> Result<(), Error> {
     let patterns = lines
         .iter()
         .map(|line| {
-            Regex::new(line).map_err(|error| {
-                Error::new(
-                    code::INVALID_CONFIG,
-                    format!("{FILE}: {line:?} is no regular expression"),
-                )
-                .with_details(error.to_string())
+            Regex::new(line).map_err(|error| AllowlistError::Pattern {
+                line: (*line).to_owned(),
+                source: error,
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
     for sysctl in sysctls {
         if !patterns.iter().any(|pattern| pattern.is_match(&sysctl.key)) {
-            return Err(Error::new(
-                code::INVALID_CONFIG,
-                format!(
-                    "Sysctl {} is not allowed. Only the following sysctls are allowed: [{}]",
-                    sysctl.key,
-                    lines.join(" ")
-                ),
-            )
-            .with_details(format!(
-                "the list is {FILE}; its lines are regular expressions"
-            )));
+            return Err(AllowlistError::NotAllowed {
+                key: sysctl.key.clone(),
+                allowed: lines.join(" "),
+            });
         }
     }
     Ok(())
@@ -76,7 +64,7 @@ mod tests {
         };
         match (allowed(list, &[sysctl]), expected) {
             (Ok(()), Ok(())) => {}
-            (Err(error), Err(part)) => assert!(error.msg.contains(part), "{error}"),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
             (got, _) => panic!("{got:?} for {key} on {list:?}"),
         }
     }

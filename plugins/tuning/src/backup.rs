@@ -7,9 +7,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Error, code};
 use pontoon_ledger::{Key, directory, files};
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Act, BackupError};
 
 /// Bytes of a file that is read: a thousand parameters with long names have 200 kB.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -49,16 +50,20 @@ pub(crate) fn path(dir: &Path, key: &Key) -> PathBuf {
     dir.join(format!("{}_{}.json", key.container, key.interface))
 }
 
+fn failed(act: Act, path: &Path) -> impl Fn(io::Error) -> BackupError + Copy {
+    move |source| BackupError {
+        act,
+        path: path.to_owned(),
+        source,
+    }
+}
+
 /// Reads a backup. `None` when there is none. Nothing but a regular file is read, and that not without end.
 ///
 /// # Errors
 /// Code 5: what was before is not known, and the file stays for the administrator.
-pub(crate) fn read(path: &Path) -> Result<Option<Backup>, Error> {
-    let failed = |error: io::Error| {
-        Error::new(code::IO, format!("cannot read {}", path.display())).with_details(format!(
-            "{error}; what the container's settings were before is not known: set them by hand, then remove the file"
-        ))
-    };
+pub(crate) fn read(path: &Path) -> Result<Option<Backup>, BackupError> {
+    let failed = failed(Act::Read, path);
     let bytes = match files::read(path, LARGEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(failed)?,
@@ -70,11 +75,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Backup>, Error> {
 }
 
 /// Writes a backup: complete or not at all.
-pub(crate) fn write(path: &Path, backup: &Backup) -> Result<(), Error> {
-    let failed = |error: io::Error| {
-        Error::new(code::IO, format!("cannot write {}", path.display()))
-            .with_details(error.to_string())
-    };
+pub(crate) fn write(path: &Path, backup: &Backup) -> Result<(), BackupError> {
+    let failed = failed(Act::Write, path);
     let draft = draft(path);
     let text = serde_json::to_vec(backup).map_err(|error| failed(error.into()))?;
     // One left by a kill, whatever it is by now, is not written through.
@@ -102,12 +104,11 @@ fn draft(path: &Path) -> PathBuf {
 }
 
 /// Removes a backup, and what a killed ADD has left of it; success when there is none.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove(path: &Path) -> Result<(), BackupError> {
     for path in [path, &draft(path)] {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let msg = format!("cannot remove {}", path.display());
-                return Err(Error::new(code::IO, msg).with_details(error.to_string()));
+                return Err(failed(Act::Remove, path)(error));
             }
             _ => {}
         }
@@ -117,6 +118,8 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use pontoon_conf::{OperationError as _, code};
+
     use super::*;
 
     #[test]
@@ -138,15 +141,15 @@ mod tests {
         assert_eq!((backup.mtu, backup.promisc), (1500, Some(false)));
         assert!(backup.sysctl.is_empty());
         write(&path, &backup).unwrap();
-        assert_eq!(read(&path), Ok(Some(backup)));
+        assert_eq!(read(&path).unwrap(), Some(backup));
         remove(&path).unwrap();
         remove(&path).unwrap();
-        assert_eq!(read(&path), Ok(None));
+        assert_eq!(read(&path).unwrap(), None);
         fs::write(&path, "{\"mtu\": ").unwrap();
-        assert_eq!(read(&path).unwrap_err().code, code::IO);
+        assert_eq!(read(&path).unwrap_err().code(), code::IO);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert_eq!(read(&path).unwrap_err().code, code::IO);
+        assert_eq!(read(&path).unwrap_err().code(), code::IO);
         fs::remove_dir(&path).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }

@@ -70,6 +70,6 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::of_network(context)?;
     allowlist::ask(&config.sysctls).map_err(|error| Error {
         code: code::NOT_AVAILABLE,
-        ..error
+        ..Error::from(error)
     })
 }

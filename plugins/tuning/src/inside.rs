@@ -3,12 +3,13 @@
 use std::io;
 
 use pontoon_attach::{container_link, sockets};
-use pontoon_conf::{Cidr, Error, Mac, code};
+use pontoon_conf::{Cidr, Error, Mac};
 use pontoon_netlink::{Errno, Link, LinkChange, Netns, RouteSocket, RouteSpec, sysctl};
 use pontoon_plugin::{fault, kernel_error, netns_error};
 
 use crate::backup::Backup;
 use crate::config::Sysctl;
+use crate::error::{Parameter, SettingError};
 use crate::plan;
 
 /// `RTPROT_KERNEL`: comes by itself with an address.
@@ -43,14 +44,18 @@ impl<'a> Inside<'a> {
                     .map(|wanted| match sysctl::read(&wanted.path) {
                         Ok(value) => Ok(Some(value)),
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                            Err(unknown(wanted))
+                            Err(SettingError::Unknown {
+                                key: wanted.key.clone(),
+                                path: wanted.path.clone(),
+                            }
+                            .into())
                         }
                         Err(error) if has_no_value(&wanted.path, &error) => Ok(None),
-                        Err(error) => Err(Error::new(
-                            code::KERNEL,
-                            format!("cannot read what {} was before", wanted.key),
-                        )
-                        .with_details(format!("/proc/sys/{}: {error}", wanted.path))),
+                        Err(error) => Err(SettingError::Unread {
+                            key: wanted.key.clone(),
+                            source: refusal(wanted, error),
+                        }
+                        .into()),
                     })
                     .collect()
             })
@@ -66,11 +71,11 @@ impl<'a> Inside<'a> {
             .run(|| {
                 for wanted in sysctls {
                     sysctl::write_if_different(&wanted.path, &wanted.value).map_err(|error| {
-                        Error::new(
-                            code::KERNEL,
-                            format!("cannot set {} to {:?}", wanted.key, wanted.value),
-                        )
-                        .with_details(format!("/proc/sys/{}: {error}", wanted.path))
+                        SettingError::NotSet {
+                            key: wanted.key.clone(),
+                            value: wanted.value.clone(),
+                            source: refusal(wanted, error),
+                        }
                     })?;
                     fault::point("tuning.sysctl")?;
                 }
@@ -214,11 +219,9 @@ impl<'a> Inside<'a> {
                     // What it is now is not known; what it was before is right.
                     Err(_) => {}
                 }
-                if let Err(error) = sysctl::write_if_different(path, &value.before) {
-                    failures.push(
-                        Error::new(code::KERNEL, format!("cannot restore /proc/sys/{path}"))
-                            .with_details(error.to_string()),
-                    );
+                if let Err(source) = sysctl::write_if_different(path, &value.before) {
+                    let path = path.clone();
+                    failures.push(SettingError::NotRestored { path, source }.into());
                 }
             }
             failures
@@ -238,13 +241,9 @@ fn has_no_value(path: &str, error: &io::Error) -> bool {
         || (path.ends_with("/stable_secret") && error.raw_os_error() == Some(Errno::EIO as i32))
 }
 
-fn unknown(sysctl: &Sysctl) -> Error {
-    Error::new(
-        code::INVALID_CONFIG,
-        format!("the kernel has no parameter {}", sysctl.key),
-    )
-    .with_details(format!(
-        "/proc/sys/{} does not exist in the container; a module may be missing",
-        sysctl.path
-    ))
+fn refusal(sysctl: &Sysctl, source: io::Error) -> Parameter {
+    Parameter {
+        path: sysctl.path.clone(),
+        source,
+    }
 }

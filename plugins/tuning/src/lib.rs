@@ -8,6 +8,7 @@ mod backup;
 mod check;
 mod config;
 mod del;
+mod error;
 mod inside;
 mod plan;
 mod undo;
