@@ -1,12 +1,13 @@
 //! ADD: the container's veth pair is found, then the buckets put on it.
 
 use pontoon_attach::sockets;
-use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_conf::{Attached, Error, Interface, Mac};
 use pontoon_ledger::{BandwidthRecord, Key};
 use pontoon_netlink::{Errno, Link, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::{self, Limits};
+use crate::error::LimitError;
 use crate::{plan, undo};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
@@ -16,10 +17,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         return Ok(result);
     }
     if context.config.prev_result.is_none() {
-        return Err(
-            Error::new(code::INVALID_CONFIG, "must be called as chained plugin")
-                .with_details("bandwidth comes after the plugin that makes the interface"),
-        );
+        return Err(LimitError::NotChained.into());
     }
     let key = context.key()?;
     let mut host = sockets::of_host()?;
@@ -52,33 +50,24 @@ pub(crate) fn port(context: &Context, host: &mut RouteSocket, key: &Key) -> Resu
     let name = &key.interface;
     let failed = |error| kernel_error(&format!("cannot look up {name}"), &error);
     let mut inside = RouteSocket::open_in(context.netns()?).map_err(failed)?;
-    let no_peer = |details: &str| {
-        Error::new(
-            code::INVALID_CONFIG,
-            format!("container interface {name} has no veth peer"),
-        )
-        .with_details(details)
-    };
-    let link = inside
-        .link_by_name(name)
-        .map_err(failed)?
-        .ok_or_else(|| no_peer("the container has no such interface"))?;
+    let link =
+        inside
+            .link_by_name(name)
+            .map_err(failed)?
+            .ok_or_else(|| LimitError::NoInterface {
+                interface: name.clone(),
+            })?;
     let Some(peer) = link.peer else {
-        return Err(no_peer(
-            "bandwidth limits veth pairs only, such as bridge and ptp make",
-        ));
+        return Err(LimitError::NoPair {
+            interface: name.clone(),
+        }
+        .into());
     };
     let peer = host.link_by_index(peer).map_err(failed)?;
-    peer.filter(|peer| plan::are_peers(peer, &link))
-        .ok_or_else(|| {
-            Error::new(
-                code::INVALID_CONFIG,
-                "no veth peer of container interface found in host ns",
-            )
-            .with_details(format!(
-                "the other end of {name} is not in the namespace that the plugin runs in"
-            ))
-        })
+    let peer = peer.filter(|peer| plan::are_peers(peer, &link));
+    Ok(peer.ok_or_else(|| LimitError::PeerElsewhere {
+        interface: name.clone(),
+    })?)
 }
 
 fn limit(
@@ -94,15 +83,11 @@ fn limit(
         // An earlier ADD of this very attachment was killed, and its DEL never came.
         undo::give_back(context, host, key, Some(&stale))?;
     }
-    let busy = |what: &str| {
-        Error::new(
-            code::EXISTS,
-            format!(
-                "{what} of {} is taken by somebody else's traffic control",
-                port.name
-            ),
-        )
-        .with_details(format!("see tc qdisc show dev {}", port.name))
+    let busy = |what| {
+        Error::from(LimitError::Busy {
+            what,
+            port: port.name.clone(),
+        })
     };
     if limits.ingress.is_some() && qdisc(host, port)?.is_some_and(|kind| kind == "tbf") {
         return Err(busy("the way out"));

@@ -2,20 +2,18 @@
 
 use pontoon_attach::container_link::differs;
 use pontoon_attach::sockets;
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::{self, Limit, Limits};
+use crate::error::CheckedAlone;
 use crate::{add, plan};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let limits = config::limits(&context.config)?;
     if context.config.prev_result.is_none() {
-        return Err(Error::new(
-            code::INVALID_CONFIG,
-            "must be called as a chained plugin",
-        ));
+        return Err(CheckedAlone.into());
     }
     if limits == Limits::default() {
         return Ok(());

@@ -41,7 +41,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     }
     if let Err(error) = files::share(&record.files) {
         undo::remove(context, &key, Some(&record))?;
-        return Err(error);
+        return Err(error.into());
     }
     Ok(result)
 }

@@ -6,10 +6,11 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use pontoon_conf::{Error, code};
 use pontoon_ledger::FileLink;
 use pontoon_ledger::files;
 use pontoon_plugin::Context;
+
+use crate::error::FileError;
 
 /// What the files begin with that Pontoon has made.
 const MARK: &[u8] = b"# Made by Pontoon";
@@ -55,7 +56,7 @@ fn name(path: &str) -> Option<&str> {
 }
 
 /// Makes the links; one of an earlier ADD is replaced.
-pub(crate) fn share(links: &[FileLink]) -> Result<(), Error> {
+pub(crate) fn share(links: &[FileLink]) -> Result<(), FileError> {
     remove(links)?;
     for FileLink { path, to } in links {
         symlink(to, path).map_err(failed("make", path))?;
@@ -64,7 +65,7 @@ pub(crate) fn share(links: &[FileLink]) -> Result<(), Error> {
 }
 
 /// Removes the links, and nothing that is no link.
-pub(crate) fn remove(links: &[FileLink]) -> Result<(), Error> {
+pub(crate) fn remove(links: &[FileLink]) -> Result<(), FileError> {
     for FileLink { path, .. } in links {
         if !path.is_symlink() {
             continue;
@@ -90,9 +91,12 @@ pub(crate) fn lacking(links: &[FileLink]) -> Option<&Path> {
     links.iter().find(lacks).map(|link| link.path.as_path())
 }
 
-fn failed(act: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let msg = format!("cannot {act} {}", path.display());
-    move |error| Error::new(code::IO, msg).with_details(error.to_string())
+fn failed(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    move |source| FileError {
+        act,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Decisions: which container is meant, and whether it can be joined.
 
-use pontoon_conf::{Error, code};
 use pontoon_ledger::{Attachment, Key, find};
+
+use crate::error::TargetError;
 
 /// What to do about a namespace that cannot be re-bound.
 pub(crate) fn instead(label: &str) -> String {
@@ -17,27 +18,22 @@ pub(crate) fn choose<'a>(
     wanted: &str,
     own: &Key,
     names: impl Fn(&Attachment) -> Vec<String>,
-) -> Result<Vec<&'a Attachment>, Error> {
+) -> Result<Vec<&'a Attachment>, TargetError> {
     let found = match find(attachments, wanted, names) {
         Ok(found) => found,
         Err(ids) if ids.is_empty() => {
             if wanted == own.container {
                 return Err(itself(&own.container));
             }
-            return Err(Error::new(
-                code::UNKNOWN_CONTAINER,
-                format!("container {wanted} is not attached by Pontoon"),
-            )
-            .with_details(
-                "start it first, or name its network namespace by path; pontoon ls lists who is there",
-            ));
+            return Err(TargetError::NotAttached {
+                wanted: wanted.to_owned(),
+            });
         }
         Err(ids) => {
-            return Err(Error::new(
-                code::UNKNOWN_CONTAINER,
-                format!("\"{wanted}\" may mean any of {}", ids.join(", ")),
-            )
-            .with_details("give more of the id, or a name that only one has"));
+            return Err(TargetError::Ambiguous {
+                wanted: wanted.to_owned(),
+                ids: ids.join(", "),
+            });
         }
     };
     if let Some(attachment) = found.first()
@@ -46,24 +42,17 @@ pub(crate) fn choose<'a>(
         return Err(itself(&own.container));
     }
     if let Some(attachment) = found.iter().find(|attachment| attachment.mode == "host") {
-        return Err(Error::new(
-            code::INVALID_NETNS,
-            format!(
-                "container {} is on the host's network",
-                attachment.key.container
-            ),
-        )
-        .with_details("use a network of type host for this one too"));
+        return Err(TargetError::OnHost {
+            container: attachment.key.container.clone(),
+        });
     }
     Ok(found)
 }
 
-fn itself(container: &str) -> Error {
-    Error::new(
-        code::INVALID_CONFIG,
-        format!("container {container} cannot share the network of itself"),
-    )
-    .with_details("name another container")
+fn itself(container: &str) -> TargetError {
+    TargetError::Itself {
+        container: container.to_owned(),
+    }
 }
 
 /// Follows from whom to whom a container's network is shared; `joins` tells whom a container
@@ -72,21 +61,16 @@ pub(crate) fn refuse_cycle(
     own: &str,
     target: &str,
     joins: impl Fn(&str) -> Option<String>,
-) -> Result<(), Error> {
+) -> Result<(), TargetError> {
     let mut way = vec![own.to_owned(), target.to_owned()];
     while let Some(next) = joins(way.last().map_or("", String::as_str)) {
         let closed = next == own;
         let seen = way.contains(&next);
         way.push(next);
         if closed {
-            return Err(Error::new(
-                code::INVALID_CONFIG,
-                format!(
-                    "containers would share a network in a circle: {}",
-                    way.join(" -> ")
-                ),
-            )
-            .with_details("DEL one of them first"));
+            return Err(TargetError::Circle {
+                way: way.join(" -> "),
+            });
         }
         if seen {
             break;
@@ -125,7 +109,7 @@ mod tests {
         let found = choose(&attachments, wanted, &key("cc"), |_| Vec::new());
         match (found, expected) {
             (Ok(found), Ok(id)) => assert_eq!(found[0].key.container, id),
-            (Err(error), Err(words)) => assert!(error.msg.contains(words), "{error}"),
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
             (found, _) => panic!("{found:?}"),
         }
     }
@@ -150,7 +134,7 @@ mod tests {
         };
         assert!(refuse_cycle("d", "a", joins).is_ok());
         let error = refuse_cycle("a", "b", joins).unwrap_err();
-        assert!(error.msg.contains("a -> b -> c -> a"), "{error}");
+        assert!(error.to_string().contains("a -> b -> c -> a"), "{error}");
         // Somebody else's circle is not ours to complain about, and no reason to walk for ever.
         assert!(
             refuse_cycle("x", "a", |id| Some(

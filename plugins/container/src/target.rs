@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use pontoon_conf::{Dns, Error, code};
+use pontoon_conf::{Dns, Error};
 use pontoon_ledger::{About, Attachment, Sandbox};
 use pontoon_netlink::{Netns, NetnsMount};
 use pontoon_plugin::{Context, netns_error, warn};
 
 use crate::config::Wanted;
+use crate::error::TargetError;
 use crate::plan;
 
 /// The namespace that is to be shared.
@@ -36,24 +37,18 @@ impl Target {
         };
         let host = Netns::current().map_err(|error| netns_error(&error))?;
         if target.netns.same_as(&host) {
-            return Err(Error::new(
-                code::INVALID_NETNS,
-                format!("{} is in the host's network namespace", target.label()),
-            )
-            .with_details("use a network of type host"));
+            return Err(TargetError::HostNamespace {
+                label: target.label(),
+            }
+            .into());
         }
         Ok(target)
     }
 }
 
 fn by_path(context: &Context, path: &str) -> Result<Target, Error> {
-    let netns = Netns::open(Path::new(path)).map_err(|error| {
-        Error::new(
-            code::UNKNOWN_CONTAINER,
-            format!("key \"container\": {error}"),
-        )
-        .with_details("give the path of a network namespace, such as /run/netns/NAME")
-    })?;
+    let opened = Netns::open(Path::new(path));
+    let netns = opened.map_err(|reason| TargetError::NoNamespace { reason })?;
     let own = context.invocation.required_netns()?;
     let point = |path: &str| {
         let mount = NetnsMount::at(Path::new(path)).ok().flatten();
@@ -61,11 +56,10 @@ fn by_path(context: &Context, path: &str) -> Result<Target, Error> {
     };
     let same = path == own || point(path).is_some_and(|there| point(own) == Some(there));
     if same {
-        return Err(Error::new(
-            code::INVALID_CONFIG,
-            format!("{path} is the container's own namespace: it cannot share it with itself"),
-        )
-        .with_details("name another one"));
+        return Err(TargetError::OwnNamespace {
+            path: path.to_owned(),
+        }
+        .into());
     }
     Ok(Target {
         sandbox: Sandbox::at(path, &netns),
@@ -125,12 +119,12 @@ fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
             None => dead = Some(about.sandbox.path),
         }
     }
-    Err(Error::new(
-        code::UNKNOWN_CONTAINER,
-        match dead {
-            Some(path) => format!("container {id} is gone: its network namespace {path} is"),
-            None => format!("container {id} has no readable record"),
+    Err(match dead {
+        Some(path) => TargetError::Gone {
+            container: id,
+            path,
         },
-    )
-    .with_details("start it again; GC of its network removes what it left"))
+        None => TargetError::NoRecord { container: id },
+    }
+    .into())
 }

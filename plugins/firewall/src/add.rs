@@ -10,17 +10,16 @@ use pontoon_netfilter::{Backend, BackendKind, Link, Policy, Protocol, Ruleset, S
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, Undo, fault, kernel_error, warn};
 
-use crate::config::{Choice, Config, invalid};
+use crate::config::{Choice, Config};
+use crate::error::PolicyError;
 use crate::plan::{self, Place};
 use crate::wanted::{Wanted, change, companion};
 use crate::{coexist, links, separate, undo, zones};
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let config = Config::from_context(context)?;
-    let previous = context.config.prev_result.as_ref().ok_or_else(|| {
-        invalid("must be called as chained plugin: no prevResult")
-            .with_details("list firewall after the plugin that creates the interface")
-    })?;
+    let previous = context.config.prev_result.as_ref();
+    let previous = previous.ok_or(PolicyError::NoPrevResult)?;
     let Some(asked) = config.choice.asked() else {
         warn(format_args!(
             "firewall: backend none: no rules are made for container {} of network {}",
@@ -83,13 +82,10 @@ fn survey(
             port: port.clone(),
         }),
         (Some(policy), None) if !policy.icc => {
-            return Err(invalid(format!(
-                "icc false: no bridge port of {} in prevResult to keep apart",
-                policy.bridge
-            ))
-            .with_details(
-                "the plugin before firewall must name the host's end of the veth pair, after the bridge",
-            ));
+            return Err(PolicyError::NoPort {
+                bridge: policy.bridge.clone(),
+            }
+            .into());
         }
         _ => None,
     };
@@ -168,14 +164,17 @@ fn look_up(host: &mut RouteSocket, name: &str) -> Result<Option<Option<String>>,
 }
 
 /// Published ports of an internal network would lead nowhere.
-fn refuse_published(context: &Context, key: &Key, policy: Option<&Policy>) -> Result<(), Error> {
+fn refuse_published(
+    context: &Context,
+    key: &Key,
+    policy: Option<&Policy>,
+) -> Result<(), PolicyError> {
     let internal = policy.is_some_and(|policy| policy.internal);
     if internal && context.state.records("portmap").holds(key) {
-        return Err(invalid(format!(
-            "network {} is internal: no port of container {} can be published",
-            key.network, key.container
-        ))
-        .with_details("set \"internal\": true in the bridge plugin too: then portmap publishes nothing through this network"));
+        return Err(PolicyError::Published {
+            network: key.network.clone(),
+            container: key.container.clone(),
+        });
     }
     Ok(())
 }

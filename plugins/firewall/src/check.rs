@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use pontoon_attach::beside::{self, Judged};
 use pontoon_attach::{backends, policy, reference, rules};
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::nft::Gate;
 use pontoon_netfilter::{BackendKind, Ruleset};
@@ -14,6 +14,7 @@ use pontoon_plugin::{Context, warn};
 
 use crate::coexist;
 use crate::config::{Choice, Config};
+use crate::error::{Differences, StatusError};
 use crate::links::{self, Named};
 use crate::{plan, zones};
 
@@ -25,17 +26,11 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         return Ok(());
     }
     let failed = |differences: Vec<String>| {
-        Error::new(
-            code::CHECK_FAILED,
-            format!(
-                "policy of network {} for container {}: {}",
-                key.network, key.container, differences[0]
-            ),
-        )
-        .with_details(format!(
-            "{}; an ADD of the network, or `pontoon repair`, makes it again",
-            differences.join("; ")
-        ))
+        Error::from(Differences {
+            network: key.network.clone(),
+            container: key.container.clone(),
+            differences,
+        })
     };
     let Some(record) = context.state.read::<FirewallRecord>(&key)? else {
         if reference::attached_by_another(context, "firewall", &key)? {
@@ -150,15 +145,16 @@ fn passes(context: &Context) -> Result<(), Error> {
     let Some(interface) = bridge else {
         return Ok(());
     };
-    let limited =
-        |msg: String, details: String| Err(Error::new(code::LIMITED, msg).with_details(details));
     let asks = beside::forwarded(&mut host, &interface, &addresses);
     match beside::judge(&context.search, Gate::Forward, &asks) {
         Judged::Passes => Ok(()),
-        Judged::Dropped(what, drop) => limited(
-            format!("{drop} drops {what}: containers of network {network} have no way out"),
-            coexist::advice_about(&drop, &interface),
-        ),
+        Judged::Dropped(what, drop) => Err(StatusError::Dropped {
+            advice: coexist::advice_about(&drop, &interface),
+            drop: drop.to_string(),
+            what,
+            network: network.to_string(),
+        }
+        .into()),
         Judged::Unknown(why) => {
             warn(format_args!(
                 "firewall: warning: packets of network {network} may not pass the host's filters: {}",
@@ -168,10 +164,12 @@ fn passes(context: &Context) -> Result<(), Error> {
         }
         Judged::Unreadable(why) => match coexist::glance(&interface) {
             None => Ok(()),
-            Some((chain, advice)) => limited(
-                format!("{chain} drops what goes to and from {interface}"),
-                format!("{advice}; judged by names alone, without {why}"),
-            ),
+            Some((chain, advice)) => Err(StatusError::MayDrop {
+                chain: chain.to_string(),
+                advice: format!("{advice}; judged by names alone, without {why}"),
+                interface,
+            }
+            .into()),
         },
     }
 }
@@ -185,11 +183,5 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     backends::follow(context, asked)
         .and_then(|kind| rules::open(context, kind))
         .map(|backend| rules::linger(backend.into_sockets()))
-        .map_err(|error| {
-            Error::new(
-                code::NOT_AVAILABLE,
-                format!("no policy can be held: {}", error.msg),
-            )
-            .with_details(error.details)
-        })
+        .map_err(|cause| StatusError::NotHeld { cause }.into())
 }

@@ -6,6 +6,7 @@ mod check;
 mod coexist;
 mod config;
 mod del;
+mod error;
 mod links;
 mod plan;
 mod separate;

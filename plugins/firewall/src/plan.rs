@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use pontoon_conf::{Attached, Error, KnownAs};
+use pontoon_conf::{Attached, KnownAs};
 use pontoon_ledger::{FirewallRecord, Key, LinkRequest};
 use pontoon_netfilter::{Ingress, Link, Member, Policy};
 
-use crate::config::invalid;
+use crate::error::PolicyError;
 
 /// Where the attachment is, as the result of the plugins before tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,13 +40,12 @@ pub(crate) fn place(previous: &Attached) -> Place {
 }
 
 /// The policy of the network on its bridge; none when everything is open and there is no bridge.
-pub(crate) fn policy(wanted: &Policy, bridge: Option<&str>) -> Result<Option<Policy>, Error> {
+pub(crate) fn policy(wanted: &Policy, bridge: Option<&str>) -> Result<Option<Policy>, PolicyError> {
     if let Some(bridge) = bridge {
         if wanted.trusted.iter().any(|name| name == bridge) {
-            return Err(invalid(format!(
-                "key \"trustedInterfaces\": {bridge} is the network's own bridge"
-            ))
-            .with_details("containers of one network reach each other by icc"));
+            return Err(PolicyError::TrustedOwn {
+                bridge: bridge.to_owned(),
+            });
         }
         return Ok(Some(Policy {
             bridge: bridge.to_owned(),
@@ -62,11 +61,7 @@ pub(crate) fn policy(wanted: &Policy, bridge: Option<&str>) -> Result<Option<Pol
     if open {
         return Ok(None);
     }
-    Err(
-        invalid("no bridge in prevResult to hold the network's policy on").with_details(
-            "list firewall after a plugin that joins containers to a bridge, or leave its keys out",
-        ),
-    )
+    Err(PolicyError::NoBridge)
 }
 
 /// The names of the container itself that it wishes to reach.

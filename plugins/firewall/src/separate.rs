@@ -5,11 +5,13 @@
 use std::net::IpAddr;
 
 use pontoon_attach::{forwarding, rules};
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::FirewallRecord;
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, Separation};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, fault, kernel_error, warn};
+
+use crate::error::ProxyError;
 
 /// What makes the host answer on the bridge for its siblings, at once rather than after a random
 /// time of up to 0.8 s: (parameter, on, off).
@@ -106,12 +108,13 @@ pub(crate) fn answer(bridge: &str, on: bool) -> Result<(), Error> {
             Ok(_) => {}
             // The bridge is gone, and its parameters with it.
             Err(error) if !on && error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(Error::new(
-                    code::KERNEL,
-                    format!("cannot let {bridge} answer for its containers: /proc/sys/{path}"),
-                )
-                .with_details(error.to_string()));
+            Err(source) => {
+                return Err(ProxyError {
+                    bridge: bridge.to_owned(),
+                    path,
+                    source,
+                }
+                .into());
             }
         }
     }

@@ -5,12 +5,13 @@
 use std::net::IpAddr;
 
 use pontoon_attach::rules;
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::{FirewallRecord, Key, NetworkPolicyRecord};
 use pontoon_netfilter::firewalld::{self, Part};
 use pontoon_plugin::{Context, fault, warn};
 
 use crate::config::{Choice, Config};
+use crate::error::ZoneError;
 use crate::plan;
 use crate::wanted::{Wanted, change};
 
@@ -48,11 +49,7 @@ pub(crate) fn enter(context: &Context, wanted: &mut Wanted, there: bool) -> Resu
     });
     match done {
         Ok(()) => Ok(()),
-        Err(error) if must => Err(Error::new(
-            code::RULES,
-            format!("backend firewalld, zone {zone}: {error}"),
-        )
-        .with_details(next_step(&error))),
+        Err(reason) if must => Err(ZoneError { zone, reason }.into()),
         Err(error) => {
             warn(format_args!(
                 "firewall: zone {zone} of firewalld: {error}: {}",
@@ -159,7 +156,7 @@ fn name(part: Part<'_>) -> String {
     }
 }
 
-fn next_step(error: &firewalld::Error) -> &'static str {
+pub(crate) fn next_step(error: &firewalld::Error) -> &'static str {
     match error {
         firewalld::Error::Bus { .. } => {
             "start firewalld, or let the runtime pass DBUS_SYSTEM_BUS_ADDRESS on"

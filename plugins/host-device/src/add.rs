@@ -1,13 +1,14 @@
 //! ADD: addresses, then the device moves into the container, then it is configured there.
 
 use pontoon_attach::{container_link, sockets};
-use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_conf::{Attached, Error, Interface, Mac};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{DeviceBefore, HostDeviceRecord, Key};
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::Config;
+use crate::error::MoveError;
 use crate::{device, undo};
 
 #[derive(Debug)]
@@ -64,15 +65,11 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     }
 }
 
-fn refuse_loopback(link: &Link) -> Result<(), Error> {
+fn refuse_loopback(link: &Link) -> Result<(), MoveError> {
     if link.name != "lo" {
         return Ok(());
     }
-    Err(Error::new(
-        code::INVALID_CONFIG,
-        "failed to move link lo: loopback stays where it is",
-    )
-    .with_details("name another device"))
+    Err(MoveError::Loopback)
 }
 
 fn attach(
@@ -110,11 +107,8 @@ fn attach(
         let moved = inside
             .link_by_name(name)
             .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
-            .ok_or_else(|| {
-                Error::new(
-                    code::KERNEL,
-                    format!("failed to find \"{name}\" in the container"),
-                )
+            .ok_or_else(|| MoveError::Lost {
+                interface: name.clone(),
             })?;
         let advertisements = config.advertisements();
         container_link::configure(netns, inside, moved.index, name, &result, advertisements)?;

@@ -3,15 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::kernel_error;
 
 use crate::config::Selector;
+use crate::error::DeviceError;
 
-const PCI: &str = "/sys/bus/pci/devices";
+pub(crate) const PCI: &str = "/sys/bus/pci/devices";
 /// The bus of parts of a device, such as subfunctions (`mlx5_core.sf.4`).
-const AUXILIARY: &str = "/sys/bus/auxiliary/devices";
+pub(crate) const AUXILIARY: &str = "/sys/bus/auxiliary/devices";
 /// Drivers that hand a device to a program: there is no interface to move.
 const USERSPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 
@@ -41,25 +42,15 @@ pub(crate) fn find(host: &mut RouteSocket, selector: &Selector) -> Result<Link, 
         Selector::KernelPath(path) => first_of(host, &path.join("net"))?,
         Selector::Pci(address) => {
             let buses = [PCI, AUXILIARY].map(Path::new);
-            let dir = bus_net(buses, address).ok_or_else(|| {
-                Error::new(
-                    code::INVALID_CONFIG,
-                    format!(
-                        "failed to find host device: failed to find network devices of {address}"
-                    ),
-                )
-                .with_details(format!("neither {PCI} nor {AUXILIARY} has it"))
+            let dir = bus_net(buses, address).ok_or_else(|| DeviceError::NotOnBus {
+                address: address.clone(),
             })?;
             first_of(host, &dir)?
         }
     };
-    found.ok_or_else(|| {
-        Error::new(
-            code::INVALID_CONFIG,
-            "failed to find host device: failed to find physical interface",
-        )
-        .with_details(format!("the host has no {selector:?}"))
-    })
+    Ok(found.ok_or_else(|| DeviceError::None {
+        selector: format!("{selector:?}"),
+    })?)
 }
 
 /// Where sysfs lists the interfaces of a device of the PCI bus, else of the auxiliary bus.
@@ -87,20 +78,14 @@ fn pci_net(root: &Path, address: &str) -> PathBuf {
 }
 
 fn first_of(host: &mut RouteSocket, dir: &Path) -> Result<Option<Link>, Error> {
-    let entries = fs::read_dir(dir).map_err(|error| {
-        Error::new(
-            code::INVALID_CONFIG,
-            format!(
-                "failed to find host device: failed to find network devices at {:?}",
-                dir.display()
-            ),
-        )
-        .with_details(error.to_string())
+    let entries = fs::read_dir(dir).map_err(|source| DeviceError::Unlisted {
+        dir: dir.to_owned(),
+        source,
     })?;
     for entry in entries {
-        let entry = entry.map_err(|error| {
-            Error::new(code::IO, format!("cannot list {}", dir.display()))
-                .with_details(error.to_string())
+        let entry = entry.map_err(|source| DeviceError::Unread {
+            dir: dir.to_owned(),
+            source,
         })?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let found = host

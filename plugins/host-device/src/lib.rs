@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod del;
 mod device;
+mod error;
 mod undo;
 
 use pontoon_attach::ports;

@@ -1,10 +1,12 @@
 //! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
 
 use pontoon_attach::sockets;
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::{DeviceBefore, HostDeviceRecord, Key};
 use pontoon_netlink::{Link, LinkChange, Netns, RouteSocket};
 use pontoon_plugin::{Context, kernel_error};
+
+use crate::error::MoveError;
 
 /// Gives the device back and forgets it.
 pub(crate) fn give_back(
@@ -78,11 +80,11 @@ fn move_out(
     let failed = |error| kernel_error(&act, &error);
     // DeviceBefore anything is changed: the container's device stays as it is for the next DEL.
     if host.link_by_name(name).map_err(failed)?.is_some() {
-        return Err(
-            Error::new(code::EXISTS, act).with_details(format!(
-                "the host has another interface {name} by now: rename or remove that one, and run DEL again"
-            )),
-        );
+        return Err(MoveError::Taken {
+            interface: link.name.clone(),
+            name: name.to_owned(),
+        }
+        .into());
     }
     // Older kernels rename only what is down, and look at the name first.
     let down = LinkChange {

@@ -1,6 +1,6 @@
 //! CHECK: the container's path still leads to the host's namespace.
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_netlink::Netns;
 use pontoon_plugin::{Context, netns_error};
 
@@ -11,7 +11,6 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let path = context.invocation.required_netns()?;
     match plan::difference(path, context.netns()?.id(), host.id()) {
         None => Ok(()),
-        Some(words) => Err(Error::new(code::CHECK_FAILED, words)
-            .with_details("DEL and ADD of the container make it so again")),
+        Some(difference) => Err(difference.into()),
     }
 }

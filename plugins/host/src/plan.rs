@@ -2,13 +2,17 @@
 
 use pontoon_netlink::NetnsId;
 
+use crate::error::Difference;
+
 /// What to do about a namespace that cannot be re-bound.
 pub(crate) const INSTEAD: &str = "start the process in the host's network namespace (then CNI_NETNS is the host's, and nothing \
      has to be changed), or give it a named namespace (ip netns add NAME) that it joins after ADD";
 
 /// Why the container is not on the host's network, if it is not.
-pub(crate) fn difference(path: &str, container: NetnsId, host: NetnsId) -> Option<String> {
-    (container != host).then(|| format!("{path} does not lead to the host's network namespace"))
+pub(crate) fn difference(path: &str, container: NetnsId, host: NetnsId) -> Option<Difference> {
+    (container != host).then(|| Difference {
+        path: path.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -19,7 +23,7 @@ mod tests {
     fn the_identity_decides() {
         let id = |ino| NetnsId { dev: 4, ino };
         assert_eq!(difference("/x", id(1), id(1)), None);
-        let words = difference("/x", id(2), id(1)).unwrap();
+        let words = difference("/x", id(2), id(1)).unwrap().to_string();
         assert!(words.contains("/x"), "{words}");
     }
 }

@@ -1,9 +1,11 @@
 //! The three verbs on `lo`.
 
 use pontoon_attach::sockets;
-use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, code};
+use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig};
 use pontoon_netlink::{Link, LinkChange, RouteSocket};
 use pontoon_plugin::{Context, kernel_error};
+
+use crate::error::{Down, UpError};
 
 fn open(context: &Context) -> Result<(RouteSocket, Link), Error> {
     let netns = context.netns()?;
@@ -11,7 +13,7 @@ fn open(context: &Context) -> Result<(RouteSocket, Link), Error> {
     let link = inside
         .link_by_name("lo")
         .map_err(|error| kernel_error("cannot look up lo in the container", &error))?
-        .ok_or_else(|| Error::new(code::KERNEL, "the container has no interface lo"))?;
+        .ok_or(UpError::Missing)?;
     Ok((inside, link))
 }
 
@@ -46,11 +48,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         if !link.up {
             set(&mut inside, &link, false)?;
         }
-        return Err(Error::new(
-            code::KERNEL,
-            format!("loopback interface found with non-loopback address {address}"),
-        )
-        .with_details("remove the address from lo of the container"));
+        return Err(UpError::OtherAddress { address: *address }.into());
     }
     if let Some(previous) = &context.config.prev_result {
         return Ok(previous.clone());
@@ -79,8 +77,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     if link.up {
         return Ok(());
     }
-    Err(Error::new(code::CHECK_FAILED, "loopback interface is down")
-        .with_details("an ADD brings it up"))
+    Err(Down.into())
 }
 
 /// Brings lo down, unless the namespace is gone with it.

@@ -1,6 +1,7 @@
 //! The `loopback` plugin: brings the loopback interface of the container up. Takes no keys and
 //! ignores `CNI_IFNAME` and `CNI_ARGS`, as the reference plugin does.
 
+mod error;
 mod lo;
 
 use std::process::ExitCode;

@@ -2,13 +2,14 @@
 
 use pontoon_attach::container_link::{self, Advertisements};
 use pontoon_attach::sockets;
-use pontoon_conf::{Attached, Error, Interface, Mac, code};
+use pontoon_conf::{Attached, Error, Interface, Mac};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{Key, MacvlanRecord};
 use pontoon_netlink::{Link, LinkChange, MacvlanSpec, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::{self, Config};
+use crate::error::LinkError;
 use crate::undo;
 
 #[derive(Debug)]
@@ -25,21 +26,17 @@ pub(crate) fn master(context: &Context, config: &Config) -> Result<(RouteSocket,
     } else {
         sockets::of_host()?
     };
-    let (found, what) = match &config.master {
+    let (found, missing) = match &config.master {
         Some(name) => (
             socket.link_by_name(name.as_ref()),
-            format!("failed to lookup master \"{name}\""),
+            LinkError::NoMaster {
+                name: name.to_string(),
+            },
         ),
-        None => (
-            socket.uplink(),
-            "no default route interface found".to_owned(),
-        ),
+        None => (socket.uplink(), LinkError::NoDefaultRoute),
     };
-    let found = found.map_err(|error| kernel_error(&what, &error))?;
-    let master = found.ok_or_else(|| {
-        Error::new(code::INVALID_CONFIG, what)
-            .with_details("name a device that exists in the key \"master\"")
-    })?;
+    let found = found.map_err(|error| kernel_error(&missing.to_string(), &error))?;
+    let master = found.ok_or(missing)?;
     Ok((socket, master))
 }
 
@@ -119,11 +116,8 @@ fn attach(
     fault::point("macvlan.created")?;
     let name = &key.interface;
     let failed = |error| kernel_error(&format!("cannot set up {name} in the container"), &error);
-    let missing = || {
-        Error::new(
-            code::TRY_AGAIN,
-            format!("{name} vanished from the container"),
-        )
+    let missing = || LinkError::Vanished {
+        interface: name.clone(),
     };
     let born = inside.link_by_name(spec.name).map_err(failed)?;
     let index = born.ok_or_else(missing)?.index;

@@ -9,6 +9,7 @@ use pontoon_plugin::{Context, kernel_error};
 
 use crate::add;
 use crate::config::{self, Config, Mode};
+use crate::error::NoPrevResult;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
@@ -16,11 +17,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     if let Some(ipam) = &config.ipam {
         delegation::check(context, ipam)?;
     }
-    let previous = context
-        .config
-        .prev_result
-        .as_ref()
-        .ok_or_else(|| Error::new(code::INVALID_CONFIG, "required prevResult missing"))?;
+    let previous = context.config.prev_result.as_ref().ok_or(NoPrevResult)?;
     let (_, master) = add::master(context, &config).map_err(|error| Error {
         code: code::CHECK_FAILED,
         ..error

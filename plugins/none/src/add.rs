@@ -1,11 +1,12 @@
 //! ADD: the loopback interface goes up.
 
 use pontoon_attach::Inventory;
-use pontoon_conf::{Attached, Error, code};
+use pontoon_conf::{Attached, Error};
 use pontoon_ledger::NoneRecord;
 use pontoon_netlink::Link;
 use pontoon_plugin::{Context, Undo, fault};
 
+use crate::error::AloneError;
 use crate::{config, plan, undo};
 
 enum Step {
@@ -18,14 +19,10 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let netns = context.netns()?;
     let inventory = Inventory::of(netns)?;
     if let Some(link) = plan::intruder(inventory.links()) {
-        return Err(Error::new(
-            code::EXISTS,
-            format!(
-                "interface {} is in the container, which is to have no network",
-                link.name
-            ),
-        )
-        .with_details("DEL the attachment that made it, or leave out the network of type none"));
+        return Err(AloneError::Intruder {
+            interface: link.name.clone(),
+        }
+        .into());
     }
     let lo = loopback(inventory.links())?;
     let key = context.key()?;
@@ -61,9 +58,9 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     }
 }
 
-pub(crate) fn loopback(links: &[Link]) -> Result<&Link, Error> {
+pub(crate) fn loopback(links: &[Link]) -> Result<&Link, AloneError> {
     links
         .iter()
         .find(|link| link.name == "lo")
-        .ok_or_else(|| Error::new(code::KERNEL, "the container has no interface lo"))
+        .ok_or(AloneError::NoLoopback)
 }

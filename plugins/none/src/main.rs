@@ -5,6 +5,7 @@ mod add;
 mod check;
 mod config;
 mod del;
+mod error;
 mod plan;
 mod undo;
 

@@ -2,7 +2,7 @@
 
 use pontoon_attach::container_link::{self, differs, listed, same_mac};
 use pontoon_attach::{forwarding, masquerade, reference, rules};
-use pontoon_conf::{Attached, Cidr, Error, code};
+use pontoon_conf::{Attached, Cidr, Error};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{Key, PtpRecord};
 use pontoon_netfilter::Owner;
@@ -10,16 +10,14 @@ use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::Config;
+use crate::error::{NoMasquerade, NoPrevResult};
 use crate::plan;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     delegation::check(context, &config.ipam)?;
-    let previous = context.required_prev_result().map_err(|error| Error {
-        msg: "ptp: Required prevResult missing".to_owned(),
-        ..error
-    })?;
+    let previous = context.config.prev_result.as_ref().ok_or(NoPrevResult)?;
     let port = check_container(context, &key, previous)?;
     check_host(&key, port, previous)?;
     if !config.ip_masq || reference::attached_by_another(context, "ptp", &key)? {
@@ -138,10 +136,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         let kind = rules::select(context, config.ip_masq_backend.as_deref());
         kind.and_then(|kind| rules::open(context, kind))
             .map(|backend| rules::linger(backend.into_sockets()))
-            .map_err(|error| {
-                Error::new(code::NOT_AVAILABLE, format!("no masquerade: {}", error.msg))
-                    .with_details(error.details)
-            })?;
+            .map_err(|cause| NoMasquerade { cause })?;
     }
     delegation::status(context, &config.ipam)
 }

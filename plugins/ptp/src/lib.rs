@@ -6,6 +6,7 @@ mod add;
 mod check;
 mod config;
 mod del;
+mod error;
 mod plan;
 mod undo;
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use pontoon_attach::sockets;
-use pontoon_conf::{Attached, Error, IpConfig, code};
+use pontoon_conf::{Attached, Error, IpConfig};
 use pontoon_ledger::{MovedRoute, SbrRecord};
 use pontoon_netlink::{RouteEntry, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::Config;
+use crate::error::NoLink;
 use crate::{plan, undo};
 
 /// Opens a socket in the container, and finds the interface.
@@ -17,12 +18,8 @@ pub(crate) fn inside(context: &Context, name: &str) -> Result<(RouteSocket, u32)
     let link = inside
         .link_by_name(name)
         .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
-        .ok_or_else(|| {
-            Error::new(
-                code::UNKNOWN_CONTAINER,
-                format!("Cannot find container link {name}"),
-            )
-            .with_details("sbr comes after the plugin that makes the interface")
+        .ok_or_else(|| NoLink {
+            interface: name.to_owned(),
         })?;
     Ok((inside, link.index))
 }

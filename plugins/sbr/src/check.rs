@@ -1,12 +1,13 @@
 //! CHECK: every address has its rule, every table its way out, and the main table knows nothing of
 //! the interface.
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_netlink::RouteEntry;
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::add;
 use crate::config::Config;
+use crate::error::Difference;
 use crate::plan;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
@@ -16,11 +17,10 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let (mut inside, index) = add::inside(context, &key.interface)?;
     let failed = |error| kernel_error("cannot look at the container's routing", &error);
     let differs = |what: String| {
-        Error::new(
-            code::CHECK_FAILED,
-            format!("routing of container {}: {what}", key.container),
-        )
-        .with_details("an ADD of the container makes it again")
+        Error::from(Difference {
+            container: key.container.clone(),
+            what,
+        })
     };
     for v4 in [true, false] {
         let own: Vec<_> = ips.iter().filter(|ip| ip.address.is_ipv4() == v4).collect();
