@@ -179,6 +179,10 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// JSON indented by four spaces, as the reference plugins print it.
+#[allow(
+    clippy::expect_used,
+    reason = "neither can fail: maps have text as keys, and JSON is UTF-8"
+)]
 pub(crate) fn pretty(value: &impl Serialize) -> String {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");

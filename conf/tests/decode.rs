@@ -1,4 +1,9 @@
 //! The decoder: what it forgives, what it does not, and how it names the place.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,9 @@
 //! The names that a container is called by.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use pontoon_conf::{Invocation, KnownAs, NetworkConfig, Verb};
 use serde_json::{Value, json};

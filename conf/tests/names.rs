@@ -1,4 +1,9 @@
 //! Names, Ethernet addresses, addresses with a prefix.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use std::net::IpAddr;
 

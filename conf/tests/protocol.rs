@@ -1,4 +1,9 @@
 //! The environment and standard input: what is refused, with which code, in which order.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use std::{collections::HashMap, path::PathBuf};
 

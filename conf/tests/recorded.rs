@@ -1,6 +1,11 @@
 //! Calls that real runtimes made of the reference plugins, and what those answered.
 //!
 //! One call in a line: podman 4.3, containerd 1.6 and 2.1, kubelet 1.20, cnitool 1.3.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use std::collections::HashMap;
 

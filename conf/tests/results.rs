@@ -1,4 +1,9 @@
 //! Results: the exact text of every version, and what survives the way through each.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use pontoon_conf::{Attached, Cidr, Dns, Error, Interface, IpConfig, Route, Version, code};
 use serde_json::{Value, json};

@@ -1,4 +1,9 @@
 //! What survives the way of a result through each version's shape, for results of every kind.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use pontoon_conf::{Attached, Cidr, Dns, Interface, IpConfig, Route, Version};
 

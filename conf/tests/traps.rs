@@ -20,6 +20,11 @@
 //! | unknown `CNI_ARGS` | kubelet, people | `unknown_args` |
 //! | no verb | people, version collectors | `no_verb_is_a_banner` |
 //! | errors matched by their words | libcni, kubelet | `words_of_the_protocol` |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use pontoon_conf::{
     Args, Cidr, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner,

@@ -29,6 +29,10 @@ pub fn find(folders: &[PathBuf]) -> Option<PathBuf> {
 ///
 /// # Errors
 /// In its own words why it did not start.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the resolver is started here and nowhere else"
+)]
 pub fn start(program: &Path, state: &Path) -> Result<u16, String> {
     let mut child = Command::new(program)
         .arg("--detached")

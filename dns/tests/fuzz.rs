@@ -2,6 +2,12 @@
 //! good ones. Nothing may panic, and what is said about each must hold together. Two seconds for each
 //! kind, or `PONTOON_FUZZ_SECONDS`; the seed of a finding is printed, and `PONTOON_FUZZ_SEED` begins
 //! with it.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test runs programs, and ends where something fails"
+)]
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! ADD and DEL of host-local in process, on a network without leases and on
 //! one with 60,000: the second may cost at most 1.2 times the first.
+#![allow(clippy::expect_used, reason = "a bench ends where something fails")]
 
 use std::fs;
 use std::io::{self, Write};

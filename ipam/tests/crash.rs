@@ -1,5 +1,11 @@
 //! The `host-local` binary, killed and crowded. Each test has `/run` to
 //! itself, in a mount namespace of its own: the machine's is not touched.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test runs programs, and ends where something fails"
+)]
 
 #[path = "host_local/node.rs"]
 mod node;

@@ -1,5 +1,8 @@
 //! `cargo xtask`: the commands of README, and what stands behind them.
-
+#![allow(
+    clippy::disallowed_methods,
+    reason = "commands and tests run programs, and are told by variables"
+)]
 #![expect(clippy::print_stdout, reason = "commands talk to a person")]
 
 mod attack;

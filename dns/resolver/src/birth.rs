@@ -253,6 +253,7 @@ pub(crate) fn take_standard_input() -> io::Result<OwnedFd> {
 }
 
 /// Says that the resolver is there, and where.
+#[allow(clippy::disallowed_methods, reason = "sd_notify(3) wants it")]
 pub(crate) fn announce(port: u16, detached: bool) {
     if detached {
         let _ = writeln!(io::stdout(), "ready {port}");

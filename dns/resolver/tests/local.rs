@@ -1,5 +1,10 @@
 //! The fast answer and the slow one are the same bytes, and hickory's decoder is the judge of every
 //! reply of ours.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;

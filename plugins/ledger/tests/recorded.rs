@@ -1,4 +1,9 @@
 //! The files that each release wrote are read by the types of this one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -32,6 +32,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
+    #[allow(clippy::disallowed_methods, reason = "the variables of cnitool")]
     pub(crate) fn conf_dir(&self) -> PathBuf {
         let given = self.conf_dir.clone();
         given
@@ -60,6 +61,7 @@ impl Places {
         text
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the variables of cnitool")]
     pub(crate) fn cni_path(&self) -> String {
         let given = self.bin_dir.clone();
         given
@@ -120,6 +122,10 @@ impl Places {
         Ok(())
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "plugins are called as a runtime calls them"
+    )]
     fn run(&self, kind: &str, input: &Value) -> Result<(), Failure> {
         let path = self.cni_path();
         let program = path

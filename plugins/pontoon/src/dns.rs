@@ -125,6 +125,10 @@ pub(crate) fn kept_privileges(state: &State) -> Result<Vec<String>, String> {
 }
 
 /// Starts the program as the plugin does, and waits until it listens.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a plugin is found as a runtime finds it"
+)]
 fn begin(state: &State) -> Result<String, Failure> {
     let own = std::env::current_exe().ok();
     let beside = own.as_deref().and_then(Path::parent).map(PathBuf::from);

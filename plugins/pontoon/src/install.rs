@@ -232,6 +232,10 @@ fn beside_docker(sample: &str) -> String {
 }
 
 /// Whether Docker is on this host, or will be: its bridge, its socket, or its program.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a plugin is called with the PATH of the admin"
+)]
 fn docker_is_here() -> Result<bool, Failure> {
     let bridge = RouteSocket::open()?.link_by_name("docker0")?;
     let theirs = |link: Link| {

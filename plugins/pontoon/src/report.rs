@@ -111,6 +111,7 @@ pub(crate) struct Style(bool);
 
 impl Style {
     /// For standard output. `NO_COLOR` switches it off (no-color.org).
+    #[allow(clippy::disallowed_methods, reason = "what terminals go by")]
     pub(crate) fn of_stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self(wanted && std::io::stdout().is_terminal())

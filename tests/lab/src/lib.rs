@@ -13,6 +13,10 @@
 //!
 //! What the lab does not do: it decides nothing about what is right. That is said by the tests in
 //! `tests/`, by the demo, and by the bench's bars.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "commands and tests run programs, and are told by variables"
+)]
 
 mod admin;
 mod chained;

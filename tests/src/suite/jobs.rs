@@ -1,5 +1,5 @@
-//! Test programs as jobs: each program of a package, and of the black-box tests each module, is a
-//! process of its own. Several run at the same time; those that measure time run alone.
+//! Test programs as jobs: the unit tests of a package, and each module of an integration test, are a
+//! process of their own. Several run at the same time; those that measure time run alone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
@@ -26,7 +26,7 @@ const ALONE: [&str; 7] = [
     "black_box names::churn",
     "black_box names::forward",
     "black_box swap::containers",
-    "netfilter nft_scale",
+    "netfilter nft scale",
 ];
 
 /// The longest modules, longest first, for a machine that has not run them yet.
@@ -94,7 +94,7 @@ pub(crate) fn build(filter: Option<&str>) -> Outcome<Vec<Job>> {
     Ok(jobs)
 }
 
-/// One job for a program, or one for each module of the black-box tests.
+/// One job for the unit tests of a package, and one for each module of an integration test.
 fn jobs_of(
     program: &Path,
     dir: &Path,
@@ -127,27 +127,35 @@ fn jobs_of(
         dir: dir.to_path_buf(),
         lab,
     };
+    let depth = match (lab, target == BLACK_BOX) {
+        (true, true) => 2,
+        (true, false) => 1,
+        (false, _) => 0,
+    };
     let exact = |names: Vec<&str>| -> Vec<String> {
         let mut arguments: Vec<String> = names.into_iter().map(str::to_owned).collect();
         arguments.push("--exact".to_owned());
         arguments
     };
-    if target != BLACK_BOX {
-        let found: Vec<&str> = names.iter().copied().filter(|name| wanted(name)).collect();
-        return Ok(match (found.is_empty(), filter) {
-            (true, _) => Vec::new(),
-            (false, None) => vec![job(format!("{package} {target}"), Vec::new())],
-            (false, Some(_)) => vec![job(format!("{package} {target}"), exact(found))],
-        });
-    }
-    let mut modules: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut jobs: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for name in names.into_iter().filter(|name| wanted(name)) {
-        let module: Vec<&str> = name.split("::").take(2).collect();
-        modules.entry(module.join("::")).or_default().push(name);
+        let parts: Vec<&str> = name.split("::").collect();
+        // What has no module is a job with others of its kind.
+        let module = parts[..depth.min(parts.len() - 1)].join("::");
+        jobs.entry(module).or_default().push(name);
     }
-    Ok(modules
+    let title = match target == BLACK_BOX {
+        true => BLACK_BOX.to_owned(),
+        false => format!("{package} {target}"),
+    };
+    Ok(jobs
         .into_iter()
-        .map(|(module, names)| job(format!("{BLACK_BOX} {module}"), exact(names)))
+        .map(|(module, names)| {
+            job(
+                format!("{title} {module}").trim_end().to_owned(),
+                exact(names),
+            )
+        })
         .collect())
 }
 

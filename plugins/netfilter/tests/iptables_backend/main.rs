@@ -2,6 +2,8 @@
 //! that live and die with the test's threads.
 #![allow(
     clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
     reason = "tests call ip and iptables as an administrator does"
 )]
 

@@ -1,4 +1,10 @@
 //! Against the real kernel, in namespaces of the tests' own. Needs root.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test runs programs, and ends where something fails"
+)]
 
 mod bridge;
 mod conntrack;

@@ -1,8 +1,9 @@
 //! A host and a container, both fresh namespaces that go with the test.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use pontoon_lab::{Echo, udp};
 use pontoon_netlink::{BridgeSpec, IpNetwork, Link, Netns, RouteSocket, Setup, Veth, VethSpec};
 
 pub(crate) const MAC: [u8; 6] = [2, 0x42, 0, 0, 0, 2];
@@ -90,40 +91,12 @@ pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// A UDP server inside.
+/// Sends a word by UDP from one namespace to a server in another and back: true when it came round.
 #[track_caller]
-pub(crate) fn server(netns: &Netns, address: &str, port: u16) -> UdpSocket {
-    let socket = netns
-        .run(|| UdpSocket::bind((ip(address), port)))
+pub(crate) fn talk(from: &Netns, to: &Netns, address: &str, port: u16) -> bool {
+    let _server = Echo::start(to, "server", port).expect("a server");
+    let target = SocketAddr::new(ip(address), port);
+    from.run(|| udp(target, Duration::from_secs(5)))
         .expect("the namespace")
-        .expect("a server");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .expect("a timeout");
-    socket
-}
-
-/// Sends a word from one namespace to a server in another and back: true when it came round.
-#[track_caller]
-pub(crate) fn talk(from: &Netns, server: &UdpSocket) -> bool {
-    let address = server.local_addr().expect("an address");
-    let any = if address.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
-    let client = from
-        .run(|| UdpSocket::bind(any))
-        .expect("the namespace")
-        .expect("a client");
-    client
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .expect("a timeout");
-    let mut word = [0; 4];
-    client.send_to(b"ping", address).is_ok()
-        && server
-            .recv_from(&mut word)
-            .is_ok_and(|(_, peer)| server.send_to(b"pong", peer).is_ok())
-        && client.recv(&mut word).is_ok()
-        && word == *b"pong"
+        .is_ok()
 }

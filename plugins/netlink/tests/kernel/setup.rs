@@ -1,6 +1,6 @@
 use pontoon_netlink::{Error, RouteSpec, Setup, Step, sysctl};
 
-use crate::scene::{Scene, ip, net, server, talk};
+use crate::scene::{Scene, ip, net, talk};
 
 #[test]
 fn a_container_talks_at_once() {
@@ -12,8 +12,10 @@ fn a_container_talks_at_once() {
         );
     }
     for address in ["10.9.0.1", "fd09::1"] {
-        let server = server(&scene.host, address, 4000);
-        assert!(talk(&scene.container, &server), "{address}");
+        assert!(
+            talk(&scene.container, &scene.host, address, 4000),
+            "{address}"
+        );
     }
     assert!(
         scene

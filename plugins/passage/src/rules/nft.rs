@@ -14,6 +14,10 @@ use super::{program, words};
 use crate::error::Error;
 
 /// Adds all tables but those that iptables has shown.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where these rules are read"
+)]
 pub(super) fn read(rules: &mut Rules, shown: &[String], search: &[PathBuf]) -> Result<(), Error> {
     let output = Command::new(program("nft", search))
         .args(["-j", "list", "ruleset"])
@@ -72,6 +76,10 @@ fn number(rules: &mut Rules, listing: &Json, shown: &[String]) {
 }
 
 /// Gives the rules the texts that nft itself prints.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where these rules are read"
+)]
 pub(super) fn texts(rules: &mut Rules) -> Result<(), Error> {
     let output = Command::new("nft")
         .args(["-a", "list", "ruleset"])

@@ -46,6 +46,7 @@ const OURS_ALONE: [(&str, &[&str]); 3] = [
     ("host-local", &["exclude"]),
 ];
 
+#[allow(clippy::disallowed_methods, reason = "the variables of cnitool")]
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let places = &ground.places;
     let dir = places.conf_dir();
@@ -125,6 +126,7 @@ fn unreadable(file: &str, error: &str) -> Finding {
 }
 
 /// The folders where plugins are looked for, and whether somebody has named them.
+#[allow(clippy::disallowed_methods, reason = "the variables of cnitool")]
 fn folders(ground: &Ground) -> (Vec<PathBuf>, bool) {
     let path = ground.places.cni_path();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();

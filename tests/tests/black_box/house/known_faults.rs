@@ -29,7 +29,7 @@ const ANSWERED: [Answer; 41] = [
         "plugins#1139",
         "nftables has a rule for each port: each packet and each ADD pay for all of them",
         &[(
-            "plugins/netfilter/tests/nft_scale.rs",
+            "plugins/netfilter/tests/nft/scale.rs",
             "the_ten_thousandth_costs_what_the_first_did",
         )],
     ),
@@ -154,7 +154,7 @@ const ANSWERED: [Answer; 41] = [
         "packets to other machines are redirected to a published port",
         &[
             (
-                "plugins/netfilter/tests/nft_packets.rs",
+                "plugins/netfilter/tests/nft/packets.rs",
                 "a_port_of_one_address_is_not_one_of_another",
             ),
             (
@@ -167,7 +167,7 @@ const ANSWERED: [Answer; 41] = [
         "plugins#1234",
         "masqAll does nothing with nftables",
         &[(
-            "plugins/netfilter/tests/nft_ruleset.rs",
+            "plugins/netfilter/tests/nft/ruleset.rs",
             "everything_masqueraded_or_nothing",
         )],
     ),
@@ -287,7 +287,7 @@ const ANSWERED: [Answer; 41] = [
         "plugins#852, plugins#873",
         "macspoofchk keeps its rules",
         &[(
-            "plugins/netfilter/tests/nft_ruleset.rs",
+            "plugins/netfilter/tests/nft/ruleset.rs",
             "the_spoof_guard_has_a_table_of_its_own",
         )],
     ),

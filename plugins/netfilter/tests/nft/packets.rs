@@ -1,15 +1,12 @@
 //! Real packets through the rules: who reaches what, and under which address.
 
-#[path = "nft_lab/lab.rs"]
-mod lab;
-#[path = "nft_lab/wire.rs"]
-mod wire;
-
-use lab::{in_fresh_netns, network, only_network, only_published, owner, published, run, snat};
+use super::lab::{
+    in_fresh_netns, network, only_network, only_published, owner, published, run, snat,
+};
+use super::wire::{Wires, serve, tcp, udp};
 use pontoon_netfilter::nft::Nft;
 use pontoon_netfilter::{Port, Protocol, Ruleset, SpoofGuard};
 use pontoon_netlink::Netns;
-use wire::{Wires, serve, tcp, udp};
 
 fn both(host_port: u16, host_ip: Option<&str>) -> Vec<Port> {
     [Protocol::Tcp, Protocol::Udp]
@@ -114,7 +111,7 @@ fn a_port_of_one_address_is_not_one_of_another() {
         check(&wires.host, "127.0.0.1", 81, Some("10.1.0.1"));
         check(&wires.outside, "192.0.2.1", 81, None);
         // A neighbour who sends to 127.0.0.1 by way of the host.
-        wire::inside(&wires.outside, || {
+        super::wire::inside(&wires.outside, || {
             run("sysctl -qw net.ipv4.conf.all.route_localnet=1; \
                  ip rule add pref 0 to 127.0.0.1 lookup 100; ip rule del pref 0 lookup local; \
                  ip rule add pref 1 lookup local; ip route add 127.0.0.1 via 192.0.2.1 table 100");
@@ -158,7 +155,7 @@ fn a_fixed_source_address() {
         ];
         egress[1].snat = vec![snat("2001:db8::7", None)];
         apply(&rules);
-        wire::inside(&wires.outside, || {
+        super::wire::inside(&wires.outside, || {
             run("ip -6 route add 2001:db8::7 via 2001:db8::1")
         });
         check(&wires.sibling, "192.0.2.2", 80, Some("192.0.2.7"));
@@ -186,7 +183,11 @@ fn conditions_decide_who_is_let_in() {
             Vec::<String>::new()
         );
         Nft::open().unwrap().withdraw(&rules).unwrap();
-        assert!(!lab::listing().contains("cond-"), "{}", lab::listing());
+        assert!(
+            !super::lab::listing().contains("cond-"),
+            "{}",
+            super::lab::listing()
+        );
         assert_eq!(
             tcp(&wires.outside, "192.0.2.1".parse().unwrap(), 8080),
             None
@@ -199,7 +200,7 @@ fn a_guarded_port_has_one_source_address() {
     in_fresh_netns(|| {
         let wires = Wires::lay(true);
         serve(&wires.server, 80);
-        let real = wire::inside(&wires.sibling, || {
+        let real = super::wire::inside(&wires.sibling, || {
             run("ip -o link show eth0 | sed 's/.*ether \\([^ ]*\\).*/\\1/'")
         });
         let mut mac = [0; 6];
@@ -216,7 +217,7 @@ fn a_guarded_port_has_one_source_address() {
             ..Ruleset::default()
         });
         check(&wires.sibling, "10.1.0.2", 80, Some("10.1.0.3"));
-        wire::inside(&wires.sibling, || {
+        super::wire::inside(&wires.sibling, || {
             run("ip link set eth0 address 02:00:00:00:00:99")
         });
         check(&wires.sibling, "10.1.0.2", 80, None);

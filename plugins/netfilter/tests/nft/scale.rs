@@ -1,11 +1,8 @@
 //! Many ports, many processes, many containers.
 
-#[path = "nft_lab/lab.rs"]
-mod lab;
-
 use std::time::{Duration, Instant};
 
-use lab::{
+use super::lab::{
     in_fresh_netns, listing, network, only_network, only_published, owner, published,
     published_ports, tcp,
 };

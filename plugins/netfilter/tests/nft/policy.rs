@@ -1,18 +1,15 @@
 //! What may pass, with real packets: each case a connection or a datagram that must arrive, or must
 //! not.
 
-#[path = "nft_lab/lab.rs"]
-mod lab;
-#[path = "nft_lab/wire.rs"]
-mod wire;
-
 use std::net::IpAddr;
 
-use lab::{in_fresh_netns, listing, network, only_network, only_published, owner, published, run};
+use super::lab::{
+    in_fresh_netns, listing, network, only_network, only_published, owner, published, run,
+};
+use super::wire::{Wires, inside, serve, tcp, udp};
 use pontoon_netfilter::nft::Nft;
 use pontoon_netfilter::{Ingress, Link, Policy, Port, Protocol, Resolver, Ruleset, Separation};
 use pontoon_netlink::Netns;
-use wire::{Wires, inside, serve, tcp, udp};
 
 const SERVER: [&str; 2] = ["10.1.0.2", "fd00:1::2"];
 const SIBLING: [&str; 2] = ["10.1.0.3", "fd00:1::3"];

@@ -1,9 +1,6 @@
 //! Subnets in the interval maps: neighbours, clashes, changes.
 
-#[path = "nft_lab/lab.rs"]
-mod lab;
-
-use lab::{in_fresh_netns, listing, network, only_network, snat};
+use super::lab::{in_fresh_netns, listing, network, only_network, snat};
 use pontoon_netfilter::nft::{Error, Nft};
 
 #[track_caller]

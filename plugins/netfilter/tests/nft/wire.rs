@@ -1,12 +1,11 @@
 //! A host with two bridges, three containers and an outside, all of them network namespaces, and
 //! servers that tell each client which address they saw.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use pontoon_lab::{Ask, Echo};
 use pontoon_netlink::Netns;
 
 use super::lab::run;
@@ -106,56 +105,23 @@ pub(crate) fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) ->
     netns.run(work).unwrap()
 }
 
-/// Serves TCP and UDP at a port of all addresses for as long as the test runs.
+/// Serves TCP and UDP at a port of all addresses for as long as the test's process runs.
+#[track_caller]
 pub(crate) fn serve(netns: &Netns, port: u16) {
-    let (tcp, udp) = inside(netns, || {
-        (
-            TcpListener::bind(("::", port)).unwrap(),
-            UdpSocket::bind(("::", port)).unwrap(),
-        )
-    });
-    let (ready, waiting) = channel();
-    let told = ready.clone();
-    std::thread::spawn(move || {
-        ready.send(()).unwrap();
-        for stream in tcp.incoming() {
-            let mut stream = stream.unwrap();
-            let seen = stream.peer_addr().unwrap().ip().to_canonical();
-            let _ = write!(stream, "{seen}");
-        }
-    });
-    std::thread::spawn(move || {
-        told.send(()).unwrap();
-        let mut buffer = [0; 64];
-        while let Ok((_, from)) = udp.recv_from(&mut buffer) {
-            let _ = udp.send_to(from.ip().to_canonical().to_string().as_bytes(), from);
-        }
-    });
-    waiting.recv().unwrap();
-    waiting.recv().unwrap();
+    std::mem::forget(Echo::start(netns, "server", port).unwrap());
 }
 
 /// Connects by TCP: the address that the server saw, or `None` when there is no connection.
 pub(crate) fn tcp(from: &Netns, to: IpAddr, port: u16) -> Option<String> {
-    inside(from, || {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), PATIENCE).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut seen = String::new();
-        stream.read_to_string(&mut seen).ok()?;
-        Some(seen)
-    })
+    ask(from, to, port, pontoon_lab::tcp)
 }
 
 /// The same by UDP.
 pub(crate) fn udp(from: &Netns, to: IpAddr, port: u16) -> Option<String> {
-    inside(from, || {
-        let any: IpAddr = if to.is_ipv6() { "::" } else { "0.0.0.0" }.parse().unwrap();
-        let socket = UdpSocket::bind((any, 0)).unwrap();
-        socket.connect((to, port)).ok()?;
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.send(b"?").ok()?;
-        let mut buffer = [0; 64];
-        let length = socket.recv(&mut buffer).ok()?;
-        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
-    })
+    ask(from, to, port, pontoon_lab::udp)
+}
+
+fn ask(from: &Netns, to: IpAddr, port: u16, ask: Ask) -> Option<String> {
+    let reply = inside(from, || ask(SocketAddr::new(to, port), PATIENCE)).ok()?;
+    Some(reply.peer.to_string())
 }

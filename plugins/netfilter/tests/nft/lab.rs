@@ -1,10 +1,5 @@
 //! Network namespaces and rulesets for the tests of the nftables backend. Needs root, and the `nft`
 //! and `ip` commands to look and to wire with; the backend itself uses neither.
-#![allow(dead_code, reason = "each test binary uses its part")]
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests run nft and ip to look at the outcome"
-)]
 
 use std::process::Command;
 

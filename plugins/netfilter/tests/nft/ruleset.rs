@@ -1,9 +1,6 @@
 //! What `nft list ruleset` shows after each operation, and that owners keep to themselves.
 
-#[path = "nft_lab/lab.rs"]
-mod lab;
-
-use lab::{
+use super::lab::{
     in_fresh_netns, listing, network, only_network, only_published, owner, published,
     published_ports, run, snat, tcp,
 };
@@ -11,7 +8,7 @@ use pontoon_netfilter::nft::{Error, Nft};
 use pontoon_netfilter::{Owner, Port, Protocol, Ruleset, SpoofGuard};
 
 /// The fixed part, with nothing in the maps.
-const SKELETON: &str = include_str!("nft_lab/skeleton.nft");
+const SKELETON: &str = include_str!("skeleton.nft");
 
 fn udp_at(host: &str, host_port: u16, container_port: u16) -> Port {
     let host_ip = Some(host.parse().unwrap());
