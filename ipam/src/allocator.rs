@@ -69,6 +69,13 @@ impl Pool {
         &self.sets
     }
 
+    /// All addresses that the sets give out: without the network, broadcast and gateway addresses, and
+    /// without the excluded ones.
+    pub fn usable(&self) -> Vec<Span> {
+        let sets = self.sets.iter();
+        sets.flat_map(|set| self.candidates(set, None)).collect()
+    }
+
     /// Which of the requested addresses each set gives: the first that it has; and those for which
     /// there is no set, or no set any more.
     pub fn assign(&self, requested: &[IpAddr]) -> (Vec<Option<IpAddr>>, Vec<IpAddr>) {

@@ -76,13 +76,20 @@ fn data_dir(written: &str) -> &Path {
 
 impl Settings {
     pub(crate) fn read(invocation: &Invocation, config: &NetworkConfig) -> Result<Settings, Error> {
+        let mut settings = Settings::of_network(config)?;
+        let runtime: Runtime = config.runtime()?;
+        let args: CniArgs = config.args_cni()?;
+        settings.requested = requested(invocation, &args.ips, &runtime.ips)?;
+        Ok(settings)
+    }
+
+    /// Without the addresses that an attachment asks for.
+    pub(crate) fn of_network(config: &NetworkConfig) -> Result<Settings, Error> {
         if config.ipam().is_none() {
             return Err(invalid("IPAM config missing 'ipam' key"));
         }
         let keys: keys::HostLocal = config.ipam_keys()?;
         let runtime: Runtime = config.runtime()?;
-        let args: CniArgs = config.args_cni()?;
-        let requested = requested(invocation, &args.ips, &runtime.ips)?;
         let exclude = Exclusions::parse(&keys.exclude).map_err(|error| {
             invalid(error)
                 .with_details("correct the entry in \"exclude\" of the network's ipam section")
@@ -95,7 +102,7 @@ impl Settings {
             sets: effective(keys, runtime.ip_ranges)?,
             exclude,
             resolv_conf,
-            requested,
+            requested: Vec::new(),
             data_dir,
         })
     }

@@ -76,6 +76,14 @@ pub fn add(
     })
 }
 
+/// The addresses that ADDs of a network may take. `chosen` is the subnet in the place of `auto`.
+///
+/// # Errors
+/// As ADD refuses the configuration; also where `auto` stands and no subnet is given for it.
+pub fn pool(config: &NetworkConfig, chosen: Option<&str>) -> Result<Pool, Error> {
+    Settings::of_network(config)?.pool(chosen)
+}
+
 /// Releases the addresses of the attachment, if it has any. Looks at nothing
 /// of the configuration but where the leases are.
 pub fn del(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {

@@ -121,6 +121,17 @@ impl Span {
         self.family.address(self.last)
     }
 
+    /// How many addresses it has; one fewer than it has for all of IPv6.
+    pub fn size(&self) -> u128 {
+        (self.last - self.first).saturating_add(1)
+    }
+
+    /// The lowest of its addresses that `taken` does not name.
+    pub fn lowest_but(&self, taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        let mut addresses = (self.first..=self.last).map(|number| self.family.address(number));
+        addresses.find(|address| !taken(*address))
+    }
+
     pub(crate) fn numbers(&self) -> (u128, u128) {
         (self.first, self.last)
     }

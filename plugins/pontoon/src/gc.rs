@@ -214,7 +214,7 @@ impl Known {
             Some(dir) if !dir.is_empty() => Path::new(dir).join(name),
             _ => leases::folder(host, name),
         };
-        let leases = leases::read(host, name, &folder, Vec::new);
+        let leases = leases::read(host, name, &folder, None);
         let leases = leases.map(|found| found.leases).unwrap_or_default();
         let leased = leases.iter().map(|lease| {
             let interface = lease.interface.clone();

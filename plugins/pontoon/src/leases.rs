@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use pontoon_attach::reference;
-use pontoon_ipam::{Boot, Note, Span};
-use pontoon_netlink::IpNetwork;
+use pontoon_ipam::{Boot, Note};
 use serde::Serialize;
 
 use crate::conflist::Places;
-use crate::facts::{Host, Network};
+use crate::facts::Host;
 use crate::report::{AS_ROOT, Failure, Outcome, Style, Table, print, short};
+
+mod pool;
+
+pub(crate) use pool::Source;
 
 /// Where leases lie unless the configuration says otherwise.
 pub(crate) const DATA_DIR: &str = "/var/lib/cni/networks";
@@ -45,10 +48,11 @@ pub(crate) struct Leases {
 pub(crate) struct Subnet {
     pub(crate) subnet: String,
     pub(crate) used: u64,
-    /// Addresses that nobody has, without network, broadcast and one gateway. Ranges narrower than
-    /// the subnet leave fewer.
+    /// Addresses that no lease has and that an ADD may give out: those of the configured ranges, without
+    /// network, broadcast, gateway and excluded addresses. Where the configuration is not found, those of
+    /// the whole subnet.
     pub(crate) free: u128,
-    /// The next address in turn, as far as the subnet tells.
+    /// The next address in turn.
     pub(crate) next: Option<IpAddr>,
 }
 
@@ -72,8 +76,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
         Some(dir) => dir.join(&options.network),
         None => folder(&host, &options.network),
     };
-    let pool = || pool(&host, &networks, &options.places, &options.network);
-    let leases = read(&host, &options.network, &folder, pool)?;
+    let source = Source {
+        places: &options.places,
+        network: &options.network,
+        host: &host,
+        networks: &networks,
+    };
+    let leases = read(&host, &options.network, &folder, Some(source))?;
     print(options.json, &leases, || table(&leases))?;
     Ok(true)
 }
@@ -87,52 +96,12 @@ pub(crate) fn folder(host: &Host, network: &str) -> PathBuf {
     known.unwrap_or_else(|| Path::new(DATA_DIR).join(network))
 }
 
-/// The subnets of a network whose note is lost: as it is configured, else as its bridge and its
-/// containers have them.
-pub(crate) fn pool(
-    host: &Host,
-    networks: &[Network],
-    places: &Places,
-    network: &str,
-) -> Vec<String> {
-    let configured = places.network(network).ok();
-    let plugins = configured
-        .iter()
-        .flat_map(|list| list["plugins"].as_array());
-    let mut found: Vec<String> = plugins
-        .flatten()
-        .map(|plugin| &plugin["ipam"])
-        .flat_map(|ipam| {
-            let sets = ipam["ranges"].as_array().into_iter().flatten();
-            let ranges = sets.flat_map(|set| set.as_array().into_iter().flatten());
-            let subnets = std::iter::once(ipam).chain(ranges);
-            subnets.filter_map(|range| range["subnet"].as_str().map(str::to_owned))
-        })
-        .filter(|text| text.parse::<IpNetwork>().is_ok())
-        .collect();
-    if found.is_empty() {
-        let own = networks.iter().filter(|one| one.name == network);
-        let gateways = own.flat_map(|one| one.gateways.clone());
-        let attachments = host.attachments();
-        let addresses = attachments.iter().filter(|one| one.network == network);
-        let addresses = addresses.flat_map(|one| one.addresses.clone());
-        let subnets = gateways.chain(addresses).filter_map(|cidr| {
-            let subnet: IpNetwork = cidr.parse().ok()?;
-            Some(format!("{}/{}", subnet.network(), subnet.prefix()))
-        });
-        found.extend(subnets);
-    }
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// Reads the leases; `pool` is asked for the subnets where the note beside them is lost.
+/// Reads the leases. Without a `source` the subnets are not counted.
 pub(crate) fn read(
     host: &Host,
     network: &str,
     folder: &Path,
-    pool: impl FnOnce() -> Vec<String>,
+    source: Option<Source<'_>>,
 ) -> Result<Leases, Failure> {
     let refused = |path: &Path, error: &std::io::Error| {
         Failure::Failed(format!(
@@ -183,16 +152,18 @@ pub(crate) fn read(
     leases.sort_by_key(|lease| lease.address);
     let mut subnets: Vec<String> = note.auto().into_iter().map(str::to_owned).collect();
     subnets.extend(note.subnets().iter().cloned());
-    if subnets.is_empty() {
-        subnets = pool();
-    }
-    subnets.dedup();
+    let pool = source.map(|source| {
+        if subnets.is_empty() {
+            subnets = source.subnets();
+        }
+        source.pool(note.auto(), &mut subnets)
+    });
     Ok(Leases {
         folder: folder.to_owned(),
-        subnets: subnets
-            .into_iter()
-            .filter_map(|text| subnet(&text, &leases, &last))
-            .collect(),
+        subnets: pool.map_or(Vec::new(), |pool| {
+            let count = |text: &String| pool::count(text, &pool, &leases, &last);
+            subnets.iter().filter_map(count).collect()
+        }),
         leases,
     })
 }
@@ -212,45 +183,6 @@ fn lease(host: &Host, network: &str, address: IpAddr, text: &str) -> Lease {
         earlier_boot: false,
         container,
     }
-}
-
-/// Counts a subnet, and finds the address after the last one given out that nobody has.
-pub(crate) fn subnet(text: &str, leases: &[Lease], last: &[IpAddr]) -> Option<Subnet> {
-    let network: IpNetwork = text.parse().ok()?;
-    let span = Span::network(network.ip(), network.prefix());
-    let used: Vec<IpAddr> = leases
-        .iter()
-        .filter(|lease| !lease.earlier_boot)
-        .map(|lease| lease.address)
-        .filter(|address| span.contains(*address))
-        .collect();
-    let number = |address: IpAddr| match address {
-        IpAddr::V4(address) => u128::from(u32::from(address)),
-        IpAddr::V6(address) => u128::from(address),
-    };
-    let address = |number: u128| match network {
-        IpNetwork::V4(_) => IpAddr::V4((u32::try_from(number).unwrap_or(u32::MAX)).into()),
-        IpNetwork::V6(_) => IpAddr::V6(number.into()),
-    };
-    let (first, end) = (number(span.first()), number(span.last()));
-    // Network address and gateway; the last one is the broadcast address.
-    let usable = end.saturating_sub(first).saturating_sub(2);
-    let begin = last
-        .iter()
-        .find(|last| span.contains(**last))
-        .map_or(first + 1, |last| number(*last));
-    let around = (begin + 1..end).chain(first + 2..=begin);
-    // Never more than there are leases, plus one.
-    let next = around
-        .take(used.len() + 1)
-        .map(address)
-        .find(|candidate| !used.contains(candidate));
-    Some(Subnet {
-        subnet: text.to_owned(),
-        used: used.len() as u64,
-        free: usable.saturating_sub(used.len() as u128),
-        next,
-    })
 }
 
 fn table(leases: &Leases) -> String {
@@ -282,52 +214,4 @@ fn table(leases: &Leases) -> String {
         ]);
     }
     text + &table.text(style)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn taken(addresses: &[&str]) -> Vec<Lease> {
-        let lease = |address: &&str| Lease {
-            address: address.parse().unwrap(),
-            container: "c".into(),
-            interface: None,
-            name: None,
-            attached: true,
-            earlier_boot: false,
-        };
-        addresses.iter().map(lease).collect()
-    }
-
-    #[track_caller]
-    fn check(text: &str, used: &[&str], last: &[&str], free: u128, next: Option<&str>) {
-        let last: Vec<IpAddr> = last.iter().map(|last| last.parse().unwrap()).collect();
-        let found = subnet(text, &taken(used), &last).unwrap();
-        assert_eq!(found.free, free);
-        assert_eq!(found.next, next.map(|next| next.parse().unwrap()));
-    }
-
-    #[test]
-    fn subnets_are_counted() {
-        check("10.1.0.0/24", &[], &[], 253, Some("10.1.0.2"));
-        check(
-            "10.1.0.0/24",
-            &["10.1.0.2"],
-            &["10.1.0.2"],
-            252,
-            Some("10.1.0.3"),
-        );
-        check("10.1.0.0/24", &["10.2.0.2"], &[], 253, Some("10.1.0.2"));
-        check(
-            "10.1.0.0/29",
-            &["10.1.0.6"],
-            &["10.1.0.6"],
-            4,
-            Some("10.1.0.2"),
-        );
-        let all = ["10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5", "10.1.0.6"];
-        check("10.1.0.0/29", &all, &["10.1.0.3"], 0, None);
-        check("fd00::/64", &[], &[], (1 << 64) - 3, Some("fd00::2"));
-    }
 }

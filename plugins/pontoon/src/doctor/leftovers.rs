@@ -37,15 +37,13 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         .filter(|network| facts::has_interface(network.mode))
     {
         let folder = leases::folder(&ground.host, &network.name);
-        let pool = || {
-            leases::pool(
-                &ground.host,
-                &ground.networks,
-                &ground.places,
-                &network.name,
-            )
+        let source = leases::Source {
+            host: &ground.host,
+            networks: &ground.networks,
+            places: &ground.places,
+            network: &network.name,
         };
-        let Ok(found) = leases::read(&ground.host, &network.name, &folder, pool) else {
+        let Ok(found) = leases::read(&ground.host, &network.name, &folder, Some(source)) else {
             continue;
         };
         for lease in found
