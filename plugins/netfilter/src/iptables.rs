@@ -23,6 +23,7 @@ mod egress;
 mod error;
 mod family;
 mod hostport;
+mod legacy;
 mod listing;
 mod lock;
 mod opening;
@@ -37,6 +38,8 @@ mod text;
 
 pub use detect::Detected;
 pub use error::{Error, TextError};
+pub use legacy::legacy_tables;
+pub use listing::{Listed, ListedChain, Listing};
 pub use restore::{Programs, Variant};
 
 use egress::NetworkText;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pontoon_netfilter::iptables::Variant;
+
 use crate::chains::{Passed, Step, Visit};
 use crate::packet::Packet;
 use crate::rules::{Hook, Rules};
@@ -65,6 +67,30 @@ impl Drop {
         let table = self.table.rsplit(' ').next() == Some("pontoon");
         table || self.admins || self.chain.starts_with("CNI-")
     }
+
+    /// The program of iptables that lists the table and edits its rules: `ip6tables-legacy`. `None` where
+    /// nft does.
+    #[must_use]
+    pub fn tool(&self) -> Option<&str> {
+        let tool = self.table.split(' ').next()?;
+        tool.contains("tables-").then_some(tool)
+    }
+
+    /// The variant of iptables that the drop belongs to, if it is of iptables.
+    #[must_use]
+    pub fn variant(&self) -> Option<Variant> {
+        // Without iptables' own programs nft lists its tables.
+        if matches!(self.table.as_str(), "ip filter" | "ip6 filter")
+            && ["INPUT", "FORWARD"].contains(&self.base.as_str())
+        {
+            return Some(Variant::Nft);
+        }
+        match self.tool()?.split_once("tables-")?.1 {
+            "nft" => Some(Variant::Nft),
+            "legacy" => Some(Variant::Legacy),
+            _ => None,
+        }
+    }
 }
 
 impl Rules {
@@ -103,6 +129,33 @@ impl Rules {
             true => Judgement::Passes,
             false => Judgement::Unknown(unknown),
         }
+    }
+}
+
+impl Rules {
+    /// The same of the rules of other programs alone: what rules of Pontoon, or the admin's chain in them,
+    /// drop was asked for by a configuration, and counts as passed.
+    #[must_use]
+    pub fn judge_others(&self, hook: Hook, packet: &Packet) -> Judgement {
+        match self.judge(hook, packet) {
+            Judgement::Dropped(drop) if drop.is_ours() => Judgement::Passes,
+            judgement => judgement,
+        }
+    }
+
+    /// Whether the policy of a built-in chain of iptables drops, in the table `filter` of either family.
+    #[must_use]
+    pub fn policy_drops(&self, variant: Variant, hook: Hook) -> bool {
+        let suffix = match variant {
+            Variant::Nft => "tables-nft filter",
+            Variant::Legacy => "tables-legacy filter",
+        };
+        let tables = self.tables.iter();
+        let chains = tables
+            .filter(|table| table.name.ends_with(suffix))
+            .flat_map(|table| table.chains.values());
+        let mut bases = chains.filter_map(|chain| chain.base.as_ref());
+        bases.any(|base| base.hook == hook && base.drops)
     }
 }
 

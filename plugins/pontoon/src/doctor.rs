@@ -298,6 +298,10 @@ pub(crate) fn of_forwarding() -> Result<Vec<Finding>, Failure> {
 }
 
 impl Ground {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "programs are looked for as the admin finds them"
+    )]
     fn survey(mut host: Host, places: &Places) -> Result<Self, Failure> {
         let networks = host.networks()?;
         let attachments = host.attachments().to_vec();
@@ -324,7 +328,7 @@ impl Ground {
 
     /// The rules of this host, of all backends; none when they cannot be read, which is said once.
     pub(crate) fn rules(&self) -> Option<Rc<Rules>> {
-        let read = || match Rules::read() {
+        let read = || match Rules::read_by(&self.search) {
             Ok(rules) => Some(Rc::new(rules)),
             Err(error) => {
                 eprintln!(
@@ -384,6 +388,10 @@ fn look_inside(one: &Attachment) -> Option<Inside> {
 }
 
 /// Runs a printed command, finding this program under its name.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a mend is a command that the admin could type"
+)]
 fn shell(command: &str) -> Result<(), Failure> {
     let own = std::env::current_exe().ok();
     let mut path: Vec<PathBuf> = own
@@ -410,17 +418,6 @@ fn shell(command: &str) -> Result<(), Failure> {
 pub(crate) fn program(ground: &Ground, name: &str) -> Option<PathBuf> {
     let found = ground.search.iter().map(|dir| dir.join(name));
     found.into_iter().find(|path| path.is_file())
-}
-
-/// What a program prints, if it succeeds.
-pub(crate) fn output(ground: &Ground, name: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program(ground, name)?)
-        .args(arguments)
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    output.status.success().then_some(text)
 }
 
 fn text(report: &Report) -> String {

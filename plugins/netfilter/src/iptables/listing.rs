@@ -1,4 +1,4 @@
-//! What `iptables -S` prints, as a value.
+//! What `iptables -S` and `iptables-save` print, as a value: the one reader of both.
 
 use std::collections::HashSet;
 
@@ -7,16 +7,23 @@ use crate::nft::RuleSummary;
 
 /// The chains and rules of one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Listing {
-    chains: Vec<String>,
-    /// Built-in chains whose policy is DROP.
-    dropping: Vec<String>,
+pub struct Listing {
+    chains: Vec<ListedChain>,
     rules: Vec<Listed>,
+}
+
+/// A chain as it was listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedChain {
+    /// Its name.
+    pub name: String,
+    /// Of a built-in chain the verdict on packets that no rule decides about: `ACCEPT` or `DROP`.
+    pub policy: Option<String>,
 }
 
 /// A rule as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Listed {
+pub struct Listed {
     /// Chain and text; the text can be given back to restore.
     pub(super) rule: Rule,
     words: Vec<String>,
@@ -33,34 +40,67 @@ fn sorted(mut words: Vec<String>) -> Vec<String> {
 }
 
 impl Listing {
+    /// Reads what `iptables -t TABLE -S` prints.
     pub(super) fn parse(text: &str) -> Self {
         let mut listing = Self::default();
-        for line in text.lines() {
-            let mut parts = line.splitn(3, ' ');
-            let (verb, chain, rest) = (parts.next(), parts.next(), parts.next().unwrap_or(""));
-            match (verb, chain) {
-                (Some("-P"), Some(chain)) if rest == "DROP" => {
-                    listing.chains.push(chain.to_owned());
-                    listing.dropping.push(chain.to_owned());
-                }
-                (Some("-P" | "-N"), Some(chain)) => listing.chains.push(chain.to_owned()),
-                (Some("-A"), Some(chain)) => listing.rules.push(Listed {
-                    rule: Rule::new(chain, rest),
-                    words: words(rest),
-                }),
-                _ => {}
-            }
-        }
+        text.lines().for_each(|line| listing.read(line));
         listing
     }
 
+    /// Reads what `iptables-save` prints: the tables by name, in its order.
+    #[must_use]
+    pub fn parse_save(text: &str) -> Vec<(String, Self)> {
+        let mut tables: Vec<(String, Self)> = Vec::new();
+        for line in text.lines() {
+            match (line.strip_prefix('*'), tables.last_mut()) {
+                (Some(name), _) => tables.push((name.to_owned(), Self::default())),
+                (None, Some((_, listing))) => listing.read(line),
+                (None, None) => {}
+            }
+        }
+        tables
+    }
+
+    fn read(&mut self, line: &str) {
+        let mut parts = line.splitn(3, ' ');
+        let (verb, chain, rest) = (parts.next(), parts.next(), parts.next().unwrap_or(""));
+        let (Some(verb), Some(chain)) = (verb, chain) else {
+            return;
+        };
+        let mut add = |name: &str, policy: Option<&str>| {
+            self.chains.push(ListedChain {
+                name: name.to_owned(),
+                policy: policy.map(str::to_owned),
+            });
+        };
+        match (verb, verb.strip_prefix(':')) {
+            // `:FORWARD DROP [0:0]`, and `:CNI-FORWARD - [0:0]`.
+            (_, Some(name)) => add(name, Some(chain).filter(|policy| *policy != "-")),
+            ("-P", None) => add(chain, Some(rest)),
+            ("-N", None) => add(chain, None),
+            ("-A", None) => self.rules.push(Listed {
+                rule: Rule::new(chain, rest),
+                words: words(rest),
+            }),
+            _ => {}
+        }
+    }
+
     pub(super) fn has_chain(&self, name: &str) -> bool {
-        self.chains.iter().any(|chain| chain == name)
+        self.chains.iter().any(|chain| chain.name == name)
     }
 
     /// Whether the policy of a built-in chain is DROP.
     pub(super) fn drops(&self, chain: &str) -> bool {
-        self.dropping.iter().any(|name| name == chain)
+        let drops = |one: &ListedChain| one.policy.as_deref() == Some("DROP");
+        self.chains
+            .iter()
+            .any(|one| one.name == chain && drops(one))
+    }
+
+    /// All rules, those of one chain in their order.
+    pub fn rules(&self) -> impl Iterator<Item = &Listed> {
+        self.rules.iter()
     }
 
     /// The rules of one chain, in order.
@@ -78,8 +118,8 @@ impl Listing {
     }
 
     /// All chains.
-    pub(super) fn chains(&self) -> impl Iterator<Item = &str> {
-        self.chains.iter().map(String::as_str)
+    pub fn chains(&self) -> impl Iterator<Item = &ListedChain> {
+        self.chains.iter()
     }
 
     /// How many rules a chain has.
@@ -116,6 +156,24 @@ impl Listing {
 }
 
 impl Listed {
+    /// The chain that it is in.
+    #[must_use]
+    pub fn chain(&self) -> &str {
+        &self.rule.chain
+    }
+
+    /// The options behind the chain, as they were printed.
+    #[must_use]
+    pub fn options(&self) -> &str {
+        &self.rule.spec
+    }
+
+    /// The options as words: what is quoted is one word, without its quotes.
+    #[must_use]
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
     /// The chain or target that the rule leads to.
     pub(super) fn target(&self) -> Option<&str> {
         self.after("-j").or_else(|| self.after("-g"))
@@ -234,6 +292,19 @@ mod tests {
             "PREROUTING",
             "-m comment --comment \"a b\" -j FOO"
         )));
+    }
+
+    #[test]
+    fn both_programs_tell_the_same() {
+        let listed = "-P FORWARD DROP\n-N CNI-X\n-A FORWARD -i \"a b\" -j CNI-X\n";
+        let saved = "# Generated by iptables-save\n*filter\n:FORWARD DROP [0:0]\n:CNI-X - [0:0]\n\
+            -A FORWARD -i \"a b\" -j CNI-X\nCOMMIT\n*nat\n:OUTPUT ACCEPT [1:60]\nCOMMIT\n";
+        let tables = Listing::parse_save(saved);
+        let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["filter", "nat"]);
+        assert_eq!(tables[0].1, Listing::parse(listed));
+        assert!(tables[0].1.drops("FORWARD") && !tables[1].1.drops("OUTPUT"));
+        assert_eq!(tables[0].1.rules[0].words()[..2], ["-i", "a b"]);
     }
 
     /// A comment that looks like an option is one word and does not end the search wrongly.

@@ -1,20 +1,16 @@
 //! What the reference plugins have left in iptables' tables, and what they need of us to find.
 
-use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use super::error::Error;
 use super::family::FamilyTables;
+use super::legacy::legacy_tables;
 use super::restore::Variant;
 use super::text::{Family, Rule, Table};
 use super::{Iptables, hostport, quick_check};
 use crate::nft::reference as nft;
 use crate::reference::{ReferenceAttachment, ReferencePlugin};
-
-/// Tables that iptables-legacy has in the network namespace of the process.
-const LEGACY: &str = "/proc/thread-self/net/ip_tables_names";
-const LEGACY_V6: &str = "/proc/thread-self/net/ip6_tables_names";
 
 /// The chain of the reference's firewall for what its containers may do.
 const FORWARD: &str = "CNI-FORWARD";
@@ -112,12 +108,8 @@ impl FamilyTables<'_> {
         match self.variant() {
             Variant::Nft => quick_check::has_chain(self.family(), table, chain) != Some(false),
             Variant::Legacy => {
-                let file = match self.family() {
-                    Family::V4 => LEGACY,
-                    Family::V6 => LEGACY_V6,
-                };
-                fs::read_to_string(file)
-                    .map_or(true, |names| names.lines().any(|name| name == table.name()))
+                let tables = legacy_tables(self.family() == Family::V4);
+                tables.is_none_or(|names| names.iter().any(|name| name == table.name()))
             }
         }
     }

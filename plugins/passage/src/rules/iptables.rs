@@ -1,11 +1,11 @@
 //! iptables' rules, of both variants and families, from what their `-save` programs print.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use pontoon_netfilter::iptables::{Listing, legacy_tables};
 use pontoon_netlink::IpNetwork;
 
 use super::{
@@ -15,14 +15,16 @@ use super::{
 use super::{program, words};
 
 /// Reads all of them; the nftables tables that the nft variant has shown, by name.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where these rules are read"
+)]
 pub(super) fn read(rules: &mut Rules, search: &[PathBuf]) -> Vec<String> {
     let mut shown = Vec::new();
     for (family, v4) in [("ip", true), ("ip6", false)] {
         for variant in ["nft", "legacy"] {
-            // The legacy variant makes its tables in the kernel when it is asked for them.
-            let names = format!("/proc/thread-self/net/{family}_tables_names");
-            let there = fs::read_to_string(names).is_ok_and(|names| !names.trim().is_empty());
-            if variant == "legacy" && !there {
+            let there = || legacy_tables(v4).is_some_and(|tables| !tables.is_empty());
+            if variant == "legacy" && !there() {
                 continue;
             }
             let tool = format!("{family}tables-{variant}");
@@ -68,66 +70,41 @@ fn priority(table: &str, hook: Hook) -> i64 {
 }
 
 pub(crate) fn parse(tool: &str, v4: bool, save: &str) -> Vec<Table> {
-    let mut tables: Vec<Table> = Vec::new();
-    for line in save.lines() {
-        if let Some(name) = line.strip_prefix('*') {
-            tables.push(Table {
-                name: format!("{tool} {name}"),
-                v4,
-                v6: !v4,
-                ..Table::default()
-            });
-            continue;
-        }
-        let Some(table) = tables.last_mut() else {
-            continue;
-        };
-        let kind = table.name.rsplit(' ').next().unwrap_or_default().to_owned();
-        if let Some(chain) = line.strip_prefix(':') {
-            let mut parts = chain.split(' ');
-            let name = parts.next().unwrap_or_default();
-            let policy = parts.next().unwrap_or("-");
-            let base = (policy != "-").then(|| Hook::by_name(name)).flatten();
-            table.chains.entry(name.to_owned()).or_default().base = base.map(|hook| Base {
-                hook,
-                priority: priority(&kind, hook),
-                nat: kind == "nat",
-                drops: policy == "DROP",
-            });
-        } else if let Some(rest) = line.strip_prefix("-A ") {
-            let mut parts = split(rest);
-            let chain = parts.pop_front().unwrap_or_default();
-            table.chains.entry(chain).or_default().rules.push(Rule {
-                remove: format!("{tool} -t {kind} -D {rest}"),
-                ..rule(line, parts)
-            });
-        }
-    }
+    let tables = Listing::parse_save(save).into_iter();
     tables
+        .map(|(kind, listing)| table(tool, v4, &kind, &listing))
+        .collect()
 }
 
-/// Words, with what is quoted in one.
-fn split(line: &str) -> VecDeque<String> {
-    let mut parts = VecDeque::new();
-    let (mut part, mut quoted, mut begun) = (String::new(), false, false);
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '\\' if quoted => part.extend(letters.next()),
-            '"' => (quoted, begun) = (!quoted, true),
-            ' ' if !quoted => {
-                if begun || !part.is_empty() {
-                    parts.push_back(std::mem::take(&mut part));
-                }
-                begun = false;
-            }
-            other => part.push(other),
-        }
+fn table(tool: &str, v4: bool, kind: &str, listing: &Listing) -> Table {
+    let mut table = Table {
+        name: format!("{tool} {kind}"),
+        v4,
+        v6: !v4,
+        ..Table::default()
+    };
+    for chain in listing.chains() {
+        let base = chain.policy.as_deref().and_then(|policy| {
+            let hook = Hook::by_name(&chain.name)?;
+            Some(Base {
+                hook,
+                priority: priority(kind, hook),
+                nat: kind == "nat",
+                drops: policy == "DROP",
+            })
+        });
+        table.chains.entry(chain.name.clone()).or_default().base = base;
     }
-    if begun || !part.is_empty() {
-        parts.push_back(part);
+    for listed in listing.rules() {
+        let chain = table.chains.entry(listed.chain().to_owned()).or_default();
+        let line = format!("{} {}", listed.chain(), listed.options());
+        let words = listed.words().iter().cloned().collect();
+        chain.rules.push(Rule {
+            remove: format!("{tool} -t {kind} -D {line}"),
+            ..rule(&format!("-A {line}"), words)
+        });
     }
-    parts
+    table
 }
 
 fn rule(line: &str, mut parts: VecDeque<String>) -> Rule {
@@ -344,15 +321,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_quotes() {
-        let parts = split(r#"F -m comment --comment "dnat name: \"lan\" x" -j DROP"#);
-        assert_eq!(parts[4], r#"dnat name: "lan" x"#);
-        assert_eq!(parts.len(), 7);
-    }
-
-    #[test]
     fn what_is_not_known_keeps_its_name() {
-        let rule = rule("-A X", split("-m limit --limit 3/min -j LOG"));
+        let save = "*filter\n-A X -m limit --limit 3/min -j LOG\n";
+        let mut tables = parse("iptables-nft", true, save);
+        let rule = &mut tables[0].chains.get_mut("X").unwrap().rules[0];
         let Statement::When(Condition { fields, .. }) = &rule.statements[0] else {
             panic!("{rule:?}");
         };

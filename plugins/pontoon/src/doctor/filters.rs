@@ -88,8 +88,8 @@ impl<'a> View<'a> {
     /// What drops a packet in FORWARD, when that is a rule of others. What our own policy, or the admin's
     /// chain in it, keeps from passing is meant to be kept.
     fn obstacle(&self, packet: &Packet) -> Option<Drop> {
-        match self.rules.judge(Hook::Forward, packet) {
-            Judgement::Dropped(drop) if !drop.is_ours() => Some(drop),
+        match self.rules.judge_others(Hook::Forward, packet) {
+            Judgement::Dropped(drop) => Some(drop),
             _ => None,
         }
     }
@@ -128,7 +128,7 @@ impl<'a> View<'a> {
 
     fn dropped(&self, obstacle: &Drop, means: &str) -> Finding {
         let bridge = self.bridge;
-        let id = match tool(obstacle) {
+        let id = match obstacle.tool() {
             None => "forward-dropped-by-nftables",
             Some(_) => "forward-dropped",
         };
@@ -169,11 +169,11 @@ impl<'a> View<'a> {
         let told = |one: &Finding| {
             one.id == "forward-dropped-by-nftables" && one.bridge.as_deref() == Some(bridge)
         };
-        if tool(&obstacle).is_none() && findings.iter().any(told) {
+        if obstacle.tool().is_none() && findings.iter().any(told) {
             return;
         }
         // Not by switching the setting off: kubeadm and Docker want it on.
-        let mend = match tool(&obstacle) {
+        let mend = match obstacle.tool() {
             Some(tool) => format!(
                 "{tool} -I {} -i {bridge} -o {bridge} -j ACCEPT",
                 self.users_chain(&obstacle)
@@ -202,7 +202,7 @@ impl<'a> View<'a> {
         let has = |start: &str| {
             table.is_some_and(|table| table.chains.keys().any(|chain| chain.starts_with(start)))
         };
-        match tool(obstacle) {
+        match obstacle.tool() {
             Some(_) if has("ufw") => "ufw".to_owned(),
             Some(_) if has("DOCKER") => "Docker".to_owned(),
             Some(tool) => format!("FORWARD of {tool}"),
@@ -231,7 +231,7 @@ impl<'a> View<'a> {
         {
             return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
         }
-        if let Some(tool) = tool(obstacle) {
+        if let Some(tool) = obstacle.tool() {
             // The plugin firewall accepts beside a chain that drops, and repair makes that again.
             if record.is_some() {
                 return format!("pontoon repair {}", self.network.name);
@@ -254,10 +254,4 @@ impl<'a> View<'a> {
             insert(&format!("iifname \"{bridge}\" accept")),
         )
     }
-}
-
-/// The program that edits the table, when that is iptables'.
-fn tool(obstacle: &Drop) -> Option<&str> {
-    let tool = obstacle.table.split(' ').next()?;
-    tool.contains("tables-").then_some(tool)
 }

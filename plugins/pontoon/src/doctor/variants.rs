@@ -4,7 +4,7 @@
 //! Runtimes and firewalls that use one variant each are no finding: they agree with each other, and
 //! whether a packet passes both is for the other checks to say.
 
-use super::{Finding, Ground, output};
+use super::{Finding, Ground};
 use crate::report::Failure;
 
 /// Chains of runtimes and firewalls begin so.
@@ -13,18 +13,18 @@ const MANAGED: [&str; 10] = [
 ];
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let Some(rules) = ground.rules() else {
+        return Ok(());
+    };
     let mut used = Vec::new();
     for tool in ["iptables-nft", "iptables-legacy"] {
-        // The legacy variant makes its tables in the kernel when it is asked for them.
-        let names = std::fs::read_to_string("/proc/thread-self/net/ip_tables_names");
-        if tool.ends_with("legacy") && !names.is_ok_and(|names| names.contains("filter")) {
-            continue;
-        }
-        let save = output(ground, &format!("{tool}-save"), &["-t", "filter"]);
-        used.extend(
-            save.and_then(|save| save.lines().find(|line| by_hand(line)).map(str::to_owned))
-                .map(|rule| (tool, rule)),
-        );
+        let name = format!("{tool} filter");
+        let tables = rules.tables.iter().filter(|table| table.name == name);
+        let mut own = tables
+            .flat_map(|table| table.chains.values())
+            .flat_map(|chain| &chain.rules);
+        let found = own.find(|rule| by_hand(&rule.text));
+        used.extend(found.map(|rule| (tool, rule.text.clone())));
     }
     if let [(one, first), (other, second)] = &used[..] {
         findings.push(

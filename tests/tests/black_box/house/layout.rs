@@ -15,7 +15,7 @@ const LIBRARIES: [(&str, &[&str]); 10] = [
     ("pontoon-conf", &[]),
     ("pontoon-netlink", &[]),
     ("pontoon-netfilter", &["pontoon-netlink"]),
-    ("pontoon-passage", &["pontoon-netlink"]),
+    ("pontoon-passage", &["pontoon-netfilter", "pontoon-netlink"]),
     (
         "pontoon-ledger",
         &["pontoon-conf", "pontoon-netfilter", "pontoon-netlink"],

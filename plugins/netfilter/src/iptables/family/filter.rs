@@ -361,6 +361,7 @@ fn clearance(listing: &Listing) -> Vec<String> {
     ours.extend(
         listing
             .chains()
+            .map(|chain| chain.name.as_str())
             .filter(|c| c.starts_with(NETWORK_PREFIX) || c.starts_with(LINKS_PREFIX)),
     );
     let mut lines = Vec::new();
