@@ -1,25 +1,36 @@
 //! `pontoon watch`: attachments, detachments and changes of ports, as they happen. The kernel tells
 //! of links, the state directory of records; what is told is what then differs from before.
+//!
+//! A DEL takes its time: it removes the interface or withdraws the ports first, and its record last.
+//! What it could be removing is told only when the record is gone, or nothing more has gone for three seconds.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use pontoon_netlink::{Group, Listener, Received};
+use rtnetlink::MulticastGroup;
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::facts::{Attachment, Host, Port};
 use crate::report::{Failure, Outcome, Style, short};
 
-/// What belongs together comes within this time.
-const TOGETHER: Duration = Duration::from_millis(40);
-/// Folders of records come and go; those that nobody told of are found after this time.
+mod told;
+
+use told::Told;
+
+/// What belongs together comes with smaller gaps.
+const GAP: Duration = Duration::from_millis(60);
+/// A look comes at the latest so long after the first change, whatever else changes.
+const TOGETHER: Duration = Duration::from_millis(500);
+/// A folder of records that is made and filled between two looks is found after this time.
 const AT_LEAST: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
@@ -70,43 +81,69 @@ struct Event {
     ports: Vec<String>,
 }
 
-/// Who is attached, by network, container and interface.
-type Seen = BTreeMap<(String, String, String), Attachment>;
+/// Network, container and interface.
+type Key = (String, String, String);
+
+/// The attachments at one look.
+type Seen = BTreeMap<Key, Attachment>;
 
 pub(crate) fn run(options: &Options) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start the event loop: {error}")))?;
+    runtime.block_on(follow(options))
+}
+
+async fn follow(options: &Options) -> Outcome {
     let end = options
         .seconds
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut links = Listener::open(&[Group::Links])?;
-    let failed = |errno: nix::errno::Errno| Failure::Failed(format!("cannot watch files: {errno}"));
-    let files = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(failed)?;
+    // The handle keeps the connection open, although nothing is asked.
+    let (connection, _handle, mut links) =
+        rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
+            .map_err(|error| Failure::Failed(format!("cannot watch links: {error}")))?;
+    tokio::spawn(connection);
+    let files = Files::open()?;
     let root = Host::look()?.state.dir().to_owned();
-    watch(&files, &root);
-    let mut before = look()?;
-    eprintln!("watching {}: {} attached", root.display(), before.len());
+    files.watch(&root);
+    let mut told = Told::new(look()?);
+    eprintln!(
+        "watching {}: {} attached",
+        root.display(),
+        told.attachments.len()
+    );
     loop {
         let now = Instant::now();
         if end.is_some_and(|end| now >= end) {
             return Ok(true);
         }
-        let most = end.map_or(AT_LEAST, |end| (end - now).min(AT_LEAST));
-        wait(&files, &links, most);
-        std::thread::sleep(TOGETHER);
-        while let Ok(events) = files.read_events() {
-            if events.is_empty() {
-                break;
+        let most = end.map_or(now + AT_LEAST, |end| end.min(now + AT_LEAST));
+        let mut change = async || {
+            // What the message tells is of no matter, and so is one that the kernel has lost: all is
+            // looked at.
+            tokio::select! {
+                message = links.recv() => message.is_ok(),
+                () = files.changed() => true,
             }
+        };
+        match timeout_at(most, change()).await {
+            Ok(true) => {
+                let latest = Instant::now() + TOGETHER;
+                while timeout_at(latest.min(Instant::now() + GAP), change()).await == Ok(true) {}
+            }
+            Ok(false) => {
+                let words = "the kernel does not tell of links any more: its socket is closed";
+                return Err(Failure::Failed(words.to_owned()));
+            }
+            Err(_) => {}
         }
-        // What is told is of no matter: all is looked at.
-        while let Received::Messages(_) | Received::Lost = links.recv(Instant::now())? {}
-        watch(&files, &root);
-        let after = look()?;
-        for event in differences(&before, &after) {
+        files.watch(&root);
+        for event in told.update(look()?, Instant::now()) {
             if !tell(&event, options.json)? {
                 return Ok(true);
             }
         }
-        before = after;
     }
 }
 
@@ -120,63 +157,69 @@ fn look() -> Result<Seen, Failure> {
         .collect())
 }
 
-/// Watches the state directory and all folders of records in it, or what is above it until it is there.
-fn watch(files: &Inotify, root: &Path) {
-    let flags = AddWatchFlags::IN_CREATE
-        | AddWatchFlags::IN_MOVED_TO
-        | AddWatchFlags::IN_DELETE
-        | AddWatchFlags::IN_CLOSE_WRITE;
-    let mut folders: Vec<PathBuf> = vec![root.to_owned()];
-    for _ in 0..2 {
-        let inner: Vec<PathBuf> = folders
-            .iter()
-            .filter_map(|folder| fs::read_dir(folder).ok())
-            .flatten()
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|entry| entry.path())
-            .filter(|path| !path.ends_with("lock"))
-            .collect();
-        folders.extend(inner);
-    }
-    for folder in folders {
-        // A folder that is gone meanwhile has told so above it.
-        let _ = files.add_watch(&folder, flags);
+/// The files that are watched.
+struct Files(AsyncFd<Watcher>);
+
+struct Watcher(Inotify);
+
+impl AsRawFd for Watcher {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
     }
 }
 
-fn wait(files: &Inotify, links: &Listener, most: Duration) {
-    let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::ZERO);
-    let mut fds = [
-        PollFd::new(files.as_fd(), PollFlags::POLLIN),
-        PollFd::new(links.as_fd(), PollFlags::POLLIN),
-    ];
-    // An interrupted wait ends early, and nothing is lost by that.
-    let _ = poll(&mut fds, timeout);
-}
+impl Files {
+    #[expect(
+        deprecated,
+        reason = "`AsyncFd::register` is unsafe, and what it asks for is kept: the descriptor stays open for as long as the watcher lives"
+    )]
+    fn open() -> Result<Self, Failure> {
+        let failed =
+            |error: std::io::Error| Failure::Failed(format!("cannot watch files: {error}"));
+        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+        let files = Inotify::init(flags).map_err(|errno| failed(errno.into()))?;
+        let files = AsyncFd::with_interest(Watcher(files), Interest::READABLE);
+        files.map(Self).map_err(failed)
+    }
 
-/// Whether everything is there that its records speak of.
-fn whole(one: &Attachment) -> bool {
-    one.alive && one.wired
-}
-
-fn differences(before: &Seen, after: &Seen) -> Vec<Event> {
-    let gone = before.iter().filter(|(key, _)| !after.contains_key(*key));
-    let mut events: Vec<Event> = gone.map(|(_, one)| event(What::Detached, one)).collect();
-    for (key, one) in after {
-        match before.get(key) {
-            None => events.push(event(What::Attached, one)),
-            Some(old) => {
-                if whole(old) && !whole(one) {
-                    events.push(event(What::Lost, one));
-                }
-                if old.ports != one.ports {
-                    events.push(event(What::Ports, one));
-                }
-            }
+    /// Watches the state directory and all folders of records in it, or what is above it until it is there.
+    fn watch(&self, root: &Path) {
+        let flags = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_CLOSE_WRITE;
+        let mut folders: Vec<PathBuf> = vec![root.to_owned()];
+        for _ in 0..2 {
+            let inner: Vec<PathBuf> = folders
+                .iter()
+                .filter_map(|folder| fs::read_dir(folder).ok())
+                .flatten()
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path())
+                .filter(|path| !path.ends_with("lock"))
+                .collect();
+            folders.extend(inner);
+        }
+        for folder in folders {
+            // A folder that is gone meanwhile has told so above it.
+            let _ = self.0.get_ref().0.add_watch(&folder, flags);
         }
     }
-    events
+
+    /// Waits for a change, and forgets it with all that came with it.
+    async fn changed(&self) {
+        let Ok(mut ready) = self.0.readable().await else {
+            // The look that comes at the latest after a second finds what has changed.
+            return sleep(AT_LEAST).await;
+        };
+        while let Ok(events) = self.0.get_ref().0.read_events() {
+            if events.is_empty() {
+                break;
+            }
+        }
+        ready.clear_ready();
+    }
 }
 
 fn event(what: What, one: &Attachment) -> Event {
@@ -194,7 +237,7 @@ fn event(what: What, one: &Attachment) -> Event {
     }
 }
 
-/// Prints it; false when nobody reads any more.
+/// Prints it; false when the reader has closed its end.
 fn tell(event: &Event, json: bool) -> Result<bool, Failure> {
     let line = if json {
         serde_json::to_string(event).map_err(|error| Failure::Failed(error.to_string()))?

@@ -19,8 +19,7 @@ use crate::build::cargo;
 const BLACK_BOX: &str = "black_box";
 
 /// What compares durations or rates, or promises that nothing is late: nothing runs beside it.
-const ALONE: [&str; 7] = [
-    "black_box admin::watch",
+const ALONE: [&str; 6] = [
     "black_box chain::bandwidth",
     "black_box doctor::accounts",
     "black_box names::churn",
