@@ -15,9 +15,9 @@
 //!    port, is accepted;
 //! 6. what goes from the bridge back into the same bridge is accepted with `icc`, dropped without;
 //! 7. `internal`: whatever else comes from the bridge or goes to it is dropped;
-//! 8. `isolated`: whatever else goes between the bridge and another bridge of ours is dropped, in
-//!    both directions. A bridge of ours is one with a policy or with egress rules;
-//! 9. `closed`: whatever else goes to the bridge and does not come from a bridge of ours is dropped,
+//! 8. `isolated`: whatever else goes between the bridge and another of Pontoon's is dropped, in
+//!    both directions. Pontoon's bridges are those with a policy or with egress rules;
+//! 9. `closed`: whatever else goes to the bridge and does not come from one of Pontoon's is dropped,
 //!    unless it comes in by one of the `trusted` interfaces. Isolation stands above trust.
 //!
 //! Everything else is left to the chains that come after: no chain's own policy is ever changed.
@@ -48,9 +48,9 @@ pub struct Policy {
     pub bridge: String,
     /// Containers of the network reach each other.
     pub icc: bool,
-    /// No new traffic between this and any other bridge of ours.
+    /// No new traffic between this and any other of Pontoon's bridges.
     pub isolated: bool,
-    /// No new traffic from interfaces that are not bridges of ours (`directAccess: closed`).
+    /// No new traffic from interfaces that are not Pontoon's bridges (`directAccess: closed`).
     pub closed: bool,
     /// Interfaces that `closed` is open for.
     pub trusted: Vec<String>,

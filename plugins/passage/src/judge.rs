@@ -36,7 +36,7 @@ pub struct Drop {
     pub remove: Option<String>,
     /// The sender is told.
     pub refused: bool,
-    /// The chain is one that the admin has put to the head of ours, or one behind it.
+    /// The chain is the admin's, which Pontoon's chain jumps to first, or one that it leads to.
     pub admins: bool,
 }
 

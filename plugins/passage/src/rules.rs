@@ -246,11 +246,18 @@ impl Rules {
     }
 
     /// Reads those of the calling thread's namespace.
+    ///
+    /// # Errors
+    /// `nft` is there and fails, or prints what is not its JSON. A program that is missing is no error: what
+    /// only it could list is named in `unread`.
     pub fn read() -> Result<Self, Error> {
         Self::read_by(&[])
     }
 
     /// The same by programs that are looked for in these directories first, then as the system does.
+    ///
+    /// # Errors
+    /// As [`Rules::read`].
     pub fn read_by(search: &[PathBuf]) -> Result<Self, Error> {
         let mut rules = Self::default();
         let shown = iptables::read(&mut rules, search);

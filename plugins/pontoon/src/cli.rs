@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Dns(dns::Dns),
     /// Find what keeps containers from working, and the command that mends it
     Doctor(doctor::Options),
-    /// Remove what belongs to nobody alive
+    /// Remove what dead containers left
     Gc(gc::Options),
     /// Draw the host: uplinks, networks, containers
     Graph(graph::Options),
@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Networks(Shape),
     /// List the published ports
     Ports(Shape),
-    /// Make the rules again that somebody has flushed, and cut stale flows
+    /// Make flushed rules again, and cut stale flows
     Repair(repair::Options),
     /// Tell the way of a packet, rule by rule
     Trace(trace::Options),

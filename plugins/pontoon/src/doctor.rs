@@ -105,9 +105,9 @@ const CHECKS: &[Check] = &[
     (
         &[
             "container-gone",
-            "lease-of-nobody",
+            "lease-without-container",
             "pool-nearly-full",
-            "veth-of-nobody",
+            "veth-without-container",
         ],
         leftovers::check,
     ),
@@ -137,7 +137,7 @@ const CHECKS: &[Check] = &[
     ),
     (&["flow-stale"], flows::check),
     (
-        &["rules-of-nobody", "published-port-shadowed"],
+        &["rules-without-container", "published-port-shadowed"],
         shadowed::check,
     ),
     (&["uplink-by-source"], source_routes::check),

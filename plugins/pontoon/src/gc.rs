@@ -1,4 +1,4 @@
-//! `pontoon gc NET`: removes what belongs to nobody alive.
+//! `pontoon gc NET`: removes what dead containers left.
 
 use std::fs;
 use std::path::Path;
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let kind = network["plugins"][0]["type"].as_str().unwrap_or_default();
     if options.all_dead && kinds::of(kind).is_none() {
         return Err(Failure::Failed(format!(
-            "{kind} is another vendor's plugin, whose containers leave no record here: nobody can tell which of them are dead\nhint: name those that live by --keep"
+            "{kind} is another vendor's plugin, whose containers leave no record here: which of them are dead is not known\nhint: name those that live by --keep"
         )));
     }
     let known = Known::of(&host, &options.network, &network);
@@ -102,7 +102,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
             });
         }
     }
-    // What no record of ours tells of is another vendor's, or its record is lost.
+    // What no record of Pontoon's tells of is another vendor's, or its record is lost.
     let unrecorded = known.unrecorded.iter();
     let living = living(&options.network)?;
     let stays = |one: &&Pair| match options.all_dead {

@@ -91,7 +91,7 @@ enum There {
     AnotherVendors,
 }
 
-/// Whether a program is one of ours, by the words in it.
+/// Whether a program is one of Pontoon's, by the words in it.
 pub(crate) fn is_ours(path: &Path) -> bool {
     // What a plugin says of itself, and the place that the programs beside them look at.
     const MARKS: [&[u8]; 2] = [b"Part of Pontoon", b"/run/pontoon"];
@@ -337,7 +337,7 @@ pub(crate) fn uninstall(options: &Uninstall) -> Outcome {
         }
     }
     if text.is_empty() {
-        text = "nothing of ours is there\n".to_owned();
+        text = "nothing of Pontoon is there\n".to_owned();
     }
     write(&text)?;
     Ok(true)

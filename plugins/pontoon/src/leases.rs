@@ -56,14 +56,14 @@ pub(crate) struct Subnet {
     pub(crate) next: Option<IpAddr>,
 }
 
-/// One address that somebody has.
+/// One address that a container has.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub(crate) struct Lease {
     pub(crate) address: IpAddr,
     pub(crate) container: String,
     pub(crate) interface: Option<String>,
     pub(crate) name: Option<String>,
-    /// Somebody of that id is attached to the network.
+    /// A container of that id is attached to the network.
     pub(crate) attached: bool,
     /// Left by an earlier boot, with which its container went: the next ADD of the network releases it.
     pub(crate) earlier_boot: bool,

@@ -22,7 +22,7 @@ impl Linked {
         let ports = self.ports.join(" ");
         let name = &self.container;
         if self.reaches.is_empty() {
-            format!("{name} {ports} (waits: nobody else on the network is called so)")
+            format!("{name} {ports} (waits: no other container of the network has that name)")
         } else {
             format!("{name} {ports} ({})", self.reaches.join(" "))
         }

@@ -1,4 +1,4 @@
-//! `pontoon repair [NET]`: makes the rules again that somebody has flushed, and cuts the flows that
+//! `pontoon repair [NET]`: makes flushed rules again, and cuts the flows that
 //! still go where a published port led before.
 
 use std::collections::BTreeSet;

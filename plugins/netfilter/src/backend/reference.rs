@@ -1,4 +1,4 @@
-//! Compatibility with the reference plugins, whose DEL must be able to delete an attachment of ours, and
+//! Compatibility with the reference plugins, whose DEL must be able to delete an attachment that Pontoon made, and
 //! whose attachments our DEL deletes.
 
 use std::os::fd::OwnedFd;
@@ -26,7 +26,7 @@ impl ReferenceRules<'_> {
         }
     }
 
-    /// Makes the chain that the reference's bridge and ptp must find to delete an attachment of ours
+    /// Makes the chain that the reference's bridge and ptp must find to delete an attachment that Pontoon made
     /// with addresses of these families. Their nftables needs none.
     ///
     /// # Errors

@@ -136,7 +136,7 @@ impl Listing {
             .collect()
     }
 
-    /// Whether a rule of ours is there, by its words: versions differ in what they quote, and
+    /// Whether a rule is there, by its words: versions differ in what they quote, and
     /// iptables prints an administrator's conditions in an order of its own.
     pub(super) fn has_rule(&self, rule: &Rule) -> bool {
         !self.places(rule).is_empty()

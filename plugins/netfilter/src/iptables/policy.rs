@@ -11,7 +11,7 @@
 //!                         -> CNI-PONTOON-CLOSED        -o BRIDGE [-i TRUSTED accept] drop
 //! CNI-PN-x                replies, published ports, links, the bridge itself; what isolation forbids
 //! CNI-PL-BRIDGE           one accept per link
-//! CNI-PONTOON-FROM, -TO   -i BRIDGE drop, -o BRIDGE drop: every bridge of ours
+//! CNI-PONTOON-FROM, -TO   -i BRIDGE drop, -o BRIDGE drop: every bridge of Pontoon
 //! CNI-PONTOON-LEAVE       accepts, where Docker does not object
 //! INPUT, OUTPUT           -> CNI-PONTOON-HOST          only when a network asks for it
 //! ```
@@ -63,7 +63,7 @@ pub(super) const DOCKER_STAGE_2: &str = "DOCKER-ISOLATION-STAGE-2";
 pub(super) const STAGES: [&str; 5] = [STAGE_1, INTERNAL, IN, OUT, CLOSED];
 /// Where rules of networks stand beside those of other networks.
 pub(super) const SHARED: [&str; 9] = [STAGE_1, STAGE_2, INTERNAL, IN, OUT, CLOSED, FROM, TO, HOST];
-/// Chains of ours alone, as far as every host needs them.
+/// The chains that every host with a policy has.
 pub(super) const OURS: [&str; 8] = [ROOT, INTERNAL, IN, OUT, CLOSED, FROM, TO, LEAVE];
 
 const REPLIES: &str = "-m conntrack --ctstate RELATED,ESTABLISHED";
@@ -234,7 +234,7 @@ impl MemberText {
     }
 }
 
-/// What makes a bridge known as one of ours that has no policy: rules for the way out are enough.
+/// What makes a bridge without a policy known as one of Pontoon's: rules for the way out are enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct KnownText {
     /// The network's comment.

@@ -56,7 +56,7 @@ impl Iptables {
     }
 
     /// Makes the chain that the reference's DEL flushes and deletes with its masquerade: without one
-    /// it fails, and an attachment of ours could not be deleted by it. One for each family in which the
+    /// it fails, and it could not delete an attachment that Pontoon made. One for each family in which the
     /// container has an address.
     ///
     /// # Errors

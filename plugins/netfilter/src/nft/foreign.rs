@@ -1,5 +1,5 @@
-//! Chains of others that forwarded packets have to pass as well: an accept of ours does not override a
-//! drop of theirs, whatever the order.
+//! Chains of others that forwarded packets have to pass as well: an accept in Pontoon's chains does not
+//! override a drop in theirs, whatever the order.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    /// Whether it is a chain of iptables itself, in which rules of ours can stand.
+    /// Whether it is a chain of iptables itself, in which Pontoon can put its rules.
     #[must_use]
     pub fn is_iptables(&self) -> bool {
         self.table == FILTER

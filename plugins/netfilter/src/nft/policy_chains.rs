@@ -135,7 +135,7 @@ fn redirected() -> Vec<Rule> {
     ]
 }
 
-/// From one bridge of ours to another: what goes back into the same one has been decided before.
+/// From one of Pontoon's bridges to another: what goes back into the same one has been decided before.
 fn isolated() -> Vec<Rule> {
     vec![
         Rule::default()

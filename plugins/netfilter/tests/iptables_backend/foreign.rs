@@ -1,5 +1,5 @@
 //! Others' firewalls on the same host: what we let through gets past their drops, and what they
-//! keep closed stays closed, whoever came first. Their rules are typed as they make them.
+//! keep closed stays closed, in either order of arrival. Their rules are typed as they make them.
 
 use pontoon_netfilter::iptables::Variant;
 use pontoon_netfilter::{Policy, Port, Protocol};
@@ -235,7 +235,7 @@ fn ufw_and_firewalld() {
                 to("out from the open one", &g.other, NEIGHBOUR, true),
                 to("in", &g.neighbour, WEB, false),
                 to("isolated", &g.other, WEB, false),
-                // Nobody has opened this: their drop stands.
+                // No rule has opened this port: the other program's drop stands.
                 to("in to the open one", &g.neighbour, OTHER, false),
                 to("not ours", &g.neighbour, THIRD, false),
                 Cell {

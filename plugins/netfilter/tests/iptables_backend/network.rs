@@ -51,7 +51,7 @@ fn what_is_there_costs_no_program() {
     changed.expect_err("something to do, and no program to do it");
 }
 
-/// Traffic to any of our bridges returns before any subnet's rules are met, whoever came first.
+/// Traffic to any of our bridges returns before any subnet's rules are met, in either order of networks.
 #[test]
 fn bridges_stand_before_subnets() {
     for variant in VARIANTS {

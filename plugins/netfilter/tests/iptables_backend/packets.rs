@@ -166,7 +166,7 @@ fn a_published_port_from_everywhere() {
     }
 }
 
-/// `route_localnet` on the bridge must not open 127.0.0.1 to whoever can send a packet there.
+/// `route_localnet` on the bridge must not open 127.0.0.1 to a machine that can send a packet there.
 #[test]
 fn loopback_is_the_hosts_alone() {
     for variant in VARIANTS {

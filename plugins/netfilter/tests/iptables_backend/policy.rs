@@ -399,7 +399,7 @@ fn published_at_one_address_only() {
             let mut ruleset = published("web", "c1", (88, 2), &ports);
             ruleset.published.as_mut().expect("ports").snat = snat;
             g.host.apply(&ruleset);
-            // Whoever is beside the host sends what is for 127.0.0.1 to the host.
+            // A neighbour of the host sends what is for 127.0.0.1 to the host.
             for (node, gateway, own) in [
                 (&g.neighbour, "192.0.2.1", "192.0.2.2"),
                 (&g.sibling, "10.88.0.1", "10.88.0.3"),
@@ -450,7 +450,7 @@ fn published_at_one_address_only() {
     }
 }
 
-/// A bridge of ours is one with a policy or with rules for the way out, whichever came first.
+/// Pontoon's bridges are those with a policy or with rules for the way out, whichever came first.
 #[test]
 fn a_bridge_without_a_policy_is_ours_too() {
     for variant in VARIANTS {

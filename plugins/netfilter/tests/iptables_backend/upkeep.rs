@@ -105,7 +105,7 @@ fn a_networks_price_is_constant() {
     assert_eq!(steps[1], 20, "{steps:?}");
 }
 
-/// Whatever somebody flushes or deletes, the next apply of the network heals.
+/// After a flush or a deletion the next apply of the network makes the rules again.
 #[test]
 fn flushed_rules_come_back() {
     let web = full("web", "br0");
@@ -213,7 +213,7 @@ fn the_admin_speaks_first() {
             })
         };
         let infix = g.host.infix();
-        // One who comes before us and one who comes after, each with a chain of the own name.
+        // One program that jumps before Pontoon's rule and one after it, each to a chain of its own.
         for (tool, admin, line) in [
             ("iptables", "CNI-ADMIN", "-s 198.51.100.2/32 -j ACCEPT"),
             ("ip6tables", "CNI-ADMIN", "-s 2001:db8:1::2/128 -j ACCEPT"),

@@ -259,7 +259,7 @@ fn internal_networks_have_no_way_out_and_none_in() {
         check(&wires.server, STRANGER, 80, false);
         check(&wires.stranger, SERVER, 80, false);
         check(&wires.outside, SERVER, 80, false);
-        // Somebody else's redirection leads nowhere either, in or out.
+        // A redirection by another program leads nowhere either, in or out.
         check(&wires.outside, HOST, 8080, false);
         run("nft add table ip other; \
              nft add chain ip other pre '{ type nat hook prerouting priority -110; }'; \
@@ -347,7 +347,7 @@ fn the_admins_chain_comes_first_and_stays() {
         assert!(tcp(&wires.outside, server, 80).is_some());
         assert!(udp(&wires.outside, HOST[0].parse().unwrap(), 8080).is_none());
         apply(&docker);
-        // Part of the table goes, by somebody else's hand: it is made again around the admin's.
+        // Part of the table is deleted by another program: it is made again around the admin's.
         run("nft flush chain inet pontoon forward");
         apply(&docker);
         withdraw(&docker);

@@ -214,20 +214,20 @@ fn differences_are_named() {
             ]
         );
         run(
-            "nft add element inet pontoon ports4 '{ tcp . 80 comment \"somebody\" : 10.9.9.9 . 80 }'",
+            "nft add element inet pontoon ports4 '{ tcp . 80 comment \"another\" : 10.9.9.9 . 80 }'",
         );
         assert_eq!(
             verify(&rules)[2..4],
             [
                 "nftables: port 80/tcp in ports4 has another target",
-                "nftables: port 80/tcp in ports4 belongs to `somebody`",
+                "nftables: port 80/tcp in ports4 belongs to `another`",
             ]
         );
     });
 }
 
 #[test]
-fn what_somebody_flushed_is_made_again() {
+fn what_another_flushed_is_made_again() {
     for damage in [
         "nft flush ruleset",
         "nft flush table inet pontoon",

@@ -21,7 +21,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
             findings.push(of_bridge(
                 Finding::new("bridge-down", bridge)
                     .means(format!(
-                        "containers of network {} reach nobody",
+                        "containers of network {} reach no other host",
                         network.name
                     ))
                     .seen(format!("{bridge} is administratively down"))
@@ -168,7 +168,7 @@ fn addresses(
         findings.push(
             Finding::new(id, bridge)
                 .means(format!(
-                    "containers of network {} have {gateway} for a gateway, and nobody answers there",
+                    "containers of network {} have {gateway} for a gateway, and no machine answers there",
                     network.name
                 ))
                 .seen(seen)
@@ -194,7 +194,10 @@ pub(crate) fn unplugged(ground: &mut Ground, findings: &mut Vec<Finding>) -> Res
         };
         findings.push(
             Finding::new("container-unplugged", &one.id)
-                .means(format!("container {} reaches nobody", short(&one.id)))
+                .means(format!(
+                    "container {} reaches no other host",
+                    short(&one.id)
+                ))
                 .seen(format!("{veth} is no port of a bridge"))
                 .mend(format!("ip link set dev {veth} master {bridge}"))
                 .of_container(&one.id)

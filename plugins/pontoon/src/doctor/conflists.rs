@@ -125,7 +125,7 @@ fn unreadable(file: &str, error: &str) -> Finding {
         .mend(format!("mv {file} {file}.broken"))
 }
 
-/// The folders where plugins are looked for, and whether somebody has named them.
+/// The folders where plugins are looked for, and whether a flag or a variable has named them.
 #[allow(clippy::disallowed_methods, reason = "the variables of cnitool")]
 fn folders(ground: &Ground) -> (Vec<PathBuf>, bool) {
     let path = ground.places.cni_path();
@@ -204,14 +204,14 @@ fn program(
         Finding::new("plugin-not-executable", path.display().to_string())
             .means(means)
             .seen(format!(
-                "{file} names it, and nobody may execute {}",
+                "{file} names it, and no user may execute {}",
                 path.display()
             ))
             .mend(format!("chmod +x {}", path.display())),
     )
 }
 
-/// Another vendor's plugin that is given keys of ours: it ignores them without a word.
+/// Another vendor's plugin that is given Pontoon's keys: it ignores them without a word.
 fn foreign(plugin: &Value, network: &str, file: &str, dirs: &[PathBuf]) -> Option<Finding> {
     let ipam = &plugin["ipam"];
     let (kind, key) = [plugin, ipam].into_iter().find_map(|part| {

@@ -121,7 +121,7 @@ impl<'a> View<'a> {
             tell(self.dropped(&obstacle, &what), findings);
         } else if let Some(obstacle) = way_in.and_then(|packets| first(&packets)) {
             let what =
-                format!("nobody outside reaches the published ports of containers on {bridge}");
+                format!("no client outside reaches the published ports of containers on {bridge}");
             tell(self.dropped(&obstacle, &what), findings);
         }
     }

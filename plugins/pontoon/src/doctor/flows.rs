@@ -1,4 +1,4 @@
-//! Flows that connection tracking has pinned to somebody who is not there any more.
+//! Flows that connection tracking has pinned to a container that is gone.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::report::Failure;
 /// The protocols that ports are published of, by name and number.
 const PROTOCOLS: [(&str, u8); 2] = [("tcp", 6), ("udp", 17)];
 
-/// Flows to a published port that somebody else answers than its container.
+/// Flows to a published port that another address answers than its container's.
 pub(crate) struct Stale {
     container: String,
     network: String,

@@ -54,7 +54,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
             continue;
         }
         let finding = Finding::new("forwarding-off", path.replace('/', "."))
-            .means("containers cannot reach the outside, and nobody their published ports")
+            .means("containers cannot reach the outside, and no client their published ports")
             .seen(format!("/proc/sys/{path} is 0"))
             .mend("pontoon ip-forward --fix")
             .safe();

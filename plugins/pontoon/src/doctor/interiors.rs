@@ -104,7 +104,7 @@ fn of_interface(one: &Attachment, inside: &Inside) -> Vec<Finding> {
             Finding::new("route-missing", &one.id)
                 .means(match of_all {
                     true => format!(
-                        "{who} reaches nothing beyond network {}, and answers nobody there",
+                        "{who} reaches nothing beyond network {}, and answers no host there",
                         one.network
                     ),
                     false => format!("{who} does not reach {}", route.dst),

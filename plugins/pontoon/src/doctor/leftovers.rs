@@ -1,4 +1,4 @@
-//! What belongs to nobody alive, and pools that run out.
+//! What dead containers left, and pools that run out.
 
 use pontoon_ledger::THIRD_PARTY;
 use pontoon_netfilter::is_attachment_tag;
@@ -52,14 +52,14 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
             .filter(|lease| !lease.attached && !lease.earlier_boot)
         {
             findings.push(
-                Finding::new("lease-of-nobody", lease.address.to_string())
+                Finding::new("lease-without-container", lease.address.to_string())
                     .means("the address is kept from others")
                     .seen(format!(
                         "{} gives it to {}, which is not attached",
                         folder.join(lease.address.to_string()).display(),
                         lease.container
                     ))
-                    // Not safe: another vendor's plugin gives out addresses without a record of ours.
+                    // Not safe: another vendor's plugin gives out addresses without a record of Pontoon's.
                     .mend(collect(&network.name)),
             );
         }
@@ -89,7 +89,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
             && !known.contains(alias)
         {
             findings.push(
-                Finding::new("veth-of-nobody", &link.name)
+                Finding::new("veth-without-container", &link.name)
                     .means("an interface without a container takes part in the network")
                     .seen(format!(
                         "it carries the tag \"{alias}\", of which there is no record"

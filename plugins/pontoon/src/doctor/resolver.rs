@@ -18,7 +18,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     let state = &ground.host.state;
     let records: Vec<DnsRecord> = ground.host.records()?;
     let records: Vec<Record> = records.into_iter().map(|one| one.record).collect();
-    // Without a gateway to listen at it serves nobody: `serve: none`.
+    // Without a gateway to listen at it serves no container: `serve: none`.
     let served: BTreeSet<&str> = records
         .iter()
         .filter(|record| !record.gateways.is_empty())

@@ -1,4 +1,5 @@
-//! Published ports that somebody's earlier rule takes away, and rules whose owner is nobody.
+//! Published ports that an earlier rule of another program takes away, and rules whose attachment has
+//! no record.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     let Some(rules) = ground.rules() else {
         return Ok(());
     };
-    of_nobody(ground, &rules, findings);
+    without_owner(ground, &rules, findings);
     // What stops all packets is told already.
     let told =
         |finding: &Finding| finding.id.starts_with("forward") || finding.id.starts_with("bridge");
@@ -49,7 +50,7 @@ fn shadowed(
         return;
     };
     let to = match port.host_ip {
-        // Nobody outside reaches these.
+        // No client outside reaches these.
         Some(ip) if ip.is_loopback() || ip.is_ipv4() != v4 => return,
         Some(IpAddr::V6(ip)) => format!("[{ip}]:{}", port.host_port),
         Some(ip) => format!("{ip}:{}", port.host_port),
@@ -84,7 +85,7 @@ fn shadowed(
         .iter()
         .rev()
         .find(|step| step.effect.as_deref().is_some_and(decides) && step.remove.is_some());
-    // One of ours is as it was asked for.
+    // One of Pontoon's is as it was asked for.
     let Some(guilty) = guilty.filter(|step| {
         let chain = step.chain.as_deref().unwrap_or_default();
         let ours = |owner: &String| owner.starts_with("pontoon ");
@@ -112,7 +113,7 @@ fn shadowed(
 }
 
 /// Rules and elements that carry the tag of an attachment of which there is no record.
-fn of_nobody(ground: &Ground, rules: &Rules, findings: &mut Vec<Finding>) {
+fn without_owner(ground: &Ground, rules: &Rules, findings: &mut Vec<Finding>) {
     // Behind another vendor's plugin the records of portmap, firewall and dns stand alone.
     let known = ground.host.tags();
     let nobodys = |owner: &Option<String>| {
@@ -146,7 +147,7 @@ fn of_nobody(ground: &Ground, rules: &Rules, findings: &mut Vec<Finding>) {
     for (tag, rules) in found {
         let (seen, commands): (Vec<String>, Vec<String>) = rules.into_iter().unzip();
         findings.push(
-            Finding::new("rules-of-nobody", &tag)
+            Finding::new("rules-without-container", &tag)
                 .means("packets are led to a container that is not there")
                 .seen(format!(
                     "{}; of this owner there is no record",

@@ -1,7 +1,7 @@
 //! Published ports that a process of the host listens on as well.
 //!
 //! Runtimes listen too, on purpose: podman hands each published port to conmon, so that no other process
-//! takes it, and nobody is meant to connect there. Such a reservation is no finding.
+//! takes it, and no client is meant to connect there. Such a reservation is no finding.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;

@@ -60,7 +60,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         Cut::Down { link, .. } => Finding::new("uplink-down", link),
     };
     let finding = finding
-        .means("containers reach nothing beyond the networks that this host is attached to, and nobody out there reaches them")
+        .means("containers reach nothing beyond the networks that this host is attached to, and no host out there reaches them")
         .seen(cut.text());
     findings.push(match cut {
         Cut::NoRoute(None) => finding.advice(

@@ -229,7 +229,8 @@ fn plugin(node: &Node, version: &str, findings: &mut Vec<Finding>) {
     }
 }
 
-/// A plugin that is not ours: it may well be somebody's, unless it looks like one of ours.
+/// A plugin that is not Pontoon's: another vendor may have it, unless its name is close to one of
+/// Pontoon's.
 fn stranger(node: &Node, name: &str, findings: &mut Vec<Finding>) {
     let place = place_of_type(node);
     if name == "dhcp" {

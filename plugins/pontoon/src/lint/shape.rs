@@ -60,8 +60,8 @@ pub(super) fn object(node: &Node, schema: &Value, whose: &str, findings: &mut Ve
     object_but(node, schema, whose, &[], findings);
 }
 
-/// As [`object`], but for some keys, which are judged elsewhere. Whoever wants to leave a word for
-/// others writes it under a key that begins with an underscore.
+/// As [`object`], but for some keys, which are judged elsewhere. A note for
+/// other admins stands under a key that begins with an underscore.
 pub(super) fn object_but(
     node: &Node,
     schema: &Value,
@@ -89,7 +89,7 @@ pub(super) fn object_but(
     }
 }
 
-/// A key that nobody reads.
+/// A key that no plugin reads.
 fn unknown(
     member: &Member,
     properties: &Map<String, Value>,

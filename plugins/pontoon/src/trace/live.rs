@@ -28,7 +28,7 @@ pub(crate) struct Live {
     pub(crate) sent: String,
     pub(crate) steps: Vec<Step>,
     pub(crate) end: End,
-    /// Whether somebody answered; of a packet from outside it is not known.
+    /// Whether an answer came; of a packet from outside it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) answer: Option<Answer>,
     /// Where it did other than predicted.
@@ -247,7 +247,7 @@ impl Way {
                 End::new(
                     Verdict::Refused,
                     Some("routing".to_owned()),
-                    format!("nobody on the bridge answers for {target}"),
+                    format!("no port of the bridge answers for {target}"),
                 )
             }
             ("postrouting" | "bridge postrouting", true) => {

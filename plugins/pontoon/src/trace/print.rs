@@ -31,7 +31,7 @@ pub(super) fn text(report: &Report, verbose: bool) -> String {
         text += &format!("verdict: {}\n", verdict(&live.end, None, style));
         text += match live.answer {
             Some(Answer::Answered) => "answer: yes\n",
-            Some(Answer::Refused) => "answer: refused, nobody listens there\n",
+            Some(Answer::Refused) => "answer: refused, no process listens there\n",
             Some(Answer::None) => "answer: none\n",
             None => "",
         };

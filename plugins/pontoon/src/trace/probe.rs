@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Answer {
     Answered,
-    /// Somebody said that nobody takes it.
+    /// It was refused: no process takes it.
     Refused,
     None,
 }
@@ -159,7 +159,7 @@ impl Sender {
         packet
     }
 
-    /// Whether somebody has answered.
+    /// Whether an answer has come.
     pub(super) fn answer(&mut self) -> Answer {
         let end = Instant::now() + PATIENCE;
         loop {

@@ -245,7 +245,7 @@ fn uplink(host: &mut Host, v4: bool) -> Result<Link, Failure> {
     })
 }
 
-/// Somebody outside: the gateway, since what is beyond it is all the same to this host.
+/// A sender outside: the gateway, since what is beyond it is all the same to this host.
 fn beyond(host: &mut Host, v4: bool) -> Result<IpAddr, Failure> {
     let routes = host.socket.routes(v4)?;
     let mut defaults = routes

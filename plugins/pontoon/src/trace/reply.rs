@@ -121,20 +121,20 @@ impl Back<'_> {
         port.is_none_or(|port| sockets::takes(&self.packet.protocol, self.packet.destination, port))
     }
 
-    fn nobody(&self, who: &str) -> Reply {
+    fn refused(&self, who: &str) -> Reply {
         let how = match self.question.protocol {
             Protocol::Tcp => "the connection is refused",
             _ => "nothing answers",
         };
         lost(format!(
-            "nobody listens on {} in {who}: {how}",
+            "no process listens on {} in {who}: {how}",
             self.service()
         ))
     }
 
     fn reply_of_host(&self, host: &mut Host) -> Result<Reply, Failure> {
         if !self.is_taken() {
-            return Ok(self.nobody("this host"));
+            return Ok(self.refused("this host"));
         }
         let back = RouteQuestion {
             source: Some(self.packet.destination),
@@ -180,7 +180,7 @@ impl Back<'_> {
         }
         let taken = netns.run(|| self.is_taken());
         if matches!(taken, Ok(false)) {
-            return Ok(self.nobody(&who));
+            return Ok(self.refused(&who));
         }
         let to = self.packet.source;
         let back = RouteQuestion {

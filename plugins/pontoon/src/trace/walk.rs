@@ -381,12 +381,12 @@ impl<'a> Walk<'a> {
             return self.comes_in(packet, &bridge, Some(&inside.port));
         }
         let Some((name, port)) = self.on_bridge(&bridge, hop) else {
-            // Nobody of ours: the bridge has proxied neighbours, or a stranger is plugged in.
+            // No container of Pontoon: the bridge has proxied neighbours, or a foreign interface is plugged in.
             if self.proxies(&bridge) {
                 return self.comes_in(packet, &bridge, Some(&inside.port));
             }
             return Ok(dropped(format!(
-                "nobody on {} has the address {hop}",
+                "no neighbour on {} has the address {hop}",
                 bridge.name
             )));
         };

@@ -149,9 +149,13 @@ pub(crate) const RULES: [Illness; 5] = [
             ward.shell("iptables-nft -t raw -A PREROUTING -p tcp -m tcp --dport 8081 -m comment --comment 'not \"this\" one' -j DROP")
         },
     ),
-    ("rules of nobody", &["rules-of-nobody"], |ward| {
-        ward.shell("nft 'add element inet pontoon ports4 { tcp . 9999 comment \"pontoon ward nobody eth0\" : 10.82.0.99 . 80 }'")
-    }),
+    (
+        "rules without a container",
+        &["rules-without-container"],
+        |ward| {
+            ward.shell("nft 'add element inet pontoon ports4 { tcp . 9999 comment \"pontoon ward nobody eth0\" : 10.82.0.99 . 80 }'")
+        },
+    ),
 ];
 
 pub(crate) const LEFTOVERS: [Illness; 4] = [
@@ -178,13 +182,21 @@ pub(crate) const LEFTOVERS: [Illness; 4] = [
             fs::write(file, text).map_err(Failure::act("plant a network"))
         },
     ),
-    ("veth of nobody", &["veth-of-nobody"], |ward| {
-        ward.shell("ip link add ghost type veth peer name ghost2 && ip link set dev ghost alias 'pontoon ward nobody eth0'")
-    }),
-    ("lease of nobody", &["lease-of-nobody"], |ward| {
-        let lease = ward.site.leases.path().join("ward/10.82.0.99");
-        fs::write(lease, "nobody\r\neth0").map_err(Failure::act("plant a lease"))
-    }),
+    (
+        "veth without a container",
+        &["veth-without-container"],
+        |ward| {
+            ward.shell("ip link add ghost type veth peer name ghost2 && ip link set dev ghost alias 'pontoon ward nobody eth0'")
+        },
+    ),
+    (
+        "lease without a container",
+        &["lease-without-container"],
+        |ward| {
+            let lease = ward.site.leases.path().join("ward/10.82.0.99");
+            fs::write(lease, "nobody\r\neth0").map_err(Failure::act("plant a lease"))
+        },
+    ),
 ];
 
 pub(crate) const INTERIORS: [Illness; 7] = [

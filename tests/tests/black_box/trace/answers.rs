@@ -311,7 +311,7 @@ fn what_becomes_of_the_reply() -> Outcome {
                 &site,
                 from,
                 to,
-                "but the reply is lost: nobody listens on 80/tcp in container",
+                "but the reply is lost: no process listens on 80/tcp in container",
                 1,
             )?;
             let _server = web.container.serve(80)?;

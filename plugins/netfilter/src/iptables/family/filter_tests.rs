@@ -66,7 +66,7 @@ fn beside_docker_and_the_reference() {
     );
 }
 
-/// What was there is cleared when nobody uses it, and nothing that somebody else put there.
+/// Chains and rules of Pontoon go when no network uses them; those of other programs stay.
 #[test]
 fn clearance_spares_the_admin_and_the_reference() {
     let ours = "-N CNI-FORWARD\n-N CNI-ADMIN\n-N CNI-PONTOON\n-N CNI-ISOLATION-STAGE-1\n\

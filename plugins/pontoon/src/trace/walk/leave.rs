@@ -105,7 +105,7 @@ impl Walk<'_> {
             return Ok(end(
                 Verdict::Refused,
                 format!(
-                    "nobody on {} has the address {}",
+                    "no neighbour on {} has the address {}",
                     out.name, packet.destination
                 ),
             ));
