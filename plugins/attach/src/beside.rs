@@ -7,17 +7,15 @@
 //! the rules are read and judged ([`pontoon_passage`]), at the first container of a network, in STATUS,
 //! and in `pontoon repair`.
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use pontoon_netfilter::BackendKind;
-use pontoon_netfilter::iptables::{Iptables, Variant};
+use pontoon_netfilter::iptables::{Iptables, Variant, legacy_tables};
 use pontoon_netfilter::nft::{Gate, Nft, Obstacle, Others};
 use pontoon_netlink::{Link, RouteSocket};
-use pontoon_passage::{Drop, Hook, Judgement, Packet, Rules};
-
-use pontoon_ledger::State;
+pub use pontoon_passage::{Ask, Judged};
+use pontoon_passage::{Hook, Packet, Rules};
 
 use crate::rules;
 
@@ -26,11 +24,6 @@ mod late;
 pub(crate) use late::meet;
 pub use late::{note_opening, opening};
 
-/// What iptables-legacy has tables in, one to a line.
-const LEGACY: [&str; 2] = [
-    "/proc/self/net/ip_tables_names",
-    "/proc/self/net/ip6_tables_names",
-];
 /// A port that the kernel gives out itself.
 const FROM: u16 = 45_678;
 /// Hosts that everybody's rules take for the outside; nothing is sent there.
@@ -41,67 +34,10 @@ const OUTSIDE: (Ipv4Addr, Ipv6Addr) = (
 /// More ways out of a host are not tried.
 const WAYS_OUT: usize = 8;
 
-/// One thing that has to work: it does when one of the packets passes.
-pub struct Ask {
-    /// In words: `what comes from br0 (IPv4)`.
-    pub what: String,
-    /// Packets that would do.
-    pub packets: Vec<Packet>,
-    /// A chain's policy alone makes it no failure, only a doubt: replies that nothing names.
-    pub lenient: bool,
-}
-
-/// What the rules of the host do to what is asked.
-#[derive(Debug)]
-pub enum Judged {
-    /// Everything passes.
-    Passes,
-    /// This does not, because of that.
-    Dropped(String, Drop),
-    /// It cannot be told, because of this.
-    Unknown(Vec<String>),
-    /// The rules cannot be read here: the programs that list them are not installed, or failed.
-    Unreadable(String),
-}
-
-/// Reads the rules of the host and asks them. What rules of ours drop was asked for by a
-/// configuration, or by the admin in the chain that is theirs: it counts as passed.
+/// Reads the rules of the host and asks them.
 #[must_use]
 pub fn judge(search: &[PathBuf], gate: Gate, asks: &[Ask]) -> Judged {
-    let rules = match Rules::read_by(search) {
-        Ok(rules) => rules,
-        Err(error) => return Judged::Unreadable(error.to_string()),
-    };
-    let mut unknown = Vec::new();
-    for ask in asks {
-        let mut dropped = None;
-        let mut doubts = Vec::new();
-        let mut passes = ask.packets.is_empty();
-        for packet in &ask.packets {
-            match rules.judge(hook(gate), packet) {
-                Judgement::Passes => passes = true,
-                Judgement::Dropped(drop) if drop.is_ours() => passes = true,
-                Judgement::Dropped(drop) => dropped = dropped.or(Some(drop)),
-                Judgement::Unknown(why) => doubts = why,
-            }
-            if passes {
-                break;
-            }
-        }
-        match dropped {
-            _ if passes => {}
-            Some(drop) if doubts.is_empty() && ask.lenient && drop.rule.is_none() => {
-                unknown.push(format!("{drop} drops {}", ask.what));
-            }
-            Some(drop) if doubts.is_empty() => return Judged::Dropped(ask.what.clone(), drop),
-            _ => unknown.extend(doubts),
-        }
-    }
-    match (unknown.is_empty(), rules.lacking()) {
-        (true, _) => Judged::Passes,
-        (false, Some(lacking)) => Judged::Unreadable(lacking),
-        (false, None) => Judged::Unknown(unknown),
-    }
+    pontoon_passage::judge(search, hook(gate), asks)
 }
 
 fn hook(gate: Gate) -> Hook {
@@ -232,7 +168,6 @@ pub fn others() -> Others {
 #[must_use]
 pub fn dropping(
     search: &[PathBuf],
-    state: &State,
     gate: Gate,
     own: Option<Variant>,
     others: Others,
@@ -248,46 +183,38 @@ pub fn dropping(
         return Some(BackendKind::IptablesNft);
     }
     let asks = asks?;
-    let used = |file: &&str| {
-        fs::read_to_string(file).is_ok_and(|tables| tables.lines().any(|table| table == "filter"))
-    };
-    let legacy = own != Some(Variant::Legacy) && LEGACY.iter().any(used);
-    if legacy && let Some(programs) = installed(Variant::Legacy) {
-        let legacy = Iptables::new(programs, state.dir().join("lock/.x"));
-        if legacy.drops(gate.chain()).unwrap_or(false) {
-            return Some(BackendKind::IptablesLegacy);
-        }
-    }
+    let filters = |v4| legacy_tables(v4).is_some_and(|tables| tables.iter().any(|t| t == "filter"));
+    let legacy = own != Some(Variant::Legacy) && (filters(true) || filters(false));
     let may_drop = legacy || (nft && rules);
     if !may_drop {
         return None;
     }
-    let Judged::Dropped(_, drop) = judge(search, gate, &asks()) else {
+    let (rules, failure) = Rules::read_as_far(search);
+    if legacy
+        && rules.policy_drops(Variant::Legacy, hook(gate))
+        && installed(Variant::Legacy).is_some()
+    {
+        return Some(BackendKind::IptablesLegacy);
+    }
+    if failure.is_some() {
+        return None;
+    }
+    let Judged::Dropped(_, drop) = rules.judge_asks(hook(gate), &asks()) else {
         return None;
     };
-    let variant = kind_of(&drop).filter(|_| drop.base == gate.chain())?;
-    let (kind, wanted) = match variant {
-        BackendKind::IptablesLegacy => (Variant::Legacy, legacy),
-        _ => (Variant::Nft, nft),
+    let variant = drop.variant().filter(|_| drop.base == gate.chain())?;
+    let wanted = match variant {
+        Variant::Legacy => legacy,
+        Variant::Nft => nft,
     };
-    (wanted && installed(kind).is_some()).then_some(variant)
+    (wanted && installed(variant).is_some()).then_some(kind(variant))
 }
 
-/// The variant of iptables that a drop belongs to, if it is of iptables.
-#[must_use]
-pub fn kind_of(drop: &Drop) -> Option<BackendKind> {
-    // Without iptables' own programs nft lists its tables.
-    let built_in = [Gate::Input, Gate::Forward].map(Gate::chain);
-    if matches!(drop.table.as_str(), "ip filter" | "ip6 filter")
-        && built_in.contains(&drop.base.as_str())
-    {
-        return Some(BackendKind::IptablesNft);
-    }
-    let tool = drop.table.split(' ').next()?;
-    match tool.split_once("tables-")?.1 {
-        "nft" => Some(BackendKind::IptablesNft),
-        "legacy" => Some(BackendKind::IptablesLegacy),
-        _ => None,
+/// The backend that a variant of iptables is.
+fn kind(variant: Variant) -> BackendKind {
+    match variant {
+        Variant::Nft => BackendKind::IptablesNft,
+        Variant::Legacy => BackendKind::IptablesLegacy,
     }
 }
 

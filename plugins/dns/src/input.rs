@@ -41,14 +41,7 @@ pub(crate) fn open(
         let mut asks = || beside::questions(&mut host, &record.addresses, &record.gateways, port);
         let asks = first.then_some(&mut asks as &mut dyn FnMut() -> Vec<Ask>);
         let others = others.unwrap_or_default();
-        beside::dropping(
-            &context.search,
-            &context.state,
-            Gate::Input,
-            None,
-            others,
-            asks,
-        )
+        beside::dropping(&context.search, Gate::Input, None, others, asks)
     });
     if let Some(kind) = kind {
         let resolver = plan::redirect(record, port);

@@ -34,14 +34,7 @@ pub(crate) fn companion(
         Backend::Nftables(_) => None,
         Backend::Iptables(iptables) => Some(iptables.variant()),
     };
-    beside::dropping(
-        &context.search,
-        &context.state,
-        Gate::Forward,
-        own,
-        others,
-        first,
-    )
+    beside::dropping(&context.search, Gate::Forward, own, others, first)
 }
 
 /// Makes what lets a network with a policy, or an attachment without a bridge, pass where another
@@ -104,7 +97,7 @@ pub(crate) fn advice_about(drop: &Drop, interface: &str) -> String {
     if drop.table == "inet firewalld" {
         return format!("firewall-cmd --zone=trusted --add-interface={interface}");
     }
-    if beside::kind_of(drop).is_some() {
+    if drop.variant().is_some() {
         return "pontoon repair makes a way through it for the network".to_owned();
     }
     format!(

@@ -306,22 +306,6 @@ impl Iptables {
         })
     }
 
-    /// Whether the policy of a built-in chain of `filter` is DROP, in either family: one program each.
-    ///
-    /// # Errors
-    /// A program failed.
-    pub fn drops(&self, chain: &str) -> Result<bool, Error> {
-        let variant = self.detected.variant;
-        for family in Family::ALL {
-            if let Some(programs) = self.detected.programs(family)
-                && programs.read(variant, Table::Filter)?.drops(chain)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Does `work` for each family that the ruleset concerns, both at a time.
     fn both(
         &self,

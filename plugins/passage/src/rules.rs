@@ -259,10 +259,19 @@ impl Rules {
     /// # Errors
     /// As [`Rules::read`].
     pub fn read_by(search: &[PathBuf]) -> Result<Self, Error> {
+        match Self::read_as_far(search) {
+            (rules, None) => Ok(rules),
+            (_, Some(error)) => Err(error),
+        }
+    }
+
+    /// As [`Rules::read_by`]; where nftables' rules cannot be read, those of iptables alone, and why.
+    #[must_use]
+    pub fn read_as_far(search: &[PathBuf]) -> (Self, Option<Error>) {
         let mut rules = Self::default();
         let shown = iptables::read(&mut rules, search);
-        nft::read(&mut rules, &shown, search)?;
-        Ok(rules)
+        let failure = nft::read(&mut rules, &shown, search).err();
+        (rules, failure)
     }
 }
 

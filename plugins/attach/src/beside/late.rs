@@ -107,7 +107,7 @@ impl Look<'_> {
         mut asks: impl FnMut() -> Vec<Ask>,
     ) -> Option<BackendKind> {
         let asks = Some(&mut asks as &mut dyn FnMut() -> Vec<Ask>);
-        dropping(self.search, self.state, gate, own, self.others, asks)
+        dropping(self.search, gate, own, self.others, asks)
     }
 
     /// The records of a network. One that cannot be read is told by whatever repairs the network.

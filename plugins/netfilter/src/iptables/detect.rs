@@ -22,6 +22,17 @@ pub struct Detected {
 }
 
 impl Detected {
+    /// The program that lists all tables of a family: `iptables-save` of the same variant. It stands beside
+    /// the other programs, because each package has all of them.
+    #[must_use]
+    pub fn save(&self, v4: bool) -> Option<PathBuf> {
+        let family = if v4 { Family::V4 } else { Family::V6 };
+        let list = &self.programs(family)?.list;
+        let mut name = list.file_name()?.to_owned();
+        name.push("-save");
+        Some(list.with_file_name(name))
+    }
+
     pub(super) fn programs(&self, family: Family) -> Option<&Programs> {
         match family {
             Family::V4 => self.v4.as_ref(),

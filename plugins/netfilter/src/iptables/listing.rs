@@ -90,14 +90,6 @@ impl Listing {
         self.chains.iter().any(|chain| chain.name == name)
     }
 
-    /// Whether the policy of a built-in chain is DROP.
-    pub(super) fn drops(&self, chain: &str) -> bool {
-        let drops = |one: &ListedChain| one.policy.as_deref() == Some("DROP");
-        self.chains
-            .iter()
-            .any(|one| one.name == chain && drops(one))
-    }
-
     /// All rules, those of one chain in their order.
     pub fn rules(&self) -> impl Iterator<Item = &Listed> {
         self.rules.iter()
@@ -303,7 +295,8 @@ mod tests {
         let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["filter", "nat"]);
         assert_eq!(tables[0].1, Listing::parse(listed));
-        assert!(tables[0].1.drops("FORWARD") && !tables[1].1.drops("OUTPUT"));
+        assert_eq!(tables[0].1.chains[0].policy.as_deref(), Some("DROP"));
+        assert_eq!(tables[0].1.chains[1].policy, None);
         assert_eq!(tables[0].1.rules[0].words()[..2], ["-i", "a b"]);
     }
 

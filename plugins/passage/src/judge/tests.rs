@@ -1,6 +1,7 @@
 //! Accepts and drops as administrators write them.
 
 use super::*;
+use crate::asks::{Ask, Judged};
 use crate::rules::{parse_nft, parse_save};
 
 fn out() -> Packet {
@@ -153,4 +154,51 @@ fn limits_that_only_log_leave_no_doubt() {
         &other.forwarded("b", "e"),
         "chain FORWARD of table iptables-nft filter (by its policy)",
     );
+}
+
+#[test]
+fn a_policy_is_that_of_its_variant_and_hook() {
+    let save = "*mangle\n:FORWARD ACCEPT [0:0]\nCOMMIT\n\
+        *filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:CNI-FORWARD - [0:0]\nCOMMIT\n";
+    let rules = Rules {
+        tables: parse_save("ip6tables-legacy", false, save),
+        unread: Vec::new(),
+    };
+    for (variant, hook, expected) in [
+        (Variant::Legacy, Hook::Forward, true),
+        (Variant::Legacy, Hook::Input, false),
+        (Variant::Nft, Hook::Forward, false),
+    ] {
+        assert_eq!(rules.policy_drops(variant, hook), expected, "{hook:?}");
+    }
+}
+
+#[test]
+fn an_ask_is_met_by_one_of_its_packets() {
+    let rules = beside(&name("==", r#""bon""#), "");
+    let other = Packet {
+        in_interface: "eth7".to_owned(),
+        ..out()
+    };
+    let judged = |packets: Vec<Packet>, lenient| {
+        rules.judge_asks(
+            Hook::Forward,
+            &[Ask {
+                what: "it".to_owned(),
+                packets,
+                lenient,
+            }],
+        )
+    };
+    assert!(matches!(
+        judged(vec![other.clone(), out()], false),
+        Judged::Passes
+    ));
+    assert!(matches!(judged(Vec::new(), false), Judged::Passes));
+    assert!(matches!(
+        judged(vec![other.clone()], false),
+        Judged::Dropped(..)
+    ));
+    // By the policy alone.
+    assert!(matches!(judged(vec![other], true), Judged::Unknown(_)));
 }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pontoon_netfilter::iptables::{Listing, legacy_tables};
+use pontoon_netfilter::iptables::{Iptables, Listing, Variant, legacy_tables};
 use pontoon_netlink::IpNetwork;
 
 use super::{
@@ -15,33 +15,31 @@ use super::{
 use super::{program, words};
 
 /// Reads all of them; the nftables tables that the nft variant has shown, by name.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the one place where these rules are read"
-)]
 pub(super) fn read(rules: &mut Rules, search: &[PathBuf]) -> Vec<String> {
     let mut shown = Vec::new();
     for (family, v4) in [("ip", true), ("ip6", false)] {
-        for variant in ["nft", "legacy"] {
+        for (variant, word) in [(Variant::Nft, "nft"), (Variant::Legacy, "legacy")] {
             let there = || legacy_tables(v4).is_some_and(|tables| !tables.is_empty());
-            if variant == "legacy" && !there() {
+            if variant == Variant::Legacy && !there() {
                 continue;
             }
-            let tool = format!("{family}tables-{variant}");
-            let output = Command::new(program(&format!("{tool}-save"), search))
-                .stdin(Stdio::null())
-                .stderr(Stdio::null())
-                .output();
-            let Ok(output) = output else {
-                if variant == "legacy" {
+            let tool = format!("{family}tables-{word}");
+            let named = save(&program(&format!("{tool}-save"), search));
+            // Older and smaller distributions have one variant only, under the plain names.
+            let plain = || {
+                let detected = Iptables::detect(search, Some(variant)).ok()??;
+                save(&detected.save(v4)?)
+            };
+            let Some(text) = named.or_else(plain) else {
+                if variant == Variant::Legacy {
                     rules
                         .unread
                         .push(format!("{tool}'s rules (there is no {tool}-save program)"));
                 }
                 continue;
             };
-            for table in parse(&tool, v4, &String::from_utf8_lossy(&output.stdout)) {
-                if variant == "nft" {
+            for table in parse(&tool, v4, &text) {
+                if variant == Variant::Nft {
                     let table = table.name.rsplit(' ').next().unwrap_or_default();
                     shown.push(format!("{family} {table}"));
                 }
@@ -50,6 +48,20 @@ pub(super) fn read(rules: &mut Rules, search: &[PathBuf]) -> Vec<String> {
         }
     }
     shown
+}
+
+/// What the program prints; `None` when it cannot be started.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where these rules are read"
+)]
+fn save(program: &Path) -> Option<String> {
+    let output = Command::new(program)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// What a table of nftables is called here if it is one of iptables-nft.
