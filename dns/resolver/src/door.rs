@@ -59,6 +59,13 @@ impl Door {
     }
 
     /// Waits for the end of the keeper, and of the standby that would take its place.
+    #[cfg_attr(
+        not(test),
+        allow(
+            clippy::infallible_destructuring_match,
+            reason = "tests have a second kind"
+        )
+    )]
     pub(crate) async fn wait_for_the_end(&self) -> io::Result<()> {
         let pair = match &self.keeper {
             Keeper::Process(pair) => pair,
@@ -79,6 +86,17 @@ impl Door {
     }
 
     /// Asks, and waits. A worker without a keeper has nothing to wait for.
+    #[cfg_attr(
+        not(test),
+        allow(
+            clippy::infallible_destructuring_match,
+            reason = "tests have a second kind"
+        )
+    )]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a worker without a keeper holds no lock and no draft, and can do nothing more"
+    )]
     fn ask(&self, request: &Request) -> (Reply, Vec<OwnedFd>) {
         let pair = match &self.keeper {
             Keeper::Process(pair) => pair,

@@ -12,6 +12,7 @@ use pontoon_conf::Error;
 /// # Errors
 /// In a debug build, when `PONTOON_FAULT` names this point.
 #[cfg(debug_assertions)]
+#[allow(clippy::disallowed_methods, reason = "builds for tests only")]
 pub fn point(name: &str) -> Result<(), Error> {
     use std::io::Write;
 

@@ -1,7 +1,9 @@
 //! The repository itself: its layout, samples, schemas, and what README.md says.
 
+mod dependencies;
 mod known_faults;
 mod layout;
+mod lints;
 mod readme_commands;
 mod readmes;
 mod rulesets;

@@ -220,6 +220,10 @@ impl Keeper {
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the worker and the standby are this program again, and are started here alone"
+)]
 fn spawn(options: &Options, role: &str, input: OwnedFd) -> io::Result<std::process::Child> {
     let mut command = Command::new(OWN);
     command

@@ -189,6 +189,10 @@ fn text(error: impl Display) -> String {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test tries what is refused in a process of its own"
+)]
 mod tests {
     use std::fs::{self, File};
     use std::io::Write;
