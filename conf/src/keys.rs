@@ -218,7 +218,7 @@ pub struct Portmap {
     /// iptables: bit of the packet mark for what is to be masqueraded; 13 by default.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 31)))]
     pub mark_masq_bit: Option<i64>,
-    /// iptables: somebody else's chain that marks what is to be masqueraded.
+    /// iptables: another program's chain that marks what is to be masqueraded.
     pub external_set_mark_chain: Option<String>,
     /// Further conditions for IPv4, in the backend's words.
     #[serde(rename = "conditionsV4")]
@@ -248,7 +248,7 @@ pub struct Firewall {
     pub profile: Option<String>,
     /// Containers of the network reach each other.
     pub icc: Option<bool>,
-    /// Nothing new passes between this bridge and another one of ours.
+    /// Nothing new passes between this bridge and another one of Pontoon's.
     pub isolation: Option<bool>,
     /// Who routes to a container's address reaches it, or does not.
     #[cfg_attr(feature = "schema", schemars(extend("enum" = ["", "open", "closed", null])))]

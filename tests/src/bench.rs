@@ -322,13 +322,13 @@ fn chains(
         Bar::faster(del_bar, theirs.1 / ours.1),
     );
     let ports = if nft {
-        Bar::at_most(1.2, ours_50.0 / ours.0, "of ours with 1 port")
+        Bar::at_most(1.2, ours_50.0 / ours.0, "of Pontoon's with 1 port")
     } else {
         Bar::faster(40.0, theirs_50.0 / ours_50.0)
     };
     row("ADD, 50 ports", theirs_50.0, ours_50.0, ports);
     row("DEL, 50 ports", theirs_50.1, ours_50.1, Bar::None);
-    let grown = Bar::at_most(1.15, ours_full.0 / ours.0, "of ours at none");
+    let grown = Bar::at_most(1.15, ours_full.0 / ours.0, "of Pontoon's at none");
     row(
         &format!("ADD at {crowd} containers"),
         theirs_full.0,
@@ -389,7 +389,7 @@ fn parallel(
     ] {
         let bar = match verb {
             "ADD" => Bar::rate(40.0, 600.0, (theirs.0, ours.0), ours.1),
-            _ => Bar::Asked("none of ours fails".to_owned(), ours.1 == 0),
+            _ => Bar::Asked("none of Pontoon's fails".to_owned(), ours.1 == 0),
         };
         table.push(Row {
             what: format!(

@@ -1,6 +1,6 @@
 //! Living beside the filters of others. A packet that our rules let pass can still be dropped by a chain of
-//! somebody else: Docker and ufw set the policy of iptables' FORWARD chain to DROP, ufw that of INPUT
-//! too, of whichever variant of iptables they use. There rules of ours can stand, in that variant. In the
+//! another program: Docker and ufw set the policy of iptables' FORWARD chain to DROP, ufw that of INPUT
+//! too, of whichever variant of iptables they use. There Pontoon's rules can stand, in that variant. In the
 //! nftables table of another program nothing can be done: that is said.
 //!
 //! What drops is found by netlink: an ADD asks for five chains by name. Only where they do not decide,
@@ -162,7 +162,7 @@ pub fn others() -> Others {
     others
 }
 
-/// The variant of iptables whose FORWARD or INPUT chain drops, so that rules of ours have to stand there. `own`
+/// The variant of iptables whose FORWARD or INPUT chain drops, so that Pontoon's rules have to stand there. `own`
 /// is the variant where they stand already. With `asks`, which makes what has to pass, also what takes
 /// programs: the policy of iptables-legacy, and a drop by a rule.
 #[must_use]

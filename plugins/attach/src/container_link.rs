@@ -154,7 +154,8 @@ pub fn ipv6_settings(netns: &Netns, name: &str, wanted: Ipv6) -> Result<(), Erro
                     "warning: /proc/sys/{path} of the container cannot be set to {value}: {error}; {}",
                     match wanted.advertisements {
                         Advertisements::Take => "it gets no address by router advertisement",
-                        _ => "whoever advertises a router on its network becomes its router",
+                        _ =>
+                            "any machine that advertises a router on its network becomes its router",
                     }
                 ));
             }

@@ -78,7 +78,7 @@ fn warn_of_private_mount(rebind: &Rebind) {
     let mount = NetnsMount::at(Path::new(&rebind.path)).ok().flatten();
     if mount.and_then(|mount| mount.is_seen_by_init()) == Some(false) {
         warn(format_args!(
-            "warning: {} is re-bound in this mount namespace only: whoever joins it from \
+            "warning: {} is re-bound in this mount namespace only: a process that joins it from \
              outside still meets the container's own namespace; run the runtime outside \
              (nsenter --net=PATH keeps the mount namespace, ip netns exec does not)",
             rebind.path

@@ -1,8 +1,8 @@
-//! Making the rules of a network again that somebody has flushed, from the records of those who are
+//! Making the flushed rules of a network again, from the records of those who are
 //! attached. What is there already stays.
 //!
 //! `pontoon repair` does it when asked. An ADD does it when it finds missing what the containers
-//! before it had made: then theirs is missing too, and nobody else would come for it.
+//! before it had made: then theirs is missing too, and no other ADD would make it.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub struct Repaired {
     pub failures: Vec<Error>,
 }
 
-/// Makes a network's rules again. Nobody attaches or detaches meanwhile: a rule that came back after
+/// Makes a network's rules again. No ADD or DEL of the network runs meanwhile: a rule that came back after
 /// its owner's DEL would stay for ever.
 ///
 /// # Errors

@@ -241,7 +241,7 @@ fn refresh(context: &Context, container: &str, netns: Option<&str>) -> Result<()
         let path = etc.join(file);
         if !replaceable(&path)? {
             warn(format_args!(
-                "dns: warning: {} is not Pontoon's and stays as it is",
+                "dns: warning: {} was not written by Pontoon and stays as it is",
                 path.display()
             ));
         } else {

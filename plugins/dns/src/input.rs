@@ -1,6 +1,6 @@
 //! The INPUT hook: a question to the resolver arrives there with the resolver's own port, and a host whose
-//! INPUT chain drops takes none of them. In iptables a rule of ours lets the network's containers in, of
-//! whichever variant the chain is, and goes with the network. In the nftables table of somebody else
+//! INPUT chain drops takes none of them. In iptables a rule of Pontoon lets the network's containers in, of
+//! whichever variant the chain is, and goes with the network. In the nftables table of another program
 //! only they can let it in: that is said.
 
 use std::net::IpAddr;

@@ -1,6 +1,6 @@
 //! Living beside others: where a chain of iptables drops, of whichever variant, the iptables backend of
 //! that variant lets the network pass there too; everything goes with the network. Where a chain of
-//! somebody else's nftables table drops, that is said.
+//! another program's nftables table drops, that is said.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ pub(crate) fn others(backend: &mut Backend) -> Others {
     }
 }
 
-/// The iptables variant in which rules of ours have to stand as well. `first` also asks what takes
+/// The iptables variant in which Pontoon's rules have to stand as well. `first` also asks what takes
 /// programs.
 pub(crate) fn companion(
     context: &Context,

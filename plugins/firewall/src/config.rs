@@ -25,7 +25,7 @@ pub(crate) enum Choice {
     Rules(Option<String>),
     /// The host's own choice, with firewalld there to let pass what is let pass.
     Firewalld,
-    /// Nobody.
+    /// No other network or machine.
     None,
 }
 
@@ -163,13 +163,13 @@ fn contradictions(keys: &keys::Firewall, policy: &Policy) -> Result<(), Error> {
     let clash = |msg: &str, details: &str| Err(invalid(msg).with_details(details));
     if policy.internal && !policy.trusted.is_empty() {
         return clash(
-            "an internal network cannot have trustedInterfaces: nobody comes in",
+            "an internal network cannot have trustedInterfaces: no traffic comes in",
             "set \"internal\": false, and \"directAccess\": \"closed\" with trustedInterfaces",
         );
     }
     if policy.internal && keys.direct_access.as_deref() == Some("open") {
         return clash(
-            "an internal network cannot have directAccess open: nobody comes in",
+            "an internal network cannot have directAccess open: no traffic comes in",
             "leave one of the two keys out",
         );
     }
@@ -353,9 +353,12 @@ mod tests {
         refused(json!({"directAccess": "no"}), "directAccess");
         refused(
             json!({"internal": true, "directAccess": "closed", "trustedInterfaces": ["eth1"]}),
-            "nobody comes in",
+            "no traffic comes in",
         );
-        refused(json!({"internal": true, "directAccess": "open"}), "nobody");
+        refused(
+            json!({"internal": true, "directAccess": "open"}),
+            "no traffic",
+        );
         refused(json!({"internal": true, "isolation": false}), "isolation");
         refused(json!({"trustedInterfaces": ["eth1"]}), "everybody");
         refused(

@@ -112,7 +112,7 @@ pub(crate) fn link(
     let (links, waiting) = of(context, &index, key, record, Named::IdFirst)?;
     for name in waiting {
         warn(format_args!(
-            "firewall: container {}: the link to \"{name}\" waits: nobody on network {} is called so",
+            "firewall: container {}: the link to \"{name}\" waits: no container of network {} has that name",
             key.container, key.network
         ));
     }

@@ -121,7 +121,7 @@ pub(crate) fn measure(
         ours.1,
         Bar::None,
     );
-    let grown = |full: f64, none: f64| Bar::at_most(1.2, full / none, "of ours at none");
+    let grown = |full: f64, none: f64| Bar::at_most(1.2, full / none, "of Pontoon's at none");
     row(
         format!("host-local: ADD at {leases} leases"),
         theirs_full.0,

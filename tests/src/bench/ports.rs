@@ -16,7 +16,7 @@ use super::{Cell, RUN, median};
 
 /// So many ports a container of the crowd publishes.
 const EACH: u16 = 100;
-/// The port that connections are made to, published last: whoever looks through a list of ports
+/// The port that connections are made to, published last: a program that looks through a list of ports
 /// finds it there.
 const ASKED: u16 = 45_000;
 /// For how long connections are made on one side before it is the other side's turn.
@@ -131,9 +131,9 @@ pub(crate) fn measure(
         ours: ours_full,
         unit: "ms",
         bar: if asked {
-            Bar::at_most(1.1, grown, "of ours at none")
+            Bar::at_most(1.1, grown, "of Pontoon's at none")
         } else {
-            Bar::Note(format!("{grown:.2} of ours at none"))
+            Bar::Note(format!("{grown:.2} of Pontoon's at none"))
         },
     });
     let mut served = [
@@ -160,9 +160,12 @@ pub(crate) fn measure(
     row("connections, 1 port".to_owned(), theirs, ours, Bar::None);
     let kept = |full: f64, one: f64| full / one;
     let bar = if asked {
-        Bar::at_least(0.9, kept(ours_full, ours), "of ours with 1 port")
+        Bar::at_least(0.9, kept(ours_full, ours), "of Pontoon's with 1 port")
     } else {
-        Bar::Note(format!("{:.2} of ours with 1 port", kept(ours_full, ours)))
+        Bar::Note(format!(
+            "{:.2} of Pontoon's with 1 port",
+            kept(ours_full, ours)
+        ))
     };
     row(
         format!("connections, {ports} ports"),

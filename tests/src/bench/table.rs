@@ -58,7 +58,7 @@ impl Bar {
     ) -> Self {
         Self::Asked(
             format!(
-                "{times:.0} times the reference's rate and {per_second:.0}/s, none of ours fails"
+                "{times:.0} times the reference's rate and {per_second:.0}/s, none of Pontoon's fails"
             ),
             ours >= times * theirs && ours >= per_second && failed == 0,
         )

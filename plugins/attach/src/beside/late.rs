@@ -80,7 +80,7 @@ pub fn opening(host: &mut RouteSocket, resolver: &Resolver, addresses: &[IpAddr]
     }
 }
 
-/// Looks again whether somebody drops what a network needs, and notes what has to stand beside it. The
+/// Looks again whether another program drops what a network needs, and notes what has to stand beside it. The
 /// caller holds the network's locks exclusively, and makes what is noted.
 pub(crate) fn meet(state: &State, search: &[PathBuf], network: &str) -> Result<(), Error> {
     let mut host = sockets::of_host()?;
