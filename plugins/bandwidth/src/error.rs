@@ -14,7 +14,7 @@ pub(crate) enum LimitError {
     NoPair { interface: String },
     #[error("no veth peer of container interface found in host ns")]
     PeerElsewhere { interface: String },
-    #[error("{what} of {port} is taken by somebody else's traffic control")]
+    #[error("{what} of {port} is taken by another program's traffic control")]
     Busy { what: &'static str, port: String },
 }
 

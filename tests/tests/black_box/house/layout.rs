@@ -306,6 +306,37 @@ fn plugins_warn_in_one_place() -> Outcome {
     wrong(lines)
 }
 
+/// What is made by these calls has the mode that the caller's umask allows: with a umask of 0, every user may write it.
+/// `pontoon_ledger::directory` and `draft` make directories and files with a mode of their own.
+#[test]
+fn no_file_is_made_with_the_mode_of_the_umask() -> Outcome {
+    let mut lines = Vec::new();
+    let rooms = ["plugins", "ipam/src", "dns/src", "dns/resolver/src"];
+    for path in rooms.into_iter().map(|room| files(&root().join(room))) {
+        for path in path? {
+            let name = path.display().to_string();
+            // A sysctl is written, and no file is made.
+            let beside = name.contains("/tests/") || name.ends_with("tests.rs");
+            if beside || !name.ends_with(".rs") || name.ends_with("netlink/src/sysctl.rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).map_err(Failure::act(name.clone()))?;
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for call in [
+                "fs::write(",
+                "create_dir_all(",
+                "create_dir(",
+                "File::create(",
+            ] {
+                if code.contains(call) {
+                    lines.push(format!("{name} calls {call})"));
+                }
+            }
+        }
+    }
+    wrong(lines)
+}
+
 #[test]
 fn only_netlink_is_unsafe() -> Outcome {
     let mut lines = Vec::new();
