@@ -98,7 +98,8 @@ pub struct Snat {
     pub out: Option<String>,
 }
 
-/// A number, or "auto".
+/// A list of servers, or an object with a list for each domain. A server is an IP address or
+/// `tls://ADDRESS[:PORT]#NAME`.
 #[cfg(feature = "schema")]
 #[derive(schemars::JsonSchema)]
 #[schemars(untagged)]
@@ -302,9 +303,13 @@ pub struct DnsPlugin {
     /// The same, as podman writes it.
     pub domain_name: Option<String>,
     /// Servers to ask instead of the host's: a list, or an object with a list for each domain, in
-    /// which "." stands for everything else.
+    /// which "." stands for everything else. A server is an IP address, or
+    /// `tls://ADDRESS[:PORT]#NAME` for DNS over TLS.
     #[cfg_attr(feature = "schema", schemars(with = "Option<ServersOrDomains>"))]
     pub upstreams: Option<Value>,
+    /// File of the certificate authorities, in PEM, that servers over TLS are checked against; the
+    /// host's by default.
+    pub upstreams_ca: Option<String>,
     /// Seconds for which an answer may be kept; 5 by default.
     #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 86400)))]
     pub ttl: Option<i64>,

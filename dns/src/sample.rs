@@ -18,6 +18,7 @@ pub(crate) fn record(network: &str, container: &str, address: &str) -> Record {
         servers: Vec::new(),
         upstreams: Vec::new(),
         domains: Vec::new(),
+        upstreams_ca: None,
         resolv_conf: "/etc/resolv.conf".into(),
         netns: None,
         internal: false,

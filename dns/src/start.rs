@@ -24,6 +24,21 @@ pub fn find(folders: &[PathBuf]) -> Option<PathBuf> {
     paths.find(runnable)
 }
 
+/// Whether it says of itself that it is built without DNS over TLS. One that says nothing of it is older
+/// than that and cannot do it either.
+#[must_use]
+pub fn is_without_tls(program: &Path) -> bool {
+    let output = Command::new(program)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .output();
+    output.is_ok_and(|output| {
+        let text = [output.stdout, output.stderr].concat();
+        !String::from_utf8_lossy(&text).contains("with DNS over TLS")
+    })
+}
+
 /// Starts it for a state directory, and waits until it listens: its port. It stays when the caller
 /// ends, and keeps nothing of the caller's.
 ///

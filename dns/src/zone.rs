@@ -14,7 +14,7 @@ pub use pontoon_ledger::Key;
 use pontoon_netlink::IpNetwork;
 
 use crate::name::{Name, is_localhost, strip};
-use crate::record::{Link, Record};
+use crate::record::{Link, Record, Upstream};
 use crate::wire::{CLASS_IN, HEADER, kind};
 
 /// One container on one network. There may be tens of thousands: what they have in common is held once.
@@ -82,9 +82,11 @@ pub struct Shared {
     /// The subnets of the addresses.
     pub subnets: Vec<IpNetwork>,
     /// The network's servers, else those that `resolv_conf` names.
-    pub upstreams: Vec<IpAddr>,
+    pub upstreams: Vec<Upstream>,
     /// The network's servers for names below a domain, which come before those.
-    pub domains: Vec<(Name, Vec<IpAddr>)>,
+    pub domains: Vec<(Name, Vec<Upstream>)>,
+    /// File of the certificate authorities of servers over TLS; `None` is the host's.
+    pub upstreams_ca: Option<PathBuf>,
     /// A file of the host.
     pub resolv_conf: PathBuf,
 }
@@ -93,7 +95,7 @@ impl Shared {
     /// The domain that has servers of its own, the longest one that the name is or ends with, and
     /// its servers. The name is in lower case.
     #[must_use]
-    pub fn servers_for(&self, name: &[u8]) -> Option<(&Name, &[IpAddr])> {
+    pub fn servers_for(&self, name: &[u8]) -> Option<(&Name, &[Upstream])> {
         self.domains
             .iter()
             .filter(|(domain, _)| strip(name, domain.wire()).is_some())
@@ -549,6 +551,7 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
             subnets: record.subnets,
             upstreams: record.upstreams,
             domains,
+            upstreams_ca: record.upstreams_ca,
             resolv_conf: record.resolv_conf,
         }),
     }

@@ -1,7 +1,7 @@
 //! Asking servers: raw packets out, one server after the other, and back what is a reply to them.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,7 +11,6 @@ use std::task::Poll;
 use std::time::Instant;
 
 use nix::sys::socket::{MsgFlags, recv, send};
-use pontoon_dns::cache::Question;
 use pontoon_dns::wire::answers;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -21,145 +20,93 @@ use tokio::time::{sleep_until, timeout_at};
 use super::door::Door;
 use super::sockets;
 use super::state::Daemon;
-use super::stats::Outcome;
-use super::upstream::Way;
+use super::tcp::queue;
+use super::tls;
 use super::watch::watch;
-use pontoon_resolver::plan::{ATTEMPT, After, Plan, Step, Worth, is_worth_it_late};
-
-/// What the servers had to say.
-pub(crate) struct Said {
-    pub(crate) reply: Option<Vec<u8>>,
-    pub(crate) outcome: Outcome,
-}
+use pontoon_resolver::choose::Way;
+use pontoon_resolver::course::{Course, Event, Next, Said};
+use pontoon_resolver::plan::is_worth_it_late;
+use pontoon_resolver::server::Server;
 
 impl Daemon {
-    /// Asks the servers of a way, one after the other.
+    /// Takes a question on its course, and does what that wants done.
     pub(crate) async fn ask(
-        &self,
+        self: &Rc<Self>,
         way: &Way,
         mut packet: Vec<u8>,
-        question: Option<&Question>,
+        mut course: Course,
     ) -> Said {
-        let stale = |now| {
-            let stale = question.and_then(|question| self.cache.borrow().stale(question, now))?;
-            self.stats.borrow_mut().stale += 1;
-            Some(Said {
-                reply: Some(stale),
-                outcome: Outcome::Stale,
-            })
-        };
-        let mut plan = Plan::new(way.servers.clone(), Instant::now());
-        let mut after = After::Start;
-        let mut refusal = None;
         let mut attempts = Attempts::new(&self.late, &self.buffer);
+        let mut event = Event::Start;
         loop {
-            let now = Instant::now();
-            let (server, until) = match plan.next(after, now) {
-                Step::Ask(server, until) => (server, until),
-                Step::StaleOr(server, until) => match stale(now) {
-                    Some(said) => return said,
-                    None => (server, until),
-                },
-                Step::GiveUp => break,
+            let next = self.forwarding.borrow_mut().step(
+                &mut course,
+                event,
+                Instant::now(),
+                &mut self.stats.borrow_mut(),
+            );
+            event = match next {
+                Next::Done(said) => return said,
+                Next::OverTcp(server, until) => {
+                    let asked = ask_tcp(&self.door, way, server.at, &packet);
+                    match timeout_at(until.into(), asked).await {
+                        Ok(Ok(reply)) => Event::Stream(reply),
+                        Ok(Err(_)) => Event::Failure(None),
+                        Err(_) => Event::Silence,
+                    }
+                }
+                Next::Ask(server, until) => {
+                    let id = self.chance.borrow_mut().word();
+                    packet[..2].copy_from_slice(&id.to_be_bytes());
+                    match self.attempt(server, way, &packet, id) {
+                        Ok(attempt) => {
+                            let room = self.forwarding.borrow().merge.late_sockets();
+                            attempts.add(attempt, room);
+                            let strange = || self.stats.borrow_mut().upstream_strange += 1;
+                            attempts.listen(&packet, until, strange).await
+                        }
+                        Err(_) => Event::NotSent,
+                    }
+                }
             };
-            let id = self.chance.borrow_mut().word();
-            packet[..2].copy_from_slice(&id.to_be_bytes());
-            self.upstreams.borrow_mut().asked(server);
-            after = After::Failure;
-            let Ok(socket) = send_udp(&self.door, way, server, &packet) else {
-                self.upstreams.borrow_mut().failed(server, now);
-                continue;
-            };
-            let room = self.merge.borrow().late_sockets();
-            let socket = Rc::new(socket);
+        }
+    }
+
+    /// Sends a question.
+    fn attempt(
+        self: &Rc<Self>,
+        server: Server,
+        way: &Way,
+        packet: &[u8],
+        id: u16,
+    ) -> io::Result<Attempt> {
+        let (socket, next): (_, Coming) = if server.tls.is_some() {
+            let asked = tls::ask(Rc::clone(self), server.clone(), packet.to_vec());
+            (None, Box::pin(async move { asked.await.map_err(Some) }))
+        } else {
+            let socket = Rc::new(send_udp(&self.door, way, server.at, packet)?);
             let next = receive(&socket, &self.buffer);
-            let attempt = Attempt {
-                socket,
-                next,
-                id,
-                server,
-            };
-            attempts.add(attempt, room);
-            let strange = || self.stats.borrow_mut().upstream_strange += 1;
-            let heard = attempts.listen(&packet, until, strange).await;
-            let took = |begun: Instant| Instant::now().saturating_duration_since(begun);
-            let mut reply = match heard {
-                Heard::Silence => {
-                    self.stats.borrow_mut().upstream_timeouts += 1;
-                    self.upstreams.borrow_mut().failed(server, Instant::now());
-                    after = After::Silence;
-                    continue;
-                }
-                Heard::Failure => {
-                    self.stats.borrow_mut().upstream_refusals += 1;
-                    self.upstreams.borrow_mut().failed(server, Instant::now());
-                    attempts.close();
-                    continue;
-                }
-                Heard::Late(reply, server) => {
-                    self.upstreams.borrow_mut().answered(server, took(now));
-                    return Said {
-                        reply: Some(reply),
-                        outcome: Outcome::Forwarded,
-                    };
-                }
-                Heard::Reply(reply) => reply,
-            };
-            attempts.close();
-            self.upstreams.borrow_mut().answered(server, took(now));
-            let mut worth = plan.judge(&reply, true);
-            if worth == Worth::OverTcp {
-                self.stats.borrow_mut().tcp_retries += 1;
-                let until = Instant::now() + ATTEMPT;
-                let asked = ask_tcp(&self.door, way, server, &packet, id);
-                match timeout_at(until.into(), asked).await {
-                    Ok(Ok(whole)) => {
-                        worth = plan.judge(&whole, false);
-                        reply = whole;
-                    }
-                    Ok(Err(_)) => {
-                        self.stats.borrow_mut().upstream_refusals += 1;
-                        self.upstreams.borrow_mut().failed(server, Instant::now());
-                        continue;
-                    }
-                    Err(_) => {
-                        self.stats.borrow_mut().upstream_timeouts += 1;
-                        self.upstreams.borrow_mut().failed(server, Instant::now());
-                        after = After::Silence;
-                        continue;
-                    }
-                }
-            }
-            if worth == Worth::Refusal {
-                self.stats.borrow_mut().upstream_refusals += 1;
-                refusal = Some(reply);
-                continue;
-            }
-            return Said {
-                reply: Some(reply),
-                outcome: Outcome::Forwarded,
-            };
-        }
-        if refusal.is_none()
-            && let Some(said) = stale(Instant::now())
-        {
-            return said;
-        }
-        self.stats.borrow_mut().servfail += 1;
-        Said {
-            reply: refusal,
-            outcome: Outcome::Failed,
-        }
+            (Some(socket), next)
+        };
+        Ok(Attempt {
+            socket,
+            next,
+            id,
+            server,
+        })
     }
 }
 
-/// A server that has been asked, by a socket of its own.
+/// Waits for the next message; an error over TLS has a reason.
+type Coming = Pin<Box<dyn Future<Output = Result<Vec<u8>, Option<String>>>>>;
+
+/// A server that has been asked.
 struct Attempt {
-    socket: Rc<AsyncFd<OwnedFd>>,
-    /// Waits for the next datagram.
-    next: Pin<Box<dyn Future<Output = io::Result<Vec<u8>>>>>,
+    /// The question's own; `None` over TLS, where questions share a connection.
+    socket: Option<Rc<AsyncFd<OwnedFd>>>,
+    next: Coming,
     id: u16,
-    server: SocketAddr,
+    server: Server,
 }
 
 /// Room for one datagram, which all questions share.
@@ -169,21 +116,18 @@ type Room = Rc<RefCell<Vec<u8>>>;
 const WANTED: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// The next datagram, or the error that an ICMP message has left.
-fn receive(
-    socket: &Rc<AsyncFd<OwnedFd>>,
-    room: &Room,
-) -> Pin<Box<dyn Future<Output = io::Result<Vec<u8>>>>> {
+fn receive(socket: &Rc<AsyncFd<OwnedFd>>, room: &Room) -> Coming {
     let (socket, room) = (Rc::clone(socket), Rc::clone(room));
     Box::pin(async move {
         loop {
-            let mut guard = socket.ready(WANTED).await?;
+            let mut guard = socket.ready(WANTED).await.map_err(|_| None)?;
             let got = guard.try_io(|socket| {
                 let mut room = room.borrow_mut();
                 let length = recv(socket.as_raw_fd(), &mut room, MsgFlags::MSG_DONTWAIT)?;
                 Ok(room[..length].to_vec())
             });
             if let Ok(got) = got {
-                return got;
+                return got.map_err(|_: io::Error| None);
             }
         }
     })
@@ -197,14 +141,6 @@ struct Attempts<'a> {
     /// How many sockets of attempts that were given up all questions have.
     late: &'a Cell<usize>,
     room: &'a Room,
-}
-
-/// What has come.
-enum Heard {
-    Reply(Vec<u8>),
-    Late(Vec<u8>, SocketAddr),
-    Failure,
-    Silence,
 }
 
 impl<'a> Attempts<'a> {
@@ -238,7 +174,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits for a reply to the question. `strange` hears of what is none.
-    async fn listen(&mut self, packet: &[u8], until: Instant, strange: impl Fn()) -> Heard {
+    async fn listen(&mut self, packet: &[u8], until: Instant, strange: impl Fn()) -> Event {
         let alarm = sleep_until(until.into());
         tokio::pin!(alarm);
         loop {
@@ -250,24 +186,34 @@ impl<'a> Attempts<'a> {
                 }
             };
             let Some((index, got)) = arrival.await else {
-                return Heard::Silence;
+                return Event::Silence;
             };
             let current = self.open && index + 1 == self.all.len();
-            let (Ok(message), Some(attempt)) = (got, self.all.get(index)) else {
-                if current {
-                    return Heard::Failure;
+            let message = match got {
+                Ok(message) => message,
+                Err(reason) if current => {
+                    self.close();
+                    return Event::Failure(reason);
                 }
-                self.all.remove(index);
-                self.late.set(self.late.get() - 1);
-                continue;
+                Err(_) => {
+                    self.all.remove(index);
+                    self.late.set(self.late.get() - 1);
+                    continue;
+                }
             };
+            let attempt = &self.all[index];
             if !answers(packet, attempt.id, &message) {
                 // A guess of a stranger, or an old reply that comes late: the right one may still come.
                 strange();
             } else if current {
-                return Heard::Reply(message);
+                let by_udp = attempt.socket.is_some();
+                self.close();
+                return match by_udp {
+                    true => Event::Datagram(message),
+                    false => Event::Stream(message),
+                };
             } else if is_worth_it_late(&message) {
-                return Heard::Late(message, attempt.server);
+                return Event::Late(message, attempt.server.clone());
             } else {
                 strange();
             }
@@ -275,11 +221,14 @@ impl<'a> Attempts<'a> {
     }
 
     /// The next datagram of any socket.
-    async fn receive(&mut self) -> (usize, io::Result<Vec<u8>>) {
+    async fn receive(&mut self) -> (usize, Result<Vec<u8>, Option<String>>) {
         poll_fn(|context| {
             for (index, attempt) in self.all.iter_mut().enumerate() {
                 if let Poll::Ready(got) = attempt.next.as_mut().poll(context) {
-                    attempt.next = receive(&attempt.socket, self.room);
+                    attempt.next = match &attempt.socket {
+                        Some(socket) => receive(socket, self.room),
+                        None => Box::pin(pending()),
+                    };
                     return Poll::Ready((index, got));
                 }
             }
@@ -318,21 +267,16 @@ fn connected(door: &Door, way: &Way, server: SocketAddr, stream: bool) -> io::Re
 }
 
 /// Asks `server` over TCP.
-async fn ask_tcp(
-    door: &Door,
-    way: &Way,
-    server: SocketAddr,
-    packet: &[u8],
-    id: u16,
-) -> io::Result<Vec<u8>> {
+async fn ask_tcp(door: &Door, way: &Way, server: SocketAddr, packet: &[u8]) -> io::Result<Vec<u8>> {
+    let id = u16::from_be_bytes([packet[0], packet[1]]);
     let fd = connected(door, way, server, true)?;
     let mut stream = TcpStream::from_std(fd.into())?;
     stream.writable().await?;
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
-    let mut output = (packet.len() as u16).to_be_bytes().to_vec();
-    output.extend_from_slice(packet);
+    let mut output = Vec::new();
+    queue(&mut output, packet);
     stream.write_all(&output).await?;
     loop {
         let length = stream.read_u16().await?;

@@ -8,7 +8,7 @@ use pontoon_dns::wire::Edns;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-use super::upstream::Way;
+use pontoon_resolver::choose::Way;
 
 /// Largest DNS message, in bytes.
 pub(crate) const MESSAGE: usize = 65_535;

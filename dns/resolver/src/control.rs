@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use pontoon_dns::answer::{Refusal, Verdict, decide_for};
 use pontoon_dns::name::Name;
 use pontoon_dns::present;
-use pontoon_dns::zone::{Asker, Key};
+use pontoon_dns::record::Upstream;
+use pontoon_dns::zone::{Asker, Attachment, Key};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -26,6 +27,7 @@ use super::client::{Client, Fate, MESSAGE};
 use super::forward::Asked;
 use super::privileges;
 use super::state::Daemon;
+use super::tls;
 use pontoon_resolver::local::{self, Local};
 
 /// Most commands at a time.
@@ -114,6 +116,9 @@ impl Daemon {
         let there = zone.of_key(&key);
         match (there, unread) {
             (None, Some(text)) => format!("error {text}"),
+            (Some(attachment), _) if let Some(server) = unable(attachment) => {
+                format!("error pontoon-dns is built without DNS over TLS and cannot ask {server}")
+            }
             (Some(attachment), _) => {
                 let deaf = attachment
                     .shared
@@ -174,19 +179,22 @@ impl Daemon {
             (
                 "in_flight",
                 "questions asked of other servers",
-                self.merge.borrow().under_way(),
+                self.forwarding.borrow().merge.under_way(),
             ),
             (
                 "cache_entries",
                 "replies in the cache",
-                self.cache.borrow().len(),
+                self.forwarding.borrow().cache.len(),
             ),
             ("warnings", "warnings kept", self.warnings.borrow().len()),
         ]
     }
 
     fn metrics(&self) -> String {
-        self.stats.borrow().metrics(&self.gauges()) + &self.times.borrow().metrics()
+        let forwarding = self.forwarding.borrow();
+        self.stats.borrow().metrics(&self.gauges())
+            + &forwarding.healths.metrics()
+            + &self.times.borrow().metrics()
     }
 
     fn status(&self) -> Value {
@@ -198,10 +206,10 @@ impl Daemon {
         for (name, _, value) in self.stats.borrow().all() {
             numbers.insert(name.to_owned(), value.into());
         }
-        let upstreams = self.upstreams.borrow();
-        let servers: Vec<Value> = upstreams
-            .health
-            .iter()
+        let forwarding = self.forwarding.borrow();
+        let servers: Vec<Value> = forwarding
+            .healths
+            .all()
             .map(|(server, health)| {
                 json!({
                     "server": server.to_string(),
@@ -209,6 +217,7 @@ impl Daemon {
                     "failed": health.failed,
                     "lastMicroseconds": health.last_micros,
                     "triedLast": health.is_dead(now),
+                    "reason": health.reason,
                 })
             })
             .collect();
@@ -358,6 +367,13 @@ impl Daemon {
             .or_else(|| by_id.next())
             .and_then(|attachment| attachment.addresses.first().copied())
     }
+}
+
+/// A server of the network that this program cannot ask.
+fn unable(attachment: &Attachment) -> Option<&Upstream> {
+    let of_domains = attachment.shared.domains.iter().flat_map(|(_, list)| list);
+    let mut servers = attachment.shared.upstreams.iter().chain(of_domains);
+    servers.find(|server| !tls::AVAILABLE && server.tls.is_some())
 }
 
 /// Text for a collector of Prometheus's; the newline at the end comes with every answer.

@@ -23,7 +23,7 @@ use super::request::Hello;
 use super::state::Daemon;
 use super::store::Store;
 use super::{control, leave};
-use pontoon_resolver::merge::Merge;
+use pontoon_resolver::forwarding::Forwarding;
 
 /// What a worker has before it reads the first byte.
 struct Ready {
@@ -129,9 +129,9 @@ impl Daemon {
             fitted: Cell::new(u64::MAX),
             connections: RefCell::default(),
             commands: Cell::new(0),
-            merge: RefCell::new(Merge::new(descriptors)),
-            cache: RefCell::default(),
+            forwarding: RefCell::new(Forwarding::new(descriptors)),
             upstreams: RefCell::default(),
+            tls: super::tls::Connections::default(),
             ways: RefCell::default(),
             chance: RefCell::default(),
             late: Cell::new(0),

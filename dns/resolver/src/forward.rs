@@ -2,23 +2,26 @@
 //! servers, and back to all who wait.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
 use hickory_proto::op::ResponseCode;
-use pontoon_dns::cache::{Question, readdress};
+use pontoon_dns::cache::readdress;
 use pontoon_dns::internal::{confinement, is_astray};
 use pontoon_dns::name::text;
 use pontoon_dns::wire::{Query, Rcode, bare, flag, flags};
 use pontoon_dns::zone::Zone;
 
-use super::ask::Said;
 use super::client::{Client, Failure, Fate, Found, MESSAGE, Waiter};
 use super::outside::Look;
 use super::state::Daemon;
-use super::stats::Outcome;
+use pontoon_resolver::choose::{Wanted, choose};
+use pontoon_resolver::course::Said;
+use pontoon_resolver::forwarding::Entrance;
 use pontoon_resolver::local::{self, Local};
-use pontoon_resolver::merge::{Entered, MOST_OF_ONE};
+use pontoon_resolver::merge::MOST_OF_ONE;
+use pontoon_resolver::stats::Outcome;
 
 /// Questions without an answer that are remembered.
 const FAILURES: usize = 20;
@@ -64,56 +67,56 @@ impl Daemon {
             // Before the cache: what others have asked is not for this one either.
             return refuse(out);
         }
-        let question = Question::of(query, way.number);
-        if let Some(question) = &question
-            && self.cache.borrow().get(question, query, now, out)
-        {
-            self.stats.borrow_mut().cache_hits += 1;
-            self.times.borrow_mut().note(Outcome::Cached, now.elapsed());
-            cut(query, limit, out);
-            return Fate::Reply;
-        }
         let fail = |reason: &str, out: &mut Vec<u8>| {
             self.failed(query, source, reason, now);
             without_records(query, ResponseCode::ServFail, false, limit, out);
             Fate::Reply
         };
-        if way.servers.is_empty() {
-            self.stats.borrow_mut().servfail += 1;
-            return fail(&format!("{} names no usable server", way.origin), out);
-        }
         let waiter = || Waiter {
             client: client(),
             packet: query.packet.into(),
             edns: query.edns,
             begun: now,
         };
-        let entered = self
-            .merge
+        let entrance = self
+            .forwarding
             .borrow_mut()
-            .enter(question.as_ref(), source, waiter);
-        match entered {
-            Entered::Joined => self.stats.borrow_mut().merged += 1,
-            Entered::New(number) => {
+            .enter(query, source, &way, now, waiter, out);
+        match entrance {
+            Entrance::Cached => {
+                self.stats.borrow_mut().cache_hits += 1;
+                self.times.borrow_mut().note(Outcome::Cached, now.elapsed());
+                cut(query, limit, out);
+                Fate::Reply
+            }
+            Entrance::NoServer => {
+                self.stats.borrow_mut().servfail += 1;
+                fail(&format!("{} names no usable server", way.origin), out)
+            }
+            Entrance::Joined => {
+                self.stats.borrow_mut().merged += 1;
+                Fate::Pending
+            }
+            Entrance::New(number, course) => {
                 self.stats.borrow_mut().forwarded += 1;
                 let packet = query.onward();
                 let daemon = Rc::clone(self);
                 tokio::task::spawn_local(async move {
-                    let said = daemon.ask(&way, packet, question.as_ref()).await;
-                    daemon.deliver(number, said, &way.servers);
+                    let said = daemon.ask(&way, packet, course).await;
+                    daemon.deliver(number, &said);
                 });
+                Fate::Pending
             }
-            Entered::ClientIsFull => {
+            Entrance::ClientIsFull => {
                 self.stats.borrow_mut().over_limit += 1;
                 let reason = format!("more than {MOST_OF_ONE} questions of one client at a time");
-                return fail(&reason, out);
+                fail(&reason, out)
             }
-            Entered::AllIsFull => {
+            Entrance::AllIsFull => {
                 self.stats.borrow_mut().over_limit += 1;
-                return fail("too many questions at a time", out);
+                fail("too many questions at a time", out)
             }
         }
-        Fate::Pending
     }
 
     /// Whom a question for `name` is asked, as [`Found`] says.
@@ -156,42 +159,27 @@ impl Daemon {
         }
         let confined = confinement(zone, asker, &mut look);
         let name = name.to_ascii_lowercase();
-        let way =
-            self.upstreams
-                .borrow_mut()
-                .way(zone, zone.at(source), &name, confined.as_deref(), now);
+        let wanted = Wanted {
+            asker: zone.at(source),
+            name: &name,
+            confined: confined.as_deref(),
+        };
+        let healths = &self.forwarding.borrow().healths;
+        let file = |path: &Path| self.upstreams.borrow_mut().servers(path);
+        let way = choose(zone, wanted, healths, now, file);
         Some((Rc::new(way), confined.is_some()))
     }
 
     /// Gives all who wait the reply, or SERVFAIL when there is none.
-    fn deliver(&self, number: u64, said: Said, servers: &[SocketAddr]) {
+    fn deliver(&self, number: u64, said: &Said) {
         let now = Instant::now();
-        let (question, waiters) = self.merge.borrow_mut().leave(number);
-        if let (Some(question), Some(reply), Outcome::Forwarded) =
-            (question, &said.reply, said.outcome)
-        {
-            self.cache.borrow_mut().put(question, reply, now);
-        }
-        let reason = match (&said.reply, said.outcome) {
-            (Some(reply), Outcome::Failed) => {
-                let refused = flags(reply) & flag::RCODE == Rcode::Refused as u16;
-                let code = if refused { "REFUSED" } else { "SERVFAIL" };
-                format!("every server that answered said no, the last one {code}")
-            }
-            _ => {
-                let servers: Vec<String> = servers
-                    .iter()
-                    .map(|server| server.ip().to_string())
-                    .collect();
-                format!("no answer of {}", servers.join(", "))
-            }
-        };
+        let waiters = self.forwarding.borrow_mut().leave(number, said, now);
         for (source, waiter) in waiters {
             let Some(query) = Query::new(&waiter.packet, waiter.edns) else {
                 continue;
             };
             if said.outcome == Outcome::Failed {
-                self.failed(&query, source, &reason, waiter.begun);
+                self.failed(&query, source, &said.reason, waiter.begun);
             } else {
                 let took = now.saturating_duration_since(waiter.begun);
                 self.times.borrow_mut().note(said.outcome, took);

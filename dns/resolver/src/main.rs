@@ -9,6 +9,8 @@
 
 mod answer;
 mod ask;
+#[cfg(feature = "dns-over-tls")]
+mod authorities;
 mod batch;
 mod birth;
 mod chance;
@@ -29,9 +31,13 @@ mod privileges;
 mod request;
 mod sockets;
 mod state;
-mod stats;
 mod store;
 mod tcp;
+#[cfg(feature = "dns-over-tls")]
+mod tls;
+#[cfg(not(feature = "dns-over-tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod udp;
 mod upstream;
 mod watch;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::tls;
+
 /// Which process of a resolver this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -24,6 +26,15 @@ pub(crate) struct Options {
     pub(crate) stay: bool,
     /// Started by a plugin: leave everything of its behind.
     pub(crate) detached: bool,
+}
+
+/// The version, and what the plugin has to know of the build.
+fn version() -> String {
+    let with = if tls::AVAILABLE { "with" } else { "without" };
+    format!(
+        "pontoon-dns {}, {with} DNS over TLS",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 const USAGE: &str = "pontoon-dns: the embedded resolver of container networks
@@ -60,7 +71,7 @@ impl Options {
                 "--standby" => options.role = Role::Standby,
                 "--detached" => options.detached = true,
                 "--help" => return Err(USAGE.to_owned()),
-                "--version" => return Err(format!("pontoon-dns {}", env!("CARGO_PKG_VERSION"))),
+                "--version" => return Err(version()),
                 other => return Err(format!("unknown argument {other:?}\n\n{USAGE}")),
             }
         }

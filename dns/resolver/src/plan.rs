@@ -1,10 +1,12 @@
 //! Which server is asked next, for how long, and what a reply is worth. Knows neither socket nor
 //! clock: times come in as arguments.
 
-use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pontoon_dns::wire::{Rcode, flag, flags};
+
+use crate::server::Server;
 
 /// For how long one server is waited for.
 pub const ATTEMPT: Duration = Duration::from_secs(1);
@@ -23,13 +25,13 @@ pub enum After {
 }
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Ask this server, until then.
-    Ask(SocketAddr, Instant),
+    Ask(Server, Instant),
     /// Every server has been silent once: an old answer will do, else go on.
-    StaleOr(SocketAddr, Instant),
-    /// There is nobody left to ask.
+    StaleOr(Server, Instant),
+    /// No server is left to ask.
     GiveUp,
 }
 
@@ -46,7 +48,7 @@ pub enum Worth {
 
 /// A question's way through the servers.
 pub struct Plan {
-    servers: Vec<SocketAddr>,
+    servers: Rc<[Server]>,
     attempts: usize,
     ends: Instant,
     refused: bool,
@@ -54,7 +56,7 @@ pub struct Plan {
 
 impl Plan {
     /// Of a question that is asked from now on.
-    pub fn new(servers: Vec<SocketAddr>, now: Instant) -> Self {
+    pub fn new(servers: Rc<[Server]>, now: Instant) -> Self {
         Self {
             servers,
             attempts: 0,
@@ -64,7 +66,7 @@ impl Plan {
     }
 
     /// The next server. After a silence the first one has another chance as long as there is time;
-    /// after a refusal of the last one there is nobody left to ask.
+    /// after a refusal of the last one none is left to ask.
     pub fn next(&mut self, after: After, now: Instant) -> Step {
         let all_tried = self.attempts >= self.servers.len();
         if now >= self.ends || all_tried && after != After::Silence {
@@ -73,7 +75,7 @@ impl Plan {
         let Some(server) = self
             .servers
             .get(self.attempts % self.servers.len().max(1))
-            .copied()
+            .cloned()
         else {
             return Step::GiveUp;
         };
@@ -113,9 +115,9 @@ pub fn is_worth_it_late(reply: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn servers(count: u8) -> Vec<SocketAddr> {
+    fn servers(count: u8) -> Rc<[Server]> {
         (1..=count)
-            .map(|number| SocketAddr::from(([10, 0, 0, number], 53)))
+            .map(|number| Server::from(std::net::IpAddr::from([10, 0, 0, number])))
             .collect()
     }
 
@@ -129,12 +131,15 @@ mod tests {
     fn silence_goes_round_for_four_seconds() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
-        let [a, b] = [servers(2)[0], servers(2)[1]];
+        let [a, b] = [0, 1].map(|index| servers(2)[index].clone());
         let mut plan = Plan::new(servers(2), start);
-        assert_eq!(plan.next(After::Start, start), Step::Ask(a, after(1000)));
+        assert_eq!(
+            plan.next(After::Start, start),
+            Step::Ask(a.clone(), after(1000))
+        );
         assert_eq!(
             plan.next(After::Silence, after(1000)),
-            Step::Ask(b, after(2000))
+            Step::Ask(b.clone(), after(2000))
         );
         assert_eq!(
             plan.next(After::Silence, after(2000)),
@@ -153,11 +158,11 @@ mod tests {
         let mut plan = Plan::new(servers(3), now);
         for number in 0..3 {
             let step = plan.next(After::Failure, now);
-            assert_eq!(step, Step::Ask(servers(3)[number], now + ATTEMPT));
+            assert_eq!(step, Step::Ask(servers(3)[number].clone(), now + ATTEMPT));
         }
         assert_eq!(plan.next(After::Failure, now), Step::GiveUp);
         assert_eq!(
-            Plan::new(Vec::new(), now).next(After::Start, now),
+            Plan::new(Rc::default(), now).next(After::Start, now),
             Step::GiveUp
         );
     }

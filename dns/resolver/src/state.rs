@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use pontoon_dns::cache::Cache;
 use pontoon_dns::zone::Zone;
 use tokio::sync::Notify;
 
@@ -17,10 +16,11 @@ use super::door::Door;
 use super::listen::Listeners;
 use super::options::Options;
 use super::outside::Outside;
-use super::stats::{Outcome, Stats, Times};
 use super::store::Store;
-use super::upstream::Upstreams;
-use pontoon_resolver::merge::Merge;
+use super::tls;
+use super::upstream::HostFiles;
+use pontoon_resolver::forwarding::Forwarding;
+use pontoon_resolver::stats::{Outcome, Stats, Times};
 
 /// Warnings kept for `pontoon dns status`.
 const WARNINGS: usize = 50;
@@ -42,9 +42,9 @@ pub(crate) struct Daemon {
     pub(crate) fitted: Cell<u64>,
     pub(crate) connections: RefCell<Connections>,
     pub(crate) commands: Cell<usize>,
-    pub(crate) merge: RefCell<Merge<Waiter>>,
-    pub(crate) cache: RefCell<Cache>,
-    pub(crate) upstreams: RefCell<Upstreams>,
+    pub(crate) forwarding: RefCell<Forwarding<Waiter>>,
+    pub(crate) upstreams: RefCell<HostFiles>,
+    pub(crate) tls: tls::Connections,
     pub(crate) outside: RefCell<Outside>,
     pub(crate) ways: RefCell<Ways>,
     pub(crate) chance: RefCell<Chance>,

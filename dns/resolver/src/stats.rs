@@ -7,13 +7,14 @@ macro_rules! counters {
     ($($field:ident: $help:literal,)*) => {
         /// Counters since the start.
         #[derive(Debug, Default, Clone)]
-        pub(crate) struct Stats {
-            $(pub(crate) $field: u64,)*
+        pub struct Stats {
+            $(#[doc = $help] pub $field: u64,)*
         }
 
         impl Stats {
             /// Name, meaning and value of each.
-            pub(crate) fn all(&self) -> Vec<(&'static str, &'static str, u64)> {
+            #[must_use]
+            pub fn all(&self) -> Vec<(&'static str, &'static str, u64)> {
                 vec![$((stringify!($field), $help, self.$field),)*]
             }
         }
@@ -41,7 +42,8 @@ counters! {
 
 impl Stats {
     /// Prometheus's text format.
-    pub(crate) fn metrics(&self, gauges: &[(&str, &str, usize)]) -> String {
+    #[must_use]
+    pub fn metrics(&self, gauges: &[(&str, &str, usize)]) -> String {
         let mut text = String::new();
         for (name, help, value) in self.all() {
             let name = format!("pontoon_dns_{name}_total");
@@ -77,7 +79,7 @@ const BOUNDS: [(u64, &str); 10] = [
 
 /// What became of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// Answered from records.
     Local,
     /// Answered from the cache.
@@ -105,18 +107,19 @@ impl Outcome {
 
 /// How long answers took, by outcome.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Times {
+pub struct Times {
     counts: [[u64; BOUNDS.len() + 1]; Outcome::ALL.len()],
     micros: [u64; Outcome::ALL.len()],
 }
 
 impl Times {
-    pub(crate) fn note(&mut self, outcome: Outcome, took: Duration) {
+    /// Notes an answer that took so long.
+    pub fn note(&mut self, outcome: Outcome, took: Duration) {
         self.note_all(outcome, took, 1);
     }
 
     /// Notes so many answers that took at most so long.
-    pub(crate) fn note_all(&mut self, outcome: Outcome, took: Duration, count: u64) {
+    pub fn note_all(&mut self, outcome: Outcome, took: Duration, count: u64) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let place = BOUNDS.iter().position(|(bound, _)| micros <= *bound);
         let index = outcome as usize;
@@ -125,7 +128,8 @@ impl Times {
     }
 
     /// As Prometheus's histogram.
-    pub(crate) fn metrics(&self) -> String {
+    #[must_use]
+    pub fn metrics(&self) -> String {
         let name = "pontoon_dns_answer_seconds";
         let mut text = format!(
             "# HELP {name} time from a question to its answer, by outcome\n# TYPE {name} histogram\n"
@@ -153,7 +157,8 @@ impl Times {
     }
 
     /// For people: of each outcome how many, and the bound that nine in ten kept.
-    pub(crate) fn summary(&self) -> Vec<(&'static str, u64, String)> {
+    #[must_use]
+    pub fn summary(&self) -> Vec<(&'static str, u64, String)> {
         let all = Outcome::ALL.iter().map(|(outcome, word)| {
             let counts = &self.counts[*outcome as usize];
             let total: u64 = counts.iter().sum();

@@ -103,7 +103,8 @@ async fn converse(daemon: &Rc<Daemon>, mut stream: TcpStream, peer: SocketAddr) 
     }
 }
 
-fn queue(output: &mut Vec<u8>, message: &[u8]) {
+/// Puts a message behind others of a stream.
+pub(crate) fn queue(output: &mut Vec<u8>, message: &[u8]) {
     output.extend_from_slice(&(message.len() as u16).to_be_bytes());
     output.extend_from_slice(message);
 }

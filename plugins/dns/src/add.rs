@@ -29,6 +29,9 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         warn(format_args!("dns: warning: {name}"));
     }
     serve_where_possible(&config, &mut place);
+    if place.gateways.is_empty() {
+        config.refuse_unserved("the network's gateway is not on this host")?;
+    }
     let netns = context.invocation.netns.as_deref();
     let internal = plan::is_internal(&place, &result, masquerade::noted(context)?);
     let record = plan::record(&key, &config, &place, &result, netns, internal);

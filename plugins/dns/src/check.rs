@@ -71,6 +71,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     }
     input::passes(context)?;
     resolver::program(context)
+        .and_then(|program| resolver::can_ask(&program, &config))
         .map_err(Error::from)
         .and_then(|_| backends::follow(context, config.backend.as_deref()))
         .and_then(|kind| rules::open(context, kind))

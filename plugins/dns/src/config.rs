@@ -1,11 +1,11 @@
 //! The keys of the plugin, and the capabilities `aliases`, `dns` and `links`.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Attached, Error, KnownAs, code, keys};
 use pontoon_dns::name::{Name, is_localhost};
-use pontoon_dns::record::{Domain, Link};
+use pontoon_dns::record::{Domain, Link, Upstream};
 use pontoon_dns::zone::DOMAIN;
 use pontoon_plugin::Context;
 use serde::Deserialize;
@@ -45,9 +45,11 @@ pub(crate) struct Config {
     pub(crate) searches: Vec<String>,
     pub(crate) options: Vec<String>,
     /// Servers of the network.
-    pub(crate) upstreams: Vec<IpAddr>,
+    pub(crate) upstreams: Vec<Upstream>,
     /// Servers of the network for names below a domain.
     pub(crate) domains: Vec<Domain>,
+    /// File of the certificate authorities of servers over TLS.
+    pub(crate) upstreams_ca: Option<PathBuf>,
     pub(crate) resolv_conf: PathBuf,
     pub(crate) probe: bool,
     /// Whether the embedded resolver serves this network.
@@ -114,11 +116,11 @@ impl Config {
             .filter(|path| !path.is_empty())
             .unwrap_or_else(|| "/etc/resolv.conf".to_owned())
             .into();
-        if !resolv_conf.is_absolute() {
-            return Err(invalid(format!(
-                "key \"resolvConf\": {} is no absolute path",
-                clip(&resolv_conf.display().to_string())
-            )));
+        absolute("resolvConf", &resolv_conf)?;
+        let upstreams_ca = keys.upstreams_ca.filter(|path| !path.is_empty());
+        let upstreams_ca = upstreams_ca.map(PathBuf::from);
+        if let Some(path) = &upstreams_ca {
+            absolute("upstreamsCa", path)?;
         }
         let (known, refused) = KnownAs::of(&context.invocation, &context.config);
         let mut unfit: Vec<String> = refused.iter().map(ToString::to_string).collect();
@@ -162,7 +164,7 @@ impl Config {
                     .to_owned(),
             );
         }
-        Ok(Self {
+        let config = Self {
             backend,
             domain,
             names,
@@ -173,12 +175,38 @@ impl Config {
             options: runtime.dns.options,
             upstreams: servers,
             domains,
+            upstreams_ca,
             resolv_conf,
             probe: keys.probe,
             serve,
             etc_netns: keys.etc_netns,
             unfit,
-        })
+        };
+        if !serve {
+            config.refuse_unserved("\"serve\" is \"none\"")?;
+        }
+        Ok(config)
+    }
+
+    /// The first server that is asked over TLS.
+    pub(crate) fn over_tls(&self) -> Option<&Upstream> {
+        let of_domains = self.domains.iter().flat_map(|domain| &domain.servers);
+        let mut servers = self.upstreams.iter().chain(of_domains);
+        servers.find(|server| server.tls.is_some())
+    }
+
+    /// Refuses servers over TLS where the container asks its servers by itself, in plain text.
+    ///
+    /// # Errors
+    /// When there is one. `why` says what the resolver is missing.
+    pub(crate) fn refuse_unserved(&self, why: &str) -> Result<(), Error> {
+        let Some(server) = self.over_tls() else {
+            return Ok(());
+        };
+        Err(
+            invalid(format!("key \"upstreams\": only the resolver asks {server} over TLS, and {why}"))
+                .with_details("without the resolver the container would ask in plain text: let it serve the network, or name plain addresses"),
+        )
     }
 }
 
@@ -195,8 +223,8 @@ fn refuse_more_than_most(what: &str, count: usize) -> Result<(), Error> {
 }
 
 /// A list of servers, or an object with a list for each domain; "." is everything else.
-fn upstreams(value: Option<&Value>) -> Result<(Vec<IpAddr>, Vec<Domain>), Error> {
-    let list = |key: &str, value: &Value| -> Result<Vec<IpAddr>, Error> {
+fn upstreams(value: Option<&Value>) -> Result<(Vec<Upstream>, Vec<Domain>), Error> {
+    let list = |key: &str, value: &Value| -> Result<Vec<Upstream>, Error> {
         let texts: Option<Vec<String>> = value.as_array().and_then(|list| {
             list.iter()
                 .map(|one| one.as_str().map(str::to_owned))
@@ -208,7 +236,7 @@ fn upstreams(value: Option<&Value>) -> Result<(Vec<IpAddr>, Vec<Domain>), Error>
             )
         })?;
         refuse_more_than_most(&format!("key \"{key}\""), texts.len())?;
-        addresses(key, &texts)
+        servers(key, &texts)
     };
     let Some(Value::Object(object)) = value else {
         return match value {
@@ -239,6 +267,31 @@ fn upstreams(value: Option<&Value>) -> Result<(Vec<IpAddr>, Vec<Domain>), Error>
         });
     }
     Ok((rest, domains))
+}
+
+fn absolute(key: &str, path: &Path) -> Result<(), Error> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    let path = path.display().to_string();
+    Err(invalid(format!(
+        "key \"{key}\": {} is no absolute path",
+        clip(&path)
+    )))
+}
+
+fn servers(key: &str, texts: &[String]) -> Result<Vec<Upstream>, Error> {
+    let texts = texts.iter().map(|text| text.trim());
+    texts
+        .filter(|text| !text.is_empty())
+        .map(|text| {
+            text.parse().map_err(|error| {
+                invalid(format!("key \"{key}\": \"{}\" {error}", clip(text))).with_details(
+                    "a server is an IP address, asked at port 53, or tls://ADDRESS[:PORT]#NAME",
+                )
+            })
+        })
+        .collect()
 }
 
 fn addresses(key: &str, texts: &[String]) -> Result<Vec<IpAddr>, Error> {

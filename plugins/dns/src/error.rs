@@ -66,6 +66,8 @@ pub(crate) enum ResolverError {
     NotInstalled { searched: String },
     #[error("cannot start the resolver {program}")]
     NotStarted { program: PathBuf, reason: String },
+    #[error("{program} is built without DNS over TLS and cannot ask {server}")]
+    WithoutTls { program: PathBuf, server: String },
 }
 
 impl OperationError for ResolverError {
@@ -85,6 +87,10 @@ impl OperationError for ResolverError {
                 format!("put it beside the plugin, or set \"serve\": \"none\"; searched {searched}")
             }
             Self::NotStarted { reason, .. } => reason.clone(),
+            Self::WithoutTls { .. } => {
+                "install one that is built with the feature dns-over-tls, or name plain addresses"
+                    .to_owned()
+            }
         }
     }
 }

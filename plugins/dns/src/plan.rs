@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Attached, Route};
-use pontoon_dns::record::{Record, VERSION};
+use pontoon_dns::record::{Record, Upstream, VERSION};
 use pontoon_dns::resolv_conf::{Audience, Inside, ResolvConf, Wanted};
 use pontoon_ledger::Key;
 use pontoon_netfilter::Resolver;
@@ -76,6 +76,7 @@ pub(crate) fn record(
             .nameservers
             .iter()
             .filter_map(|text| pontoon_conf::address(text).ok())
+            .map(Upstream::from)
             .collect()
     };
     Record {
@@ -105,6 +106,7 @@ pub(crate) fn record(
             config.upstreams.clone()
         },
         domains: config.domains.clone(),
+        upstreams_ca: config.upstreams_ca.clone(),
         resolv_conf: config.resolv_conf.clone(),
         netns: netns.map(PathBuf::from),
         internal,
@@ -131,7 +133,8 @@ pub(crate) fn inside(
         if runtime.is_empty() { network } else { runtime }.to_vec()
     };
     let servers = if record.servers.is_empty() {
-        record.upstreams.clone()
+        let plain = |server: &Upstream| server.tls.is_none().then(|| server.at.ip());
+        record.upstreams.iter().filter_map(plain).collect()
     } else {
         record.servers.clone()
     };

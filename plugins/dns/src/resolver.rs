@@ -12,6 +12,7 @@ use pontoon_ledger::{Key, Lock, ResolverRecord};
 use pontoon_netfilter::{BackendKind, Resolver};
 use pontoon_plugin::Context;
 
+use crate::config::Config;
 use crate::error::ResolverError;
 
 /// For how long an answer of the resolver is waited for.
@@ -124,6 +125,17 @@ pub(crate) fn program(context: &Context) -> Result<PathBuf, ResolverError> {
             searched: searched.join(":"),
         }
     })
+}
+
+/// Refuses a server over TLS when the program cannot ask it; a program is asked only then.
+pub(crate) fn can_ask(program: &Path, config: &Config) -> Result<(), ResolverError> {
+    match config.over_tls() {
+        Some(server) if start::is_without_tls(program) => Err(ResolverError::WithoutTls {
+            program: program.to_owned(),
+            server: server.to_string(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Starts the resolver and waits until it listens.

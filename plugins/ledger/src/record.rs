@@ -7,6 +7,7 @@ mod mode;
 pub mod names;
 mod network;
 mod ports;
+mod upstream;
 
 use std::path::Path;
 

@@ -275,10 +275,10 @@ fn status(value: &Value) -> String {
         lines.push(format!("{:22} {number}", name.replace('_', " ")));
     }
     for server in value["servers"].as_array().into_iter().flatten() {
-        let late = if server["triedLast"] == true {
-            ", silent a moment ago: tried last"
-        } else {
-            ""
+        let late = match (server["triedLast"] == true, server["reason"].as_str()) {
+            (true, Some(reason)) => format!(", {reason}: tried last"),
+            (true, None) => ", silent a moment ago: tried last".to_owned(),
+            (false, _) => String::new(),
         };
         lines.push(format!(
             "server {}: asked {}, failed {}, last reply {} µs{late}",

@@ -11,7 +11,7 @@ use super::steps::Times;
 use crate::build::root;
 
 /// What the tests call, and the Debian package that has it.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 11] = [
     ("xtables-nft-multi", "iptables"),
     ("xtables-legacy-multi", "iptables"),
     ("nft", "nftables"),
@@ -21,6 +21,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("sysctl", "procps"),
     ("dig", "bind9-dnsutils"),
     ("busybox", "busybox"),
+    ("openssl", "openssl"),
     // For firewalld, which is only unpacked.
     ("python3", "python3"),
 ];

@@ -9,4 +9,5 @@ mod forward;
 mod internal;
 mod limits;
 mod privileges;
+mod tls;
 mod words;

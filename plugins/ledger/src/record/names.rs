@@ -8,6 +8,7 @@ use pontoon_netfilter::{BackendKind, Opening, Resolver};
 use pontoon_netlink::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+pub use super::upstream::{Upstream, UpstreamError};
 use super::{AttachmentRecord, PerNetwork, is_list};
 use crate::{About, RecordError, Sandbox, file};
 
@@ -50,10 +51,14 @@ pub struct Record {
     pub servers: Vec<IpAddr>,
     /// Servers of the network, asked instead of the host's.
     #[serde(default)]
-    pub upstreams: Vec<IpAddr>,
+    pub upstreams: Vec<Upstream>,
     /// Servers of the network for names below a domain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub domains: Vec<Domain>,
+    /// File of the certificate authorities that servers over TLS are checked against; the host's own by
+    /// default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstreams_ca: Option<PathBuf>,
     /// The host's file that names servers for everybody else.
     pub resolv_conf: PathBuf,
     /// Path of the container's network namespace.
@@ -82,7 +87,7 @@ pub struct Domain {
     /// Its name.
     pub name: String,
     /// Its servers.
-    pub servers: Vec<IpAddr>,
+    pub servers: Vec<Upstream>,
 }
 
 impl Record {
@@ -122,6 +127,7 @@ impl Record {
             servers: Vec::new(),
             upstreams: Vec::new(),
             domains: Vec::new(),
+            upstreams_ca: None,
             resolv_conf: "/etc/resolv.conf".into(),
             netns: None,
             internal: false,
@@ -249,6 +255,37 @@ mod tests {
         });
         std::fs::write(&path, serde_json::to_vec(&wanted).unwrap()).unwrap();
         assert_eq!(Record::read(&path).unwrap(), Some(wanted));
+    }
+
+    #[test]
+    fn servers_of_an_older_record_are_addresses_and_stay_so() {
+        let mut old = serde_json::to_value(record("net", "c", "10.0.0.2")).unwrap();
+        old["upstreams"] = serde_json::json!(["192.0.2.1", "2001:db8::1"]);
+        old["domains"] = serde_json::json!([{ "name": "corp.example", "servers": ["192.0.2.2"] }]);
+        let text = serde_json::to_vec(&old).unwrap();
+        let mut record = Record::parse(&text, Path::new("x")).unwrap();
+        let addresses: Vec<IpAddr> = record.upstreams.iter().map(|one| one.at.ip()).collect();
+        assert_eq!(
+            addresses,
+            ["192.0.2.1", "2001:db8::1"].map(|one| one.parse::<IpAddr>().unwrap())
+        );
+        assert_eq!(
+            serde_json::to_value(&record).unwrap(),
+            old,
+            "an older program can read it"
+        );
+        record
+            .upstreams
+            .push("tls://192.0.2.3#dns.example".parse().unwrap());
+        record.upstreams_ca = Some("/etc/ca.pem".into());
+        let text = serde_json::to_vec(&record).unwrap();
+        assert_eq!(Record::parse(&text, Path::new("x")).unwrap(), record);
+        old["upstreams"] = serde_json::json!(["tls://192.0.2.3"]);
+        let text = serde_json::to_vec(&old).unwrap();
+        assert!(
+            Record::parse(&text, Path::new("x")).is_err(),
+            "never asked in plain text instead"
+        );
     }
 
     #[test]
