@@ -305,7 +305,7 @@ pub fn source(
 #[must_use]
 pub fn servers_of_host(
     path: &Path,
-    read: impl Fn(&Path) -> Option<Vec<u8>>,
+    mut read: impl FnMut(&Path) -> Option<Vec<u8>>,
 ) -> (PathBuf, Vec<Server>) {
     let audience = Audience {
         v4: true,

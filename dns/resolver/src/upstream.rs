@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pontoon_dns::resolv_conf::{RESOLVED, Server, servers_of_host};
+use rustix::process::geteuid;
 
 use super::sockets;
 use pontoon_resolver::choose::plain;
@@ -21,7 +23,8 @@ struct File {
     /// The turn in which it was last looked at.
     looked: u64,
     stamps: [Stamp; 2],
-    used: PathBuf,
+    /// The file that the servers come from, and why one could not be read.
+    origin: String,
     servers: Vec<Server>,
 }
 
@@ -38,11 +41,11 @@ impl HostFiles {
         self.turn += 1;
     }
 
-    /// The servers that a host file names and that can be asked, and the file that they come from.
+    /// The servers that a host file names and that can be asked, and the file that they come from, in words.
     pub(crate) fn servers(&mut self, path: &Path) -> (Vec<SocketAddr>, String) {
         let file = self.file(path);
         let servers = file.servers.iter().filter_map(reachable).collect();
-        (servers, file.used.display().to_string())
+        (servers, file.origin.clone())
     }
 
     /// The servers of a host file as it is now: looking costs two system calls, once for all
@@ -61,11 +64,11 @@ impl HostFiles {
         if let Some(known) = known.filter(|known| known.stamps == stamps) {
             known.looked = turn;
         } else {
-            let (used, servers) = servers_of_host(path, |path| fs::read(path).ok());
+            let (origin, servers) = read(path);
             let file = File {
                 looked: turn,
                 stamps,
-                used,
+                origin,
                 servers,
             };
             if self.files.len() >= REMEMBERED {
@@ -75,6 +78,29 @@ impl HostFiles {
         }
         &self.files[path]
     }
+}
+
+/// The servers of a host's file, and the file that names them. This process is not root: a file that only root
+/// may read names no server, and that is told.
+fn read(path: &Path) -> (String, Vec<Server>) {
+    let mut unread = None;
+    let (used, servers) = servers_of_host(path, |path| {
+        let read = fs::read(path);
+        if let Err(error) = &read
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            let user = geteuid().as_raw();
+            unread = Some(format!(
+                "{} (user {user} cannot read it: {error})",
+                path.display()
+            ));
+        }
+        read.ok()
+    });
+    (
+        unread.unwrap_or_else(|| used.display().to_string()),
+        servers,
+    )
 }
 
 pub(crate) fn stamp(path: &Path) -> Stamp {
@@ -126,5 +152,20 @@ mod tests {
         fs::write(dir.path().join("new"), "nameserver 10.0.0.3\n").unwrap();
         fs::rename(dir.path().join("new"), &path).unwrap();
         assert_eq!(look(), "10.0.0.3:53");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = HostFiles::default();
+        files.begin_turn();
+        // A directory is what no user can read as a file.
+        let (servers, origin) = files.servers(dir.path());
+        assert!(servers.is_empty());
+        assert!(origin.contains("cannot read it"), "{origin}");
+        assert!(
+            origin.starts_with(&dir.path().display().to_string()),
+            "{origin}"
+        );
     }
 }

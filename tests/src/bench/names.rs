@@ -138,10 +138,10 @@ fn middle(figures: &[f64]) -> f64 {
 pub(crate) fn measure(table: &mut Table, programs: &Programs) -> Outcome {
     let (scene, small) = (Scene::new(programs)?, Scene::new(programs)?);
     let ours = scene.ours(NAMES)?;
-    let memory = resident(ours.pid)?;
+    let memory = resident(&ours.pids)?;
     let few = small.ours(FEW)?;
     let servers = [ours, scene.unbound()?, scene.dnsmasq()?, scene.aardvark()?];
-    let theirs = resident(servers[3].pid)?;
+    let theirs = resident(&servers[3].pids)?;
     let mut costs = Costs::default();
     let mut times = Vec::new();
     for round in 0..ROUNDS {
@@ -307,10 +307,10 @@ impl Scene {
         if !load.arguments.contains(&"-n") {
             command.args(["-l", &SECONDS.to_string()]);
         }
-        let before = cpu(server.pid)?;
+        let before = cpu(&server.pids)?;
         let output = self.client.run(|| command.output())?;
         let output = output.map_err(Failure::act("run dnsperf"))?;
-        let spent = cpu(server.pid)? - before;
+        let spent = cpu(&server.pids)? - before;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let words = |key: &str| -> Option<Vec<String>> {
             let line = text.lines().find(|line| line.trim().starts_with(key))?;
@@ -387,27 +387,35 @@ fn ask(at: SocketAddr, question: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// CPU time that all threads of a process have spent, in seconds: /proc counts it in nanoseconds.
-fn cpu(pid: u32) -> Outcome<f64> {
-    let folder = format!("/proc/{pid}/task");
-    let threads = fs::read_dir(&folder).map_err(Failure::act(&folder))?;
+/// CPU time that all threads of these processes have spent, in seconds: /proc counts it in nanoseconds.
+fn cpu(pids: &[u32]) -> Outcome<f64> {
     let mut nanoseconds = 0.0;
-    for thread in threads.flatten() {
-        let path = thread.path().join("schedstat");
-        let text = fs::read_to_string(&path).map_err(Failure::act(path.display()))?;
-        let first = text.split_whitespace().next();
-        nanoseconds += first
-            .and_then(|word| word.parse::<f64>().ok())
-            .ok_or_else(|| Failure::new(format!("{}: {text:?}", path.display())))?;
+    for pid in pids {
+        let folder = format!("/proc/{pid}/task");
+        let threads = fs::read_dir(&folder).map_err(Failure::act(&folder))?;
+        for thread in threads.flatten() {
+            let path = thread.path().join("schedstat");
+            let text = fs::read_to_string(&path).map_err(Failure::act(path.display()))?;
+            let first = text.split_whitespace().next();
+            nanoseconds += first
+                .and_then(|word| word.parse::<f64>().ok())
+                .ok_or_else(|| Failure::new(format!("{}: {text:?}", path.display())))?;
+        }
     }
     Ok(nanoseconds / 1e9)
 }
 
-/// Memory that a process has, in kB.
-fn resident(pid: u32) -> Outcome<f64> {
-    let path = Path::new("/proc").join(pid.to_string()).join("status");
-    let text = fs::read_to_string(&path).map_err(Failure::act(path.display()))?;
-    let line = text.lines().find(|line| line.starts_with("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
-        .ok_or_else(|| Failure::new(format!("{}: no VmRSS", path.display())))
+/// Memory of these processes, in kB. A page that several processes have counts once (`Pss` of proc(5)).
+fn resident(pids: &[u32]) -> Outcome<f64> {
+    let mut all = 0.0;
+    for pid in pids {
+        let path = Path::new("/proc")
+            .join(pid.to_string())
+            .join("smaps_rollup");
+        let text = fs::read_to_string(&path).map_err(Failure::act(path.display()))?;
+        let line = text.lines().find(|line| line.starts_with("Pss:"));
+        let own = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        all += own.ok_or_else(|| Failure::new(format!("{}: no Pss", path.display())))?;
+    }
+    Ok(all)
 }

@@ -24,7 +24,8 @@ use crate::build::root;
 /// A name server that runs, and how it is asked.
 pub(super) struct Server {
     pub(super) name: &'static str,
-    pub(super) pid: u32,
+    /// Its processes: their time and memory are counted together.
+    pub(super) pids: Vec<u32>,
     pub(super) port: u16,
     /// What a local name ends with.
     pub(super) domain: &'static str,
@@ -154,7 +155,9 @@ impl Scene {
                 let number = |key: &str| status[key].as_u64().unwrap_or_default();
                 return Ok(Server {
                     name: "pontoon-dns",
-                    pid: u32::try_from(number("pid")).unwrap_or_default(),
+                    pids: ["worker", "pid", "standby"]
+                        .map(|key| u32::try_from(number(key)).unwrap_or_default())
+                        .into(),
                     port: u16::try_from(number("port")).unwrap_or_default(),
                     domain: ".dns.pontoon",
                     kept: None,
@@ -189,7 +192,7 @@ impl Scene {
     pub(super) fn unbound(&self) -> Outcome<Server> {
         let mut server = Server {
             name: "unbound",
-            pid: 0,
+            pids: Vec::new(),
             port: 5301,
             domain: ".dns.pontoon",
             kept: None,
@@ -214,7 +217,7 @@ impl Scene {
         let mut command = self.program("usr/sbin/unbound");
         command.args(["-d", "-c"]).arg(file);
         let daemon = self.daemon(&mut command, &server)?;
-        server.pid = daemon.pid();
+        server.pids = vec![daemon.pid()];
         server.kept = Some(Kept::Child(daemon));
         Ok(server)
     }
@@ -222,7 +225,7 @@ impl Scene {
     pub(super) fn dnsmasq(&self) -> Outcome<Server> {
         let mut server = Server {
             name: "dnsmasq",
-            pid: 0,
+            pids: Vec::new(),
             port: 5302,
             domain: ".dns.pontoon",
             kept: None,
@@ -252,7 +255,7 @@ impl Scene {
             .arg(format!("--server={OUTSIDE_V4}"))
             .arg(format!("--addn-hosts={}", file.display()));
         let daemon = self.daemon(&mut command, &server)?;
-        server.pid = daemon.pid();
+        server.pids = vec![daemon.pid()];
         server.kept = Some(Kept::Child(daemon));
         Ok(server)
     }
@@ -268,7 +271,7 @@ impl Scene {
         fs::write(folder.join("names"), file).map_err(Failure::act(act))?;
         let mut server = Server {
             name: "aardvark-dns",
-            pid: 0,
+            pids: Vec::new(),
             port: 5303,
             domain: "",
             kept: None,
@@ -285,8 +288,9 @@ impl Scene {
         let status = self.host.run(|| command.status())?;
         status.map_err(Failure::act(act))?;
         let pid = fs::read_to_string(folder.join("aardvark.pid")).map_err(Failure::act(act))?;
-        server.pid = pid.trim().parse().map_err(Failure::act(act))?;
-        server.kept = Some(Kept::Background(Pid::from_raw(server.pid.cast_signed())));
+        let pid: u32 = pid.trim().parse().map_err(Failure::act(act))?;
+        server.pids = vec![pid];
+        server.kept = Some(Kept::Background(Pid::from_raw(pid.cast_signed())));
         let at = SocketAddr::from((GATEWAY, server.port));
         let question = query("m2");
         let started = Instant::now();

@@ -272,10 +272,10 @@ fn the_resolver_and_its_servers() -> Outcome {
     ward.shell("nft flush map inet pontoon resolver4")?;
     ward.cure(&["rules-missing"])?;
     let status = ward.site.pontoon_json(&["dns", "status"])?;
-    // All its processes: one that is left starts the others again.
+    // All its processes: one that is left starts the others again, so the keeper must not see the standby end.
     let kill = |status: &Value| {
-        let roles = ["standby", "pid", "worker"].map(|role| status[role].to_string());
-        format!("kill -9 {}", roles.join(" "))
+        let [keeper, standby, worker] = ["pid", "standby", "worker"].map(|role| &status[role]);
+        format!("kill -STOP {keeper}; kill -9 {standby} {worker} {keeper}")
     };
     ward.shell(&kill(&status))?;
     ward.cure(&["resolver-not-running"])?;
