@@ -41,6 +41,16 @@ impl Site {
         Network::from_list(list)
     }
 
+    /// Kills all processes of the resolver, as a host does that has no memory left. One that stays starts the others
+    /// again, so the keeper must not see the others end.
+    pub fn kill_resolver(&self) -> Outcome {
+        let status = self.pontoon_json(&["dns", "status"])?;
+        let [keeper, standby, worker] = ["pid", "standby", "worker"].map(|role| &status[role]);
+        let line = format!("kill -STOP {keeper}; kill -9 {standby} {worker} {keeper}");
+        let mut shell = Command::new("sh");
+        self.host.command(shell.args(["-c", &line])).map(drop)
+    }
+
     /// A new container of this name on `network`.
     pub fn join_named(&self, name: &str, network: &Network) -> Outcome<(Container, Attachment)> {
         let container = Container::new(name)?;

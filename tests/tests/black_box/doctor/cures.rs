@@ -271,16 +271,10 @@ fn the_resolver_and_its_servers() -> Outcome {
     // Running, and nobody's question gets there.
     ward.shell("nft flush map inet pontoon resolver4")?;
     ward.cure(&["rules-missing"])?;
-    let status = ward.site.pontoon_json(&["dns", "status"])?;
-    // All its processes: one that is left starts the others again, so the keeper must not see the standby end.
-    let kill = |status: &Value| {
-        let [keeper, standby, worker] = ["pid", "standby", "worker"].map(|role| &status[role]);
-        format!("kill -STOP {keeper}; kill -9 {standby} {worker} {keeper}")
-    };
-    ward.shell(&kill(&status))?;
+    ward.site.kill_resolver()?;
     ward.cure(&["resolver-not-running"])?;
     // Started without the right to become another user.
-    ward.shell(&kill(&ward.site.pontoon_json(&["dns", "status"])?))?;
+    ward.site.kill_resolver()?;
     let program = Programs::built()?.dir().join("pontoon-dns");
     ward.shell(&format!(
         "sleep 0.2; setpriv --bounding-set=-setuid,-setgid {} --detached --state {} \
@@ -300,7 +294,7 @@ fn the_resolver_and_its_servers() -> Outcome {
     if kinds != ["resolver-privileged"] {
         return Err(Failure::new(format!("{found:?}, not resolver-privileged")));
     }
-    ward.shell(&kill(&ward.site.pontoon_json(&["dns", "status"])?))?;
+    ward.site.kill_resolver()?;
     ward.cure(&["resolver-not-running"])?;
     let (container, attachment) = &ward.containers[2];
     let found = container.dig(&["web.dns.pontoon"])?;

@@ -87,19 +87,7 @@ fn a_dead_resolver() -> Outcome {
     site.runtime().status(&network)?;
     let (_container, attachment) = site.join_named("web", &network)?;
     site.runtime().status(&network)?;
-    let mut command = std::process::Command::new(site.runtime().programs().program("pontoon"));
-    let text = site
-        .host
-        .command(command.args(["dns", "status", "--json"]))?;
-    let told_by: serde_json::Value =
-        serde_json::from_str(&text).map_err(Failure::act("read dns status"))?;
-    let pid = told_by["pid"]
-        .as_i64()
-        .and_then(|pid| i32::try_from(pid).ok());
-    let pid = pid.ok_or_else(|| Failure::new(format!("no pid in {text}")))?;
-    let pid = nix::unistd::Pid::from_raw(pid);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL)
-        .map_err(Failure::act("kill the resolver"))?;
+    site.kill_resolver()?;
     let mut tries = 50;
     while tries > 0 && site.runtime().status(&network).is_ok() {
         std::thread::sleep(std::time::Duration::from_millis(20));
