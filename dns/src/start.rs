@@ -27,6 +27,10 @@ pub fn find(folders: &[PathBuf]) -> Option<PathBuf> {
 /// Whether it says of itself that it is built without DNS over TLS. One that says nothing of it is older
 /// than that and cannot do it either.
 #[must_use]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what a program was built with is asked of the program, and only for a server over TLS"
+)]
 pub fn is_without_tls(program: &Path) -> bool {
     let output = Command::new(program)
         .arg("--version")

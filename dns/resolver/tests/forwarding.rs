@@ -1,5 +1,10 @@
 //! The whole decision about a forwarded question, in memory and over virtual time: merging, servers in
 //! order, cache, stale replies, health and bounds. No socket, and no clock: a second takes none.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test ends where something fails"
+)]
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -18,7 +18,7 @@
 //! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
 //! - [`ports`]: the published ports of a container, and the other networks that it is on.
 //! - [`beside`]: what the filters of other programs do to a container's packets, and which rules have to stand there.
-//! - [`reference`]: attachments that the reference plugins have made, and what a DEL of theirs deletes.
+//! - [`mod@reference`]: attachments that the reference plugins have made, and what a DEL of theirs deletes.
 //! - [`repair`]: making again the rules that another program has flushed.
 //!
 //! What this crate does not do: it reads no configuration key and prints no result.
