@@ -33,7 +33,7 @@ impl Args {
             .filter(|value| !value.is_empty())
     }
 
-    /// Whether keys that nobody knows are to be passed over.
+    /// Whether keys that the plugin does not know are to be passed over.
     pub fn ignore_unknown(&self) -> bool {
         self.get("IgnoreUnknown").is_some_and(is_true)
     }

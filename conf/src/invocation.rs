@@ -100,7 +100,7 @@ pub struct Invocation {
 
 impl Invocation {
     /// Reads the call from the variables that `var` knows; an empty variable is an absent one.
-    /// `None` when there is no `CNI_COMMAND`: nobody calls a verb, so [`banner`](crate::banner) is
+    /// `None` when there is no `CNI_COMMAND`: no runtime calls a verb, so [`banner`](crate::banner) is
     /// what the plugin should say.
     ///
     /// Variables that the verb does not need are not looked at: podman asks VERSION with a

@@ -24,7 +24,7 @@
 //! `pontoon-netlink` and `pontoon-netfilter`.
 //!
 //! Names that end up as file names, rule comments or interface names ([`ContainerId`], [`KnownAs`],
-//! [`NetworkName`], [`IfName`], [`PluginType`]) exist only validated: whoever holds one may use it
+//! [`NetworkName`], [`IfName`], [`PluginType`]) exist only validated: code that holds one may use it
 //! in a path without looking again.
 
 mod args;

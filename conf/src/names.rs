@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Container ids and network names become file names, together with a suffix of ours; the kernel
+/// Container ids and network names become file names, together with a suffix of Pontoon's; the kernel
 /// allows 255 bytes for one.
 const LONGEST_NAME: usize = 200;
 
@@ -20,7 +20,7 @@ pub enum NameError {
         /// Which kind of name.
         what: &'static str,
     },
-    /// Longer than a file name of ours, or an interface name of the kernel, may be.
+    /// Longer than a file name of Pontoon's, or an interface name of the kernel, may be.
     #[error("the {what} has {length} bytes; at most {limit} are allowed")]
     TooLong {
         /// Which kind of name.
@@ -157,7 +157,7 @@ fn interface(name: &str) -> Result<(), NameError> {
     length(what, name, LONGEST_INTERFACE)?;
     not_a_directory(what, name)?;
     // `/`, `:` and white space are refused by the kernel and by the specification. `%` is refused
-    // by us: the kernel takes `eth%d` as a pattern and would make an `eth0` that nobody asked for.
+    // by us: the kernel takes `eth%d` as a pattern and would make an `eth0` that was not asked for.
     without(what, name, |character| {
         matches!(character, '/' | ':' | '%') || character.is_whitespace() || character.is_control()
     })

@@ -46,9 +46,9 @@ pub enum Verdict {
     },
     /// Not to be asked, or not by this one.
     Refused(Refusal),
-    /// EDNS of a version that nobody knows yet.
+    /// EDNS of a version that is not defined yet.
     BadVersion,
-    /// Somebody else knows.
+    /// Another server knows.
     Forward,
 }
 
@@ -82,7 +82,7 @@ pub fn decide(zone: &Zone, source: IpAddr, query: &Query<'_>) -> Verdict {
     decide_for(zone, asker, query)
 }
 
-/// As [`decide`], for somebody who is known already.
+/// As [`decide`], for an asker that is known already.
 #[must_use]
 pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     if query.edns.is_some_and(|edns| edns.version != 0) {

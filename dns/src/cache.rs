@@ -162,7 +162,7 @@ impl Cache {
         true
     }
 
-    /// The reply to a question that expired a moment ago, for when nobody else answers.
+    /// The reply to a question that expired a moment ago, for when no server answers.
     #[must_use]
     pub fn stale(&self, question: &Question, now: Instant) -> Option<Vec<u8>> {
         let kept = self.kept.get(question)?;

@@ -1,5 +1,5 @@
 //! The embedded resolver: names of containers for the containers of their networks, and everything
-//! else from whoever knows.
+//! else from the servers that know.
 //!
 //! What is here are the parts that decide, as values and functions without a socket or a clock:
 //!

@@ -1,4 +1,4 @@
-//! Which servers do not answer, seen from the network namespace of whoever asks.
+//! Which servers do not answer, seen from the network namespace of the caller.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_millis(700);
 
 /// Asks every server for the servers of the root, and returns those that say nothing at all. To be
-/// run in the namespace of whoever wants to know.
+/// run in the namespace that is asked about.
 #[must_use]
 pub fn silent(servers: &[IpAddr]) -> Vec<IpAddr> {
     const QUERY: &[u8] = &[0x50, 0x54, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];

@@ -1,4 +1,4 @@
-//! How the program `pontoon-dns` is found and started by whoever needs it.
+//! How the program `pontoon-dns` is found and started by the program that needs it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;

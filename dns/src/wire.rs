@@ -1,5 +1,5 @@
 //! DNS messages as bytes, as far as a forwarder needs them: questions are compared, records of others
-//! are walked over, and nothing of them is read or written that could be lost. Messages of ours are
+//! are walked over, and nothing of them is read or written that could be lost. The resolver's own messages are
 //! read and written by hickory, in the program.
 
 /// Bytes of the header (RFC 1035 section 4.1.1).

@@ -111,7 +111,7 @@ pub enum Asker<'z> {
     Container(&'z str),
     /// A process of the host.
     Host,
-    /// Somebody we know nothing of.
+    /// A sender that no record tells of.
     Stranger,
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::config::lease_folder;
 use crate::{host_local, static_addresses};
 
-/// The address plugins that are linked into every plugin of ours.
+/// The address plugins that are linked into every plugin of Pontoon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Own {
     HostLocal,

@@ -15,7 +15,7 @@ pub struct ExcludeError {
     pub entry: String,
 }
 
-/// Addresses that are given to nobody, not even on request.
+/// Addresses that are never given out, not even on request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exclusions(Vec<Span>);
 

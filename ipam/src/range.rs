@@ -69,7 +69,7 @@ impl Range {
             return Err(RangeError::HostBits(prefix, whole.first()));
         }
         let (lowest, highest) = whole.numbers();
-        // A v4 broadcast address is nobody's; v6 has none.
+        // A v4 broadcast address is no host's; v6 has none.
         let highest = match family {
             Family::V4 => highest - 1,
             Family::V6 => highest,

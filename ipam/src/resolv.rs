@@ -26,7 +26,7 @@ pub(crate) fn parse(text: &str) -> Dns {
 }
 
 /// The servers' addresses. A zone (`fe80::1%eth0`) says on which link, which
-/// matters to nobody who asks for the address.
+/// does not matter to an ADD.
 pub(crate) fn servers(text: &str) -> Vec<IpAddr> {
     parse(text)
         .nameservers

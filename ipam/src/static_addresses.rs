@@ -143,7 +143,7 @@ fn give_gateways(ips: &mut [IpConfig], gateways: &[IpAddr]) {
 /// The addresses.
 ///
 /// # Errors
-/// Code 7 when one cannot be understood; code 4 for `CNI_ARGS` that nobody knows.
+/// Code 7 when one cannot be understood; code 4 for `CNI_ARGS` that no plugin knows.
 pub fn add(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached, Error> {
     settings(invocation, config)
 }

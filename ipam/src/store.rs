@@ -131,7 +131,7 @@ impl Store {
     }
 
     /// Whether this call had to read every lease, as the first one of a boot
-    /// does, or the first after somebody else's change.
+    /// does, or the first after another program's change.
     pub fn rebuilt(&self) -> bool {
         self.rebuilt
     }
@@ -172,12 +172,12 @@ impl Store {
         Ok(found)
     }
 
-    /// The lowest address of the span that nobody has.
+    /// The lowest address of the span that is free.
     pub fn first_free(&mut self, span: &Span) -> Result<Option<IpAddr>, StoreError> {
         self.ask(|index| index.first_free(span))
     }
 
-    /// Takes an address for an owner; false when somebody has it.
+    /// Takes an address for an owner; false when another owner has it.
     pub fn reserve(&mut self, address: IpAddr, owner: &Owner) -> Result<bool, StoreError> {
         if self.first_free(&Span::one(address))?.is_none() {
             return Ok(false);
@@ -198,7 +198,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives an address back, whoever has it now.
+    /// Gives an address back, whatever owner has it now.
     fn release(&mut self, address: IpAddr, key: u64) -> Result<(), StoreError> {
         fault("ipam-release")?;
         lease::remove(&self.folder, address)?;
@@ -291,7 +291,7 @@ impl Store {
     }
 
     /// Sets the directory's mtime to a moment it never had: two seconds ago.
-    /// Any later change by anybody moves it to the present.
+    /// Any later change by any program moves it to the present.
     fn stamp(&self) -> Option<Stamp> {
         let moment = SystemTime::now().checked_sub(Duration::from_secs(2))?;
         let folder = self.lock.folder();

@@ -12,7 +12,7 @@ use super::state::Daemon;
 use pontoon_resolver::local::{self, Local, Unfit};
 
 impl Daemon {
-    /// Answers a packet, or sends it on its way to somebody who can. `gateway` is the address asked at
+    /// Answers a packet, or sends it on its way to a server that can. `gateway` is the address asked at
     /// over UDP.
     pub(crate) fn answer(
         self: &Rc<Self>,

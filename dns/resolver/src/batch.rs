@@ -71,10 +71,11 @@ impl Batch {
             None,
         )?;
         for message in got {
-            // Whoever has no address gets no reply, but the place in the row counts.
+            // A sender without an address gets no reply, but the place in the row counts.
             let from = message.address.as_ref().and_then(address);
-            let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-            self.arrived.push((message.bytes, from.unwrap_or(nobody)));
+            let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+            self.arrived
+                .push((message.bytes, from.unwrap_or(unspecified)));
         }
         let more = self.arrived.len() == self.room;
         self.room = (2 * self.arrived.len()).clamp(FEWEST, MOST);

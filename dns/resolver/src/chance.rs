@@ -1,4 +1,4 @@
-//! Numbers that nobody can guess, from the kernel.
+//! Numbers that cannot be guessed, from the kernel.
 
 use std::io::Read;
 

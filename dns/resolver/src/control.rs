@@ -57,7 +57,7 @@ pub(crate) async fn serve(daemon: Rc<Daemon>, listener: UnixListener) {
     }
 }
 
-/// One command and its answer; `None` when there was none, or nobody takes it.
+/// One command and its answer; `None` when there was none, or the caller has gone.
 async fn converse(daemon: &Rc<Daemon>, mut stream: UnixStream) -> Option<()> {
     let line = timeout(IDLE, read_line(&mut stream)).await.ok()??;
     daemon.begin_turn();
@@ -335,9 +335,12 @@ impl Daemon {
         let cached = self.stats.borrow().cache_hits > hits;
         about["why"] = match (cached, servers.is_empty()) {
             (_, true) if confined => why(&Verdict::Refused(Refusal::Internal)),
-            (true, _) => format!("no name of ours; from the cache of {}", way.origin),
-            (false, true) => format!("no name of ours, and {} names no usable server", way.origin),
-            (false, false) => format!("no name of ours; asked of {}", way.origin),
+            (true, _) => format!("no name of a container; from the cache of {}", way.origin),
+            (false, true) => format!(
+                "no name of a container, and {} names no usable server",
+                way.origin
+            ),
+            (false, false) => format!("no name of a container; asked of {}", way.origin),
         }
         .into();
         about["servers"] = servers.into();
@@ -396,10 +399,10 @@ fn why(verdict: &Verdict) -> String {
         Verdict::Refused(Refusal::Kind) => "ANY and zone transfers are refused",
         Verdict::Refused(Refusal::Class) => "not the class of the internet",
         Verdict::Refused(Refusal::Internal) => {
-            "no name of ours, and the container is on internal networks alone: names of the outside are not asked for"
+            "no name of a container, and the container is on internal networks alone: names of the outside are not asked for"
         }
-        Verdict::BadVersion => "a version of EDNS that nobody knows",
-        Verdict::Forward => "no name of ours",
+        Verdict::BadVersion => "a version of EDNS that is not known",
+        Verdict::Forward => "no name of a container",
     }
     .to_owned()
 }

@@ -1,4 +1,4 @@
-//! Answers of ours in hickory's types: everything but the prepared ones. Knows neither socket nor
+//! The resolver's own answers in hickory's types: everything but the prepared ones. Knows neither socket nor
 //! clock.
 
 use std::net::SocketAddr;
@@ -125,7 +125,7 @@ impl Local {
         }
     }
 
-    /// The answer of a verdict; `None` when it is somebody else's to give. `rotation` says which of
+    /// The answer of a verdict; `None` when another server gives it. `rotation` says which of
     /// several addresses comes first; what does not fit into `limit` bytes is left out, and the reply
     /// says so.
     pub fn of(request: &Request, verdict: &Verdict, rotation: usize, limit: usize) -> Option<Self> {
@@ -224,7 +224,7 @@ fn below(name: &Name, apex: usize) -> Name {
 }
 
 /// Our SOA record (RFC 1035 section 3.3.13): we ourselves, a mailbox, and a time for which what is
-/// not there may be remembered (RFC 2308). Nobody copies this zone.
+/// not there may be remembered (RFC 2308). This zone is not copied.
 fn soa(apex: Name, ttl: u32) -> Option<Record> {
     let mailbox = apex
         .prepend_label("hostmaster")

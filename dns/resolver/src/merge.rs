@@ -1,4 +1,4 @@
-//! Equal questions become one, and nobody has too many: what is under way to other servers. Knows
+//! Equal questions become one, and no container has too many: what is under way to other servers. Knows
 //! neither socket nor clock.
 
 use std::collections::HashMap;

@@ -108,7 +108,7 @@ fn networks(data_dir: &Path, own: &Path) -> Result<Vec<Span>, Error> {
     Ok(found)
 }
 
-/// Where the host's main routing table says that somebody is.
+/// Where the host's main routing table says that another host is.
 fn routes() -> Result<Vec<Span>, Error> {
     let failed = |error: pontoon_netlink::Error| {
         Error::new(

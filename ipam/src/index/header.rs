@@ -10,9 +10,9 @@ const FIELDS: usize = 10;
 /// Magic, fields, and a checksum over both.
 const USED: usize = 8 + FIELDS * 8 + 8;
 
-/// A modification time of the lease directory. After each change of ours the
+/// A modification time of the lease directory. After each of its own changes the
 /// directory's mtime is set to a moment in the past that it never had before,
-/// and the same is noted here. Whoever else makes or removes a lease moves the
+/// and the same is noted here. Another program that makes or removes a lease moves the
 /// mtime to the present, and the two differ from then on. So they do when we
 /// are killed half way: the order is leases, index, mtime, header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,7 +87,7 @@ impl Header {
         ]
     }
 
-    /// `None` for a header that is not one of ours, or not whole.
+    /// `None` for a header that Pontoon has not written, or not whole.
     pub(super) fn read(pages: &Pages) -> io::Result<Option<Header>> {
         let bytes: [u8; USED] = pages.read(0)?;
         let field = |number: usize| -> u64 {

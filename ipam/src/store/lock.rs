@@ -62,7 +62,7 @@ impl Lock {
                 Err(source) => return Err(failed(source)),
             };
             held.lock().map_err(failed)?;
-            // Somebody may have removed the directory while we waited, and
+            // Another process may have removed the directory while we waited, and
             // then this is the lock of nothing.
             match fs::metadata(&path) {
                 Ok(now) if same_file(&now, &held.metadata().map_err(failed)?) => {

@@ -27,7 +27,7 @@ enum Finding {
 
 /// Reads all leases, removes what is stale, and returns the index of the rest.
 /// `new_boot`: the leases were made before the machine was started, except
-/// those that somebody without knowledge of boots made since.
+/// those that a program without knowledge of boots made since.
 pub(super) fn scan(
     folder: &Path,
     boot: &Boot,
@@ -117,7 +117,7 @@ fn look(
         .read_to_end(&mut content)?;
     let key = owner::key_of(&content);
     if key.is_empty() {
-        // Made but not filled by one who died: nobody can be filling it,
+        // Made but not filled by one who died: no process can be filling it,
         // because we hold the lock.
         return Ok(Finding::Stale);
     }

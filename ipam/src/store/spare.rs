@@ -6,7 +6,7 @@
 //! emptied of its owner and kept under another name, and the next lease is
 //! that file. At most [`SPARES`] of them lie in a lease directory.
 //!
-//! To the reference a spare is a file that belongs to nobody: it reads every
+//! To the reference a spare is a file without an owner: it reads every
 //! file of the directory to find an owner's, and compares what is left
 //! without white space. Who is killed on the way leaves a spare with an
 //! owner in it, which is no lease by its name, or a lease that has the name
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 /// No container id and interface name are longer than this together; what
-/// is, is not a lease of anybody we could release.
+/// is, is no lease that could be released.
 pub(super) const LONGEST: u64 = 4096;
 
 /// Enough for containers that come and go a few at a time.
@@ -58,7 +58,7 @@ pub(super) fn take(folder: &Path, path: &Path, content: &[u8]) -> io::Result<Opt
 
 /// Puts the file of a released lease aside; false when there are enough.
 pub(super) fn keep(folder: &Path, path: &Path) -> io::Result<bool> {
-    // Nobody else makes spares: the lock is held.
+    // No other process makes spares: the lock is held.
     let free = spares(folder).find(|spare| spare.symlink_metadata().is_err());
     let Some(spare) = free else {
         return Ok(false);

@@ -165,7 +165,7 @@ pub fn deaf(host: &mut RouteSocket) -> Result<Vec<Deaf>, pontoon_netlink::Error>
 }
 
 /// Whether the containers of a network get beyond the host. An ADD switches forwarding on, and keeps what the host has by
-/// router advertisement; somebody may have changed either since. `v6`: the network has IPv6 addresses.
+/// router advertisement; another program may have changed either since. `v6`: the network has IPv6 addresses.
 ///
 /// # Errors
 /// Code 51 when they do not; code 100 when the kernel does not answer.

@@ -99,7 +99,7 @@ pub fn forget(context: &Context, plugin: &str) -> Result<(), Error> {
 
 /// As [`forget`], but a network's rules go a little later: containers that come and go one at a time
 /// do not pay for them each time. `withdraw` first takes away rules that the attachment itself has;
-/// nobody repairs them meanwhile.
+/// no process repairs them meanwhile.
 ///
 /// # Errors
 /// As [`forget`], and those of `withdraw`: the record stays then.
@@ -131,7 +131,7 @@ pub fn release(
         .mode(0o600)
         .open(&path);
     match waits {
-        // Another child of ours holds it and waits; it hears that there was life.
+        // Another plugin's child holds it and waits; it hears that there was life.
         Ok(file) if file.try_lock().is_err() => {
             let _ = file.set_modified(SystemTime::now());
             Ok(())

@@ -264,7 +264,7 @@ fn shared(context: &Context, key: &Key) -> bool {
     })
 }
 
-/// What a DEL of published ports may take along of the plugin that made the interface: nobody needs it
+/// What a DEL of published ports may take along of the plugin that made the interface: no container needs it
 /// afterwards.
 #[must_use]
 pub fn spare(context: &Context, key: &Key) -> Option<ReferenceAttachment> {

@@ -37,7 +37,7 @@ pub struct Repaired {
 pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repaired, Error> {
     let _network = state.lock_network(network)?;
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
-    // These plugins do their work under locks of their own, which go away with whoever needed them.
+    // These plugins do their work under locks of their own, which go away with the attachments that needed them.
     let _own = [
         (
             state.ports_lock(),

@@ -141,7 +141,7 @@ pub fn linger_after(sockets: Vec<OwnedFd>, work: impl Fn()) {
     }
 }
 
-/// Notes that something has been deleted from the kernel's rules: whoever closes a nfnetlink socket now would
+/// Notes that something has been deleted from the kernel's rules: a process that closes a nfnetlink socket now would
 /// wait. The note is the time stamp of a lock file that is there as long as the host has networks.
 pub fn deleted(context: &Context) {
     if let Ok(file) = std::fs::File::open(context.state.host_lock()) {
@@ -149,7 +149,7 @@ pub fn deleted(context: &Context) {
     }
 }
 
-/// Closes sockets by which nothing was deleted: here and now, unless somebody of ours has deleted something
+/// Closes sockets by which nothing was deleted: here and now, unless another plugin has deleted something
 /// lately, else as [`linger`].
 pub fn close(context: &Context, sockets: Vec<OwnedFd>) {
     let deleted = std::fs::metadata(context.state.host_lock()).and_then(|file| file.modified());
@@ -161,7 +161,7 @@ pub fn close(context: &Context, sockets: Vec<OwnedFd>) {
     }
 }
 
-/// Leaves the closing of nfnetlink sockets to a child, so that nobody waits for it.
+/// Leaves the closing of nfnetlink sockets to a child, so that no caller waits for it.
 pub fn linger(sockets: Vec<OwnedFd>) {
     if !sockets.is_empty() {
         // Without a child, closing them takes longer; nothing else is lost.

@@ -50,7 +50,7 @@ fn check_bridge(
     if config.promisc && !link.promisc {
         return Err(differs(format!("bridge {name} is not in promiscuous mode")));
     }
-    // One that is nobody's gateway may follow its ports: no container has its address.
+    // One that is no container's gateway may follow its ports: no container has its address.
     if config.is_gateway {
         same_mac(&link, listed(previous, name, false))?;
     }

@@ -17,7 +17,7 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let mut host = sockets::of_host()?;
     let record: Option<BridgeRecord> = context.state.read(&key)?;
     let mut failures = Vec::new();
-    // The link first: an address is free only when nobody can use it any more.
+    // The link first: an address is free only when no container can use it any more.
     failures.extend(veth::unplug(context, &mut host, &key).err());
     fault::point("bridge.unplugged")?;
     failures.extend(delegation::release(context).err());

@@ -1,7 +1,7 @@
 //! A bridge that Pontoon did not make and on which another program has its containers, as Docker has
 //! on docker0: that program gives out addresses of the same subnet, and its containers would have
 //! theirs taken away. Looked at only when the network has a pool of addresses of its own (host-local):
-//! an address that is written out (static) or that a server of the whole link gives is no guess of ours.
+//! an address that is written out (static) or that a server of the whole link gives is not guessed.
 //!
 //! What is no container's port does not count: physical devices, and VLANs, bonds, tunnels and
 //! dummies, so that a bridge with an uplink is used as by the reference plugin. In a host that is a

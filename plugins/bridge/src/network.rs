@@ -307,7 +307,7 @@ fn is_link_local(address: &Cidr) -> bool {
 
 /// A subnet that another interface of the host is already on would take that interface's
 /// neighbours away: refused while nothing has been done. One inside a wider one is left to the
-/// admin, who may well mean it, unless the wider one is another bridge of ours. Looked at only while
+/// admin, who may well mean it, unless the wider one is another bridge of Pontoon. Looked at only while
 /// the bridge does not have the address.
 fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Result<(), Error> {
     let mut listed: [Option<Vec<RouteEntry>>; 2] = [None, None];
@@ -397,7 +397,7 @@ fn switch_forwarding(
 }
 
 /// Removes the bridge of a network without attachments, if Pontoon made it for this network and
-/// nobody has put a port on it.
+/// it has no port of another program.
 pub(crate) fn remove_bridge(
     context: &Context,
     host: &mut RouteSocket,

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::AttachError;
 
 /// The MAC address of a container that asks for none, from its first address, IPv4 before IPv6:
-/// `02:42:` (locally administered) and the four bytes, as Docker long did. Whoever gets that address
+/// `02:42:` (locally administered) and the four bytes, as Docker long did. A container that gets that address
 /// next gets the same MAC, so no neighbour's cache can be wrong about it, and no announcement has to
 /// be flooded to every port of the bridge. `None` without an address.
 pub(crate) fn mac(ips: &[IpConfig]) -> Option<[u8; 6]> {

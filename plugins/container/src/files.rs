@@ -27,7 +27,7 @@ pub(crate) fn plan(
     let mut links = Vec::new();
     let mut link = |folder: &Path, own: &str, other: &str, ours: bool| {
         let path = folder.join(own);
-        // What is there already and is no link is somebody's own.
+        // What is there already and is no link was made by another program.
         let free = path.is_symlink() || !path.exists();
         if own != other && ours && free {
             links.push(FileLink {

@@ -135,7 +135,7 @@ mod tests {
         assert!(refuse_cycle("d", "a", joins).is_ok());
         let error = refuse_cycle("a", "b", joins).unwrap_err();
         assert!(error.to_string().contains("a -> b -> c -> a"), "{error}");
-        // Somebody else's circle is not ours to complain about, and no reason to walk for ever.
+        // A circle of other containers is not this call's to refuse, and no reason to walk for ever.
         assert!(
             refuse_cycle("x", "a", |id| Some(
                 if id == "a" { "b" } else { "a" }.into()

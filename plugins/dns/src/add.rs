@@ -176,7 +176,7 @@ fn ruleset(resolver: Resolver) -> Ruleset {
     }
 }
 
-/// Leads port 53 of the bridge to the resolver. Noted before it is done, so that whoever removes the
+/// Leads port 53 of the bridge to the resolver. Noted before it is done, so that the call that removes the
 /// last container of the network knows what to remove.
 fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) -> Result<(), Error> {
     let wanted = plan::redirect(record, port);

@@ -26,7 +26,7 @@ pub(crate) fn serve(context: &Context, key: &Key) -> Result<u16, Error> {
     }
     let path = context.state.resolver_start_lock();
     let lock = context.state.lock(&path, Lock::exclusive)?;
-    // Whoever held the lock may have started it.
+    // The process that held the lock may have started it.
     if let Some(port) = sync(context, key)? {
         return Ok(port);
     }

@@ -263,7 +263,7 @@ fn note(context: &Context, wanted: &Wanted) -> Result<Vec<(BackendKind, Policy)>
     Ok(former)
 }
 
-/// Lets the network's packets pass where somebody else would drop them, and says where it cannot.
+/// Lets the network's packets pass where another program would drop them, and says where it cannot.
 fn stand_beside(
     context: &Context,
     wanted: &mut Wanted,

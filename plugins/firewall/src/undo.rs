@@ -12,7 +12,7 @@ use crate::{links, plan, separate, zones};
 /// Removes an attachment and, if it was the last one, the network's policy.
 pub(crate) fn remove(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
     let last = {
-        // Nobody makes again meanwhile what goes here.
+        // No process makes again meanwhile what goes here.
         let state = &context.state;
         let _network = state.share_network(&key.network)?;
         withdraw(context, key, record)?;
@@ -49,7 +49,7 @@ pub(crate) fn withdraw(context: &Context, key: &Key, record: &FirewallRecord) ->
     zones::leave(record);
     let addresses = record.addresses.clone();
     // A flow that was let in once is let in until it ends, and the address may soon be another
-    // container's. Addresses rest before they are given out again, so nobody has to wait for this.
+    // container's. Addresses rest before they are given out again, so no call has to wait for this.
     rules::linger_after(backend.into_sockets(), || {
         let Ok(mut conntrack) = Conntrack::open() else {
             return;
@@ -73,7 +73,7 @@ pub(crate) fn withdraw(context: &Context, key: &Key, record: &FirewallRecord) ->
 }
 
 /// Removes the policy of a network without attachments. With a bridge plugin before us in the list
-/// there is one still: its DEL comes last, waits a little whether somebody comes, and does the same.
+/// there is one still: its DEL comes last, waits a little whether a container comes, and does the same.
 pub(crate) fn retire(context: &Context) -> Result<(), Error> {
     let state = &context.state;
     let network = context.config.name.as_ref();

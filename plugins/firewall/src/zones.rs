@@ -76,7 +76,7 @@ pub(crate) fn leave(record: &FirewallRecord) {
 }
 
 /// Takes out what the reference plugin has put in: it keeps no record, but the result has the addresses. One
-/// that an attachment of ours has by now stays.
+/// that an attachment of Pontoon has by now stays.
 pub(crate) fn leave_unrecorded(context: &Context, key: &Key) {
     let (Ok(config), Some(previous)) = (Config::from_context(context), &context.config.prev_result)
     else {

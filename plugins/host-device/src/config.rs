@@ -24,7 +24,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// A device without addresses of ours has to get them by itself.
+    /// A device without addresses from Pontoon has to get them by itself.
     pub(crate) fn advertisements(&self) -> Advertisements {
         match (self.accept_ra, &self.ipam) {
             (false, None) => Advertisements::Leave,

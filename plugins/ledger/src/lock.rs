@@ -23,7 +23,7 @@ impl Lock {
         Self::take(path, File::lock)
     }
 
-    /// Waits until nobody holds the lock exclusively.
+    /// Waits until no process holds the lock exclusively.
     ///
     /// # Errors
     /// As [`Lock::exclusive`].
@@ -31,7 +31,7 @@ impl Lock {
         Self::take(path, File::lock_shared)
     }
 
-    /// Removes the file and releases the lock. Only for an exclusive holder: whoever waits for the
+    /// Removes the file and releases the lock. Only for an exclusive holder: a process that waits for the
     /// removed file sees that the path no longer leads to it, and starts again.
     pub fn remove(self) {
         let _ = std::fs::remove_file(&self.path);

@@ -228,7 +228,7 @@ fn descriptor_ranges(mut kept: Vec<RawFd>) -> Vec<(u32, u32)> {
 
 /// The child leaves everything that it shares with its parent.
 fn leave(null: RawFd, ranges: &[(u32, u32)]) {
-    // SAFETY: system calls on descriptors that this process owns; all of them are async-signal-safe. Errors have nobody
+    // SAFETY: system calls on descriptors that this process owns; all of them are async-signal-safe. Errors have no reader
     // to be told to.
     unsafe {
         libc::setsid();

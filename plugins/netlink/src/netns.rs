@@ -230,7 +230,7 @@ impl Netns {
 }
 
 fn namespace_of(socket: &impl AsRawFd) -> io::Result<File> {
-    // SAFETY: the ioctl takes no argument and returns a new descriptor, which is nobody else's.
+    // SAFETY: the ioctl takes no argument and returns a new descriptor, which no other owner has.
     unsafe {
         match libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) {
             -1 => Err(io::Error::last_os_error()),

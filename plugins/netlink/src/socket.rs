@@ -23,8 +23,8 @@ const QUESTIONS: usize = 16;
 pub(crate) struct Socket {
     inner: netlink_sys::Socket,
     kernel: netlink_sys::SocketAddr,
-    /// The last datagram, cut to what there is room for. Most of the room is never touched, and memory that nobody
-    /// touches costs nothing: filling it with zeros first would take a page fault for every 4 KiB.
+    /// The last datagram, cut to what there is room for. Most of the room is never touched, and memory that is not
+    /// touched costs nothing: filling it with zeros first would take a page fault for every 4 KiB.
     buffer: Vec<u8>,
     room: usize,
 }
@@ -74,7 +74,7 @@ impl Socket {
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {
-        // SAFETY: `into_raw_fd` gives up ownership of a descriptor that is open, and nobody else has it.
+        // SAFETY: `into_raw_fd` gives up ownership of a descriptor that is open, and no other owner has it.
         unsafe { OwnedFd::from_raw_fd(self.inner.into_raw_fd()) }
     }
 

@@ -19,7 +19,7 @@ const HEADER: usize = 20;
 
 const ROOT: u32 = 0xffff_ffff;
 const INGRESS: u32 = 0xffff_fff1;
-/// The handle of a token bucket of ours, `1:`, as the reference plugin has it.
+/// The handle of Pontoon's token bucket, `1:`, as the reference plugin has it.
 const BUCKET: u32 = 0x0001_0000;
 /// The handle that an ingress qdisc has, `ffff:`.
 const INGRESS_HANDLE: u32 = 0xffff_0000;
@@ -181,7 +181,7 @@ fn read_redirection(frame: Frame<'_>) -> Option<u32> {
 }
 
 impl RouteSocket {
-    /// Puts a token bucket on the way out of a link that has none of anybody's.
+    /// Puts a token bucket on the way out of a link that has none.
     pub fn add_token_bucket(&mut self, index: u32, spec: &TokenBucket) -> Result<(), Error> {
         self.new_qdisc("add a token bucket to", index, &bucket(index, spec))
     }

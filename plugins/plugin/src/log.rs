@@ -1,4 +1,4 @@
-//! One line for each operation, when somebody wants them: in a file or in the journal, never on
+//! One line for each operation, when they are asked for: in a file or in the journal, never on
 //! standard output. Asked for by the key `log` or by `PONTOON_LOG`: an absolute path, or `journal`.
 //! A log that cannot be written is told on standard error, and stops nothing.
 

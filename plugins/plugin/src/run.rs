@@ -316,7 +316,7 @@ pub fn system_bus() -> Option<String> {
 }
 
 fn print(text: &str) -> std::io::Result<()> {
-    // In one piece, so that whoever reads is woken once.
+    // In one piece, so that the reader is woken once.
     let text = format!("{}\n", text.strip_suffix('\n').unwrap_or(text));
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;

@@ -56,7 +56,7 @@ pub(crate) fn is_root() -> bool {
     effective.is_none_or(|effective| effective & NEEDED == NEEDED)
 }
 
-/// Refuses what would be told wrong, or done by half, by anybody but root.
+/// Refuses what would be told wrong, or done by half, by another user than root.
 pub(crate) fn need_root(what: &str) -> Result<(), Failure> {
     match is_root() {
         true => Ok(()),

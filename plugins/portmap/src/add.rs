@@ -64,7 +64,7 @@ fn publish(
     let mut host = sockets::of_host()?;
     let mut record = record.clone();
     let sockets = {
-        // Nobody removes what all networks share while this network comes to need it.
+        // No process removes what all networks share while this network comes to need it.
         let _host = context
             .state
             .lock(&context.state.host_lock(), Lock::shared)?;
@@ -162,7 +162,7 @@ fn open_loopback(
 }
 
 /// Flows that began before the port was published go on to where they went then; a client that
-/// keeps sending would never reach the container. Nobody has to wait while they are cut: the
+/// keeps sending would never reach the container. No caller has to wait while they are cut: the
 /// container does not run before we return. So the child that closes the sockets does it.
 fn cut_stale_flows(context: &Context, published: &Published, sockets: Vec<OwnedFd>) {
     let families = [published.v4, published.v6].into_iter().flatten();

@@ -241,7 +241,7 @@ pub(crate) fn remove_locked(
         })
         .and_then(|()| fault::point("portmap.given-back"))
         .and_then(|()| cut_flows(published, &mut sockets));
-    // IPv6 flows are found by listing all of them, which nobody has to wait for: the rules that
+    // IPv6 flows are found by listing all of them, which no caller has to wait for: the rules that
     // made them are gone.
     match published.v6 {
         Some(address) if done.is_ok() => rules::linger_after(sockets, || {

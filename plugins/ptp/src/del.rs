@@ -13,7 +13,7 @@ use crate::undo::delete_reference_chains;
 pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
     let record: Option<PtpRecord> = context.state.read(&key)?;
-    // The link first: an address is free only when nobody can use it any more.
+    // The link first: an address is free only when no container can use it any more.
     let unplugged = veth::unplug(context, &mut sockets::of_host()?, &key);
     fault::point("ptp.unplugged")?;
     let released = delegation::release(context);

@@ -90,14 +90,14 @@ pub(crate) fn rules(network: &str, ips: &[IpConfig]) -> NetworkRules {
         }
     }
     // There is no bridge: the name is one that no interface has, since no attachment has this key.
-    let nobody = Key {
+    let placeholder = Key {
         network: network.to_owned(),
         container: String::new(),
         interface: String::new(),
     };
     NetworkRules {
         network: network.to_owned(),
-        bridge: nobody.host_interface(),
+        bridge: placeholder.host_interface(),
         egress,
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn addresses<'a>(
     Ok(found)
 }
 
-/// The first table from 100 on that nobody uses.
+/// The first table from 100 on that is unused.
 pub(crate) fn free_table(used: &BTreeSet<u32>) -> u32 {
     (FIRST_TABLE..)
         .find(|table| !is_reserved(*table) && !used.contains(table))

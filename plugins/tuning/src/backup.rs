@@ -37,7 +37,7 @@ pub(crate) struct Backup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Restored {
     pub(crate) before: String,
-    /// What we set: another value by now is somebody else's, and stays.
+    /// What we set: another value by now is another program's, and stays.
     pub(crate) set: String,
 }
 

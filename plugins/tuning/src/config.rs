@@ -192,7 +192,7 @@ fn path(key: &str, interface: &str) -> Result<String, Error> {
     Ok(parts.join("/"))
 }
 
-/// JSON allows one key twice and most readers take the last; which one was meant nobody knows.
+/// JSON allows one key twice and most readers take the last; which one was meant cannot be known.
 fn refuse_duplicates(document: &[u8]) -> Result<(), Error> {
     #[derive(Deserialize, Default)]
     #[serde(default)]

@@ -68,7 +68,7 @@ pub(super) enum Purpose {
     Hairpin,
     /// A subnet: another owner's will do when it says the same.
     Egress(IpNetwork),
-    /// A bridge: anybody's will do.
+    /// A bridge: any will do.
     Bridge,
     /// A bridge port: as hairpin.
     Spoof,

@@ -89,7 +89,7 @@ impl RouteSocket {
     ///
     /// Both ends are down, and the host's should be the last to go up. A link that is up before its other end has no
     /// carrier, and the kernel takes its queues out of service: it waits for RCU while it holds the lock that all
-    /// changes of links, addresses and routes need, 0.2 ms in the middle of ours.
+    /// changes of links, addresses and routes need, 0.2 ms in the middle of an ADD.
     pub fn create_veth_down(&mut self, spec: &VethSpec<'_>) -> Result<Veth, Error> {
         InterfaceName::new(spec.name)?;
         InterfaceName::new(spec.peer_name)?;

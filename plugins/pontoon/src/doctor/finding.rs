@@ -19,7 +19,7 @@ pub(crate) struct Finding {
     /// file, their route.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) advice: String,
-    /// The command takes nothing from anybody: `--fix` runs it.
+    /// The command takes nothing away: `--fix` runs it.
     pub(crate) safe: bool,
     /// Only about this container.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -272,7 +272,7 @@ fn hooks(listing: &Listing, lines: &mut Vec<String>) {
         .chain("FORWARD")
         .all(|l| l.target() != Some(FORWARD))
     {
-        // Behind Docker's chain for the admin, where it is there; that is the head for anybody else.
+        // Behind Docker's chain for the admin, where it is there; that is the head for other programs.
         lines.push(forward_jump().insert_at(docker.map_or(1, |place| place + 2)));
     }
     // Docker puts its own accepts at FORWARD's head, before us, whenever it makes a network, and
