@@ -1,6 +1,30 @@
 //! `CNI_ARGS`: what a runtime says about one attachment in `K=V;K=V`.
 
-use crate::{Error, code};
+use crate::{Error, OperationError, code};
+
+/// A plugin does not understand `CNI_ARGS`.
+#[derive(Debug, thiserror::Error)]
+enum ArgsError {
+    #[error("ARGS: invalid pair {pair:?}")]
+    NoPair { pair: String },
+    /// `unknown` are the pairs, in quotes.
+    #[error("ARGS: unknown args [{unknown}]")]
+    Unknown { unknown: String },
+}
+
+impl OperationError for ArgsError {
+    fn code(&self) -> u32 {
+        code::INVALID_ENVIRONMENT
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::NoPair { .. } => "CNI_ARGS must be written KEY=VALUE;KEY=VALUE",
+            Self::Unknown { .. } => "remove them from CNI_ARGS, or add IgnoreUnknown=1",
+        }
+        .to_owned()
+    }
+}
 
 /// The pairs of `CNI_ARGS`, kept as they came.
 ///
@@ -42,11 +66,8 @@ impl Args {
     /// other keys unless `IgnoreUnknown` is set. The keys of Kubernetes are known to everybody.
     pub fn check_known(&self, known: &[&str]) -> Result<(), Error> {
         if let Some(pair) = self.pairs().find(|pair| !pair.contains('=')) {
-            return Err(Error::new(
-                code::INVALID_ENVIRONMENT,
-                format!("ARGS: invalid pair {pair:?}"),
-            )
-            .with_details("CNI_ARGS must be written KEY=VALUE;KEY=VALUE"));
+            let pair = pair.to_owned();
+            return Err(ArgsError::NoPair { pair }.into());
         }
         let unknown: Vec<String> = self
             .pairs()
@@ -59,11 +80,8 @@ impl Args {
         if unknown.is_empty() || self.ignore_unknown() {
             return Ok(());
         }
-        Err(Error::new(
-            code::INVALID_ENVIRONMENT,
-            format!("ARGS: unknown args [{}]", unknown.join(" ")),
-        )
-        .with_details("remove them from CNI_ARGS, or add IgnoreUnknown=1"))
+        let unknown = unknown.join(" ");
+        Err(ArgsError::Unknown { unknown }.into())
     }
 
     fn pairs(&self) -> impl Iterator<Item = &str> {

@@ -1,5 +1,6 @@
 //! The network configuration as it arrives on standard input.
 
+mod error;
 mod parse;
 
 use std::sync::LazyLock;
@@ -8,9 +9,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
-    Attached, ContainerId, Dns, Error, IfName, NetworkName, Verb, Version, code,
+    Attached, ContainerId, Dns, Error, IfName, NetworkName, Verb, Version,
     decode::{DecodeError, decode, field},
 };
+use error::DocumentError;
+
+pub use error::{ConfigError, excerpt};
 
 const RUNTIME_CONFIG: [&str; 1] = ["runtimeConfig"];
 const ARGS_CNI: [&str; 2] = ["args", "cni"];
@@ -143,15 +147,12 @@ impl NetworkConfig {
         })
     }
 
-    fn invalid(&self, why: DecodeError) -> Error {
-        invalid(self.name.as_str(), &why)
+    fn invalid(&self, source: DecodeError) -> Error {
+        invalid(self.name.as_str(), source)
     }
 }
 
-fn invalid(network: &str, why: &DecodeError) -> Error {
-    Error::new(
-        code::INVALID_CONFIG,
-        format!("network {network:?} is configured wrongly: {why}"),
-    )
-    .with_details("correct this key in the network configuration, or in what the runtime adds")
+fn invalid(network: &str, source: DecodeError) -> Error {
+    let network = network.to_owned();
+    DocumentError::Key { network, source }.into()
 }

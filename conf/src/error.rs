@@ -1,6 +1,7 @@
-//! The error object of the protocol.
+//! The error object of the protocol, and the one place where an operation's error becomes it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -51,7 +52,11 @@ pub mod code {
 }
 
 /// What a verb answers when it fails: printed on standard output, exit status 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// It is made of an [`OperationError`], which stays its [`source`](std::error::Error::source), or of the object
+/// that another plugin has printed ([`Error::of_delegate`]). Two of them are equal when the runtime would see
+/// the same.
+#[derive(Debug, Clone)]
 pub struct Error {
     /// One of [`code`].
     pub code: u32,
@@ -59,7 +64,17 @@ pub struct Error {
     pub msg: String,
     /// The cause at length, or the next step; may be empty.
     pub details: String,
+    /// The operation's error; none of an object that another plugin has printed.
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
+
+impl PartialEq for Error {
+    fn eq(&self, other: &Error) -> bool {
+        (self.code, &self.msg, &self.details) == (other.code, &other.msg, &other.details)
+    }
+}
+
+impl Eq for Error {}
 
 /// Bytes of one word or quoted text of a message: a value of the configuration is shown so far.
 const LONGEST_WORD: usize = 200;
@@ -73,6 +88,7 @@ impl Error {
             code,
             msg: bounded(msg.into()),
             details: String::new(),
+            source: None,
         }
     }
 
@@ -80,6 +96,34 @@ impl Error {
     #[must_use]
     pub fn with_details(mut self, details: impl Into<String>) -> Error {
         self.details = bounded(details.into());
+        self
+    }
+
+    /// The object that a delegated plugin has printed ("Section 4: Plugin delegation"), passed on to the runtime
+    /// as it came. Words and quoted texts over 200 bytes are cut, the message and the details at 4,096.
+    #[must_use]
+    pub fn of_delegate(code: u32, msg: String, details: String) -> Error {
+        Error::new(code, msg).with_details(details)
+    }
+
+    /// The same error under another code: what is no address to ADD makes STATUS answer 50.
+    #[must_use]
+    pub fn with_code(self, code: u32) -> Error {
+        Error { code, ..self }
+    }
+
+    /// The same error, seen from what it is part of: `within: msg`.
+    #[must_use]
+    pub fn within(self, within: &str) -> Error {
+        let msg = bounded(format!("{within}: {}", self.msg));
+        Error { msg, ..self }
+    }
+
+    /// The same error with more after its details, such as what could not be undone.
+    #[must_use]
+    pub fn with_more(mut self, more: impl fmt::Display) -> Error {
+        let separator = if self.details.is_empty() { "" } else { "; " };
+        self.details = bounded(format!("{}{separator}{more}", self.details));
         self
     }
 
@@ -107,9 +151,14 @@ impl Error {
 
 /// An error of one operation: an enum whose variants say what went wrong, with its cause as
 /// [`source`](std::error::Error::source). It becomes the object of the protocol here and nowhere else.
-pub trait OperationError: std::error::Error {
+pub trait OperationError: std::error::Error + Send + Sync + 'static {
     /// One of [`code`].
     fn code(&self) -> u32;
+
+    /// The cause in words; empty where the message tells it.
+    fn reason(&self) -> String {
+        self.source().map(ToString::to_string).unwrap_or_default()
+    }
 
     /// What the admin can do about it; empty where the cause says it.
     fn next_step(&self) -> String {
@@ -120,15 +169,18 @@ pub trait OperationError: std::error::Error {
 /// `details` are the cause and the next step.
 impl<E: OperationError> From<E> for Error {
     fn from(error: E) -> Self {
-        let cause = error.source().map(ToString::to_string);
-        let step = error.next_step();
-        let parts: Vec<String> = cause.into_iter().chain([step]).collect();
-        let told: Vec<&str> = parts
-            .iter()
-            .map(String::as_str)
-            .filter(|part| !part.is_empty())
-            .collect();
-        Self::new(error.code(), error.to_string()).with_details(told.join("; "))
+        let (reason, step) = (error.reason(), error.next_step());
+        let separator = if reason.is_empty() || step.is_empty() {
+            ""
+        } else {
+            "; "
+        };
+        let details = format!("{reason}{separator}{step}");
+        let told = Error::new(error.code(), error.to_string()).with_details(details);
+        Error {
+            source: Some(Arc::new(error)),
+            ..told
+        }
     }
 }
 
@@ -176,7 +228,11 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|error| error as _)
+    }
+}
 
 /// JSON indented by four spaces, as the reference plugins print it.
 #[allow(
@@ -239,6 +295,21 @@ mod tests {
             let expected = Error::new(code::KERNEL, "it broke").with_details(details);
             assert_eq!(Error::from(broken), expected);
         }
+    }
+
+    #[test]
+    fn the_cause_is_found_through_the_object() {
+        use std::error::Error as _;
+
+        let told = Error::from(Broken(Some(fmt::Error), "mend it")).with_more("and so on");
+        let broken = told.source().unwrap();
+        assert!(broken.is::<Broken>());
+        assert!(broken.source().unwrap().is::<fmt::Error>());
+        assert!(
+            Error::of_delegate(1, String::new(), String::new())
+                .source()
+                .is_none()
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use crate::{Args, ContainerId, Error, IfName, NameError, args::is_true, code};
+use crate::{Args, ContainerId, Error, IfName, NameError, OperationError, args::is_true, code};
 
 /// What is asked of the plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,11 +70,9 @@ impl FromStr for Verb {
         ALL.into_iter()
             .find(|verb| verb.as_str() == text)
             .ok_or_else(|| {
-                Error::new(
-                    code::INVALID_ENVIRONMENT,
-                    format!("unknown CNI_COMMAND: {text}"),
-                )
-                .with_details(format!("known are {}", ALL.map(Verb::as_str).join(", ")))
+                let text = text.to_owned();
+                let known = ALL.map(Verb::as_str).join(", ");
+                InvocationError::UnknownVerb { text, known }.into()
             })
     }
 }
@@ -117,10 +115,10 @@ impl Invocation {
 
         // A malformed name is told before a missing one: the order of the reference plugins.
         let container_id = wanted("CNI_CONTAINERID")
-            .map(|id| id.parse().map_err(malformed_container_id))
+            .map(|id| id.parse().map_err(InvocationError::ContainerId))
             .transpose()?;
         let ifname = wanted("CNI_IFNAME")
-            .map(|name| name.parse().map_err(malformed_ifname))
+            .map(|name| name.parse().map_err(InvocationError::IfName))
             .transpose()?;
 
         let missing: Vec<&str> = ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"]
@@ -128,11 +126,8 @@ impl Invocation {
             .filter(|name| verb.requires(name) && var(name).is_none())
             .collect();
         if !missing.is_empty() {
-            return Err(Error::new(
-                code::INVALID_ENVIRONMENT,
-                format!("required env variables [{}] missing", missing.join(",")),
-            )
-            .with_details(format!("the runtime must set them for {verb}")));
+            let names = missing.join(",");
+            return Err(InvocationError::Missing { names, verb }.into());
         }
 
         Ok(Some(Invocation {
@@ -161,11 +156,9 @@ impl Invocation {
             .ok_or_else(|| self.not_there("network namespace"))
     }
 
-    fn not_there(&self, what: &str) -> Error {
-        Error::new(
-            code::INVALID_ENVIRONMENT,
-            format!("{} comes without {what}", self.verb),
-        )
+    fn not_there(&self, what: &'static str) -> Error {
+        let verb = self.verb;
+        InvocationError::Without { verb, what }.into()
     }
 }
 
@@ -176,16 +169,44 @@ fn search_path(text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn malformed_container_id(why: NameError) -> Error {
-    let msg = match why {
-        NameError::Character { .. } => "invalid characters in containerID",
-        _ => "invalid containerID",
-    };
-    Error::new(code::INVALID_ENVIRONMENT, msg).with_details(why.to_string())
+/// Reading the call from the environment.
+#[derive(Debug, thiserror::Error)]
+enum InvocationError {
+    #[error("unknown CNI_COMMAND: {text}")]
+    UnknownVerb { text: String, known: String },
+    #[error("{}", about_container_id(.0))]
+    ContainerId(#[source] NameError),
+    #[error("{}", about_ifname(.0))]
+    IfName(#[source] NameError),
+    #[error("required env variables [{names}] missing")]
+    Missing { names: String, verb: Verb },
+    #[error("{verb} comes without {what}")]
+    Without { verb: Verb, what: &'static str },
 }
 
-fn malformed_ifname(why: NameError) -> Error {
-    let msg = match why {
+impl OperationError for InvocationError {
+    fn code(&self) -> u32 {
+        code::INVALID_ENVIRONMENT
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::UnknownVerb { known, .. } => format!("known are {known}"),
+            Self::Missing { verb, .. } => format!("the runtime must set them for {verb}"),
+            Self::ContainerId(_) | Self::IfName(_) | Self::Without { .. } => String::new(),
+        }
+    }
+}
+
+fn about_container_id(why: &NameError) -> &'static str {
+    match why {
+        NameError::Character { .. } => "invalid characters in containerID",
+        _ => "invalid containerID",
+    }
+}
+
+fn about_ifname(why: &NameError) -> &'static str {
+    match why {
         NameError::Empty { .. } => "interface name is empty",
         NameError::TooLong { .. } => "interface name is too long",
         NameError::Reserved { .. } => "interface name is . or ..",
@@ -197,6 +218,5 @@ fn malformed_ifname(why: NameError) -> Error {
             "interface name contains / or : or whitespace characters"
         }
         NameError::Character { .. } => "interface name contains invalid characters",
-    };
-    Error::new(code::INVALID_ENVIRONMENT, msg).with_details(why.to_string())
+    }
 }

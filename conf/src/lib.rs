@@ -42,7 +42,7 @@ mod version;
 
 pub use args::Args;
 pub use cidr::{Cidr, CidrError, address};
-pub use config::{Attachment, NetworkConfig};
+pub use config::{Attachment, ConfigError, NetworkConfig, excerpt};
 pub use decode::{DecodeError, decode, field};
 pub use error::{Error, OperationError, code};
 pub use invocation::{Invocation, Verb};

@@ -3,6 +3,7 @@
 //! `parse` knows every shape that a previous result may come in, `print` every shape that may be
 //! asked for.
 
+mod error;
 mod parse;
 mod print;
 
@@ -11,7 +12,8 @@ use std::{fmt::Display, net::IpAddr, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
-use crate::{Cidr, Error, Version, code};
+use crate::{Cidr, Error, Version};
+use error::ResultError;
 
 /// The result of ADD: of a chain so far, of one plugin, or of an address manager (which names no
 /// interfaces).
@@ -52,15 +54,11 @@ fn refuse_excess(addresses: usize, interfaces: usize) -> Result<(), Error> {
     refuse_more_than_most([("addresses", addresses), ("interfaces", interfaces)])
 }
 
-fn refuse_more_than_most<const N: usize>(counts: [(&str, usize); N]) -> Result<(), Error> {
+fn refuse_more_than_most<const N: usize>(counts: [(&'static str, usize); N]) -> Result<(), Error> {
     let most = Attached::MOST;
     for (what, count) in counts {
         if count > most {
-            return Err(Error::new(
-                code::INVALID_CONFIG,
-                format!("a result with {count} {what}: an attachment has {most} at most"),
-            )
-            .with_details("give the container fewer of them"));
+            return Err(ResultError::TooMany { count, what, most }.into());
         }
     }
     Ok(())

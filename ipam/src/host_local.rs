@@ -55,11 +55,10 @@ pub fn add(
     if let Err(mut error) = outcome {
         for grant in &taken {
             if let Err(undo) = store.give_back(grant.address, &owner) {
-                let undo = store_error(undo);
-                error.details = format!(
-                    "{}; and {} could not be given back: {undo}",
-                    error.details, grant.address
-                );
+                let (address, undo) = (grant.address, store_error(undo));
+                error = error.with_more(format_args!(
+                    "and {address} could not be given back: {undo}"
+                ));
             }
         }
         // The first error is the one to tell; the index heals itself.
@@ -126,10 +125,7 @@ pub fn check(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> R
 pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let settings = Settings::read(invocation, config)?;
     let folder = config::lease_folder(config)?;
-    let unavailable = |error: Error| Error {
-        code: code::NOT_AVAILABLE,
-        ..error
-    };
+    let unavailable = |error: Error| error.with_code(code::NOT_AVAILABLE);
     let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)?
     else {
         // No lease yet: only a configuration that leaves no address can fail.
@@ -237,10 +233,7 @@ fn allocate(
             Some(address) => take_requested(store, pool, set, owner, address),
             None => take_next(store, pool, number, set, owner),
         }
-        .map_err(|error| Error {
-            msg: format!("failed to allocate for range {number}: {}", error.msg),
-            ..error
-        })?;
+        .map_err(|error| error.within(&format!("failed to allocate for range {number}")))?;
         taken.push(grant);
         store
             .set_last_reserved(number, grant.address)

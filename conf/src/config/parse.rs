@@ -3,9 +3,10 @@
 
 use serde_json::{Map, Value};
 
+use super::error::DocumentError;
 use super::{ARGS_CNI, Attachment, IPAM, NetworkConfig, RUNTIME_CONFIG, invalid};
 use crate::{
-    Attached, Dns, Error, NameError, NetworkName, Verb, Version, code,
+    Attached, Dns, Error, NameError, NetworkName, Verb, Version,
     decode::{DecodeError, decode, field},
 };
 
@@ -15,17 +16,12 @@ pub(super) fn config(
     supported: &[Version],
 ) -> Result<NetworkConfig, Error> {
     refuse_excess(bytes)?;
-    let raw: Value = serde_json::from_slice(bytes).map_err(not_json)?;
-    let object = raw.as_object().ok_or_else(|| {
-        Error::new(
-            code::DECODE,
-            "the network configuration is not a JSON object",
-        )
-    })?;
+    let raw: Value = serde_json::from_slice(bytes).map_err(DocumentError::NotJson)?;
+    let object = raw.as_object().ok_or(DocumentError::NotObject)?;
 
     let name = name(object)?;
     let version = version_for(object, verb, supported)?;
-    let wrong = |why: DecodeError| invalid(name.as_str(), &why);
+    let wrong = |why: DecodeError| invalid(name.as_str(), why);
 
     let plugin_type = text(object, "type").map_err(wrong)?;
     for path in [&RUNTIME_CONFIG[..], &ARGS_CNI, &IPAM] {
@@ -61,7 +57,7 @@ pub(super) fn config(
 const MOST_VALUES: usize = 400_000;
 
 /// Counts what may be values before any of them is made: each follows a bracket or a comma.
-pub(super) fn refuse_excess(bytes: &[u8]) -> Result<(), Error> {
+pub(super) fn refuse_excess(bytes: &[u8]) -> Result<(), DocumentError> {
     let (mut count, mut quoted, mut escaped) = (0, false, false);
     for byte in bytes {
         match byte {
@@ -75,32 +71,15 @@ pub(super) fn refuse_excess(bytes: &[u8]) -> Result<(), Error> {
     if count <= MOST_VALUES {
         return Ok(());
     }
-    Err(Error::new(
-        code::INVALID_CONFIG,
-        format!("the network configuration has more than {MOST_VALUES} values"),
-    )
-    .with_details("what is read is bounded, so that no configuration takes the host's memory"))
+    Err(DocumentError::TooManyValues { most: MOST_VALUES })
 }
 
-fn not_json(why: serde_json::Error) -> Error {
-    Error::new(
-        code::DECODE,
-        format!("the network configuration is not JSON: {why}"),
-    )
-    .with_details("the runtime must send the plugin's configuration on standard input")
-}
-
-fn name(object: &Map<String, Value>) -> Result<NetworkName, Error> {
-    let wrong = |msg: &str| Error::new(code::INVALID_CONFIG, msg);
-    let text = text(object, "name")
-        .map_err(|why| wrong("invalid network name").with_details(why.to_string()))?;
-    text.parse().map_err(|why: NameError| match why {
-        NameError::Empty { .. } => wrong("missing network name")
-            .with_details("write \"name\" into the network configuration"),
-        NameError::Character { .. } => {
-            wrong("invalid characters found in network name").with_details(why.to_string())
-        }
-        _ => wrong("invalid network name").with_details(why.to_string()),
+fn name(object: &Map<String, Value>) -> Result<NetworkName, DocumentError> {
+    let text = text(object, "name").map_err(|source| DocumentError::NameKind { source })?;
+    text.parse().map_err(|source: NameError| match source {
+        NameError::Empty { .. } => DocumentError::NoName,
+        NameError::Character { .. } => DocumentError::NameCharacters { source },
+        _ => DocumentError::Name { source },
     })
 }
 
@@ -117,23 +96,17 @@ fn version_for(
     object: &Map<String, Value>,
     verb: Verb,
     supported: &[Version],
-) -> Result<Version, Error> {
-    let too_old = |named: &str| {
-        Error::new(
-            code::INCOMPATIBLE_VERSION,
-            format!("config version does not allow {verb}"),
-        )
-        .with_details(format!(
-            "config is {named:?}, {verb} needs {:?} or newer",
-            since(verb).as_str()
-        ))
-    };
+) -> Result<Version, DocumentError> {
     // Asked of every version first, so that a plugin which speaks few of them still tells a verb
     // that came too early apart from a version that came too late.
     if let Ok(version) = version(object, &Version::ALL)
         && version < since(verb)
     {
-        return Err(too_old(version.as_str()));
+        return Err(DocumentError::VerbBeforeItsVersion {
+            verb,
+            named: version,
+            since: since(verb),
+        });
     }
     version(object, supported)
 }
@@ -142,15 +115,14 @@ fn version_for(
 pub(super) fn version(
     object: &Map<String, Value>,
     supported: &[Version],
-) -> Result<Version, Error> {
+) -> Result<Version, DocumentError> {
     let named = match field(object, "cniVersion") {
         None => "",
         Some(Value::String(named)) => named,
         Some(other) => {
-            return Err(Error::new(
-                code::DECODE,
-                format!("cniVersion must be a string, not {other}"),
-            ));
+            return Err(DocumentError::VersionKind {
+                found: other.clone(),
+            });
         }
     };
     // Configurations older than the key itself have none.
@@ -159,17 +131,9 @@ pub(super) fn version(
         .parse()
         .ok()
         .filter(|version| supported.contains(version))
-        .ok_or_else(|| {
-            let supported: Vec<String> = supported
-                .iter()
-                .map(|version| format!("{:?}", version.as_str()))
-                .collect();
-            Error::new(code::INCOMPATIBLE_VERSION, "incompatible CNI versions").with_details(
-                format!(
-                    "config is {named:?}, plugin supports [{}]",
-                    supported.join(" ")
-                ),
-            )
+        .ok_or_else(|| DocumentError::Version {
+            named: named.to_owned(),
+            supported: supported.to_vec(),
         })
 }
 
@@ -219,10 +183,7 @@ fn prev_result(
     match Attached::parse(value, version) {
         Ok(attached) => Ok((Some(attached), None)),
         Err(why) => {
-            let why = Error {
-                msg: format!("prevResult: {}", why.msg),
-                ..why
-            };
+            let why = why.within("prevResult");
             match verb {
                 Verb::Add | Verb::Check | Verb::Version => Err(why),
                 // What a plugin released must not depend on what its neighbours wrote.

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::error::ResultError;
 use super::{
     Attached, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none, refuse_excess,
     zero_is_none,
 };
 use crate::{
-    Cidr, Error, IfName, Version, code,
-    decode::{DecodeError, decode, field},
+    Cidr, Error, IfName, Version,
+    decode::{decode, field},
 };
 
 /// Every version's keys at once: no two versions give one key different meanings, so a result that
@@ -67,7 +68,7 @@ struct WireIp {
 
 pub(super) fn attached(value: &Value, fallback: Version) -> Result<Attached, Error> {
     let Some(object) = value.as_object() else {
-        return Err(Error::new(code::DECODE, "the result is not a JSON object"));
+        return Err(ResultError::NotObject.into());
     };
     version(field(object, "cniVersion"), fallback)?;
     // Before anything is read of a list that is too long.
@@ -77,7 +78,7 @@ pub(super) fn attached(value: &Value, fallback: Version) -> Result<Attached, Err
             .map_or(0, Vec::len)
     };
     refuse_excess(count("ips").max(count("ip")), count("interfaces"))?;
-    let wire: Wire = decode(value).map_err(malformed)?;
+    let wire: Wire = decode(value).map_err(ResultError::Malformed)?;
 
     let mut attached = Attached {
         interfaces: wire
@@ -111,14 +112,8 @@ fn version(named: Option<&Value>, fallback: Version) -> Result<Version, Error> {
         return Ok(fallback);
     }
     text.parse().map_err(|_| {
-        Error::new(
-            code::INCOMPATIBLE_VERSION,
-            format!("unsupported CNI result version {named}"),
-        )
-        .with_details(format!(
-            "supported are {}",
-            Version::ALL.map(Version::as_str).join(", ")
-        ))
+        let named = named.clone();
+        ResultError::Version { named }.into()
     })
 }
 
@@ -126,13 +121,9 @@ fn version(named: Option<&Value>, fallback: Version) -> Result<Version, Error> {
 /// a userspace network may have none.
 fn interface(wire: WireInterface) -> Result<Interface, Error> {
     if !wire.name.is_empty()
-        && let Err(why) = wire.name.parse::<IfName>()
+        && let Err(source) = wire.name.parse::<IfName>()
     {
-        return Err(
-            Error::new(code::INVALID_CONFIG, format!("interfaces: {why}")).with_details(
-                "the plugin that wrote the result must name an interface of the kernel",
-            ),
-        );
+        return Err(ResultError::Interface(source).into());
     }
     Ok(Interface {
         name: wire.name,
@@ -151,8 +142,4 @@ fn ip(wire: WireIp) -> IpConfig {
         address: wire.address,
         gateway: wire.gateway,
     }
-}
-
-fn malformed(why: DecodeError) -> Error {
-    Error::new(code::DECODE, format!("cannot read the result: {why}"))
 }

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::error::ResultError;
 use super::{Attached, Dns, Interface, IpConfig, Route};
-use crate::{Cidr, Error, Version, code, error::pretty};
+use crate::{Cidr, Error, Version, error::pretty};
 
 pub(super) fn attached(attached: &Attached, version: Version) -> Result<String, Error> {
     if version <= Version::V0_2_0 {
@@ -121,14 +122,7 @@ fn by_family(attached: &Attached, version: Version) -> Result<String, Error> {
     let ip4 = Family::of(attached, true);
     let ip6 = Family::of(attached, false);
     if ip4.is_none() && ip6.is_none() {
-        return Err(Error::new(
-            code::INCOMPATIBLE_VERSION,
-            "cannot convert: no valid IP addresses",
-        )
-        .with_details(format!(
-            "a result of CNI {version} needs an address; write \"cniVersion\": \"0.3.1\" or newer \
-             in the network configuration"
-        )));
+        return Err(ResultError::NoAddress { version }.into());
     }
     Ok(pretty(&ByFamily {
         cni_version: version,

@@ -34,7 +34,7 @@ pub fn refuse_taken(context: &Context, inside: &mut RouteSocket) -> Result<(), E
     let (_, name) = context.attachment()?;
     let found = inside
         .link_by_name(name.as_ref())
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
+        .map_err(|error| kernel_error(format!("cannot look up {name}"), error))?;
     if found.is_none() {
         return Ok(());
     }
@@ -144,7 +144,7 @@ pub fn ipv6_settings(netns: &Netns, name: &str, wanted: Ipv6) -> Result<(), Erro
     if settings.is_empty() {
         return Ok(());
     }
-    let outcomes = sysctl::write_in(netns, &settings).map_err(|error| netns_error(&error))?;
+    let outcomes = sysctl::write_in(netns, &settings).map_err(netns_error)?;
     for (position, (outcome, (path, value))) in outcomes.into_iter().zip(&settings).enumerate() {
         let Err(error) = outcome else { continue };
         if position < guarded {
@@ -204,7 +204,7 @@ pub fn configure(
         ..Setup::default()
     };
     inside.configure(&setup).map_err(|error| {
-        kernel_error(&format!("cannot configure {name} in the container"), &error)
+        kernel_error(format!("cannot configure {name} in the container"), error)
     })?;
     // IPv4 addresses are announced as the link comes up; without the search for duplicates the kernel says nothing of
     // IPv6 ones then.
@@ -324,7 +324,7 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
     }
     let present: HashSet<Cidr> = inside
         .addresses(link.index)
-        .map_err(|error| kernel_error(&format!("cannot list the addresses of {name}"), &error))?
+        .map_err(|error| kernel_error(format!("cannot list the addresses of {name}"), error))?
         .into_iter()
         .map(|address| Cidr::from(address.cidr))
         .collect();
@@ -345,7 +345,7 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
         if wanted.is_empty() {
             continue;
         }
-        let failed = |error| kernel_error("cannot list the container's routes", &error);
+        let failed = |error| kernel_error("cannot list the container's routes", error);
         let mut routes = Present::default();
         routes.add(inside.routes(v4).map_err(failed)?);
         if !wanted.iter().all(|route| routes.has(route)) {
@@ -385,7 +385,7 @@ pub fn refuse_foreign_routes(
     for v4 in [true, false] {
         let found = inside
             .routes(v4)
-            .map_err(|error| kernel_error("cannot list the container's routes", &error))?;
+            .map_err(|error| kernel_error("cannot list the container's routes", error))?;
         let mut defaults: Vec<&RouteEntry> = found
             .iter()
             .filter(|route| route.is_default() && route.interface == Some(link.index))

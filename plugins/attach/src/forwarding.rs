@@ -80,9 +80,8 @@ pub fn switch_on(who: &str, host: &mut RouteSocket, v4: bool) -> Result<bool, Er
 /// # Errors
 /// Code 100 when the kernel does not answer or refuses: the host would lose its way to the outside.
 pub fn keep_advertised(host: &mut RouteSocket) -> Result<Vec<String>, Error> {
-    let interfaces = advertised(host).map_err(|error| {
-        kernel_error("cannot list the host's IPv6 routes and addresses", &error)
-    })?;
+    let interfaces = advertised(host)
+        .map_err(|error| kernel_error("cannot list the host's IPv6 routes and addresses", error))?;
     for interface in &interfaces {
         let path = accept_ra(interface);
         sysctl::write(&path, ALWAYS).map_err(|error| {
@@ -184,7 +183,7 @@ pub fn status(network: &str, host: &mut RouteSocket, v6: bool) -> Result<(), Err
         return Ok(());
     }
     let deaf =
-        deaf(host).map_err(|error| kernel_error("cannot list the host's IPv6 routes", &error))?;
+        deaf(host).map_err(|error| kernel_error("cannot list the host's IPv6 routes", error))?;
     let Some(Deaf {
         interface,
         evidence,

@@ -24,7 +24,7 @@ impl Inventory {
     /// # Errors
     /// Code 100 when the kernel does not tell.
     pub fn of(netns: &Netns) -> Result<Self, Error> {
-        let failed = |error| kernel_error("cannot list what is in the network namespace", &error);
+        let failed = |error| kernel_error("cannot list what is in the network namespace", error);
         let mut socket = RouteSocket::open_in(netns).map_err(failed)?;
         let mut found = Self {
             links: socket.links().map_err(failed)?,

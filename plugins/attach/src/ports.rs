@@ -32,7 +32,7 @@ pub fn see_beside(published: &mut Published, netns: &Netns) -> Result<(), Error>
     if !published.snat || published.masquerade_all {
         return Ok(());
     }
-    let failed = |error| kernel_error("cannot look at the container's other networks", &error);
+    let failed = |error| kernel_error("cannot look at the container's other networks", error);
     let mut inside = RouteSocket::open_in(netns).map_err(failed)?;
     for own in [published.v4, published.v6].into_iter().flatten() {
         let addresses = inside.all_addresses(own.is_ipv4()).map_err(failed)?;

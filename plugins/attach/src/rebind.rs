@@ -26,7 +26,7 @@ pub fn plan(context: &Context, target: &Netns, instead: &str) -> Result<Option<R
         return Ok(None);
     }
     let path = context.invocation.required_netns()?;
-    let mount = NetnsMount::at(Path::new(path)).map_err(|error| netns_error(&error))?;
+    let mount = NetnsMount::at(Path::new(path)).map_err(netns_error)?;
     decide(path, mount, own.id().ino, target.id().ino, instead).map(Some)
 }
 

@@ -208,7 +208,7 @@ pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result
 /// goes with its record.
 fn forget_ifb(traces: &ReferenceAttachment) -> Result<(), Error> {
     let name = traces.ifb();
-    let failed = |error| kernel_error(&format!("cannot remove {name}"), &error);
+    let failed = |error| kernel_error(format!("cannot remove {name}"), error);
     let mut host = RouteSocket::open().map_err(failed)?;
     let link = host.link_by_name(&name).map_err(failed)?;
     match link.filter(|link| link.kind.as_deref() == Some("ifb") && link.alias.is_none()) {

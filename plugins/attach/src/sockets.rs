@@ -9,7 +9,7 @@ use pontoon_plugin::kernel_error;
 /// # Errors
 /// Code 100 when it cannot be opened.
 pub fn of_host() -> Result<RouteSocket, Error> {
-    RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", &error))
+    RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", error))
 }
 
 /// A route socket of the container's namespace.
@@ -18,5 +18,5 @@ pub fn of_host() -> Result<RouteSocket, Error> {
 /// Code 100 when it cannot be opened.
 pub fn of_container(netns: &Netns) -> Result<RouteSocket, Error> {
     RouteSocket::open_in(netns)
-        .map_err(|error| kernel_error("cannot open a route socket in the container", &error))
+        .map_err(|error| kernel_error("cannot open a route socket in the container", error))
 }

@@ -28,7 +28,7 @@ pub fn find(host: &mut RouteSocket, key: &Key) -> Result<Option<u32>, Error> {
     let name = key.host_interface();
     let link = host
         .link_by_name(&name)
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
+        .map_err(|error| kernel_error(format!("cannot look up {name}"), error))?;
     Ok(link
         .filter(|link| key.is_host_end(link))
         .map(|link| link.index))
@@ -43,7 +43,7 @@ pub fn create(
     host: &mut RouteSocket,
     key: &Key,
     make: impl Fn(&mut RouteSocket) -> Result<Veth, pontoon_netlink::Error>,
-    failed: impl FnOnce(&pontoon_netlink::Error) -> Error,
+    failed: impl FnOnce(pontoon_netlink::Error) -> Error,
 ) -> Result<Veth, Error> {
     let mut created = make(host);
     if created
@@ -54,7 +54,7 @@ pub fn create(
         remove(host, &[stale])?;
         created = make(host);
     }
-    created.map_err(|error| failed(&error))
+    created.map_err(failed)
 }
 
 /// Deletes links and returns when they are gone from view. The kernel makes the deleting system
@@ -63,7 +63,7 @@ pub fn create(
 /// # Errors
 /// Code 100 when a link stays.
 pub fn remove(host: &mut RouteSocket, links: &[u32]) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot remove the veth pair", &error);
+    let failed = |error| kernel_error("cannot remove the veth pair", error);
     DetachedChild::spawn(Vec::new(), links, Duration::ZERO).map_err(failed)?;
     for index in links {
         host.wait_gone(*index, Duration::from_secs(5))
@@ -86,8 +86,8 @@ pub fn unplug(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<()
     };
     let failed = |error| {
         kernel_error(
-            &format!("cannot remove {} from the container", key.interface),
-            &error,
+            format!("cannot remove {} from the container", key.interface),
+            error,
         )
     };
     let mut inside = RouteSocket::open_in(netns).map_err(failed)?;

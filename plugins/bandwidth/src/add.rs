@@ -48,7 +48,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
 /// The host's end of the container's veth pair.
 pub(crate) fn port(context: &Context, host: &mut RouteSocket, key: &Key) -> Result<Link, Error> {
     let name = &key.interface;
-    let failed = |error| kernel_error(&format!("cannot look up {name}"), &error);
+    let failed = |error| kernel_error(format!("cannot look up {name}"), error);
     let mut inside = RouteSocket::open_in(context.netns()?).map_err(failed)?;
     let link =
         inside
@@ -100,19 +100,19 @@ fn limit(
         let ifb = ifb(host, key, port)?;
         fault::point("bandwidth.ifb")?;
         host.add_token_bucket(ifb.index, &plan::bucket(egress, port.mtu))
-            .map_err(|error| failed(&ifb.name, &error))?;
+            .map_err(|error| failed(&ifb.name, error))?;
         fault::point("bandwidth.egress")?;
         host.redirect_ingress(port.index, ifb.index)
             .map_err(|error| match error.errno() {
                 Some(Errno::EEXIST) => busy("the way in"),
-                _ => failed(&port.name, &error),
+                _ => failed(&port.name, error),
             })?;
         fault::point("bandwidth.redirected")?;
         made = Some(ifb);
     }
     if let Some(ingress) = limits.ingress {
         host.add_token_bucket(port.index, &plan::bucket(ingress, port.mtu))
-            .map_err(|error| failed(&port.name, &error))?;
+            .map_err(|error| failed(&port.name, error))?;
         fault::point("bandwidth.ingress")?;
     }
     Ok(made)
@@ -121,10 +121,7 @@ fn limit(
 pub(crate) fn qdisc(host: &mut RouteSocket, link: &Link) -> Result<Option<String>, Error> {
     let found = host.root_qdisc(link.index);
     let found = found.map_err(|error| {
-        kernel_error(
-            &format!("cannot look up the qdisc of {}", link.name),
-            &error,
-        )
+        kernel_error(format!("cannot look up the qdisc of {}", link.name), error)
     })?;
     Ok(found.map(|qdisc| qdisc.kind))
 }
@@ -142,17 +139,18 @@ fn ifb(host: &mut RouteSocket, key: &Key, port: &Link) -> Result<Link, Error> {
             _ => break,
         }
     }
-    outcome.map_err(|error| failed(&names[0], &error))
+    outcome.map_err(|error| failed(&names[0], error))
 }
 
 /// A refusal of traffic control: most likely the kernel was built without a part of it.
-fn failed(name: &str, error: &pontoon_netlink::Error) -> Error {
-    let mut told = kernel_error(&format!("cannot limit the traffic of {name}"), error);
-    if matches!(error.errno(), Some(Errno::ENOENT | Errno::EOPNOTSUPP)) {
-        told.details.push_str(
-            "; the kernel needs CONFIG_NET_SCH_TBF, and for egress CONFIG_IFB, \
-             CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_MIRRED",
-        );
+fn failed(name: &str, error: pontoon_netlink::Error) -> Error {
+    let lacks_a_part = matches!(error.errno(), Some(Errno::ENOENT | Errno::EOPNOTSUPP));
+    let told = kernel_error(format!("cannot limit the traffic of {name}"), error);
+    if !lacks_a_part {
+        return told;
     }
-    told
+    told.with_more(
+        "the kernel needs CONFIG_NET_SCH_TBF, and for egress CONFIG_IFB, \
+         CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_U32 and CONFIG_NET_ACT_MIRRED",
+    )
 }

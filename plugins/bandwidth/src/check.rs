@@ -28,14 +28,14 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         return Ok(());
     };
     let redirected = host.ingress_redirection(port.index).map_err(|error| {
-        kernel_error(&format!("cannot list the filters of {}", port.name), &error)
+        kernel_error(format!("cannot list the filters of {}", port.name), error)
     })?;
     let names = plan::ifb_names(&key);
     let ifb = match redirected {
         None => None,
         Some(index) => host
             .link_by_index(index)
-            .map_err(|error| kernel_error(&format!("cannot look up {}", names[0]), &error))?,
+            .map_err(|error| kernel_error(format!("cannot look up {}", names[0]), error))?,
     };
     let ifb = ifb.filter(|ifb| names.contains(&ifb.name)).ok_or_else(|| {
         differs(format!(
@@ -58,10 +58,7 @@ fn compare(
 ) -> Result<(), Error> {
     let wanted = plan::bucket(limit, mtu);
     let found = host.root_qdisc(link.index).map_err(|error| {
-        kernel_error(
-            &format!("cannot look up the qdisc of {}", link.name),
-            &error,
-        )
+        kernel_error(format!("cannot look up the qdisc of {}", link.name), error)
     })?;
     if plan::is(found.as_ref(), &wanted) {
         return Ok(());

@@ -28,7 +28,7 @@ pub(crate) fn give_back(
 /// plugin alone must leave nothing.
 fn release(host: &mut RouteSocket, record: &BandwidthRecord) -> Result<(), Error> {
     let (name, index) = &record.port;
-    let failed = |error| kernel_error(&format!("cannot free the traffic of {name}"), &error);
+    let failed = |error| kernel_error(format!("cannot free the traffic of {name}"), error);
     let there = host.link_by_index(*index).map_err(failed)?;
     if there.is_none_or(|link| link.name != *name) {
         return Ok(());
@@ -46,7 +46,7 @@ fn remove_ifbs(host: &mut RouteSocket, key: &Key) -> Result<(), Error> {
     for name in plan::ifb_names(key) {
         let link = host
             .link_by_name(&name)
-            .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?;
+            .map_err(|error| kernel_error(format!("cannot look up {name}"), error))?;
         indices.extend(link.and_then(|link| {
             let alias = link.alias.as_deref().unwrap_or_default();
             let ours = alias.is_empty() || alias == tag;

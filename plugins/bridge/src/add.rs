@@ -48,7 +48,7 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
-    let open = |error| kernel_error("cannot open a route socket", &error);
+    let open = |error| kernel_error("cannot open a route socket", error);
     let mut host = RouteSocket::open().map_err(open)?;
     let mut inside = RouteSocket::open_in(netns).map_err(open)?;
     container_link::refuse_taken(context, &mut inside)?;
@@ -100,7 +100,7 @@ fn mtu(config: &Config, host: &mut RouteSocket) -> Result<Option<u32>, Error> {
         Mtu::Auto => {
             let uplink = host
                 .uplink()
-                .map_err(|error| kernel_error("cannot find the default route", &error))?;
+                .map_err(|error| kernel_error("cannot find the default route", error))?;
             let mtu = uplink.map(|link| link.mtu);
             Ok(Some(mtu.ok_or(AttachError::NoDefaultRoute)?))
         }
@@ -254,7 +254,7 @@ fn plug(
     let config = &ground.config;
     let name = spec.name;
     undo.push(Step::Veth);
-    let failed = |error: &pontoon_netlink::Error| {
+    let failed = |error: pontoon_netlink::Error| {
         if error.is_bridge_full() {
             return AttachError::Full {
                 bridge: config.bridge.to_string(),
@@ -262,7 +262,7 @@ fn plug(
             .into();
         }
         kernel_error(
-            &format!("cannot create veth pair {name} - {}", ground.key.interface),
+            format!("cannot create veth pair {name} - {}", ground.key.interface),
             error,
         )
     };
@@ -273,7 +273,7 @@ fn plug(
         ground
             .host
             .port_vlans(veth.index, &add, &remove)
-            .map_err(|error| kernel_error(&format!("cannot set the VLANs of {name}"), &error))?;
+            .map_err(|error| kernel_error(format!("cannot set the VLANs of {name}"), error))?;
     }
     Ok(veth)
 }
@@ -348,7 +348,7 @@ fn configure(
         arp_notify: announced.v4,
         ..Setup::default()
     };
-    let failed = |error| kernel_error(&format!("cannot configure {name} in the container"), &error);
+    let failed = |error| kernel_error(format!("cannot configure {name} in the container"), error);
     ground.inside.configure(&setup).map_err(failed)?;
     connect(ground, spec, veth)?;
     for address in &later {
@@ -382,16 +382,16 @@ fn connect(ground: &mut Ground<'_>, spec: &VethSpec<'_>, veth: &Veth) -> Result<
     ground
         .host
         .take_veth_up(veth.index, &spec)
-        .map_err(|error| kernel_error(&format!("cannot take {} up", spec.name), &error))
+        .map_err(|error| kernel_error(format!("cannot take {} up", spec.name), error))
 }
 
 /// Waits until no address is tentative, at most five seconds as the reference plugin does.
 fn settle(inside: &mut RouteSocket, index: u32, name: &str) -> Result<(), Error> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        let addresses = inside.addresses(index).map_err(|error| {
-            kernel_error(&format!("cannot list the addresses of {name}"), &error)
-        })?;
+        let addresses = inside
+            .addresses(index)
+            .map_err(|error| kernel_error(format!("cannot list the addresses of {name}"), error))?;
         if let Some(address) = addresses.iter().find(|address| address.dad_failed) {
             return Err(AttachError::Duplicate {
                 address: address.cidr.to_string(),

@@ -31,7 +31,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 fn lookup(socket: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
     socket
         .link_by_name(name)
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))
+        .map_err(|error| kernel_error(format!("cannot look up {name}"), error))
 }
 
 fn check_bridge(
@@ -146,8 +146,8 @@ fn check_gateway(
     }
     let present = host.addresses(bridge.index).map_err(|error| {
         kernel_error(
-            &format!("cannot list the addresses of {}", bridge.name),
-            &error,
+            format!("cannot list the addresses of {}", bridge.name),
+            error,
         )
     })?;
     for ip in &previous.ips {
@@ -244,12 +244,8 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         let pool = delegation::leases(context)?;
         let mut host = sockets::of_host()?;
         let bridge = lookup(&mut host, config.bridge.as_ref())?;
-        foreign::refuse(context, &mut host, bridge.as_ref(), pool.as_deref()).map_err(|error| {
-            Error {
-                code: code::NOT_AVAILABLE,
-                ..error
-            }
-        })?;
+        foreign::refuse(context, &mut host, bridge.as_ref(), pool.as_deref())
+            .map_err(|error| error.with_code(code::NOT_AVAILABLE))?;
     }
     match &config.ipam {
         None => Ok(()),
@@ -274,7 +270,7 @@ fn for_attached(context: &Context, config: &Config) -> Result<(), Error> {
     };
     let addresses = host
         .addresses(link.index)
-        .map_err(|error| kernel_error(&format!("cannot list the addresses of {bridge}"), &error))?;
+        .map_err(|error| kernel_error(format!("cannot list the addresses of {bridge}"), error))?;
     // A link-local address is no gateway of the network.
     let v6 = |address: &Address| address.cidr.is_ipv6() && address.scope == 0;
     let v6 = addresses.iter().any(v6);

@@ -57,7 +57,7 @@ fn first(failures: Vec<Error>) -> Result<(), Error> {
         return Ok(());
     };
     for other in failures {
-        error.details = format!("{}; {other}", error.details);
+        error = error.with_more(other);
     }
     Err(error)
 }

@@ -62,9 +62,9 @@ pub(crate) fn refuse(
         return Ok(());
     }
     let name = &bridge.name;
-    let ports = host.links_of_bridge(bridge.index).map_err(|error| {
-        kernel_error(&format!("cannot list the ports of bridge {name}"), &error)
-    })?;
+    let ports = host
+        .links_of_bridge(bridge.index)
+        .map_err(|error| kernel_error(format!("cannot list the ports of bridge {name}"), error))?;
     let mut foreign = containers(ports.iter());
     if foreign.is_empty() {
         return Ok(());

@@ -69,7 +69,7 @@ pub(crate) fn ensure(
 
 fn lookup(host: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
     host.link_by_name(name)
-        .map_err(|error| kernel_error(&format!("cannot look up bridge {name}"), &error))
+        .map_err(|error| kernel_error(format!("cannot look up bridge {name}"), error))
 }
 
 fn bridge(
@@ -108,10 +108,7 @@ fn bridge(
                     })?
                 }
                 Err(error) => {
-                    return Err(kernel_error(
-                        &format!("cannot create bridge {name}"),
-                        &error,
-                    ));
+                    return Err(kernel_error(format!("cannot create bridge {name}"), error));
                 }
             }
         }
@@ -134,7 +131,7 @@ fn bridge(
             ..LinkChange::default()
         };
         host.set_link(link.index, &change)
-            .map_err(|error| kernel_error(&format!("cannot set up bridge {name}"), &error))?;
+            .map_err(|error| kernel_error(format!("cannot set up bridge {name}"), error))?;
         undo(Step::Bridge(
             link.index,
             LinkChange {
@@ -188,19 +185,16 @@ fn own(host: &mut RouteSocket, bridge: &mut Link) -> Result<(), Error> {
     };
     host.set_link(bridge.index, &change).map_err(|error| {
         kernel_error(
-            &format!("cannot fix the MAC address of bridge {name}"),
-            &error,
+            format!("cannot fix the MAC address of bridge {name}"),
+            error,
         )
     })?;
     bridge.mac = Some(mac);
     let routes = host
         .routes(false)
-        .map_err(|error| kernel_error("cannot list the host's IPv6 routes", &error))?;
+        .map_err(|error| kernel_error("cannot list the host's IPv6 routes", error))?;
     let addresses = host.addresses(bridge.index).map_err(|error| {
-        kernel_error(
-            &format!("cannot list the addresses of bridge {name}"),
-            &error,
-        )
+        kernel_error(format!("cannot list the addresses of bridge {name}"), error)
     })?;
     let lives_by = routes
         .iter()
@@ -237,8 +231,8 @@ fn present(
     };
     let addresses = host.addresses(bridge.index).map_err(|error| {
         kernel_error(
-            &format!("cannot list the addresses of bridge {}", bridge.name),
-            &error,
+            format!("cannot list the addresses of bridge {}", bridge.name),
+            error,
         )
     })?;
     Ok(addresses
@@ -256,8 +250,8 @@ fn addresses(
     undo: &mut dyn FnMut(Step),
 ) -> Result<(), Error> {
     let name = &wanted.bridge;
-    let failed = |action: &str, error: &pontoon_netlink::Error| {
-        kernel_error(&format!("cannot {action} bridge {name}"), error)
+    let failed = |action: &str, error: pontoon_netlink::Error| {
+        kernel_error(format!("cannot {action} bridge {name}"), error)
     };
     let missing: Vec<&Cidr> = wanted
         .gateways
@@ -280,7 +274,7 @@ fn addresses(
             .into());
         }
         host.remove_address(bridge.index, (*existing).into())
-            .map_err(|error| failed(&format!("remove {existing} from"), &error))?;
+            .map_err(|error| failed(&format!("remove {existing} from"), error))?;
         undo(Step::AddressRemoved(bridge.index, *existing));
     }
     if missing.iter().any(|gateway| !gateway.is_ipv4()) {
@@ -293,7 +287,7 @@ fn addresses(
     for gateway in missing {
         let added = host
             .add_address(bridge.index, (*gateway).into(), true)
-            .map_err(|error| failed(&format!("add {gateway} to"), &error))?;
+            .map_err(|error| failed(&format!("add {gateway} to"), error))?;
         if added {
             undo(Step::AddressAdded(bridge.index, *gateway));
         }
@@ -322,7 +316,7 @@ fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Re
             Some(routes) => routes,
             None => known.insert(
                 host.routes(gateway.is_ipv4())
-                    .map_err(|error| kernel_error("cannot list the host's routes", &error))?,
+                    .map_err(|error| kernel_error("cannot list the host's routes", error))?,
             ),
         };
         for route in routes {
@@ -338,7 +332,7 @@ fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Re
             }
             let link = host
                 .link_by_index(interface)
-                .map_err(|error| kernel_error("cannot look up a link of the host", &error))?;
+                .map_err(|error| kernel_error("cannot look up a link of the host", error))?;
             // The bridge may have come to be a moment ago, by an ADD beside this one.
             let Some(link) = link.filter(|link| link.name != wanted.bridge) else {
                 continue;
@@ -416,7 +410,7 @@ pub(crate) fn remove_bridge(
     if link.kind.as_deref() != Some("bridge") || link.alias.as_deref() != Some(tag.as_str()) {
         return Ok(());
     }
-    let failed = |error| kernel_error(&format!("cannot remove bridge {name}"), &error);
+    let failed = |error| kernel_error(format!("cannot remove bridge {name}"), error);
     if host.links_of_bridge(link.index).map_err(failed)?.is_empty() {
         host.delete_link(link.index).map_err(failed)?;
     }

@@ -31,7 +31,7 @@ pub(crate) enum Step {
 }
 
 pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot undo a change", &error);
+    let failed = |error| kernel_error("cannot undo a change", error);
     match step {
         Step::Lease => delegation::undo_add(context),
         Step::Record => masquerade::forget(context, "bridge"),

@@ -35,7 +35,7 @@ impl Target {
             Wanted::Path(path) => by_path(context, path)?,
             Wanted::Container(wanted) => by_container(context, wanted)?,
         };
-        let host = Netns::current().map_err(|error| netns_error(&error))?;
+        let host = Netns::current().map_err(netns_error)?;
         if target.netns.same_as(&host) {
             return Err(TargetError::HostNamespace {
                 label: target.label(),

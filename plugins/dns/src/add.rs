@@ -133,7 +133,7 @@ fn inside(
         silent = context
             .netns()?
             .run(|| pontoon_dns::probe::silent(&servers))
-            .map_err(|error| pontoon_plugin::netns_error(&error))?;
+            .map_err(pontoon_plugin::netns_error)?;
     }
     let (inside, warnings) = plan::inside(record, config, host, previous, &silent);
     Ok((inside, missing.into_iter().chain(warnings).collect()))

@@ -160,7 +160,7 @@ fn place(
 fn look_up(host: &mut RouteSocket, name: &str) -> Result<Option<Option<String>>, Error> {
     host.link_by_name(name)
         .map(|link| link.map(|link| link.kind))
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))
+        .map_err(|error| kernel_error(format!("cannot look up {name}"), error))
 }
 
 /// Published ports of an internal network would lead nowhere.

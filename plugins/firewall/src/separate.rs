@@ -40,7 +40,7 @@ pub(crate) fn separate(
             forwarding::switch_on("firewall", host, v4)?;
         }
     }
-    let failed = |error| kernel_error("cannot look up the container's link on the host", &error);
+    let failed = |error| kernel_error("cannot look up the container's link on the host", error);
     let mut apart = rules::open(context, BackendKind::Nftables);
     let done = match &mut apart {
         Ok(backend) => backend
@@ -66,7 +66,7 @@ pub(crate) fn separate(
             };
             if let Some(link) = link {
                 host.set_link(link.index, &change).map_err(|error| {
-                    kernel_error(&format!("cannot isolate {}", separation.port), &error)
+                    kernel_error(format!("cannot isolate {}", separation.port), error)
                 })?;
             }
         }
@@ -134,7 +134,7 @@ fn proxies(
     let Some(first) = v6.next() else {
         return Ok(());
     };
-    let failed = |error| kernel_error(&format!("cannot proxy neighbours on {bridge}"), &error);
+    let failed = |error| kernel_error(format!("cannot proxy neighbours on {bridge}"), error);
     let Some(link) = host.link_by_name(bridge).map_err(failed)? else {
         return Ok(());
     };

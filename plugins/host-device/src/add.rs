@@ -99,14 +99,14 @@ fn attach(
         host.move_link(link.index, netns, name, &link.name)
             .map_err(|error| {
                 kernel_error(
-                    &format!("failed to move link {} to {name}", link.name),
-                    &error,
+                    format!("failed to move link {} to {name}", link.name),
+                    error,
                 )
             })?;
         fault::point("host-device.moved")?;
         let moved = inside
             .link_by_name(name)
-            .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
+            .map_err(|error| kernel_error(format!("cannot look up {name}"), error))?
             .ok_or_else(|| MoveError::Lost {
                 interface: name.clone(),
             })?;

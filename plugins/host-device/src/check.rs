@@ -23,7 +23,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let mut inside = sockets::of_container(context.netns()?)?;
     let link = inside
         .link_by_name(name.as_ref())
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
+        .map_err(|error| kernel_error(format!("cannot look up {name}"), error))?
         .ok_or_else(|| {
             differs(format!(
                 "Container Interface name in prevResult: {name} not found"

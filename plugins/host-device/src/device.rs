@@ -31,7 +31,7 @@ fn driver(root: &Path, address: &str) -> Option<String> {
 
 /// The interface that the selector means.
 pub(crate) fn find(host: &mut RouteSocket, selector: &Selector) -> Result<Link, Error> {
-    let failed = |error| kernel_error("failed to find host device", &error);
+    let failed = |error| kernel_error("failed to find host device", error);
     let found = match selector {
         Selector::Name(name) => host.link_by_name(name.as_ref()).map_err(failed)?,
         Selector::Mac(mac) => host
@@ -90,7 +90,7 @@ fn first_of(host: &mut RouteSocket, dir: &Path) -> Result<Option<Link>, Error> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let found = host
             .link_by_name(&name)
-            .map_err(|error| kernel_error("failed to find host device", &error))?;
+            .map_err(|error| kernel_error("failed to find host device", error))?;
         if found.is_some() {
             return Ok(found);
         }

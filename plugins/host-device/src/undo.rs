@@ -35,7 +35,7 @@ pub(crate) fn give_back_from(
     if let Some(netns) = netns {
         let mut inside = sockets::of_container(netns)?;
         for name in [key.interface.clone(), passing_name(key)] {
-            let failed = |error| kernel_error(&format!("cannot look up {name}"), &error);
+            let failed = |error| kernel_error(format!("cannot look up {name}"), error);
             let Some(link) = inside.link_by_name(&name).map_err(failed)? else {
                 continue;
             };
@@ -77,7 +77,7 @@ fn move_out(
     name: &str,
 ) -> Result<(), Error> {
     let act = format!("failed to move {:?} to host netns as {name:?}", link.name);
-    let failed = |error| kernel_error(&act, &error);
+    let failed = |error| kernel_error(&act, error);
     // DeviceBefore anything is changed: the container's device stays as it is for the next DEL.
     if host.link_by_name(name).map_err(failed)?.is_some() {
         return Err(MoveError::Taken {
@@ -97,7 +97,7 @@ fn move_out(
         ..LinkChange::default()
     };
     inside.set_link(link.index, &passing).map_err(failed)?;
-    let home = Netns::current().map_err(|error| pontoon_plugin::netns_error(&error))?;
+    let home = Netns::current().map_err(pontoon_plugin::netns_error)?;
     // Still with its old name as note: should the host have got another device of that name just
     // now, this one is findable by it.
     let moved = inside.move_link(link.index, &home, name, name);
@@ -116,7 +116,7 @@ fn move_out(
 /// What else the device was on the host. One that the kernel brought home, because its namespace
 /// went away, comes as it was in the container.
 fn restore(host: &mut RouteSocket, before: &DeviceBefore) -> Result<(), Error> {
-    let failed = |error| kernel_error(&format!("cannot restore {}", before.name), &error);
+    let failed = |error| kernel_error(format!("cannot restore {}", before.name), error);
     let mut found = host.link_by_name(&before.name).map_err(failed)?;
     if found.is_none() {
         let links = host.links().map_err(failed)?;

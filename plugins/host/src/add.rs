@@ -12,7 +12,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     config::ignore_ports(context)?;
     let key = context.key()?;
     let path = context.invocation.required_netns()?;
-    let host = Netns::current().map_err(|error| netns_error(&error))?;
+    let host = Netns::current().map_err(netns_error)?;
     let planned = rebind::plan(context, &host, plan::INSTEAD)?;
     let mut result = Inventory::of(&host)?.result(path);
     result.dns = context.config.dns.clone().unwrap_or_default();

@@ -12,7 +12,7 @@ fn open(context: &Context) -> Result<(RouteSocket, Link), Error> {
     let mut inside = sockets::of_container(netns)?;
     let link = inside
         .link_by_name("lo")
-        .map_err(|error| kernel_error("cannot look up lo in the container", &error))?
+        .map_err(|error| kernel_error("cannot look up lo in the container", error))?
         .ok_or(UpError::Missing)?;
     Ok((inside, link))
 }
@@ -26,7 +26,7 @@ fn set(inside: &mut RouteSocket, link: &Link, up: bool) -> Result<(), Error> {
                 ..LinkChange::default()
             },
         )
-        .map_err(|error| kernel_error("cannot change the state of lo in the container", &error))
+        .map_err(|error| kernel_error("cannot change the state of lo in the container", error))
 }
 
 pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
@@ -34,9 +34,9 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     if !link.up {
         set(&mut inside, &link, true)?;
     }
-    let addresses = inside.addresses(link.index).map_err(|error| {
-        kernel_error("cannot list the addresses of lo in the container", &error)
-    })?;
+    let addresses = inside
+        .addresses(link.index)
+        .map_err(|error| kernel_error("cannot list the addresses of lo in the container", error))?;
     let addresses: Vec<Cidr> = addresses
         .iter()
         .map(|address| Cidr::from(address.cidr))

@@ -35,7 +35,7 @@ pub(crate) fn master(context: &Context, config: &Config) -> Result<(RouteSocket,
         ),
         None => (socket.uplink(), LinkError::NoDefaultRoute),
     };
-    let found = found.map_err(|error| kernel_error(&missing.to_string(), &error))?;
+    let found = found.map_err(|error| kernel_error(&missing.to_string(), error))?;
     let master = found.ok_or(missing)?;
     Ok((socket, master))
 }
@@ -112,10 +112,10 @@ fn attach(
     undo.push(Step::Link);
     outer
         .create_macvlan(spec)
-        .map_err(|error| kernel_error("failed to create macvlan", &error))?;
+        .map_err(|error| kernel_error("failed to create macvlan", error))?;
     fault::point("macvlan.created")?;
     let name = &key.interface;
-    let failed = |error| kernel_error(&format!("cannot set up {name} in the container"), &error);
+    let failed = |error| kernel_error(format!("cannot set up {name} in the container"), error);
     let missing = || LinkError::Vanished {
         interface: name.clone(),
     };

@@ -18,14 +18,12 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         delegation::check(context, ipam)?;
     }
     let previous = context.config.prev_result.as_ref().ok_or(NoPrevResult)?;
-    let (_, master) = add::master(context, &config).map_err(|error| Error {
-        code: code::CHECK_FAILED,
-        ..error
-    })?;
+    let (_, master) =
+        add::master(context, &config).map_err(|error| error.with_code(code::CHECK_FAILED))?;
     let mut inside = sockets::of_container(context.netns()?)?;
     let link = inside
         .link_by_name(name.as_ref())
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
+        .map_err(|error| kernel_error(format!("cannot look up {name}"), error))?
         .ok_or_else(|| differs(format!("{name} is gone from the container")))?;
     if link.kind.as_deref() != Some("macvlan") {
         return Err(differs(format!(
@@ -57,10 +55,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     // A master in the container comes with the container.
     if !config.link_in_container {
-        let unavailable = |error: Error| Error {
-            code: code::NOT_AVAILABLE,
-            ..error
-        };
+        let unavailable = |error: Error| error.with_code(code::NOT_AVAILABLE);
         let (_, master) = add::master(context, &config).map_err(unavailable)?;
         config::mtu(config.mtu, master.mtu)?;
     }

@@ -10,7 +10,7 @@ use pontoon_plugin::{Context, kernel_error};
 pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
     for name in [key.interface.clone(), temporary_name(key)] {
         let failed =
-            |error| kernel_error(&format!("cannot remove {name} from the container"), &error);
+            |error| kernel_error(format!("cannot remove {name} from the container"), error);
         let found = inside.link_by_name(&name).map_err(failed)?;
         let Some(link) = found.filter(|link| link.kind.as_deref() == Some("macvlan")) else {
             continue;

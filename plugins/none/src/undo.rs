@@ -22,7 +22,7 @@ pub(crate) fn remove(
 
 /// Sets the state of the loopback interface.
 pub(crate) fn set(netns: &Netns, up: bool) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot change the state of lo in the container", &error);
+    let failed = |error| kernel_error("cannot change the state of lo in the container", error);
     let mut inside = RouteSocket::open_in(netns).map_err(failed)?;
     let Some(link) = inside.link_by_name("lo").map_err(failed)? else {
         return Ok(());

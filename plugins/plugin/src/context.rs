@@ -1,18 +1,18 @@
-//! What a verb gets to see, and the two translations from kernel errors to CNI errors.
+//! What a verb gets to see.
 
 use std::collections::HashSet;
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use pontoon_conf::{
-    Args, Attached, Attachment, ContainerId, Error, IfName, Invocation, KnownAs, NameError,
-    NetworkConfig, Verb, code,
+    Args, Attached, Attachment, ContainerId, Error, IfName, Invocation, KnownAs, NetworkConfig,
+    Verb,
 };
 use pontoon_ledger::kinds::{self, Kind, Role};
 use pontoon_ledger::{Key, Sandbox, State};
 use pontoon_netlink::{Netns, NetnsError};
 
+use crate::error::{ContextError, netns_error};
 use crate::warn;
 
 /// Everything that a verb knows of its invocation.
@@ -26,7 +26,7 @@ pub struct Context {
     pub state: State,
     /// Where programs of the host are looked for.
     pub search: Vec<PathBuf>,
-    netns: OnceLock<Result<Netns, NetnsError>>,
+    netns: OnceLock<Result<Netns, Arc<NetnsError>>>,
     /// The namespace at `CNI_NETNS` is not the container's: the verb goes on without it.
     elsewhere: bool,
     /// Container id and interface name of each attachment that GC keeps.
@@ -57,12 +57,11 @@ impl Context {
     /// # Errors
     /// Those of a configuration that no plugin can read.
     pub fn to_judge(bytes: &[u8]) -> Result<Self, Error> {
-        let name = |error: NameError| Error::new(code::INVALID_ENVIRONMENT, error.to_string());
         let invocation = Invocation {
             verb: Verb::Add,
-            container_id: Some("judged".parse().map_err(name)?),
+            container_id: Some("judged".parse().map_err(ContextError::Name)?),
             netns: None,
-            ifname: Some("eth0".parse().map_err(name)?),
+            ifname: Some("eth0".parse().map_err(ContextError::Name)?),
             args: Args::default(),
             path: Vec::new(),
             netns_override: false,
@@ -119,12 +118,13 @@ impl Context {
         kinds::with_role(Role::Mode).find(|kind| self.state.records(kind.name).holds(&key))
     }
 
-    fn open_netns(&self) -> Option<&Result<Netns, NetnsError>> {
+    fn open_netns(&self) -> Option<&Result<Netns, Arc<NetnsError>>> {
         if self.elsewhere {
             return None;
         }
         let path = self.invocation.netns.as_deref()?;
-        Some(self.netns.get_or_init(|| Netns::open(Path::new(path))))
+        let open = || Netns::open(Path::new(path)).map_err(Arc::new);
+        Some(self.netns.get_or_init(open))
     }
 
     /// The container's network namespace; the verb cannot go on without it.
@@ -134,11 +134,8 @@ impl Context {
     pub fn netns(&self) -> Result<&Netns, Error> {
         match self.open_netns() {
             Some(Ok(netns)) => Ok(netns),
-            Some(Err(error)) => Err(netns_error(error)),
-            None => Err(Error::new(
-                code::INVALID_ENVIRONMENT,
-                "required env variables [CNI_NETNS] missing",
-            )),
+            Some(Err(error)) => Err(netns_error(Arc::clone(error))),
+            None => Err(ContextError::NoNetns.into()),
         }
     }
 
@@ -154,7 +151,7 @@ impl Context {
     /// Code 7 when the configuration has no `prevResult`.
     pub fn required_prev_result(&self) -> Result<&Attached, Error> {
         let previous = self.config.prev_result.as_ref();
-        previous.ok_or_else(|| Error::new(code::INVALID_CONFIG, "Required prevResult missing"))
+        previous.ok_or_else(|| ContextError::NoPrevResult.into())
     }
 
     /// The namespace that the verb is about, as records keep it.
@@ -236,7 +233,7 @@ impl Context {
         let Some(netns) = self.netns_if_alive() else {
             return Ok(());
         };
-        let own = Netns::current().map_err(|error| netns_error(&error))?;
+        let own = Netns::current().map_err(netns_error)?;
         if !netns.same_as(&own) {
             return Ok(());
         }
@@ -248,27 +245,7 @@ impl Context {
             self.leave_netns();
             return Ok(());
         }
-        Err(Error::new(
-            code::INVALID_NETNS,
-            format!("CNI_NETNS {path} is the network namespace that the plugin itself runs in"),
-        )
-        .with_details(
-            "a container needs a network namespace of its own; set CNI_NETNS_OVERRIDE=1 only if \
-             the host's own interfaces may be changed",
-        ))
+        let path = path.to_owned();
+        Err(ContextError::OwnNetns { path }.into())
     }
-}
-
-/// A namespace that cannot be used, as the runtime should see it.
-#[must_use]
-pub fn netns_error(error: &NetnsError) -> Error {
-    Error::new(code::INVALID_ENVIRONMENT, format!("CNI_NETNS: {error}")).with_details(
-        "give the path of a network namespace, such as /run/netns/NAME or /proc/PID/ns/net",
-    )
-}
-
-/// A kernel refusal, as the runtime should see it. `action` names the object.
-#[must_use]
-pub fn kernel_error(action: &str, error: &impl Display) -> Error {
-    Error::new(code::KERNEL, action.to_owned()).with_details(error.to_string())
 }

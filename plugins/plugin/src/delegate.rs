@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use pontoon_conf::{Attached, Error, Invocation, NetworkConfig, PluginType, Verb, code};
+use pontoon_conf::{Attached, Error, Invocation, NetworkConfig, PluginType, Verb};
+
+use crate::error::DelegateError;
 
 /// Runs the plugin `kind` from `CNI_PATH` with the caller's own environment and standard input,
 /// under another verb if need be.
@@ -20,13 +22,6 @@ pub fn run(
     config: &NetworkConfig,
 ) -> Result<Option<Attached>, Error> {
     let program = find(kind, invocation)?;
-    let failed = |what: &str, details: String| {
-        Error::new(
-            code::DELEGATE,
-            format!("{what} the delegated plugin {}", program.display()),
-        )
-        .with_details(details)
-    };
     // The one command that a plugin runs: the specification wants the same environment, so it is
     // inherited, and only the verb may differ (DEL after a failed ADD).
     #[allow(clippy::disallowed_methods)]
@@ -36,35 +31,39 @@ pub fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
-        .map_err(|error| failed("cannot run", error.to_string()))?;
+        .map_err(|source| DelegateError::Run {
+            program: program.clone(),
+            source,
+        })?;
     if let Some(mut stdin) = child.stdin.take() {
         // A delegate that never reads its input may still answer; its exit code decides.
         let _ = stdin.write_all(config.bytes());
     }
     let output = child
         .wait_with_output()
-        .map_err(|error| failed("cannot wait for", error.to_string()))?;
+        .map_err(|source| DelegateError::Wait {
+            program: program.clone(),
+            source,
+        })?;
     if !output.status.success() {
         return Err(error_object(&output.stdout).unwrap_or_else(|| {
-            failed(
-                "no error object from",
-                format!(
-                    "{}, output: {}",
-                    output.status,
-                    String::from_utf8_lossy(&output.stdout)
-                ),
-            )
+            DelegateError::NoErrorObject {
+                program,
+                status: output.status,
+                output: String::from_utf8_lossy(&output.stdout).into_owned(),
+            }
+            .into()
         }));
     }
     if verb != Verb::Add {
         return Ok(None);
     }
     let value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| failed("no result from", error.to_string()))?;
+        .map_err(|source| DelegateError::NoResult { program, source })?;
     Attached::parse(&value, config.version).map(Some)
 }
 
-/// The error object that a failing plugin prints.
+/// The error object that a failing plugin prints. It is passed on: only that plugin knows the cause.
 fn error_object(output: &[u8]) -> Option<Error> {
     #[derive(serde::Deserialize)]
     struct Object {
@@ -74,10 +73,10 @@ fn error_object(output: &[u8]) -> Option<Error> {
         details: String,
     }
     let object: Object = serde_json::from_slice(output).ok()?;
-    Some(Error::new(object.code, object.msg).with_details(object.details))
+    Some(Error::of_delegate(object.code, object.msg, object.details))
 }
 
-fn find(kind: &PluginType, invocation: &Invocation) -> Result<PathBuf, Error> {
+fn find(kind: &PluginType, invocation: &Invocation) -> Result<PathBuf, DelegateError> {
     for dir in &invocation.path {
         let candidate = dir.join(kind.as_ref());
         let runnable = std::fs::metadata(&candidate)
@@ -91,9 +90,8 @@ fn find(kind: &PluginType, invocation: &Invocation) -> Result<PathBuf, Error> {
         .iter()
         .map(|dir| dir.display().to_string())
         .collect();
-    Err(Error::new(
-        code::INVALID_CONFIG,
-        format!("failed to find plugin \"{kind}\" in CNI_PATH"),
-    )
-    .with_details(format!("searched {}", searched.join(":"))))
+    Err(DelegateError::NotFound {
+        kind: kind.clone(),
+        searched: searched.join(":"),
+    })
 }

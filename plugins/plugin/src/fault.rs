@@ -29,10 +29,8 @@ pub fn point(name: &str) -> Result<(), Error> {
         return Ok(());
     };
     if wanted == name {
-        return Err(Error::new(
-            pontoon_conf::code::IO,
-            format!("fault injected at {name}"),
-        ));
+        let point = wanted;
+        return Err(crate::error::InjectedFault { point }.into());
     }
     if wanted.strip_prefix("kill:") == Some(name) {
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);

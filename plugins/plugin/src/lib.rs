@@ -25,6 +25,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 mod context;
 pub mod delegate;
+mod error;
 pub mod fault;
 pub mod gc;
 mod log;
@@ -33,7 +34,8 @@ mod undo;
 mod verbs;
 mod warning;
 
-pub use context::{Context, kernel_error, netns_error};
+pub use context::Context;
+pub use error::{KernelError, UnusableNetns, kernel_error, netns_error};
 pub use pontoon_conf::{Attached, Error};
 pub use run::{Plugin, main, search, system_bus};
 pub use undo::Undo;

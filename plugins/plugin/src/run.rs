@@ -4,12 +4,13 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use pontoon_conf::{
-    Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner, code,
+    Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner,
 };
 use pontoon_ledger::State;
 use pontoon_ledger::kinds::{self, Role};
 
 use crate::Context;
+use crate::error::ProcessError;
 use crate::log::Log;
 use crate::{warn, warning};
 
@@ -103,24 +104,11 @@ fn serve<P: Plugin>(plugin: &P) -> bool {
     let mut input = Vec::with_capacity(16 * 1024);
     let stdin = std::io::stdin().lock().take(LONGEST_INPUT + 1);
     if let Err(error) = { stdin }.read_to_end(&mut input) {
-        return fail(
-            &Error::new(
-                code::IO,
-                "cannot read the network configuration from standard input",
-            )
-            .with_details(error.to_string()),
-            None,
-        );
+        return fail(&ProcessError::Input(error).into(), None);
     }
     if input.len() as u64 > LONGEST_INPUT {
-        return fail(
-            &Error::new(
-                code::INVALID_CONFIG,
-                format!("the network configuration is longer than {LONGEST_INPUT} bytes"),
-            )
-            .with_details("what is read is bounded, so that no configuration holds the host up"),
-            None,
-        );
+        let most = LONGEST_INPUT;
+        return fail(&ProcessError::LongInput { most }.into(), None);
     }
     if invocation.verb == Verb::Version {
         return print(&VersionInfo::answer(&input, P::VERSIONS).to_json()).is_ok();
@@ -165,17 +153,12 @@ fn run<P: Plugin>(
     };
     if let Err(error) = print(&text) {
         // To the runtime this is a failed ADD, so nothing may stay.
-        let error = Error::new(code::IO, "cannot write the result to standard output")
-            .with_details(error.to_string());
+        let error = Error::from(ProcessError::Output(error));
         return Err(match plugin.del(&context) {
             Ok(()) => error,
-            Err(undo) => {
-                let details = format!(
-                    "{}; and what was made could not be removed: {undo}",
-                    error.details
-                );
-                error.with_details(details)
-            }
+            Err(undo) => error.with_more(format_args!(
+                "and what was made could not be removed: {undo}"
+            )),
         });
     }
     Ok(Some(attached))

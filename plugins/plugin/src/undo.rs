@@ -32,11 +32,7 @@ impl<S> Undo<S> {
         let mut error = cause;
         while let Some(step) = self.steps.pop() {
             if let Err(second) = revert(step) {
-                let separator = if error.details.is_empty() { "" } else { "; " };
-                error.details = format!(
-                    "{}{separator}and undoing it failed: {second}",
-                    error.details
-                );
+                error = error.with_more(format_args!("and undoing it failed: {second}"));
             }
         }
         error
@@ -49,15 +45,16 @@ mod tests {
 
     #[test]
     fn reverts_in_reverse_and_keeps_both_errors() {
+        let error = |msg: &str| Error::of_delegate(100, msg.to_owned(), String::new());
         let mut undo = Undo::default();
         for step in ["one", "two", "three"] {
             undo.push(step);
         }
         let mut seen = Vec::new();
-        let error = undo.unwind(Error::new(100, "broken"), |step| {
+        let error = undo.unwind(error("broken"), |step| {
             seen.push(step);
             if step == "two" {
-                Err(Error::new(100, "stuck"))
+                Err(error("stuck"))
             } else {
                 Ok(())
             }

@@ -104,7 +104,7 @@ fn open_loopback(
     published: &Published,
     undo: &mut Undo<Step>,
 ) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot look up the container's link on the host", &error);
+    let failed = |error| kernel_error("cannot look up the container's link on the host", error);
     let mut port: Option<Link> = None;
     // The veth comes after the bridge in every result that we know.
     for interface in previous
@@ -154,7 +154,7 @@ fn open_loopback(
         && link.port.is_some_and(|flags| !flags.hairpin)
     {
         host.set_hairpin(link.index, true).map_err(|error| {
-            kernel_error(&format!("cannot set hairpin mode of {}", link.name), &error)
+            kernel_error(format!("cannot set hairpin mode of {}", link.name), error)
         })?;
         undo.push(Step::Hairpin(link.index));
     }

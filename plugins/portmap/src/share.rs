@@ -30,7 +30,7 @@ pub(crate) fn reachable(
     if network.is_some_and(|network| network.internal) {
         (published.v4, published.v6) = (None, None);
     } else if previous.routes.is_empty() {
-        let failed = |error| kernel_error("cannot ask the host's routes", &error);
+        let failed = |error| kernel_error("cannot ask the host's routes", error);
         let mut host = RouteSocket::open().map_err(failed)?;
         let mut on_link = |address: IpAddr| {
             let route = host.route_to(address).map_err(failed)?;
@@ -270,7 +270,7 @@ fn cut_flows(published: &Published, sockets: &mut Vec<OwnedFd>) -> Result<(), Er
     let Some(address) = published.v4 else {
         return Ok(());
     };
-    let failed = |error| kernel_error("cannot cut the flows of the published ports", &error);
+    let failed = |error| kernel_error("cannot cut the flows of the published ports", error);
     let mut conntrack = Conntrack::open().map_err(failed)?;
     conntrack.cut(&answered_by(address)).map_err(failed)?;
     sockets.push(conntrack.into_fd());

@@ -24,7 +24,7 @@ pub(crate) fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Err
         Step::Hairpin(index) => {
             let mut host = sockets::of_host()?;
             host.set_hairpin(index, false)
-                .map_err(|error| kernel_error("cannot restore hairpin mode", &error))
+                .map_err(|error| kernel_error("cannot restore hairpin mode", error))
         }
         Step::RouteLocalnet(path) => {
             // Other containers of the bridge may need it by now.

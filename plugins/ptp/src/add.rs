@@ -40,7 +40,7 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
-    let open = |error| kernel_error("cannot open a route socket", &error);
+    let open = |error| kernel_error("cannot open a route socket", error);
     let host = RouteSocket::open().map_err(open)?;
     let mut inside = RouteSocket::open_in(netns).map_err(open)?;
     container_link::refuse_taken(context, &mut inside)?;
@@ -153,9 +153,9 @@ fn plug(ground: &mut Ground<'_>, name: &str, mac: [u8; 6]) -> Result<Veth, Error
         alias: Some(&tag),
         ..VethSpec::new(name, &ground.key.interface, ground.netns)
     };
-    let failed = |error: &_| {
+    let failed = |error: pontoon_netlink::Error| {
         let pair = format!("cannot create veth pair {name} - {}", ground.key.interface);
-        kernel_error(&pair, error)
+        kernel_error(pair, error)
     };
     let make = |host: &mut RouteSocket| host.create_veth(&spec);
     veth::create(&mut ground.host, &ground.key, make, failed)
@@ -194,7 +194,7 @@ fn host_end(
     ground
         .host
         .configure(&setup)
-        .map_err(|error| kernel_error(&format!("cannot configure {name} on the host"), &error))
+        .map_err(|error| kernel_error(format!("cannot configure {name} on the host"), error))
 }
 
 fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<(), Error> {
@@ -220,7 +220,7 @@ fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Res
     ground
         .inside
         .configure(&setup)
-        .map_err(|error| kernel_error(&format!("cannot configure {name} in the container"), &error))
+        .map_err(|error| kernel_error(format!("cannot configure {name} in the container"), error))
 }
 
 /// The host routes for its containers. Stays on, as README says.

@@ -45,7 +45,7 @@ fn check_container(
     previous: &Attached,
 ) -> Result<Option<u32>, Error> {
     let name = &key.interface;
-    let failed = |error| kernel_error(&format!("cannot look up {name}"), &error);
+    let failed = |error| kernel_error(format!("cannot look up {name}"), error);
     let mut inside = RouteSocket::open_in(context.netns()?).map_err(failed)?;
     let link = inside
         .link_by_name(name)
@@ -61,7 +61,7 @@ fn check_container(
 }
 
 fn check_host(key: &Key, peer: Option<u32>, previous: &Attached) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot look at the host's end of the veth pair", &error);
+    let failed = |error| kernel_error("cannot look at the host's end of the veth pair", error);
     let mut host = RouteSocket::open().map_err(failed)?;
     let mut link = host.link_by_name(&key.host_interface()).map_err(failed)?;
     if let (None, Some(peer)) = (&link, peer) {
@@ -113,7 +113,7 @@ fn check_forwarding(context: &Context) -> Result<(), Error> {
     if !context.state.records_of::<PtpRecord>().has_network(network) {
         return Ok(());
     }
-    let failed = |error| kernel_error("cannot look at the host's IPv6 addresses", &error);
+    let failed = |error| kernel_error("cannot look at the host's IPv6 addresses", error);
     let mut host = RouteSocket::open().map_err(failed)?;
     // The host's end of a container with IPv6 has its gateway's address, alone.
     let tag = format!("{} ", Owner::network(network).tag());

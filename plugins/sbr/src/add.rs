@@ -17,7 +17,7 @@ pub(crate) fn inside(context: &Context, name: &str) -> Result<(RouteSocket, u32)
     let mut inside = sockets::of_container(context.netns()?)?;
     let link = inside
         .link_by_name(name)
-        .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))?
+        .map_err(|error| kernel_error(format!("cannot look up {name}"), error))?
         .ok_or_else(|| NoLink {
             interface: name.to_owned(),
         })?;
@@ -38,7 +38,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
 }
 
 fn route(context: &Context, config: &Config, undo: &mut Undo<()>) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot change the container's routing", &error);
+    let failed = |error| kernel_error("cannot change the container's routing", error);
     let key = context.key()?;
     let ips = plan::addresses(context.config.prev_result.as_ref(), &key.interface)?;
     let (mut inside, index) = inside(context, &key.interface)?;
@@ -94,7 +94,7 @@ fn separate(
     there: &[RouteEntry],
     moved: &[MovedRoute],
 ) -> Result<(), Error> {
-    let failed = |error| kernel_error("cannot change the container's routing", &error);
+    let failed = |error| kernel_error("cannot change the container's routing", error);
     let stray = plan::strays(there, ips);
     for v4 in families(ips) {
         let mut used: BTreeSet<u32> = inside.tables(v4).map_err(failed)?.into_iter().collect();

@@ -15,7 +15,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
     let ips = plan::addresses(context.config.prev_result.as_ref(), &key.interface)?;
     let (mut inside, index) = add::inside(context, &key.interface)?;
-    let failed = |error| kernel_error("cannot look at the container's routing", &error);
+    let failed = |error| kernel_error("cannot look at the container's routing", error);
     let differs = |what: String| {
         Error::from(Difference {
             container: key.container.clone(),

@@ -29,7 +29,7 @@ fn give_back(context: &Context, key: &Key) -> Result<(), Error> {
     let Some(netns) = context.netns_of_record(sandbox) else {
         return Ok(());
     };
-    let failed = |error| kernel_error("cannot look at the container's routing", &error);
+    let failed = |error| kernel_error("cannot look at the container's routing", error);
     let mut inside = RouteSocket::open_in(netns).map_err(failed)?;
     let previous = context.config.prev_result.as_ref();
     let ips = previous.map_or(&[][..], |previous| &previous.ips);
@@ -60,7 +60,7 @@ fn forget(
     sources: &HashSet<IpAddr>,
     rules_only: bool,
 ) -> Result<(), Error> {
-    let looked = |error| kernel_error("cannot look at the container's routing", &error);
+    let looked = |error| kernel_error("cannot look at the container's routing", error);
     let mut done = Ok(());
     for v4 in [true, false] {
         let rules = inside.source_rules(v4).map_err(looked)?;
@@ -77,7 +77,7 @@ fn forget(
             if let Some(source) = rule.source {
                 let removed = inside.remove_source_rule(source, rule.table);
                 done = done.and(removed.map(drop).map_err(|error| {
-                    kernel_error(&format!("cannot remove the rule for {source}"), &error)
+                    kernel_error(format!("cannot remove the rule for {source}"), error)
                 }));
             }
         }
@@ -86,7 +86,7 @@ fn forget(
 }
 
 fn empty(inside: &mut RouteSocket, v4: bool, table: u32) -> Result<(), Error> {
-    let failed = |error| kernel_error(&format!("cannot empty table {table}"), &error);
+    let failed = |error| kernel_error(format!("cannot empty table {table}"), error);
     let mut done = Ok(());
     for route in inside.routes_of_table(v4, table).map_err(failed)? {
         let spec = RouteSpec {

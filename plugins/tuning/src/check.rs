@@ -68,8 +68,6 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 /// Without an attachment `IFNAME` is any name.
 pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::of_network(context)?;
-    allowlist::ask(&config.sysctls).map_err(|error| Error {
-        code: code::NOT_AVAILABLE,
-        ..Error::from(error)
-    })
+    allowlist::ask(&config.sysctls)
+        .map_err(|error| Error::from(error).with_code(code::NOT_AVAILABLE))
 }

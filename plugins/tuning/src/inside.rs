@@ -29,7 +29,7 @@ impl<'a> Inside<'a> {
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
         self.socket
             .link_by_name(name)
-            .map_err(|error| kernel_error(&format!("cannot look up {name}"), &error))
+            .map_err(|error| kernel_error(format!("cannot look up {name}"), error))
     }
 
     /// The value of each parameter, or none for one that can only be written.
@@ -59,7 +59,7 @@ impl<'a> Inside<'a> {
                     })
                     .collect()
             })
-            .map_err(|error| netns_error(&error))?
+            .map_err(netns_error)?
     }
 
     /// Sets the parameters, in the order in which they were written down.
@@ -81,7 +81,7 @@ impl<'a> Inside<'a> {
                 }
                 Ok(())
             })
-            .map_err(|error| netns_error(&error))?
+            .map_err(netns_error)?
     }
 
     pub(crate) fn change(&mut self, link: &Link, change: &LinkChange) -> Result<(), Error> {
@@ -90,8 +90,8 @@ impl<'a> Inside<'a> {
         }
         self.socket.set_link(link.index, change).map_err(|error| {
             kernel_error(
-                &format!("cannot change {} in the container", link.name),
-                &error,
+                format!("cannot change {} in the container", link.name),
+                error,
             )
         })
     }
@@ -110,12 +110,12 @@ impl<'a> Inside<'a> {
         self.change(link, &notify)?;
         let path = format!("net/ipv6/conf/{}/ndisc_notify", link.name);
         let told = sysctl::write_in(self.netns, &[(path, "1")]);
-        told.map_err(|error| netns_error(&error))?;
+        told.map_err(netns_error)?;
         if link.up {
             // What is announced before the link sends is lost.
             self.socket
                 .wait_operational(link.index)
-                .map_err(|error| kernel_error(&format!("cannot look up {}", link.name), &error))?;
+                .map_err(|error| kernel_error(format!("cannot look up {}", link.name), error))?;
         }
         let new = LinkChange {
             mac: Some(mac),
@@ -131,12 +131,12 @@ impl<'a> Inside<'a> {
         }
         .map_err(|error| {
             kernel_error(
-                &format!(
+                format!(
                     "cannot set the MAC address of {} to {}",
                     link.name,
                     Mac(mac)
                 ),
-                &error,
+                error,
             )
         })
     }
@@ -228,7 +228,7 @@ impl<'a> Inside<'a> {
         });
         match sysctls {
             Ok(more) => failures.extend(more),
-            Err(error) => failures.push(netns_error(&error)),
+            Err(error) => failures.push(netns_error(error)),
         }
         failures
     }
