@@ -23,6 +23,19 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 /// # Errors
 /// Those of the system calls; nothing has changed then.
 pub fn replace(drafts: &Path, path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    put(drafts, path, text, mode, false)
+}
+
+/// As [`replace`], and the file is on the disk when this returns: a machine that loses its power a moment later has it.
+///
+/// # Errors
+/// Those of the system calls. When the last one failed, the file is there and may not be on the disk.
+pub fn replace_on_disk(drafts: &Path, path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    put(drafts, path, text, mode, true)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn put(drafts: &Path, path: &Path, text: &[u8], mode: u32, to_disk: bool) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     directory::again_with(parent, || {
         let (draft, file) = directory::again_with(drafts, || create(drafts))?;
@@ -31,6 +44,9 @@ pub fn replace(drafts: &Path, path: &Path, text: &[u8], mode: u32) -> io::Result
             if mode != PRIVATE {
                 // The mode of open(2) goes through the umask.
                 file.set_permissions(Permissions::from_mode(mode))?;
+            }
+            if to_disk {
+                file.sync_all()?;
             }
             fs::rename(&draft, path)
         };

@@ -118,12 +118,30 @@ pub(crate) fn read<R: Record>(path: &Path) -> Result<Option<R>, RecordError> {
 
 /// Writes a record, in a directory that may have to be made: complete or not at all.
 pub(crate) fn write<R: Record>(drafts: &Path, path: &Path, record: &R) -> Result<(), Error> {
+    put(draft::replace, drafts, path, record)
+}
+
+/// As [`write()`], and the record is on the disk when this returns.
+pub(crate) fn write_to_disk<R: Record>(
+    drafts: &Path,
+    path: &Path,
+    record: &R,
+) -> Result<(), Error> {
+    put(draft::replace_on_disk, drafts, path, record)
+}
+
+fn put<R: Record>(
+    replace: fn(&Path, &Path, &[u8], u32) -> io::Result<()>,
+    drafts: &Path,
+    path: &Path,
+    record: &R,
+) -> Result<(), Error> {
     let fail = |error: io::Error| {
         Error::new(code::IO, format!("cannot write {}", path.display()))
             .with_details(error.to_string())
     };
     let text = record.encode().map_err(|error| fail(error.into()))?;
-    draft::replace(drafts, path, &text, draft::PRIVATE).map_err(fail)
+    replace(drafts, path, &text, draft::PRIVATE).map_err(fail)
 }
 
 /// Makes an empty file, which says what it says by its path, in a directory that may have to be made. Tells

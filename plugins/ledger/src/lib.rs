@@ -33,6 +33,9 @@
 //! | remove what no record needs | [`State::prune`] |
 //! | lock | [`Lock`], with the paths of [`State`] |
 //! | tell whether a namespace is gone | [`State::is_gone`] |
+//! | what is known of networks of several hosts | [`overlay`] |
+//!
+//! What has to survive a reboot lies below `/var/lib/pontoon` instead, see [`overlay`].
 //!
 //! Every record has a field `version`; a file without one is of version 1. A record that cannot be
 //! read, or that another version wrote, is a [`RecordError`] with the file and the next step, and
@@ -51,6 +54,7 @@ pub mod kinds;
 pub mod links;
 mod liveness;
 mod lock;
+pub mod overlay;
 pub mod port_slots;
 pub mod published;
 pub mod record;

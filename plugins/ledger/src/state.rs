@@ -18,6 +18,27 @@ const BESIDE_RECORDS: [&str; 3] = ["lock", "draft", "dns"];
 /// What the state directory of another network namespace begins with.
 const OTHER_HOST: &str = "netns-";
 
+/// The directory below `root` that belongs to the network namespace which the program runs in: `root` itself for
+/// the initial one.
+///
+/// # Errors
+/// Code 100 when the kernel does not tell the namespace's cookie (before Linux 5.14).
+pub(crate) fn of_this_namespace(root: &Path) -> Result<PathBuf, Error> {
+    let cookie = Netns::cookie().map_err(|error| {
+        Error::new(
+            code::KERNEL,
+            "cannot tell the host's network namespace from others",
+        )
+        .with_details(format!(
+            "{error}; SO_NETNS_COOKIE needs Linux 5.14 or newer"
+        ))
+    })?;
+    Ok(match cookie {
+        1 => root.to_owned(),
+        cookie => root.join(format!("{OTHER_HOST}{cookie}")),
+    })
+}
+
 /// The state directory of the network namespace that the plugin runs in.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -33,22 +54,9 @@ impl State {
     /// Code 100 when the kernel does not tell the cookie (before Linux 5.14); code 5 when the directory
     /// belongs to another user, or others may write it.
     pub fn locate() -> Result<Self, Error> {
-        let cookie = Netns::cookie().map_err(|error| {
-            Error::new(
-                code::KERNEL,
-                "cannot tell the host's network namespace from others",
-            )
-            .with_details(format!(
-                "{error}; SO_NETNS_COOKIE needs Linux 5.14 or newer"
-            ))
-        })?;
         let root = Path::new(ROOT);
         directory::check(root)?;
-        Ok(if cookie == 1 {
-            Self::at(root)
-        } else {
-            Self::at(&root.join(format!("{OTHER_HOST}{cookie}")))
-        })
+        Ok(Self::at(&of_this_namespace(root)?))
     }
 
     /// State in a directory of the caller's choice.
