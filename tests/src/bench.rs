@@ -7,7 +7,9 @@
 mod contestant;
 mod leases;
 mod names;
+mod netavark;
 mod ports;
+mod scale;
 mod table;
 
 use std::fs;
@@ -90,7 +92,9 @@ fn volatile_run() -> Outcome {
 }
 
 /// What can be measured alone, by the words of the command line.
-const SECTIONS: [&str; 6] = ["nftables", "iptables", "ports", "leases", "names", "start"];
+const SECTIONS: [&str; 8] = [
+    "nftables", "iptables", "netavark", "ports", "leases", "names", "start", "scale",
+];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let quick = arguments.contains(&"--quick");
@@ -119,7 +123,10 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         build::dist()?
     };
     println!("fetching the reference plugins ...");
-    let (ours, reference) = (Programs::at(&built.dir)?, Programs::at(&reference()?)?);
+    let (ours, reference) = (
+        Programs::at(&built.dir)?,
+        Programs::at(&unpacked("reference.sh")?)?,
+    );
     let size = if quick { QUICK } else { FULL };
     let mut table = Table::new(format!(
         "{} samples a cell, medians; ours linked for {}",
@@ -143,6 +150,10 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
             size.parallel
         );
         parallel(&mut table, backend, &ours, &reference, size)?;
+    }
+    if wanted("netavark") {
+        println!("netavark with 25 containers ...");
+        netavark::measure(&mut table, &ours, size.samples)?;
     }
     if wanted("ports") {
         for backend in [Backend::Nftables, Backend::IptablesNft] {
@@ -172,6 +183,11 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         start(&mut table, &ours, &reference)?;
     }
 
+    // Asked for by name only: it takes ten minutes and 10,000 namespaces.
+    if sections.contains(&"scale") {
+        scale::measure(&ours, &reference)?;
+    }
+
     println!("\n{table}");
     let file = target_dir()?.join("bench.md");
     fs::write(&file, table.markdown()).map_err(Failure::act("write target/bench.md"))?;
@@ -181,18 +197,18 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     }
 }
 
-/// The directory of the reference plugins, unpacked by a script.
-fn reference() -> Outcome<PathBuf> {
+/// What a script of `tests/scripts` unpacked: the folder that it prints.
+fn unpacked(script: &str) -> Outcome<PathBuf> {
     let output = Command::new("bash")
-        .arg(root().join("tests/scripts/reference.sh"))
+        .arg(root().join("tests/scripts").join(script))
         .arg(target_dir()?.join("tools"))
         .stderr(std::process::Stdio::inherit())
         .output()
-        .map_err(Failure::act("run reference.sh"))?;
+        .map_err(Failure::act(format!("run {script}")))?;
     if !output.status.success() {
-        return Err(Failure::new(
-            "reference.sh failed: the reference plugins are needed to compare with",
-        ));
+        return Err(Failure::new(format!(
+            "{script} failed: there is nothing to compare with"
+        )));
     }
     Ok(PathBuf::from(
         String::from_utf8_lossy(&output.stdout).trim(),

@@ -90,6 +90,15 @@ impl Network {
         self
     }
 
+    /// The same network with one more plugin at the end of its chain.
+    #[must_use]
+    pub fn followed_by(mut self, plugin: Value) -> Self {
+        if let Some(plugins) = self.list["plugins"].as_array_mut() {
+            plugins.push(plugin);
+        }
+        self
+    }
+
     /// The same network with a key of its first plugin's `ipam` object set.
     #[must_use]
     pub fn with_ipam(mut self, key: &str, value: Value) -> Self {

@@ -22,6 +22,8 @@ pub struct Runtime<'h> {
     host: &'h Host,
     programs: Programs,
     path: OsString,
+    /// Programs that get another PATH.
+    own_paths: Vec<(String, OsString)>,
     extra: Vec<(String, String)>,
     here: bool,
     /// Nanoseconds that plugins have run for.
@@ -73,6 +75,7 @@ impl<'h> Runtime<'h> {
             host,
             programs: programs.clone(),
             path: path.into(),
+            own_paths: Vec::new(),
             extra: Vec::new(),
             here: false,
             spent: Arc::default(),
@@ -83,6 +86,13 @@ impl<'h> Runtime<'h> {
     #[must_use]
     pub fn with_env(mut self, name: &str, value: &str) -> Self {
         self.extra.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same runtime with another PATH for one of its plugins.
+    #[must_use]
+    pub fn with_path_of(mut self, plugin: &str, path: impl Into<OsString>) -> Self {
+        self.own_paths.push((plugin.to_owned(), path.into()));
         self
     }
 
@@ -244,10 +254,12 @@ impl<'h> Runtime<'h> {
                 format!("{}: {error}", file.display()),
             )
         };
+        let own = self.own_paths.iter().find(|(name, _)| name == program);
+        let path = own.map_or(&self.path, |(_, path)| path);
         let mut command = Command::new(&file);
         command
             .env_clear()
-            .env("PATH", &self.path)
+            .env("PATH", path)
             .envs(self.extra.iter().map(|(name, value)| (name, value)))
             .envs(call.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())

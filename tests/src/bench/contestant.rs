@@ -4,17 +4,19 @@ use std::ffi::OsString;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use pontoon_lab::{
     Attachment, Backend, CniError, Container, Failure, Host, Network, Outcome, Programs, Runtime,
     Scratch, find, missing,
 };
 
-/// What the kernel still does after a verb (RCU, udev) belongs to nobody's time.
+/// What the kernel still does after a verb (RCU, udev) is no part of the time of the next verb.
 const SETTLE: Duration = Duration::from_millis(25);
 
 /// Waits as a host with work to do waits: a processor that sleeps takes its time to wake up, and
 /// would add it to whatever comes next.
-fn settle() {
+pub(crate) fn settle() {
     let started = Instant::now();
     while started.elapsed() < SETTLE {
         std::hint::spin_loop();
@@ -29,7 +31,9 @@ pub(crate) struct Contestant {
     network: Network,
     programs: Programs,
     path: OsString,
+    firewall_path: OsString,
     _tools: Scratch,
+    _firewall_tools: Scratch,
     _leases: Scratch,
 }
 
@@ -45,15 +49,34 @@ impl Contestant {
         } else {
             path.push(":/usr/sbin:/usr/bin:/sbin:/bin");
         }
+        // The reference's `firewall` knows iptables and firewalld, also where the rest uses nftables.
+        let (firewall_tools, mut firewall_path) = Backend::IptablesNft.path()?;
+        firewall_path.push(":/usr/sbin:/usr/bin:/sbin:/bin");
+        // Pontoon's folder alone has the admin's command.
+        let is_reference = !programs.program("pontoon").is_file();
+        let firewall_backend = if is_reference {
+            "iptables"
+        } else {
+            backend.key()
+        };
         let leases = Scratch::new("bench")?;
-        let network = Network::docker("bench", "bench0", &["10.75.0.0/16"], backend, leases.path());
+        let network = Network::docker("bench", "bench0", &["10.75.0.0/16"], backend, leases.path())
+            .followed_by(json!({
+                "type": "firewall", "backend": firewall_backend, "ingressPolicy": "same-bridge",
+            }));
         Ok(Self {
             crowd: Vec::new(),
             host: Host::new()?,
             network,
             programs: programs.clone(),
+            firewall_path: if is_reference {
+                firewall_path
+            } else {
+                path.clone()
+            },
             path,
             _tools: tools,
+            _firewall_tools: firewall_tools,
             _leases: leases,
         })
     }
@@ -124,5 +147,6 @@ impl Contestant {
 
     fn runtime(&self) -> Runtime<'_> {
         Runtime::new(&self.host, &self.programs, &self.path)
+            .with_path_of("firewall", &self.firewall_path)
     }
 }

@@ -14,12 +14,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pontoon_lab::{
     Attachment, Backend, Container, Daemon, Failure, Host, NameServer, Network, OUTSIDE_V4,
-    Outcome, Programs, Runtime, Scratch, libraries, target_dir,
+    Outcome, Programs, Runtime, Scratch, libraries,
 };
 use serde_json::{Value, json};
 
+use super::super::unpacked;
 use super::{GATEWAY, NAMES, ask, query};
-use crate::build::root;
 
 /// A name server that runs, and how it is asked.
 pub(super) struct Server {
@@ -67,18 +67,7 @@ pub(super) fn address(number: usize) -> Ipv4Addr {
 
 impl Scene {
     pub(super) fn new(programs: &Programs) -> Outcome<Self> {
-        let output = Command::new("bash")
-            .arg(root().join("tests/scripts/nameservers.sh"))
-            .arg(target_dir()?.join("tools"))
-            .stderr(std::process::Stdio::inherit())
-            .output()
-            .map_err(Failure::act("run nameservers.sh"))?;
-        if !output.status.success() {
-            return Err(Failure::new(
-                "nameservers.sh failed: there are no servers to compare with",
-            ));
-        }
-        let tools = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        let tools = unpacked("nameservers.sh")?;
         let (host, files) = (Host::new()?, Scratch::new("names")?);
         let upstream = NameServer::start(host.outside(), OUTSIDE_V4, Ipv4Addr::new(192, 0, 2, 1))?;
         let conf = files.path().join("resolv.conf");
