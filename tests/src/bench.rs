@@ -11,6 +11,7 @@ mod netavark;
 mod ports;
 mod scale;
 mod table;
+mod traffic;
 
 use std::fs;
 use std::path::PathBuf;
@@ -92,8 +93,8 @@ fn volatile_run() -> Outcome {
 }
 
 /// What can be measured alone, by the words of the command line.
-const SECTIONS: [&str; 8] = [
-    "nftables", "iptables", "netavark", "ports", "leases", "names", "start", "scale",
+const SECTIONS: [&str; 9] = [
+    "nftables", "iptables", "netavark", "ports", "traffic", "leases", "names", "start", "scale",
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
@@ -170,6 +171,10 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
                 size.ports,
             )?;
         }
+    }
+    if wanted("traffic") {
+        println!("traffic out of containers and into them ...");
+        traffic::run(&mut table, &ours, &reference)?;
     }
     if wanted("leases") {
         println!("host-local with {} leases ...", size.leases);

@@ -81,6 +81,13 @@ impl Contestant {
         })
     }
 
+    /// The same with a network whose containers do not reach each other.
+    pub(crate) fn without_icc(mut self) -> Self {
+        let network = self.network.clone().with("firewall", "icc", json!(false));
+        self.network = network.with("firewall", "ingressPolicy", json!("open"));
+        self
+    }
+
     /// Puts so many containers on the network, each with a published port.
     pub(crate) fn fill(&mut self, count: usize) -> Outcome {
         for port in (10_000..).take(count) {
