@@ -4,6 +4,8 @@
 //!
 //! - [`RouteSocket`] makes a bridge or a veth pair whose container end is *born* in its namespace, sets a container's
 //!   link up in one batch, and answers questions with filters that the kernel applies.
+//! - It makes the VXLAN device of a network of several hosts, and writes routes, neighbours and forwarding entries by the
+//!   hundred, see [`TableChange`].
 //! - [`Netns`] opens, makes and names network namespaces, and runs work inside them on a thread that never comes back.
 //! - [`NetfilterSocket`] carries nf_tables transactions and questions, which the `netfilter` crate encodes with [`attr`]
 //!   and [`frame`].
@@ -45,6 +47,7 @@ mod rule;
 mod setup;
 mod socket;
 mod solicit;
+mod tables;
 mod traffic;
 
 pub use address::Address;
@@ -58,6 +61,7 @@ pub use link::change::LinkChange;
 pub use link::macvlan::MacvlanSpec;
 pub use link::veth::{Veth, VethSpec};
 pub use link::vlan::VlanRange;
+pub use link::vxlan::{VxlanInfo, VxlanSpec};
 pub use link::{BridgeInfo, Link, PortFlags};
 pub use listener::{Group, Listener, Received};
 pub use name::{InterfaceName, InvalidName};
@@ -70,4 +74,5 @@ pub use routing::{NextHop, RouteEntry, RouteQuestion, RouteSpec};
 pub use rule::SourceRule;
 pub use setup::{LOOSE, Setup, Step};
 pub use solicit::solicit_routers;
+pub use tables::{Forwarding, TableChange, TableEntry};
 pub use traffic::{Qdisc, TokenBucket};

@@ -10,6 +10,7 @@ mod namespace_number;
 mod relocate;
 pub(crate) mod veth;
 pub(crate) mod vlan;
+pub(crate) mod vxlan;
 
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage};
 use nix::errno::Errno;
@@ -18,6 +19,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use crate::attr::{self, Attr, AttrReader};
 use crate::error::Error;
 use crate::frame::Frame;
+use crate::link::vxlan::VxlanInfo;
 use crate::name::InterfaceName;
 use crate::route::RouteSocket;
 
@@ -100,6 +102,8 @@ pub struct Link {
     pub macvlan_mode: Option<u32>,
     /// What only ports of a bridge have.
     pub port: Option<PortFlags>,
+    /// What only VXLAN devices have.
+    pub vxlan: Option<VxlanInfo>,
 }
 
 /// What a bridge tells of itself.
@@ -169,6 +173,9 @@ impl Link {
                 vlan_filtering: is_on(data.clone().get(IFLA_BR_VLAN_FILTERING)),
                 vlan_supported: data.get(IFLA_BR_VLAN_DEFAULT_PVID).is_some(),
             });
+        }
+        if self.kind.as_deref() == Some("vxlan") {
+            self.vxlan = data(IFLA_INFO_DATA).map(VxlanInfo::read);
         }
         if self.kind.as_deref() == Some("macvlan") {
             let mode = data(IFLA_INFO_DATA).and_then(|data| data.get(IFLA_MACVLAN_MODE));

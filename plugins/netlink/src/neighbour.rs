@@ -14,11 +14,11 @@ use crate::error::Error;
 use crate::frame::Frame;
 use crate::route::RouteSocket;
 
-const RTM_NEWNEIGH: u16 = 28;
-const RTM_DELNEIGH: u16 = 29;
-const RTM_GETNEIGH: u16 = 30;
+pub(crate) const RTM_NEWNEIGH: u16 = 28;
+pub(crate) const RTM_DELNEIGH: u16 = 29;
+pub(crate) const RTM_GETNEIGH: u16 = 30;
 /// `struct ndmsg`.
-const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 /// `NUD_PERMANENT`.
@@ -38,7 +38,7 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    fn parse(payload: &[u8]) -> Option<Neighbour> {
+    pub(crate) fn parse(payload: &[u8]) -> Option<Neighbour> {
         let header = payload.get(..HEADER)?;
         let (mut address, mut mac) = (None, None);
         for attr in attr::read(&payload[HEADER..]) {

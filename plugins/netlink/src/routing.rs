@@ -16,11 +16,11 @@ use crate::frame::Frame;
 use crate::link::Link;
 use crate::route::RouteSocket;
 
-pub(crate) use encode::{Group, group};
+pub(crate) use encode::{Group, group, removal};
 
 pub(crate) const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_GETROUTE: u16 = 26;
+pub(crate) const RTM_DELROUTE: u16 = 25;
+pub(crate) const RTM_GETROUTE: u16 = 26;
 /// `struct rtmsg`, and `struct rtnexthop` in a multipath route.
 const HEADER: usize = 12;
 const NEXT_HOP: usize = 8;
@@ -65,6 +65,12 @@ pub struct RouteSpec {
     /// `RT_SCOPE_*`. By default an IPv4 route without gateway has link scope (253), so that a later route's gateway can
     /// be found through it; others are universal (0).
     pub scope: Option<u8>,
+    /// `RTPROT_*`: which program has made it. By default 3, an administrator's.
+    pub protocol: Option<u8>,
+    /// The gateway is on the link, whatever the addresses there say.
+    pub onlink: bool,
+    /// Packets are refused (ICMP "host unreachable"). Such a route has no gateway and no link.
+    pub unreachable: bool,
 }
 
 impl RouteSpec {
@@ -80,6 +86,9 @@ impl RouteSpec {
             priority: None,
             table: None,
             scope: None,
+            protocol: None,
+            onlink: false,
+            unreachable: false,
         }
     }
 }
@@ -239,7 +248,7 @@ fn next_hops(mut bytes: &[u8]) -> Vec<NextHop> {
     found
 }
 
-fn family(v4: bool) -> AddressFamily {
+pub(crate) fn family(v4: bool) -> AddressFamily {
     if v4 {
         AddressFamily::Inet
     } else {
@@ -247,7 +256,7 @@ fn family(v4: bool) -> AddressFamily {
     }
 }
 
-fn read_route(frame: Frame<'_>) -> Option<RouteEntry> {
+pub(crate) fn read_route(frame: Frame<'_>) -> Option<RouteEntry> {
     (frame.kind == RTM_NEWROUTE)
         .then(|| RouteEntry::parse(frame.payload))
         .flatten()
@@ -267,7 +276,7 @@ impl RouteSocket {
 
     /// Removes a route; false when it was gone. What the specification leaves open matches anything.
     pub fn remove_route(&mut self, spec: &RouteSpec) -> Result<bool, Error> {
-        match self.act(RTM_DELROUTE, 0, &encode::removal(spec))? {
+        match self.act(RTM_DELROUTE, 0, &removal(spec))? {
             None => Ok(true),
             Some(failure) if matches!(failure.errno, Errno::ESRCH | Errno::ENODEV) => Ok(false),
             Some(failure) => Err(Error::kernel("remove", spec, failure)),

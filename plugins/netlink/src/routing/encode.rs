@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteProtocol,
-    RouteScope, RouteType, RouteVia,
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
 use super::{MAIN, RouteSpec, family};
@@ -64,11 +64,21 @@ pub(crate) fn group(routes: &[RouteSpec]) -> Vec<Group> {
 pub(super) fn message(group: &Group) -> RouteMessage {
     let spec = &group.first;
     let mut message = start(spec);
-    message.header.protocol = RouteProtocol::Boot;
-    message.header.kind = RouteType::Unicast;
+    message.header.protocol = spec
+        .protocol
+        .map_or(RouteProtocol::Boot, RouteProtocol::from);
+    message.header.kind = match spec.unreachable {
+        true => RouteType::Unreachable,
+        false => RouteType::Unicast,
+    };
+    if spec.onlink {
+        message.header.flags = RouteFlags::Onlink;
+    }
     message.header.scope = match spec.scope {
         Some(scope) => RouteScope::from(scope),
-        None if spec.gateway.is_none() && spec.dst.is_ipv4() => RouteScope::Link,
+        None if spec.gateway.is_none() && spec.dst.is_ipv4() && !spec.unreachable => {
+            RouteScope::Link
+        }
         None => RouteScope::Universe,
     };
     if group.others.is_empty() {
@@ -96,10 +106,13 @@ pub(super) fn message(group: &Group) -> RouteMessage {
     message
 }
 
-pub(super) fn removal(spec: &RouteSpec) -> RouteMessage {
+pub(crate) fn removal(spec: &RouteSpec) -> RouteMessage {
     let mut message = start(spec);
     // RT_SCOPE_NOWHERE is the wildcard here.
     message.header.scope = spec.scope.map_or(RouteScope::NoWhere, RouteScope::from);
+    if let Some(protocol) = spec.protocol {
+        message.header.protocol = RouteProtocol::from(protocol);
+    }
     message.attributes.extend(way(spec));
     message
 }

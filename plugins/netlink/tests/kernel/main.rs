@@ -17,3 +17,4 @@ mod scene;
 mod setup;
 mod traffic;
 mod veth;
+mod vxlan;
