@@ -67,6 +67,15 @@ const PARSERS: [&str; 11] = [
     "pontoon-tuning",
 ];
 
+/// A package that is built on the library of another plugin or command, and why: what is not here, and no parser,
+/// stays out of others' programs.
+const BUILT_ON: [(&str, &str); 2] = [
+    // An overlay network is a bridge on each of its hosts.
+    ("pontoon-overlay", "pontoon-bridge"),
+    // The agent and the plugin bring the same tunnel into the kernel.
+    ("pontoon-node", "pontoon-overlay"),
+];
+
 /// Longest file, in lines.
 const LONGEST: usize = 600;
 
@@ -139,6 +148,7 @@ fn dependencies_point_one_way() -> Outcome {
                 _ if used == LAB => name == "xtask" || in_tests_only,
                 Some(list) => list.contains(&used),
                 None if name == "pontoon-cli" && PARSERS.contains(&used) => true,
+                None if BUILT_ON.contains(&(name, used)) => true,
                 None => allowed.contains_key(used),
             };
             if members.contains(used) && !fine {
