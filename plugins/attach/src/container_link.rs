@@ -64,15 +64,14 @@ pub fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
         .routes
         .iter()
         .map(|route| RouteSpec {
-            dst: route.dst.into(),
             gateway: route.gw.or(gateways[usize::from(!route.dst.is_ipv4())]),
             interface: Some(interface),
-            prefsrc: None,
             mtu: route.mtu,
             advmss: route.advmss,
             priority: route.priority,
             table: route.table,
             scope: route.scope,
+            ..RouteSpec::to(route.dst.into())
         })
         .collect()
 }
