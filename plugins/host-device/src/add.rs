@@ -3,13 +3,13 @@
 use pontoon_attach::{container_link, sockets};
 use pontoon_conf::{Attached, Error, Interface, Mac};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{DeviceBefore, HostDeviceRecord, Key};
+use pontoon_ledger::{HostDeviceRecord, Key};
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::Config;
 use crate::error::MoveError;
-use crate::{device, undo};
+use crate::{device, plan, undo};
 
 #[derive(Debug)]
 enum Step {
@@ -27,7 +27,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         None
     } else {
         let link = device::find(&mut host, &config.device)?;
-        refuse_loopback(&link)?;
+        plan::refuse_loopback(&link)?;
         Some(link)
     };
     let record = HostDeviceRecord {
@@ -35,13 +35,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         names: context.names(),
         dns: config.dns.clone(),
         leases: delegation::leases(context)?,
-        device: link.as_ref().map(|link| DeviceBefore {
-            name: link.name.clone(),
-            alias: link.alias.clone().unwrap_or_default(),
-            up: link.up,
-            mtu: link.mtu,
-            mac: link.mac,
-        }),
+        device: link.as_ref().map(plan::before),
     };
     let mut steps = Undo::default();
     let sockets = (&mut host, &mut inside);
@@ -63,13 +57,6 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Step::Device(record) => undo::give_back(context, &key, Some(&record)),
         })),
     }
-}
-
-fn refuse_loopback(link: &Link) -> Result<(), MoveError> {
-    if link.name != "lo" {
-        return Ok(());
-    }
-    Err(MoveError::Loopback)
 }
 
 fn attach(
@@ -110,7 +97,7 @@ fn attach(
             .ok_or_else(|| MoveError::Lost {
                 interface: name.clone(),
             })?;
-        let advertisements = config.advertisements();
+        let advertisements = plan::advertisements(config);
         container_link::configure(netns, inside, moved.index, name, &result, advertisements)?;
         fault::point("host-device.configured")?;
         result.interfaces = vec![Interface {

@@ -8,7 +8,7 @@ use pontoon_ipam::delegation;
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::Config;
-use crate::device;
+use crate::{device, plan};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
@@ -30,7 +30,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             ))
         })?;
     same_mac(&link, listed(previous, name.as_ref(), true))?;
-    if config.advertisements() == Advertisements::Refuse {
+    if plan::advertisements(&config) == Advertisements::Refuse {
         container_link::refuse_foreign_routes(&mut inside, &link, previous)?;
     }
     container_link::compare(&mut inside, &link, previous)

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use pontoon_attach::container_link::Advertisements;
 use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
@@ -21,16 +20,6 @@ pub(crate) struct Config {
     pub(crate) accept_ra: bool,
     pub(crate) dns: Option<Dns>,
     pub(crate) ipam: Option<PluginType>,
-}
-
-impl Config {
-    /// A device without addresses from Pontoon has to get them by itself.
-    pub(crate) fn advertisements(&self) -> Advertisements {
-        match (self.accept_ra, &self.ipam) {
-            (false, None) => Advertisements::Leave,
-            (wanted, _) => Advertisements::wanted(wanted),
-        }
-    }
 }
 
 /// How the device is found.

@@ -7,6 +7,7 @@ mod config;
 mod del;
 mod device;
 mod error;
+mod plan;
 mod undo;
 
 use pontoon_attach::ports;

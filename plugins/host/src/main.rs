@@ -1,24 +1,7 @@
-//! The `host` plugin: the container is in the network namespace that the plugin runs in. A path
-//! of its own is re-bound to it. Docker's mode of that name.
-
-mod add;
-mod check;
-mod config;
-mod del;
-mod error;
-mod plan;
-mod undo;
+//! The `host` plugin: see README for the keys.
 
 use std::process::ExitCode;
 
-pontoon_plugin::plugin! {
-    struct Host = "host" [ON_THE_HOST];
-    add: add::add,
-    del: del::del,
-    check: check::check,
-    gc: del::gc,
-}
-
 fn main() -> ExitCode {
-    pontoon_plugin::main(&Host)
+    pontoon_plugin::main(&pontoon_host::Host)
 }

@@ -8,9 +8,9 @@ use pontoon_ledger::{Key, MacvlanRecord};
 use pontoon_netlink::{Link, LinkChange, MacvlanSpec, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::error::LinkError;
-use crate::undo;
+use crate::{plan, undo};
 
 #[derive(Debug)]
 enum Step {
@@ -47,8 +47,8 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
     let mut inside = sockets::of_container(netns)?;
     container_link::refuse_taken(context, &mut inside)?;
     let (mut outer, master) = master(context, &config)?;
-    let mtu = config::mtu(config.mtu, master.mtu)?;
-    let temporary = undo::temporary_name(&key);
+    let mtu = plan::mtu(config.mtu, master.mtu)?;
+    let temporary = plan::temporary_name(&key);
     let spec = MacvlanSpec {
         name: &temporary,
         netns,

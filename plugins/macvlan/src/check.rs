@@ -8,8 +8,9 @@ use pontoon_ipam::delegation;
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::add;
-use crate::config::{self, Config, Mode};
+use crate::config::{Config, Mode};
 use crate::error::NoPrevResult;
+use crate::plan;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
@@ -41,7 +42,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             Mode::name(config.mode as u32)
         )));
     }
-    if let Some(mtu) = config::mtu(config.mtu, master.mtu)?.filter(|mtu| *mtu != link.mtu) {
+    if let Some(mtu) = plan::mtu(config.mtu, master.mtu)?.filter(|mtu| *mtu != link.mtu) {
         return Err(differs(format!("{name} has MTU {}, not {mtu}", link.mtu)));
     }
     same_mac(&link, listed(previous, name.as_ref(), true))?;
@@ -57,7 +58,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     if !config.link_in_container {
         let unavailable = |error: Error| error.with_code(code::NOT_AVAILABLE);
         let (_, master) = add::master(context, &config).map_err(unavailable)?;
-        config::mtu(config.mtu, master.mtu)?;
+        plan::mtu(config.mtu, master.mtu)?;
     }
     match &config.ipam {
         None => Ok(()),

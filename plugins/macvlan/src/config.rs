@@ -88,18 +88,6 @@ impl Config {
     }
 }
 
-/// The MTU to set: none is the master's, of which a macvlan can have less and never more.
-pub(crate) fn mtu(asked: i64, master: u32) -> Result<Option<u32>, Error> {
-    match u32::try_from(asked) {
-        Ok(0) => Ok(None),
-        Ok(mtu) if mtu <= master => Ok(Some(mtu)),
-        _ => Err(Error::new(
-            code::INVALID_CONFIG,
-            format!("invalid MTU {asked}, must be [0, master MTU({master})]"),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,18 +109,5 @@ mod tests {
             Mode::parse("tree").unwrap_err().msg,
             "unknown macvlan mode: \"tree\""
         );
-    }
-
-    #[test]
-    fn no_more_than_the_master_has() {
-        assert_eq!(mtu(0, 1500).unwrap(), None);
-        assert_eq!(mtu(1500, 1500).unwrap(), Some(1500));
-        for wrong in [-1, 1501] {
-            let error = mtu(wrong, 1500).unwrap_err();
-            assert_eq!(
-                error.msg,
-                format!("invalid MTU {wrong}, must be [0, master MTU(1500)]")
-            );
-        }
     }
 }

@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod del;
 mod error;
+mod plan;
 mod undo;
 
 use pontoon_attach::ports;

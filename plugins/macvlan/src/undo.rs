@@ -5,6 +5,8 @@ use pontoon_ledger::{Key, MacvlanRecord};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, kernel_error};
 
+use crate::plan::temporary_name;
+
 /// Removes the attachment's link, under its final name or its temporary one. One with the note of
 /// another attachment stays; the reference plugin writes none.
 pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
@@ -25,9 +27,4 @@ pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
 pub(crate) fn forget(context: &Context, key: &Key) -> Result<(), Error> {
     context.state.records_of::<MacvlanRecord>().remove(key)?;
     context.state.remove_unused_network_lock(&key.network)
-}
-
-/// What the link is called until it has its final name: free in every namespace.
-pub(crate) fn temporary_name(key: &Key) -> String {
-    key.host_interface().replacen("veth", "macv", 1)
 }

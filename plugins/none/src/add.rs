@@ -3,7 +3,6 @@
 use pontoon_attach::Inventory;
 use pontoon_conf::{Attached, Error};
 use pontoon_ledger::NoneRecord;
-use pontoon_netlink::Link;
 use pontoon_plugin::{Context, Undo, fault};
 
 use crate::error::AloneError;
@@ -24,7 +23,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         }
         .into());
     }
-    let lo = loopback(inventory.links())?;
+    let lo = plan::loopback(inventory.links())?;
     let key = context.key()?;
     let records = context.state.records_of::<NoneRecord>();
     let earlier: Option<NoneRecord> = context.state.read(&key)?;
@@ -56,11 +55,4 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
             Step::Up => undo::set(netns, false),
         })),
     }
-}
-
-pub(crate) fn loopback(links: &[Link]) -> Result<&Link, AloneError> {
-    links
-        .iter()
-        .find(|link| link.name == "lo")
-        .ok_or(AloneError::NoLoopback)
 }

@@ -5,7 +5,7 @@ use pontoon_conf::Error;
 use pontoon_plugin::Context;
 
 use crate::error::Difference;
-use crate::{add, plan};
+use crate::plan;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let inventory = Inventory::of(context.netns()?)?;
@@ -15,7 +15,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         }
         .into());
     }
-    if add::loopback(inventory.links())?.up {
+    if plan::loopback(inventory.links())?.up {
         return Ok(());
     }
     Err(Difference::Down.into())

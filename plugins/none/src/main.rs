@@ -1,24 +1,7 @@
-//! The `none` plugin: the container has nothing but its loopback interface, and CHECK fails when
-//! anything else has appeared. Docker's mode of that name.
-
-mod add;
-mod check;
-mod config;
-mod del;
-mod error;
-mod plan;
-mod undo;
+//! The `none` plugin: see README for the keys.
 
 use std::process::ExitCode;
 
-pontoon_plugin::plugin! {
-    struct None = "none";
-    add: add::add,
-    del: del::del,
-    check: check::check,
-    gc: del::gc,
-}
-
 fn main() -> ExitCode {
-    pontoon_plugin::main(&None)
+    pontoon_plugin::main(&pontoon_none::None)
 }

@@ -2,6 +2,8 @@
 
 use pontoon_netlink::Link;
 
+use crate::error::AloneError;
+
 /// Devices that the kernel itself puts into each new namespace, down, where their modules are
 /// loaded (`net.core.fb_tunnels_only_for_init_net`).
 const FALLBACK: [&str; 10] = [
@@ -14,6 +16,14 @@ pub(crate) fn intruder(links: &[Link]) -> Option<&Link> {
     links
         .iter()
         .find(|link| link.name != "lo" && (link.up || !FALLBACK.contains(&link.name.as_str())))
+}
+
+/// The loopback interface, which each namespace has.
+pub(crate) fn loopback(links: &[Link]) -> Result<&Link, AloneError> {
+    links
+        .iter()
+        .find(|link| link.name == "lo")
+        .ok_or(AloneError::NoLoopback)
 }
 
 #[cfg(test)]

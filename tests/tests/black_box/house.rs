@@ -4,6 +4,7 @@ mod dependencies;
 mod known_faults;
 mod layout;
 mod lints;
+mod plugin_files;
 mod readme_commands;
 mod readmes;
 mod rulesets;

@@ -79,12 +79,12 @@ const BUILT_ON: [(&str, &str); 2] = [
 /// Longest file, in lines.
 const LONGEST: usize = 600;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 #[track_caller]
-fn wrong(lines: Vec<String>) -> Outcome {
+pub(crate) fn wrong(lines: Vec<String>) -> Outcome {
     if lines.is_empty() {
         Ok(())
     } else {
@@ -92,7 +92,7 @@ fn wrong(lines: Vec<String>) -> Outcome {
     }
 }
 
-fn entries(dir: &Path) -> Outcome<Vec<PathBuf>> {
+pub(crate) fn entries(dir: &Path) -> Outcome<Vec<PathBuf>> {
     let found = fs::read_dir(dir).map_err(Failure::act(format!("list {}", dir.display())))?;
     Ok(found.flatten().map(|entry| entry.path()).collect())
 }
@@ -236,50 +236,6 @@ fn files_are_short_and_well_named() -> Outcome {
         if length > LONGEST {
             lines.push(format!("{} has {length} lines", path.display()));
         }
-    }
-    wrong(lines)
-}
-
-/// Whether a module uses another one of its crate.
-fn imports(text: &str, module: &str) -> bool {
-    let mut imports = text
-        .split(';')
-        .filter_map(|statement| statement.split_once("use crate::"));
-    imports.any(|(_, path)| {
-        let mut words = path.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-        match path.trim_start().starts_with('{') {
-            true => words.any(|word| word == module),
-            false => words.next() == Some(module),
-        }
-    }) || text.contains(&format!("crate::{module}::"))
-}
-
-#[test]
-fn add_and_del_do_not_import_each_other() -> Outcome {
-    let mut lines = Vec::new();
-    let mut plugins = 0;
-    for folder in entries(&root().join("plugins"))? {
-        let source = |name: &str| fs::read_to_string(folder.join("src").join(name));
-        let (Ok(add), Ok(del)) = (source("add.rs"), source("del.rs")) else {
-            continue;
-        };
-        plugins += 1;
-        let undo = source("undo.rs").map_err(Failure::act(format!(
-            "read undo.rs of {}",
-            folder.display()
-        )))?;
-        for (file, text, others) in [
-            ("add.rs", &add, &["del"][..]),
-            ("del.rs", &del, &["add"]),
-            ("undo.rs", &undo, &["add", "del"]),
-        ] {
-            for other in others.iter().filter(|other| imports(text, other)) {
-                lines.push(format!("{}/{file} uses {other}.rs", folder.display()));
-            }
-        }
-    }
-    if plugins < 13 {
-        lines.push(format!("only {plugins} plugins have add.rs and del.rs"));
     }
     wrong(lines)
 }
