@@ -63,7 +63,7 @@ impl Args {
     }
 
     /// Refuses what a plugin that knows the keys `known` cannot understand: text without `=`, and
-    /// other keys unless `IgnoreUnknown` is set. The keys of Kubernetes are known to everybody.
+    /// other keys unless `IgnoreUnknown` is set. Every plugin knows the keys of Kubernetes.
     pub fn check_known(&self, known: &[&str]) -> Result<(), Error> {
         if let Some(pair) = self.pairs().find(|pair| !pair.contains('=')) {
             let pair = pair.to_owned();

@@ -1,4 +1,4 @@
-//! Packets, resolv.conf and record files as nobody in his right mind would write them: mutations of
+//! Malformed packets, resolv.conf and record files: mutations of
 //! good ones. Nothing may panic, and what is said about each must hold together. Two seconds for each
 //! kind, or `PONTOON_FUZZ_SECONDS`; the seed of a finding is printed, and `PONTOON_FUZZ_SEED` begins
 //! with it.

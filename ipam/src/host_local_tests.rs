@@ -263,10 +263,10 @@ fn check_and_gc() {
     given(host.add("b", SMALL), "10.0.0.3/29");
     let config = host.config("n", Verb::Del, SMALL, "");
     host.run(check, "a", &config).expect("there");
-    let error = host.run(check, "nobody", &config).expect_err("not there");
+    let error = host.run(check, "unknown", &config).expect_err("not there");
     assert_eq!(
         error.msg,
-        "host-local: Failed to find address added by container nobody"
+        "host-local: Failed to find address added by container unknown"
     );
     host.run(gc, "x", &host.config("n", Verb::Gc, SMALL, ""))
         .expect("GC without a list");

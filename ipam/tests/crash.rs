@@ -29,7 +29,7 @@ fn sound(node: &Node, alive: &[&str]) {
     let expected: BTreeSet<String> = alive.iter().map(|name| format!("{name}\r\neth0")).collect();
     assert_eq!(owners, expected);
     assert_eq!(node.leases().len(), alive.len() * 2);
-    // Every address that nobody has can still be had, and none twice.
+    // Every address without a lease can still be given out, and none twice.
     let mut given: BTreeSet<String> = node.leases().into_keys().collect();
     for number in alive.len()..SIZE {
         for address in node

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_than_a_share() {
+    fn no_client_has_more_than_its_share() {
         let mut merge = Merge::new(16_384);
         for _ in 0..MOST_OF_ONE {
             merge.enter(None, source(1), || ());

@@ -264,7 +264,7 @@ fn empty_leases_are_reclaimed_and_odd_names_respected() {
     let place = Place::new();
     place.put("10.0.0.2", "");
     place.put("10.0.0.3", "\n");
-    place.put("10.0.0.4", "no key of anybody");
+    place.put("10.0.0.4", "no key of an attachment");
     fs::create_dir_all(place.folder().join("10.0.0.5")).expect("folder");
     place.put("010.0.0.6", "x\r\neth0");
     assert!(take(&place, "10.0.0.2", "a"));
@@ -361,7 +361,7 @@ fn a_released_lease_is_the_next_one() {
     let [spare] = &spares(&place)[..] else {
         panic!("one spare");
     };
-    // What the reference compares: nobody's.
+    // The reference compares the owner: a spare file belongs to no attachment.
     assert_eq!(spare.trim(), "");
     assert!(take(&place, "10.0.0.3", "b"));
     assert_eq!(inode("10.0.0.3").expect("lease"), first);
@@ -383,7 +383,7 @@ fn a_spare_that_is_more_than_that_is_not_used() {
     let spare = |number: u8| place.folder().join(format!(".pontoon-spare.{number}"));
     // Killed before the lease lost its other name, or before it lost its owner.
     fs::hard_link(place.folder().join("10.0.0.2"), spare(0)).expect("link");
-    place.put(".pontoon-spare.1", "somebody-with-a-long-name\r\neth0");
+    place.put(".pontoon-spare.1", "container-with-a-long-name\r\neth0");
     std::os::unix::fs::symlink("10.0.0.2", spare(2)).expect("link");
     fs::create_dir(spare(3)).expect("folder");
     for (address, owner) in [("10.0.0.3", "b"), ("10.0.0.4", "c"), ("10.0.0.5", "d")] {

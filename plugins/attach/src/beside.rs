@@ -26,7 +26,7 @@ pub use late::{note_opening, opening};
 
 /// A port that the kernel gives out itself.
 const FROM: u16 = 45_678;
-/// Hosts that everybody's rules take for the outside; nothing is sent there.
+/// Hosts that the rules of every program take for the outside; nothing is sent there.
 const OUTSIDE: (Ipv4Addr, Ipv6Addr) = (
     Ipv4Addr::new(1, 1, 1, 1),
     Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111),

@@ -181,7 +181,7 @@ fn contradictions(keys: &keys::Firewall, policy: &Policy) -> Result<(), Error> {
     }
     if !policy.trusted.is_empty() && !policy.closed {
         return clash(
-            "trustedInterfaces without directAccess closed: everybody is trusted already",
+            "trustedInterfaces without directAccess closed: every interface is trusted already",
             "set \"directAccess\": \"closed\", or leave trustedInterfaces out",
         );
     }
@@ -360,7 +360,7 @@ mod tests {
             "no traffic",
         );
         refused(json!({"internal": true, "isolation": false}), "isolation");
-        refused(json!({"trustedInterfaces": ["eth1"]}), "everybody");
+        refused(json!({"trustedInterfaces": ["eth1"]}), "every interface");
         refused(
             json!({"profile": "docker", "trustedInterfaces": [""]}),
             "no interface name",

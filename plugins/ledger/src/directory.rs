@@ -36,7 +36,7 @@ pub fn make(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a directory as [`make`] does, and lets everyone enter it and the ones above it up to `root`, without
+/// Makes a directory as [`make`] does, and lets every user enter it and its parents up to `root`, without
 /// listing them: for the files that a container reads.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use crate::{directory, files};
 
 /// Only root reads and writes it.
 pub const PRIVATE: u32 = 0o600;
-/// Root writes it, and everyone reads it: a container's resolv.conf and hosts.
+/// Root writes it, and every user reads it: a container's resolv.conf and hosts.
 pub const READABLE: u32 = 0o644;
 
 /// Drafts of this process so far.

@@ -120,7 +120,7 @@ fn ports_in_a_row_and_apart() {
 }
 
 #[test]
-fn an_owner_without_a_name_is_nobody() {
+fn an_owner_without_a_name_file_holds_no_port() {
     let dir = tempfile::tempdir().unwrap();
     let ports = Reservations::at(dir.path());
     let (a, b) = (published("a", None, 80), published("b", None, 80));

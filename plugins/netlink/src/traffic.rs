@@ -245,7 +245,7 @@ impl RouteSocket {
     /// The way out of a link; none when the link is gone.
     pub fn root_qdisc(&mut self, index: u32) -> Result<Option<Qdisc>, Error> {
         let question = message(index, 0, ROOT, 0, |_| {});
-        // The answer is a notification, which comes to who asks only with NLM_F_ECHO.
+        // The answer is a notification, which the kernel sends to the asking socket only with NLM_F_ECHO.
         match self.ask(RTM_GETQDISC, NLM_F_ECHO, &question, read_qdisc)? {
             Ok(found) => Ok(found.into_iter().next()),
             Err(failure) if matches!(failure.errno, Errno::ENOENT | Errno::ENODEV) => Ok(None),

@@ -183,7 +183,7 @@ impl Host {
         let veth = tags.get(recorded.key.owner().tag().as_str()).copied();
         let bridge = veth.and_then(|veth| self.link(veth.master?));
         let inside = netns.as_ref().map(|netns| match recorded.mode {
-            // The host's addresses are everybody's.
+            // The host's addresses are not the container's own.
             "host" => Some(Vec::new()),
             mode => addresses(netns, &recorded.key.interface, mode).unwrap_or_default(),
         });

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_free_when_nobody_uses_it() {
+    fn a_table_is_free_when_no_rule_uses_it() {
         assert_eq!(free_table(&[254, 255].into()), 100);
         assert_eq!(free_table(&[100, 102, 101].into()), 103);
         let used: BTreeSet<u32> = (100..252).collect();

@@ -110,8 +110,8 @@ impl Container {
             .map_err(Failure::act(format!("read {path} of {}", self.id)))
     }
 
-    /// Ends the container as a kill would: the namespace goes away without a word to anyone. The
-    /// path is given back, for the DEL that comes too late.
+    /// Ends the container as a kill would: the namespace goes away without a DEL. The path is
+    /// returned, for a DEL that comes too late.
     pub fn kill(mut self) -> Outcome<PathBuf> {
         self.named = false;
         Netns::remove_at(&self.path)

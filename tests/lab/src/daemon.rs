@@ -1,4 +1,4 @@
-//! A program of somebody else that runs on a host for as long as a test needs it.
+//! Another vendor's program that runs on a host for as long as a test needs it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

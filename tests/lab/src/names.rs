@@ -13,7 +13,7 @@ use super::site::Site;
 impl Site {
     /// A network as [`Site::network`] makes it, with names: `10.NUMBER.0.0/16` and
     /// `fd00:NUMBER::/64`. `keys` are further keys of the plugin `dns`. The host's resolv.conf is a
-    /// file of the site's own, which is not there until somebody writes it.
+    /// file of the site's own, which is not there until the test writes it.
     #[must_use]
     pub fn named_network(&self, name: &str, number: u8, keys: Value) -> Network {
         let mut list = self

@@ -35,7 +35,7 @@ pub struct Programs(PathBuf);
 
 impl Programs {
     /// The binaries of this workspace, as built for tests; `XTASK_PLUGINS` names another set, to
-    /// see what the tests say about somebody else's plugins.
+    /// see what the tests say about another vendor's plugins.
     pub fn built() -> Outcome<Self> {
         if let Some(dir) = env::var_os("XTASK_PLUGINS") {
             return Ok(Self(dir.into()));

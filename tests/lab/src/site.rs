@@ -171,7 +171,7 @@ impl Site {
         Ok(())
     }
 
-    /// Clears every table of every backend, as somebody does who wants a fresh start.
+    /// Clears every table of every backend, as an admin does who wants a fresh start.
     pub fn flush(&self) -> Outcome {
         const FLUSH: &str = "nft flush ruleset; for tool in iptables-legacy ip6tables-legacy; do \
                              $tool -F; $tool -X; $tool -t nat -F; $tool -t nat -X; done";

@@ -185,8 +185,8 @@ impl Snapshot {
         Ok(())
     }
 
-    // Rules and chains that somebody added: built-in chains appear as soon as anyone looks, and
-    // mean nothing.
+    // Rules, and chains that are not built in: the kernel makes built-in chains as soon as a program
+    // lists a table, and they mean nothing.
     fn rules(&mut self, host: &Host) -> Outcome {
         for multi in ["xtables-nft-multi", "xtables-legacy-multi"] {
             let program = find(multi).ok_or_else(|| missing(multi))?;

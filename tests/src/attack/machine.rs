@@ -189,7 +189,7 @@ fn rules(scene: &Scene, lines: &mut Lines) -> Outcome {
         for line in text.lines() {
             match line.split_at_checked(1) {
                 Some(("*", name)) => table = name,
-                // Chains of the kernel's own appear as soon as someone looks.
+                // The kernel makes its built-in chains as soon as a program lists the table.
                 Some((":", chain)) if chain.contains(" - ") => {
                     let name = chain.split(' ').next().unwrap_or(chain);
                     lines.push(("iptables", format!("{save} {table}: chain {name}")));

@@ -66,7 +66,7 @@ impl Model for Protocol {
                 }
             }
         }
-        // The namespace of the second container lives: somebody has to be unharmed.
+        // The namespace of the second container lives: one container has to be unharmed.
         if state.alive[0] && !state.ended() {
             actions.push(Action::Die(0));
         }
@@ -126,7 +126,7 @@ impl Model for Protocol {
                 }
                 after.clean()
             }),
-            Property::always("nobody waits for ever", |_, state: &State| {
+            Property::always("no process waits for ever", |_, state: &State| {
                 // A process that waits waits for one that goes on.
                 state.ended() || (0..3).any(|who| state.clone().step(who))
             }),

@@ -59,7 +59,7 @@ pub struct Record {
     /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstreams_ca: Option<PathBuf>,
-    /// The host's file that names servers for everybody else.
+    /// The host's resolv.conf, which names the servers that questions are forwarded to by default.
     pub resolv_conf: PathBuf,
     /// Path of the container's network namespace.
     #[serde(default)]

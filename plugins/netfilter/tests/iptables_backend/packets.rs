@@ -149,7 +149,7 @@ fn lab_with_web(variant: Variant, ports: &[pontoon_netfilter::Port]) -> (Lab, Ru
 fn a_published_port_from_everywhere() {
     for variant in VARIANTS {
         let (lab, web) = lab_with_web(variant, &[tcp(8080, 80), port(Protocol::Udp, 8080, 80)]);
-        // Everyone keeps the address; only what the container would answer past the host does not.
+        // Every sender keeps its address, except those that the container would answer past the host.
         check(&lab.outside, "192.0.2.1:8080", Some("192.0.2.2"));
         check(&lab.outside, "[2001:db8::1]:8080", Some("2001:db8::2"));
         check(&lab.other, "192.0.2.1:8080", Some("10.89.0.2"));

@@ -1,4 +1,4 @@
-//! What may pass, by packets: each policy against everyone who may try.
+//! What may pass, shown by packets: each policy against each kind of sender.
 
 use pontoon_netfilter::{Ingress, Link, Member, Policy, Port, Protocol, Resolver, Ruleset};
 

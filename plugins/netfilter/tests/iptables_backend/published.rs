@@ -1,4 +1,4 @@
-//! Published ports: made, replaced, removed; and nothing of anybody else's.
+//! Published ports: made, replaced and removed, while rules of other programs stay.
 
 use pontoon_netfilter::{Mark, Protocol};
 

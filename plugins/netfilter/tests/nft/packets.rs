@@ -50,7 +50,7 @@ fn lan_and_two() {
     )));
 }
 
-fn everyone_reaches_a_published_port(bridge_nf_call: bool) {
+fn every_sender_reaches_a_published_port(bridge_nf_call: bool) {
     in_fresh_netns(|| {
         let wires = Wires::lay(bridge_nf_call);
         serve(&wires.server, 80);
@@ -85,13 +85,13 @@ fn everyone_reaches_a_published_port(bridge_nf_call: bool) {
 }
 
 #[test]
-fn everyone_reaches_a_published_port_by_routing() {
-    everyone_reaches_a_published_port(false);
+fn every_sender_reaches_a_published_port_by_routing() {
+    every_sender_reaches_a_published_port(false);
 }
 
 #[test]
-fn everyone_reaches_a_published_port_through_bridge_netfilter() {
-    everyone_reaches_a_published_port(true);
+fn every_sender_reaches_a_published_port_through_bridge_netfilter() {
+    every_sender_reaches_a_published_port(true);
 }
 
 #[test]

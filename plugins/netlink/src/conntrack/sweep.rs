@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_flows_to_the_ports_that_somebody_else_answers_are_stale() {
+    fn only_flows_to_ports_of_another_container_are_stale() {
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         let ports = vec![
             (6, 80, None),

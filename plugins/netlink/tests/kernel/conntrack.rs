@@ -193,7 +193,7 @@ fn few_stale_flows_are_left_to_the_kernel() {
         listed.expect("no refusal").is_none(),
         "IPv6 has to be listed"
     );
-    // The messages are for somebody else to send. A kernel that might refuse gets the first at once.
+    // Another process sends the messages. A kernel that might refuse gets the first at once.
     let orders = conntrack
         .stale_deletions(&[(UDP, 5300, Some(ip("10.9.0.2")))], true)
         .expect("orders")

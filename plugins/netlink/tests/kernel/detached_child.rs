@@ -81,7 +81,7 @@ fn the_child_keeps_what_it_is_given_and_nothing_else() {
 fn a_reader_of_our_output_sees_its_end() {
     let hold = Duration::from_secs(8);
     if std::env::var_os(INNER).is_some() {
-        // SAFETY: a fresh duplicate, owned by nobody else.
+        // SAFETY: a fresh duplicate without another owner.
         let spare = unsafe { OwnedFd::from_raw_fd(libc::dup(0)) };
         DetachedChild::spawn(vec![spare], &[], hold).expect("a child");
         return;

@@ -136,7 +136,7 @@ fn a_path_leads_elsewhere_for_a_while() {
         );
         assert_eq!(over.point, path);
         assert!(Netns::open(&path).is_ok_and(|seen| seen.same_as(&other)));
-        // Private mounts: nobody else sees it.
+        // Private mounts: no other process sees it.
         assert_eq!(over.is_seen_by_init(), Some(false));
 
         over.detach().expect("detached");

@@ -103,7 +103,7 @@ fn a_taken_name_is_told_from_a_taken_peer_name() {
     assert_eq!(
         link.alias.as_deref(),
         Some("theirs"),
-        "somebody else's link is not touched"
+        "another owner's link is not touched"
     );
 
     let same = VethSpec {

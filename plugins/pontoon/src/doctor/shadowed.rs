@@ -116,7 +116,7 @@ fn shadowed(
 fn without_owner(ground: &Ground, rules: &Rules, findings: &mut Vec<Finding>) {
     // Behind another vendor's plugin the records of portmap, firewall and dns stand alone.
     let known = ground.host.tags();
-    let nobodys = |owner: &Option<String>| {
+    let tag_without_record = |owner: &Option<String>| {
         let tag = owner.as_ref()?;
         (is_attachment_tag(tag) && !known.contains(tag)).then(|| tag.clone())
     };
@@ -124,7 +124,7 @@ fn without_owner(ground: &Ground, rules: &Rules, findings: &mut Vec<Finding>) {
     for table in &rules.tables {
         for (name, elements) in &table.sets {
             for element in elements {
-                if let Some(tag) = nobodys(&element.owner) {
+                if let Some(tag) = tag_without_record(&element.owner) {
                     let what = format!("{}, {name}: {}", table.name, element.text);
                     let command = format!(
                         "nft delete element {} {name} '{{ {} }}'",
@@ -135,7 +135,7 @@ fn without_owner(ground: &Ground, rules: &Rules, findings: &mut Vec<Finding>) {
             }
         }
         for rule in table.chains.values().flat_map(|chain| &chain.rules) {
-            if let Some(tag) = nobodys(&rule.owner) {
+            if let Some(tag) = tag_without_record(&rule.owner) {
                 let what = format!("{}: {}", table.name, rule.text);
                 found
                     .entry(tag)

@@ -1,4 +1,4 @@
-//! What is drawn, before anyone says how.
+//! What is drawn; the output formats decide how.
 
 use crate::facts::{Attachment, Network, Port};
 use crate::report::short;

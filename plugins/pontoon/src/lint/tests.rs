@@ -61,7 +61,7 @@ fn a_sound_list_is_let_be() {
 }
 
 #[test]
-fn keys_that_nobody_reads_are_told_with_the_one_that_was_meant() {
+fn unknown_keys_are_told_with_the_known_key_that_was_meant() {
     plugin(
         r#"{"type": "bridge", "isGatway": true}"#,
         &["2:20 Warning plugin bridge has no key \"isGatway\": did you mean \"isGateway\"?"],

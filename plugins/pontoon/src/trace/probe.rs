@@ -69,7 +69,7 @@ impl Sender {
         };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(family, kind, flags, protocol)?;
-        let anybody = match v6 {
+        let unspecified = match v6 {
             true => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
             false => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         };
@@ -85,7 +85,7 @@ impl Sender {
             });
         }
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-        let source = question.source.unwrap_or(anybody);
+        let source = question.source.unwrap_or(unspecified);
         bind(
             fd.as_raw_fd(),
             &storage(source, question.own_port.unwrap_or(0)),
@@ -197,7 +197,7 @@ impl Sender {
         }
     }
 
-    /// A raw socket hears everybody's.
+    /// A raw socket receives the replies to every process.
     fn is_mine(&self, packet: &[u8]) -> bool {
         if self.protocol != Protocol::Icmp {
             return true;

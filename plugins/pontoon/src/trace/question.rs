@@ -252,11 +252,11 @@ fn beyond(host: &mut Host, v4: bool) -> Result<IpAddr, Failure> {
         .iter()
         .filter(|route| route.destination.prefix() == 0);
     // Documentation addresses (RFC 5737, RFC 3849) for a link without a gateway.
-    let anybody = match v4 {
+    let example = match v4 {
         true => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         false => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
     };
-    Ok(defaults.find_map(|route| route.gateway).unwrap_or(anybody))
+    Ok(defaults.find_map(|route| route.gateway).unwrap_or(example))
 }
 
 /// Where the sender is, and its address.

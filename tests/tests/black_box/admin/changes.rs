@@ -66,7 +66,7 @@ impl Scene {
 fn gc_removes_the_dead_and_says_so_first() -> Outcome {
     let scene = Scene::new()?;
     let before = scene.site.snapshot()?;
-    // A lease of somebody who never was attached.
+    // A lease of a container that was never attached.
     let lease = scene.site.leases.path().join("yard/10.81.0.77");
     fs::write(&lease, "stranger\r\neth0").map_err(Failure::act("plant a lease"))?;
     let planned = scene.gc(&["--all-dead", "--dry-run"])?;
@@ -170,7 +170,7 @@ fn gc_keeps_what_it_is_told() -> Outcome {
     let conf = scene.conf.path().display().to_string();
     let unknown = ["gc", "nothing", "--all-dead", "--conf-dir", &conf];
     scene.site.pontoon_ends(&unknown, 3)?;
-    // Of what leaves no record nobody can be called dead.
+    // Without records no attachment can be told to be dead.
     let foreign = json!({ "name": "foreign", "type": "ipvlan", "ipam": { "type": "host-local" } });
     fs::write(
         scene.conf.path().join("20-foreign.conf"),
@@ -179,7 +179,7 @@ fn gc_keeps_what_it_is_told() -> Outcome {
     .map_err(Failure::act("write a configuration"))?;
     let foreign = ["gc", "foreign", "--all-dead", "--conf-dir", &conf];
     scene.site.pontoon_ends(&foreign, 1)?;
-    let keep = ["gc", "yard", "--keep", "nobody", "--conf-dir", &conf];
+    let keep = ["gc", "yard", "--keep", "unknown", "--conf-dir", &conf];
     scene.site.pontoon_ends(&keep, 3).map(drop)
 }
 
@@ -217,7 +217,7 @@ fn read(path: &Path) -> Outcome<Vec<u8>> {
 fn install_spares_another_vendors_until_forced_and_uninstall_puts_back() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let folders = Folders::new()?;
-    let theirs = b"#!/bin/sh\n# somebody else's\n";
+    let theirs = b"#!/bin/sh\n# another vendor's\n";
     fs::write(folders.bin("bridge"), theirs).map_err(Failure::act("write a plugin"))?;
     folders.run(&site, &["install"], 1)?;
     if read(&folders.bin("bridge"))? != theirs || folders.bin("portmap").exists() {
@@ -244,7 +244,7 @@ fn install_spares_another_vendors_until_forced_and_uninstall_puts_back() -> Outc
     }
     folders.run(&site, &["uninstall"], 0)?;
     if read(&folders.bin("bridge"))? != theirs {
-        return wrong("the second uninstall took somebody else's plugin");
+        return wrong("the second uninstall removed another vendor's plugin");
     }
     Ok(())
 }

@@ -107,7 +107,7 @@ fn ls_lists_every_mode() -> Outcome {
     before.same_as(&site.snapshot()?, "looking")
 }
 
-/// A network without bridge: listed, and none of its leases is anybody's but its containers'.
+/// A network without bridge: it is listed, and each of its leases belongs to one of its containers.
 #[test]
 fn a_routed_network_is_known() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
@@ -214,7 +214,7 @@ fn inspect_by_id_short_id_and_name() -> Outcome {
     if !text.contains("namespace   /run/netns/") || !text.contains("(alive)") {
         return wrong(format!("not the text:\n{text}"));
     }
-    let finished = site.pontoon(&["inspect", "nobody"])?;
+    let finished = site.pontoon(&["inspect", "unknown"])?;
     if finished.status != Some(3) || !finished.stderr.contains("hint: pontoon ls") {
         return wrong(format!("{:?}: {}", finished.status, finished.stderr));
     }

@@ -246,7 +246,7 @@ fn another_vendors_containers_are_kept() -> Outcome {
                 return wrong(format!("the port is gone: {ports}"));
             }
         }
-        // Which of its containers are dead, nobody can tell.
+        // Without records it is unknown which of its containers are dead.
         let conf = folder.0.path().display().to_string();
         let dead = ["gc", "foreign", "--all-dead", "--conf-dir", &conf];
         site.pontoon_ends(&dead, 1)?;

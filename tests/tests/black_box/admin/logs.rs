@@ -1,4 +1,4 @@
-//! One line for each operation, when somebody asks for them: in a file or in the journal.
+//! One line for each operation, where the log is switched on: in a file or in the journal.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -23,7 +23,7 @@ fn a_line_for_each_operation_in_a_file() -> Outcome {
     let container = Container::new("web")?;
     let mut attachment = Attachment::new(&container).publish("", 8080, 80, "tcp");
     let file = site.leases.path().join("log");
-    // Nobody has asked.
+    // The log is off.
     site.runtime().add(&network, &mut attachment)?;
     site.runtime().del(&network, &attachment)?;
     assert!(!file.exists());
@@ -34,7 +34,7 @@ fn a_line_for_each_operation_in_a_file() -> Outcome {
         .with_env("TRACEPARENT", &format!("00-{TRACE}-00f067aa0ba902b7-01"));
     runtime.add(&network, &mut attachment)?;
     runtime.check(&network, &attachment)?;
-    // Of somebody else's port: an ADD that fails.
+    // An ADD that fails, because another container publishes the port.
     let other = Container::new("other")?;
     let mut second = Attachment::new(&other).publish("", 8080, 80, "tcp");
     let refused = runtime.add(&network, &mut second);

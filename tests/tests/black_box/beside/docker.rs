@@ -1,5 +1,5 @@
 //! Beside a real Docker: dockerd 20.10 runs on the same host and lets FORWARD drop. Published ports
-//! and the way out of our containers work, whoever came first, whatever Docker makes later.
+//! and the way out of our containers work, in either order of start, whatever Docker makes later.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! Beside filters that drop: names get past INPUT, attachments without a bridge past FORWARD and through the
-//! admin's chain, and STATUS says what a packet would meet, whoever came first.
+//! admin's chain, and STATUS says what a packet would meet, in either order of start.
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;

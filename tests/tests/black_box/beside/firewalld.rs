@@ -212,7 +212,7 @@ fn a_bridge_goes_into_a_zone() -> Outcome {
         runtime.add(&lan, &mut attachment)?;
         web.passes(&site, true, "after the next ADD");
         runtime.del(&lan, &attachment)?;
-        // Somebody takes it out: CHECK says so, and one command puts it in again.
+        // The interface is removed from the zone: CHECK says so, and one command adds it again.
         firewalld.command(&site, &["--zone=trusted", "--remove-interface=br-lan"])?;
         web.passes(&site, false, "taken out");
         let error = runtime.check(&lan, &web.attachment);

@@ -82,7 +82,7 @@ fn the_runtime_replaces_the_addresses() -> Outcome {
     Ok(site.runtime().del(&network, &attachment)?)
 }
 
-/// As somebody else's plugin calls it: the result of an address plugin names no interface.
+/// As another vendor's plugin calls it: the result of an address plugin names no interface.
 #[test]
 fn on_its_own_in_every_version() -> Outcome {
     let site = Site::new(Backend::Nftables)?;

@@ -102,7 +102,7 @@ fn all_is_set_and_all_is_put_back() -> Outcome {
 }
 
 #[test]
-fn check_names_what_somebody_changed() -> Outcome {
+fn check_names_each_value_that_was_changed() -> Outcome {
     let mut scene = scene(everything())?;
     scene.add()?;
     let set = |path: &'static str, value: &'static str| -> Outcome {
@@ -172,9 +172,9 @@ fn check_names_what_somebody_changed() -> Outcome {
     Ok(())
 }
 
-/// What somebody has set since belongs to them.
+/// DEL leaves a value alone that was changed after ADD.
 #[test]
-fn a_value_of_somebody_else_stays() -> Outcome {
+fn a_value_that_was_changed_after_add_stays() -> Outcome {
     let mut scene = scene(json!({ "sysctl": { "net.core.somaxconn": "500" } }))?;
     scene.add()?;
     scene
@@ -319,7 +319,7 @@ fn made_by_the_reference_plugin() -> Outcome {
     before.same_as(&scene.state()?, "DEL of the reference plugin's attachment")
 }
 
-/// GC puts back and forgets what nobody holds, and touches nothing of who is alive.
+/// GC restores the values of attachments that are not valid, and touches no valid attachment.
 #[test]
 fn gc() -> Outcome {
     let site = Site::new(Backend::Nftables)?;

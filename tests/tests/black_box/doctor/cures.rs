@@ -191,7 +191,7 @@ fn the_dead_and_a_full_pool() -> Outcome {
     }
     ward.cure(&["container-gone", "pool-nearly-full"])?;
     // Held alive until here.
-    let (_container, kept) = kept.ok_or_else(|| Failure::new("nobody was kept"))?;
+    let (_container, kept) = kept.ok_or_else(|| Failure::new("no container was kept"))?;
     Ok(ward.site.runtime().check(&ward.network, &kept)?)
 }
 
@@ -238,7 +238,7 @@ fn a_port_that_a_process_listens_on() -> Outcome {
     }
 }
 
-/// Names: the resolver killed, a server that is silent, a file that names nobody.
+/// Names: the resolver killed, a server that is silent, a file that names no server.
 #[test]
 fn the_resolver_and_its_servers() -> Outcome {
     let mut ward = Ward::new(Backend::Nftables)?;
@@ -261,14 +261,14 @@ fn the_resolver_and_its_servers() -> Outcome {
         write(&bad)?;
         let found = ward.examine(&[])?;
         let kinds: Vec<&str> = found.iter().map(|(id, ..)| id.as_str()).collect();
-        // The file belongs to who writes it: no command edits it.
+        // The file belongs to the admin: no command edits it.
         if kinds != [expected] || !found[0].1.is_empty() {
             return Err(Failure::new(format!("{found:?}, not {expected}")));
         }
         write(&good)?;
         ward.cure(&[])?;
     }
-    // Running, and nobody's question gets there.
+    // The resolver runs, and no question reaches it.
     ward.shell("nft flush map inet pontoon resolver4")?;
     ward.cure(&["rules-missing"])?;
     ward.site.kill_resolver()?;

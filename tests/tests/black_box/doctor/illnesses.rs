@@ -153,7 +153,7 @@ pub(crate) const RULES: [Illness; 5] = [
         "rules without a container",
         &["rules-without-container"],
         |ward| {
-            ward.shell("nft 'add element inet pontoon ports4 { tcp . 9999 comment \"pontoon ward nobody eth0\" : 10.82.0.99 . 80 }'")
+            ward.shell("nft 'add element inet pontoon ports4 { tcp . 9999 comment \"pontoon ward gone eth0\" : 10.82.0.99 . 80 }'")
         },
     ),
 ];
@@ -168,7 +168,7 @@ pub(crate) const LEFTOVERS: [Illness; 4] = [
             .run_outside(|| tcp(target, Duration::from_millis(200)))?;
         ward.shell("nft delete table ip past")?;
         match reply {
-            Ok(_) => Err(Failure::new("nobody has this address, and it answers")),
+            Ok(_) => Err(Failure::new("no container has this address, and it answers")),
             Err(_) => Ok(()),
         }
     }),
@@ -186,7 +186,7 @@ pub(crate) const LEFTOVERS: [Illness; 4] = [
         "veth without a container",
         &["veth-without-container"],
         |ward| {
-            ward.shell("ip link add ghost type veth peer name ghost2 && ip link set dev ghost alias 'pontoon ward nobody eth0'")
+            ward.shell("ip link add ghost type veth peer name ghost2 && ip link set dev ghost alias 'pontoon ward gone eth0'")
         },
     ),
     (
@@ -194,7 +194,7 @@ pub(crate) const LEFTOVERS: [Illness; 4] = [
         &["lease-without-container"],
         |ward| {
             let lease = ward.site.leases.path().join("ward/10.82.0.99");
-            fs::write(lease, "nobody\r\neth0").map_err(Failure::act("plant a lease"))
+            fs::write(lease, "gone\r\neth0").map_err(Failure::act("plant a lease"))
         },
     ),
 ];
@@ -268,7 +268,7 @@ pub(crate) const CONFIGURED: [Illness; 5] = [
         fs::write(file, text).map_err(Failure::act("plant a network"))
     }),
     (
-        "a plugin that nobody may execute",
+        "a plugin without execute permission",
         &["plugin-not-executable"],
         |ward| {
             let folder = ward.site.leases.path().join("plugins");

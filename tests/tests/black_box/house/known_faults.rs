@@ -81,7 +81,7 @@ const ANSWERED: [Answer; 41] = [
         &[
             (
                 "tests/tests/black_box/protocol/verbs.rs",
-                "gc_takes_what_nobody_holds",
+                "gc_removes_attachments_that_are_not_valid",
             ),
             ("tests/tests/black_box/chain/bandwidth.rs", "gc"),
             ("tests/tests/black_box/chain/tuning.rs", "gc"),
@@ -120,7 +120,7 @@ const ANSWERED: [Answer; 41] = [
         "UDP flows of before the ADD go on to where they went",
         &[(
             "plugins/netlink/src/conntrack/sweep.rs",
-            "only_flows_to_the_ports_that_somebody_else_answers_are_stale",
+            "only_flows_to_ports_of_another_container_are_stale",
         )],
     ),
     (
@@ -189,7 +189,7 @@ const ANSWERED: [Answer; 41] = [
     ),
     (
         "podman#28973, netavark#977",
-        "somebody else's table drops what ours accepts, and nobody says so",
+        "another program's table drops what ours accepts, and no message says so",
         &[
             (
                 "tests/tests/black_box/policy/firewall.rs",
@@ -207,7 +207,7 @@ const ANSWERED: [Answer; 41] = [
     ),
     (
         "podman#5431",
-        "rules that somebody has flushed stay away until the restart",
+        "rules that were flushed stay away until the restart",
         &[
             (
                 "tests/tests/black_box/policy/firewall.rs",
@@ -280,7 +280,7 @@ const ANSWERED: [Answer; 41] = [
         "the bridge is never deleted",
         &[(
             "tests/tests/black_box/protocol/verbs.rs",
-            "gc_takes_what_nobody_holds",
+            "gc_removes_attachments_that_are_not_valid",
         )],
     ),
     (
@@ -333,7 +333,7 @@ const ANSWERED: [Answer; 41] = [
     ),
     (
         "cni#46",
-        "two containers publish one port, and nobody says so",
+        "two containers publish one port, and no message says so",
         &[
             (
                 "tests/tests/black_box/ports/port_taken.rs",

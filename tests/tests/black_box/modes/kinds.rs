@@ -288,7 +288,7 @@ fn a_private_mount_namespace_is_told() -> Outcome {
     if leads_to(container.path())? != own {
         return wrong("DEL took something else away");
     }
-    // Where everybody sees it, nothing is said.
+    // Where every process sees the mount, there is no warning.
     let finished = call(&site, &network, "ADD", &attachment)?;
     finished.verdict("host ADD")?;
     if !finished.stderr.is_empty() {
@@ -335,7 +335,7 @@ fn container_shares_everything_of_the_other() -> Outcome {
     let before = site.snapshot()?;
     let short = &shared.target.id[..shared.target.id.len() - 1];
     let by_args = mode("container")
-        .with("container", "container", json!("somebody else"))
+        .with("container", "container", json!("another container"))
         .with(
             "container",
             "args",
@@ -399,12 +399,12 @@ fn container_refuses_by_name() -> Outcome {
     };
     let joiner = Attachment::new(&container);
     let target = &shared.target.id;
-    check(&joining("nobody"), &joiner, 3, "nobody is not attached")?;
+    check(&joining("absent"), &joiner, 3, "absent is not attached")?;
     check(
-        &joining("/run/netns/nobody"),
+        &joining("/run/netns/absent"),
         &joiner,
         3,
-        "/run/netns/nobody",
+        "/run/netns/absent",
     )?;
     check(&joining(&container.id), &joiner, 7, "itself")?;
     check(&joining(&container.path_text()), &joiner, 7, "itself")?;
@@ -438,7 +438,7 @@ fn container_refuses_by_name() -> Outcome {
     let error = site.runtime().add(&mode("host"), &mut joiner.clone()).err();
     refused(error, 103, "already")?;
     site.runtime().del(&joining(target), &first)?;
-    // Somebody on the host's network has no network of its own to share.
+    // A container on the host's network has no network of its own to share.
     site.runtime().add(&mode("host"), &mut first)?;
     let error = site.runtime().add(&joining(&container.id), &mut through);
     refused(error.err(), 8, "on the host's network")?;
@@ -514,14 +514,14 @@ fn del_touches_nothing_but_our_mount() -> Outcome {
     let container = Container::new("careful")?;
     let mut attachment = Attachment::new(&container);
     site.runtime().add(&network, &mut attachment)?;
-    // Somebody mounts a third namespace over ours.
+    // Another program mounts a third namespace over ours.
     let third = Netns::create_unnamed().map_err(Failure::act("make a namespace"))?;
     third
         .mount_over(container.path())
         .map_err(Failure::act("mount a third namespace"))?;
     site.runtime().del(&network, &attachment)?;
     if leads_to(container.path())? != third.id().to_string() {
-        return wrong("DEL took somebody else's mount away");
+        return wrong("DEL removed another program's mount");
     }
     for _ in 0..2 {
         let mount = pontoon_netlink::NetnsMount::at(container.path());
@@ -547,7 +547,7 @@ fn del_touches_nothing_but_our_mount() -> Outcome {
 }
 
 #[test]
-fn gc_restores_what_nobody_holds() -> Outcome {
+fn gc_restores_the_paths_of_attachments_that_are_not_valid() -> Outcome {
     let shared = Shared::new()?;
     let site = &shared.site;
     let before = site.snapshot()?;

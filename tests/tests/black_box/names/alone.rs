@@ -1,4 +1,4 @@
-//! The resolver without anybody to serve, and as a collector of figures sees it.
+//! The resolver without a container to serve, and as a collector of metrics sees it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

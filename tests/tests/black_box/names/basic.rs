@@ -189,7 +189,7 @@ fn real_clients(backend: Backend) -> Outcome {
             same(&what, &scene.app.0.output(&musl, &[name, family])?, address)?;
         }
     }
-    for (who, name) in [(&scene.db.0, "web"), (&scene.app.0, "nobody.dns.pontoon")] {
+    for (who, name) in [(&scene.db.0, "web"), (&scene.app.0, "unknown.dns.pontoon")] {
         let found = who.output(&musl, &[name])?;
         if found.contains(&v4) || found.contains(&v6) || found.is_empty() {
             return Err(Failure::new(format!("musl finds {name}: {found:?}")));

@@ -182,7 +182,7 @@ fn a_resolver_that_cannot_start_is_an_error_that_says_so() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let network = site.named_network("barred", 87, json!({}));
     let before = site.snapshot()?;
-    // Somebody has every port that it tries.
+    // Another process has every port that the resolver tries.
     let taken: Vec<_> = site.host.run(|| {
         (21053..21069)
             .filter_map(|port| UdpSocket::bind(("0.0.0.0", port)).ok())

@@ -68,7 +68,7 @@ fn what_dnsmasq_says_comes_through() -> Outcome {
         (&["k.test", "TYPE257"], "NOERROR 0"),
         (&["-x", "192.0.2.9"], "NOERROR a.test."),
         (&["a.test", "MX"], "NOERROR"),
-        (&["nobody.test", "A"], "NXDOMAIN"),
+        (&["unknown.test", "A"], "NXDOMAIN"),
         (&["+dnssec", "a.test", "A"], "NOERROR 192.0.2.9"),
         (&["+tcp", "a.test", "A"], "NOERROR 192.0.2.9"),
         (&["+noedns", "a.test", "A"], "NOERROR 192.0.2.9"),

@@ -303,7 +303,7 @@ fn own_servers_are_asked_from_the_container() -> Outcome {
         json!({ "Servers": [FIRST_AT], "Searches": ["own.test"], "Options": null }),
     );
     let result = scene.site.runtime().add(&scene.network, &mut attachment)?;
-    // On the container's own loopback, which is up by now: nobody else reaches it.
+    // On the container's own loopback, which is up by now, and which only the container reaches.
     let _inside = NameServer::start(container.netns(), FIRST_AT, SECOND)?;
     same(
         "search",
@@ -366,6 +366,6 @@ fn port_53(backend: Backend) -> Outcome {
 }
 
 #[test]
-fn nobody_on_port_53_is_in_the_way() -> Outcome {
+fn servers_on_port_53_of_the_host_are_not_in_the_way() -> Outcome {
     Backend::ALL.into_iter().try_for_each(port_53)
 }

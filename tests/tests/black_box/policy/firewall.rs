@@ -148,7 +148,7 @@ fn docker(backend: Backend) -> Outcome {
     let late = Guest::join(&site, &trusting, "late")?;
     check(&site, From::Outside, &web.at(80)?, true);
     check(&site, From::Guest(&stranger), &web.at(80)?, false);
-    // And repairs what somebody else has flushed.
+    // It repairs rules that were flushed.
     site.flush()?;
     check(&site, From::Guest(&stranger), &web.at(80)?, true);
     let later = Guest::join(&site, &lan, "later")?;
@@ -372,7 +372,7 @@ fn every_fault_leaves_the_machine_as_it_was() -> Outcome {
         for kill in ["", "kill:"] {
             let container = Container::new("c")?;
             let mut attachment = Attachment::new(&container);
-            let links = json!([{ "container": "nobody", "ports": [{ "port": 80 }] }]);
+            let links = json!([{ "container": "absent", "ports": [{ "port": 80 }] }]);
             attachment.capabilities.insert("links".to_owned(), links);
             let fault = format!("{kill}{point}");
             let runtime = site.runtime().with_env("PONTOON_FAULT", &fault);
@@ -383,7 +383,7 @@ fn every_fault_leaves_the_machine_as_it_was() -> Outcome {
     site.nothing_left(&before, &[&lan], "faults and DEL")
 }
 
-/// Somebody whose FORWARD chain drops, as Docker's and ufw's do.
+/// Another program's FORWARD chain drops, as Docker's and ufw's do.
 fn beside_a_drop(tool: &str) -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let on_host = |line: &str| {

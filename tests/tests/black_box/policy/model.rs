@@ -1,5 +1,5 @@
-//! Random sequences of ADD, DEL, kills, links and flushes by somebody else, over twenty containers
-//! on three networks: after each, what passes is exactly what a model of the policy says.
+//! Random sequences of ADD, DEL, kills, links and flushes of all rules, over twenty containers on
+//! three networks: after each, what passes is exactly what a model of the policy says.
 //!
 //! What is random is drawn anew each time; a sequence that fails is made as short as it can be and
 //! printed. `PONTOON_SEQUENCES` is how many are tried per backend: 10 unless told, 34 with
@@ -45,7 +45,7 @@ struct World {
     /// The attachments that a DEL has not come for, killed ones too.
     attachments: Vec<Option<(usize, Attachment)>>,
     containers: Vec<Option<Container>>,
-    /// Which networks' rules nobody has flushed since their last ADD.
+    /// Which networks' rules have not been flushed since their last ADD.
     whole: [bool; NETWORKS],
     volley: Volley,
 }
@@ -177,7 +177,7 @@ impl World {
         Ok(())
     }
 
-    /// Everybody sends everything to everything: how many packets that were, and what is wrong.
+    /// Each sender sends a packet to each target: how many packets that were, and what is wrong.
     fn try_all(&mut self) -> Outcome<(usize, Vec<String>)> {
         let attached: Vec<usize> = (0..CONTAINERS)
             .filter(|&who| self.model.guests[who].is_some())

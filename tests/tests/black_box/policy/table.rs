@@ -73,7 +73,7 @@ pub(crate) enum What {
     OtherPort,
     /// A port published on all addresses, at the host's address on eth0.
     Published,
-    /// A port published on 127.0.0.1 and ::1, there. Everybody sends such packets to the host.
+    /// A port published on 127.0.0.1 and ::1, there. Each sender sends such packets to the host.
     OnLoopback,
     /// The same port at the host's address on eth0.
     LoopbackElsewhere,

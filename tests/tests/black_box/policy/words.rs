@@ -34,7 +34,7 @@ fn links_that_wait_are_said_and_seen() -> Outcome {
     attachment.args = "IgnoreUnknown=1;K8S_POD_NAME=me".to_owned();
     let ports = json!([{ "port": 80 }]);
     let links = json!([
-        { "container": "me", "ports": ports }, { "container": "nobody", "ports": ports },
+        { "container": "me", "ports": ports }, { "container": "late", "ports": ports },
     ]);
     attachment.capabilities.insert("links".to_owned(), links);
     let words = attach(&site, &lan, &mut attachment)?;
@@ -42,18 +42,18 @@ fn links_that_wait_are_said_and_seen() -> Outcome {
         words.contains("the link to \"me\" means the container itself"),
         "{words}"
     );
-    assert!(words.contains("the link to \"nobody\" waits"), "{words}");
+    assert!(words.contains("the link to \"late\" waits"), "{words}");
     let text = site.pontoon_ends(&["inspect", "me"], 0)?;
-    for name in ["me", "nobody"] {
+    for name in ["me", "late"] {
         let line = format!("{name} 80/tcp (waits");
         assert!(text.contains(&line), "{text}");
     }
     site.runtime().check(&lan, &attachment)?;
 
-    // Whoever comes to be called so is reached.
-    let other = Container::new("nobody")?;
+    // A container that is attached under this name later is reached.
+    let other = Container::new("late")?;
     let mut late = Attachment::new(&other);
-    late.args = "IgnoreUnknown=1;K8S_POD_NAME=nobody".to_owned();
+    late.args = "IgnoreUnknown=1;K8S_POD_NAME=late".to_owned();
     attach(&site, &lan, &mut late)?;
     let found = site.pontoon_json(&["inspect", "me"])?;
     let links = &found[0]["links"];

@@ -1,5 +1,5 @@
 //! DEL of a whole chain's plugins in any order, twice, with and without namespace and result, before
-//! and after somebody has flushed all rules: always exit 0, and nothing left.
+//! and after all rules were flushed: always exit 0, and nothing left.
 
 use pontoon_lab::{Attachment, Backend, Container, Failure, Network, Outcome, Site};
 use serde_json::{Value, json};

@@ -116,7 +116,7 @@ fn of_one_of_two() -> Outcome {
     Ok(())
 }
 
-/// CHECK finds what somebody took away.
+/// CHECK finds an address that was removed.
 #[test]
 fn check_finds_a_missing_address() -> Outcome {
     let site = Site::new(Backend::Nftables)?;

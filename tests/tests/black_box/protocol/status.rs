@@ -36,7 +36,7 @@ fn no_usable_backend() -> Outcome {
     for (plugin, key) in [("bridge", "ipMasqBackend"), ("portmap", "backend")] {
         let network = network.clone().with(plugin, key, json!("iptables"));
         let network = Network::from_list(only(&network, plugin));
-        // Where administrators' tools are: nobody finds iptables there.
+        // The directory that has the administrators' tools has no iptables.
         let empty = pontoon_lab::Screen::hiding(&[], &tools()?)?;
         let runtime = site.runtime().here();
         let status = empty.run(&site.host, || runtime.status(&network))?;
@@ -66,7 +66,7 @@ fn only(network: &Network, plugin: &str) -> serde_json::Value {
 fn forwarding_switched_off() -> Outcome {
     let site = Site::new(Backend::Nftables)?;
     let network = site.network("lan", "lan0", &["10.84.0.0/24"]);
-    // Nobody suffers yet: an ADD switches it on.
+    // No container is affected yet: an ADD switches it on.
     site.runtime().status(&network)?;
     let container = Container::new("web")?;
     let mut attachment = Attachment::new(&container);
@@ -130,7 +130,7 @@ fn a_bridge_switched_off() -> Outcome {
     told(site.runtime().status(&network), 51, "bridge off0 is down")?;
     shell("ip link set dev off0 up")?;
     site.runtime().del(&network, &attachment)?;
-    // Without containers nobody suffers: the next ADD takes it up.
+    // Without containers the link may be down: the next ADD sets it up.
     shell("ip link set dev off0 down")?;
     Ok(site.runtime().status(&network)?)
 }

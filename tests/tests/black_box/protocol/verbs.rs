@@ -135,7 +135,7 @@ fn status_is_ready() -> Outcome {
 }
 
 #[test]
-fn gc_takes_what_nobody_holds() -> Outcome {
+fn gc_removes_attachments_that_are_not_valid() -> Outcome {
     for backend in Backend::ALL {
         let site = Site::new(backend)?;
         let network = site.network("verbs", "verbs0", &["10.67.0.0/24", "fd00:67::/64"]);

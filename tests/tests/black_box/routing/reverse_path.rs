@@ -60,7 +60,7 @@ fn answers(backend: Backend, kind: &str, on_host: bool, inside: bool) -> Outcome
     second.ifname = "eth1".to_owned();
     runtime.add(&two, &mut second)?;
     if on_host {
-        // Whoever makes it stricter later.
+        // The admin makes the filter stricter later.
         site.host.run(strict)?.map_err(Failure::act(act))?;
     }
     let _server = container.serve(81)?;

@@ -264,7 +264,7 @@ fn a_lost_default_route_is_told_and_comes_back() -> Outcome {
         // No router: nothing is lost.
         site.runtime().status(&network)?;
         assert!(!finds(&site)?);
-        // Routers that nobody listens to.
+        // Routers whose advertisements the host ignores.
         advertise(site.host.outside(), "eth0", &advertisement())?;
         eventually("doctor sees it", || finds(&site))?;
         assert!(!has_default(&site)?);

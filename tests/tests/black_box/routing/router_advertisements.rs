@@ -1,5 +1,5 @@
-//! Whoever advertises a router on a network of containers does not become theirs: no address, no default route, no MTU,
-//! with IPv6 and without; unless the network wants it, by the key `acceptRA`.
+//! Containers ignore router advertisements of their network, with IPv6 addresses and without: they take no address, no
+//! default route and no MTU from them, unless the network wants it by the key `acceptRA`.
 
 use std::net::Ipv6Addr;
 use std::process::Command;
@@ -214,7 +214,7 @@ fn check_sees_a_foreign_default_route() -> Outcome {
     check_tells(&site, &network, &attachment, "by router advertisement")?;
     inside(&good, "ip -6 route del default proto ra")?;
     site.runtime().check(&network, &attachment)?;
-    // One that somebody has made, of either family.
+    // A default route that the admin has made, of either family.
     for (family, v6) in [("-4", false), ("-6", true)] {
         let to = other.address(v6).unwrap_or_default();
         // IPv4's route of the network has the best metric there is: it is replaced.

@@ -61,7 +61,7 @@ fn published(site: &Site, port: u16, name: &str, addresses: &[IpAddr]) -> Outcom
     Ok(())
 }
 
-/// Nobody answers at this port.
+/// No process answers at this port.
 #[track_caller]
 fn closed(site: &Site, port: u16, address: IpAddr) -> Outcome {
     let line = std::panic::Location::caller().line();
@@ -191,7 +191,7 @@ fn ports(site: &Site, podman: &Podman<'_>) -> Outcome {
         let answer = site.host.run(|| ask(target, WAIT))?;
         answer.map_err(|none| Failure::new(format!("{protocol} to {target}: {none}")))?;
     }
-    // Somebody clears the rules; podman's own repair makes them again.
+    // All rules are flushed; podman's own repair makes them again.
     site.flush()?;
     closed(site, 8080, HOST_V4)?;
     podman.run(&["network", "reload", "web"])?;
@@ -337,7 +337,7 @@ fn several(site: &Site, podman: &Podman<'_>) -> Outcome {
             answer.map_err(|none| Failure::new(format!("{protocol} within: {none}")))?;
         }
         drop((server, beyond));
-        // The network it is published through goes: then the port is nobody's.
+        // The network that the port is published through goes: then the port is published no longer.
         podman.run(&["network", "disconnect", outer, "web"])?;
         closed(site, 8080, HOST_V4)?;
         podman.run(&["rm", "-f", "-t", "0", "web", "shut"])?;

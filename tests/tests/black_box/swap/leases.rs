@@ -82,7 +82,7 @@ fn check(reference: &Programs, protocol: &str) -> Outcome {
             note(pool.add(programs, &format!("round{round}-{number}"))?)?;
         }
     }
-    // A container has one attachment of a name, whoever made it.
+    // A container has one attachment of a name, whichever plugin made it.
     for (programs, id) in [(ours, "round0-0"), (reference, "round1-0")] {
         if pool.add(programs, id).is_ok() {
             return Err(Failure::new(format!("{id} got a second address")));

@@ -137,7 +137,7 @@ fn live(backend: Backend) -> Outcome {
     for (number, stance) in slice(&format!("trace --live, {backend}"), stances, TRIED) {
         let scene = Scene::new(backend, number % 2 == 0, stance)?;
         let cells = scene.cells()?;
-        // From a port that is listened at nothing can be sent by somebody else.
+        // A second process cannot send from a port that a server listens at.
         let own = cells.iter().filter(|cell| {
             !matches!(cell.from, Place::Outside | Place::Neighbour)
                 && cell.shot.source_port.is_none()

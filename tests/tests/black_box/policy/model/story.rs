@@ -33,9 +33,9 @@ pub(crate) enum Step {
     },
     /// DEL, also of one that is not attached or was killed.
     Leave(usize),
-    /// The namespace goes, and nobody says a word.
+    /// The namespace goes, without a DEL.
     Kill(usize),
-    /// Somebody clears all tables.
+    /// All tables are flushed.
     Flush,
 }
 
