@@ -145,7 +145,7 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
 }
 
 /// Attachments of a name: one, as a rule, which takes no memory.
-type Found<'z> = SmallVec<[&'z Attachment; 4]>;
+type FoundAttachments<'z> = SmallVec<[&'z Attachment; 4]>;
 
 /// What the asker means by a name: an alias of its own links first, then a name of its networks, as
 /// it is, below the domain, below the network, or below both.
@@ -154,17 +154,17 @@ fn lookup<'z>(
     asker: Asker<'z>,
     name: &'z [u8],
     domain: Option<(&Name, &'z [u8])>,
-) -> Found<'z> {
+) -> FoundAttachments<'z> {
     let local = domain.map_or(name, |(_, head)| head);
     if local.is_empty() {
-        return Found::new();
+        return FoundAttachments::new();
     }
     if let Some(target) = zone.link(asker, local) {
         return zone.named(asker, target.wire()).collect();
     }
     let below =
         |found: &&Attachment| domain.is_none_or(|(domain, _)| found.shared.domain == *domain);
-    let mut found: Found<'_> = zone.named(asker, local).filter(below).collect();
+    let mut found: FoundAttachments<'_> = zone.named(asker, local).filter(below).collect();
     if found.is_empty()
         && let Some((network, head)) = zone.network(asker, local)
         && !head.is_empty()

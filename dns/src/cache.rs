@@ -67,7 +67,7 @@ impl Question {
     }
 }
 
-struct Kept {
+struct CachedReply {
     reply: Box<[u8]>,
     /// Where times to live stand in it.
     ttls: Box<[u16]>,
@@ -78,7 +78,7 @@ struct Kept {
 /// A bounded cache.
 #[derive(Default)]
 pub struct Cache {
-    kept: HashMap<Rc<Question>, Kept>,
+    kept: HashMap<Rc<Question>, CachedReply>,
     /// Questions in the order in which they came: the oldest one makes room.
     order: VecDeque<Rc<Question>>,
     swept: Option<Instant>,
@@ -114,7 +114,7 @@ impl Cache {
         }
         let records = entries(reply).unwrap_or_default();
         let ttls = records.iter().filter(|entry| entry.kind != kind::OPT);
-        let kept = Kept {
+        let kept = CachedReply {
             reply: reply.into(),
             ttls: ttls.map(|entry| entry.ttl_at as u16).collect(),
             since: now,
@@ -172,7 +172,7 @@ impl Cache {
     }
 }
 
-impl Kept {
+impl CachedReply {
     /// Writes the reply with other times to live.
     fn write(&self, left: impl Fn(u32) -> u32, out: &mut Vec<u8>) {
         out.clear();

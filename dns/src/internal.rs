@@ -61,12 +61,12 @@ mod tests {
     use crate::sample::record;
 
     #[derive(Default)]
-    struct Known {
+    struct FixedFacts {
         closed: Vec<&'static str>,
         open: bool,
     }
 
-    impl Facts for Known {
+    impl Facts for FixedFacts {
         fn is_closed(&mut self, network: &str) -> bool {
             self.closed.contains(&network)
         }
@@ -87,14 +87,14 @@ mod tests {
         two.gateways = vec![outer];
         zone.insert(two);
         let (c, d) = (Asker::Container("c"), Asker::Container("d"));
-        let mut none = Known::default();
+        let mut none = FixedFacts::default();
         assert!(is_astray(&zone, d, inner, &mut none));
         assert!(!is_astray(&zone, c, inner, &mut none));
         assert!(!is_astray(&zone, d, outer, &mut none));
         assert!(!is_astray(&zone, Asker::Host, inner, &mut none));
-        let mut closed = Known {
+        let mut closed = FixedFacts {
             closed: vec!["outer"],
-            ..Known::default()
+            ..FixedFacts::default()
         };
         assert!(is_astray(&zone, c, outer, &mut closed));
     }
@@ -107,22 +107,22 @@ mod tests {
         inner.subnets = vec!["10.0.0.0/24".parse().unwrap()];
         zone.insert(inner);
         let container = Asker::Container("c");
-        let mut none = Known::default();
+        let mut none = FixedFacts::default();
         let confined = confinement(&zone, container, &mut none).unwrap();
         assert!(is_inside(&confined, "10.0.0.53".parse().unwrap()));
         assert!(!is_inside(&confined, "10.0.1.53".parse().unwrap()));
         assert!(confinement(&zone, Asker::Host, &mut none).is_none());
-        let mut elsewhere = Known {
+        let mut elsewhere = FixedFacts {
             open: true,
-            ..Known::default()
+            ..FixedFacts::default()
         };
         assert!(confinement(&zone, container, &mut elsewhere).is_none());
 
         zone.insert(record("outer", "c", "10.0.1.2"));
         assert!(confinement(&zone, container, &mut none).is_none());
-        let mut firewalled = Known {
+        let mut firewalled = FixedFacts {
             closed: vec!["outer"],
-            ..Known::default()
+            ..FixedFacts::default()
         };
         assert!(confinement(&zone, container, &mut firewalled).is_some());
     }

@@ -38,7 +38,7 @@ pub struct ResolvConf {
 
 /// Why a container does not get a server of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
+pub enum UnusableReason {
     /// It is the host's own loopback.
     Loopback,
     /// It is the embedded resolver.
@@ -57,7 +57,7 @@ pub enum Why {
 
 /// Who wants to use the servers.
 #[derive(Default)]
-pub struct Audience<'a> {
+pub struct ClientNetwork<'a> {
     /// It has IPv4.
     pub v4: bool,
     /// It has IPv6.
@@ -79,7 +79,7 @@ impl fmt::Display for Server {
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for UnusableReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Loopback => "it is a loopback address of the host",
@@ -187,7 +187,10 @@ impl ResolvConf {
 
     /// The servers that `audience` can use, and those that it cannot, with the reason.
     #[must_use]
-    pub fn usable(&self, audience: &Audience<'_>) -> (Vec<Server>, Vec<(Server, Why)>) {
+    pub fn usable(
+        &self,
+        audience: &ClientNetwork<'_>,
+    ) -> (Vec<Server>, Vec<(Server, UnusableReason)>) {
         let mut usable = Vec::new();
         let mut dropped = Vec::new();
         for server in &self.servers {
@@ -238,31 +241,33 @@ fn server(text: &str) -> Option<Server> {
     Some(Server { address, scope })
 }
 
-impl Audience<'_> {
-    fn objection(&self, server: &Server) -> Option<Why> {
+impl ClientNetwork<'_> {
+    fn objection(&self, server: &Server) -> Option<UnusableReason> {
         let address = server.address;
         // glibc takes 0.0.0.0 and :: for the host itself.
         if address.is_unspecified() || address.is_loopback() {
             let usable = self.on_host && !self.ours.contains(&address);
-            return (!usable).then_some(Why::Loopback);
+            return (!usable).then_some(UnusableReason::Loopback);
         }
         if address.is_multicast() || address == IpAddr::from([255; 4]) {
-            return Some(Why::NoServer);
+            return Some(UnusableReason::NoServer);
         }
         if self.ours.contains(&address) {
-            return Some(Why::Ours);
+            return Some(UnusableReason::Ours);
         }
         if !(if address.is_ipv4() { self.v4 } else { self.v6 }) {
-            return Some(Why::Family);
+            return Some(UnusableReason::Family);
         }
         if matches!(address, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
             match server.scope {
-                None => return Some(Why::NoScope),
-                Some(_) if !self.on_host => return Some(Why::Scope),
+                None => return Some(UnusableReason::NoScope),
+                Some(_) if !self.on_host => return Some(UnusableReason::Scope),
                 Some(_) => {}
             }
         }
-        self.silent.contains(&address).then_some(Why::Silent)
+        self.silent
+            .contains(&address)
+            .then_some(UnusableReason::Silent)
     }
 }
 
@@ -307,11 +312,11 @@ pub fn servers_of_host(
     path: &Path,
     mut read: impl FnMut(&Path) -> Option<Vec<u8>>,
 ) -> (PathBuf, Vec<Server>) {
-    let audience = Audience {
+    let audience = ClientNetwork {
         v4: true,
         v6: true,
         on_host: true,
-        ..Audience::default()
+        ..ClientNetwork::default()
     };
     let conf = read(path)
         .map(|bytes| ResolvConf::parse(&bytes))
@@ -332,7 +337,7 @@ pub fn servers_of_host(
 
 /// What a container's own resolver is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Inside {
+pub struct ContainerResolver {
     /// Servers.
     pub servers: Vec<IpAddr>,
     /// Domains to search.
@@ -345,7 +350,7 @@ pub struct Inside {
     pub notes: Vec<String>,
 }
 
-impl fmt::Display for Inside {
+impl fmt::Display for ContainerResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for note in &self.notes {
             // A path may have a line break, and what follows it would not be a comment any more.
@@ -368,11 +373,11 @@ impl fmt::Display for Inside {
 }
 
 /// What the container's resolv.conf is made of.
-pub struct Wanted<'a> {
+pub struct ResolvConfInput<'a> {
     /// The host's file, and what it says; `None` when there is none.
     pub host: (PathBuf, Option<ResolvConf>),
     /// Who will use it.
-    pub audience: Audience<'a>,
+    pub audience: ClientNetwork<'a>,
     /// The embedded resolver, as the container reaches it; empty when it does not serve here.
     pub resolver: Vec<IpAddr>,
     /// The network's domain, searched first when the resolver serves.
@@ -385,7 +390,7 @@ pub struct Wanted<'a> {
     pub options: Vec<String>,
 }
 
-impl Wanted<'_> {
+impl ResolvConfInput<'_> {
     /// What of the domains and options cannot stand in the file and is left out, in words.
     #[must_use]
     pub fn unfit(&self) -> Vec<String> {
@@ -408,7 +413,7 @@ impl Wanted<'_> {
     /// Makes the container's file. The second part is a warning for the admin, when the container
     /// would reach no server of the host.
     #[must_use]
-    pub fn inside(&self) -> (Inside, Option<String>) {
+    pub fn inside(&self) -> (ContainerResolver, Option<String>) {
         let (path, host) = &self.host;
         let path = path.display();
         let empty = ResolvConf::default();
@@ -460,7 +465,7 @@ impl Wanted<'_> {
             self.options.clone()
         };
         options.retain(|option| is_option(option));
-        let inside = Inside {
+        let inside = ContainerResolver {
             servers,
             search,
             options,

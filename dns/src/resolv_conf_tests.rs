@@ -113,7 +113,7 @@ fn host_files_and_what_becomes_of_each() {
 }
 
 #[track_caller]
-fn check_usable(text: &str, audience: &Audience<'_>, expected: &str) {
+fn check_usable(text: &str, audience: &ClientNetwork<'_>, expected: &str) {
     let (usable, dropped) = ResolvConf::parse(text.as_bytes()).usable(audience);
     let mut words: Vec<String> = usable.iter().map(ToString::to_string).collect();
     words.extend(
@@ -128,11 +128,11 @@ fn check_usable(text: &str, audience: &Audience<'_>, expected: &str) {
 fn servers_that_a_container_cannot_reach_are_dropped() {
     let ours: Vec<IpAddr> = vec!["172.17.0.1".parse().unwrap()];
     let silent: Vec<IpAddr> = vec!["9.9.9.9".parse().unwrap()];
-    let container = Audience {
+    let container = ClientNetwork {
         v4: true,
         ours: &ours,
         silent: &silent,
-        ..Audience::default()
+        ..ClientNetwork::default()
     };
     check_usable("nameserver 127.0.0.1\n", &container, "-127.0.0.1:Loopback");
     check_usable(
@@ -161,9 +161,9 @@ fn servers_that_a_container_cannot_reach_are_dropped() {
         &container,
         "8.8.8.8 -9.9.9.9:Silent",
     );
-    let six = Audience {
+    let six = ClientNetwork {
         v6: true,
-        ..Audience::default()
+        ..ClientNetwork::default()
     };
     check_usable("nameserver fe80::1\n", &six, "-fe80::1:NoScope");
     check_usable("nameserver fe80::1%eth0\n", &six, "-fe80::1%eth0:Scope");
@@ -172,12 +172,12 @@ fn servers_that_a_container_cannot_reach_are_dropped() {
         &six,
         "fd00::1 -8.8.8.8:Family",
     );
-    let host = Audience {
+    let host = ClientNetwork {
         v4: true,
         v6: true,
         on_host: true,
         ours: &ours,
-        ..Audience::default()
+        ..ClientNetwork::default()
     };
     check_usable(
         "nameserver 127.0.0.1 fe80::1%eth0\n",
@@ -212,15 +212,15 @@ fn the_stub_leads_to_the_real_file() {
     assert_eq!(source(etc, |_| None), (etc.to_owned(), None));
 }
 
-fn wanted(host: Option<&str>) -> Wanted<'static> {
-    Wanted {
+fn wanted(host: Option<&str>) -> ResolvConfInput<'static> {
+    ResolvConfInput {
         host: (
             "/etc/resolv.conf".into(),
             host.map(|text| ResolvConf::parse(text.as_bytes())),
         ),
-        audience: Audience {
+        audience: ClientNetwork {
             v4: true,
-            ..Audience::default()
+            ..ClientNetwork::default()
         },
         resolver: vec!["172.17.0.1".parse().unwrap()],
         domain: "dns.pontoon",

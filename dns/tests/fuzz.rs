@@ -17,7 +17,7 @@ use pontoon_dns::answer::{decide, ready};
 use pontoon_dns::cache::{Cache, Question, readdress};
 use pontoon_dns::present;
 use pontoon_dns::record::Record;
-use pontoon_dns::resolv_conf::{Audience, ResolvConf, Wanted};
+use pontoon_dns::resolv_conf::{ClientNetwork, ResolvConf, ResolvConfInput};
 use pontoon_dns::wire::{Edns, Query, Rcode, answers, bare, entries, flags};
 use pontoon_dns::zone::Zone;
 
@@ -234,7 +234,7 @@ fn resolv_conf_is_read_whatever_it_says() {
     fuzz("resolv.conf", &good, |bytes, dice| {
         let conf = ResolvConf::parse(bytes);
         let (v4, v6) = (dice.below(2) == 0, dice.below(2) == 0);
-        let audience = |on_host| Audience {
+        let audience = |on_host| ClientNetwork {
             v4,
             v6,
             on_host,
@@ -245,7 +245,7 @@ fn resolv_conf_is_read_whatever_it_says() {
             let (usable, dropped) = conf.usable(&audience(on_host));
             assert_eq!(usable.len() + dropped.len(), conf.servers.len());
         }
-        let wanted = Wanted {
+        let wanted = ResolvConfInput {
             host: ("/etc/resolv.conf".into(), Some(conf)),
             audience: audience(false),
             resolver: Vec::new(),

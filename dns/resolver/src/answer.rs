@@ -6,10 +6,10 @@ use std::rc::Rc;
 use pontoon_dns::answer::{Verdict, decide, prepared};
 use pontoon_dns::wire::{Query, bare};
 
-use super::client::{Client, Fate, MESSAGE};
-use super::forward::Asked;
+use super::client::{Client, MESSAGE, PacketOutcome};
+use super::forward::QuestionSource;
 use super::state::Daemon;
-use pontoon_resolver::local::{self, Local, Unfit};
+use pontoon_resolver::local::{self, InvalidQuery, Local};
 
 impl Daemon {
     /// Answers a packet, or sends it on its way to a server that can. `gateway` is the address asked at
@@ -21,7 +21,7 @@ impl Daemon {
         gateway: Option<IpAddr>,
         client: impl FnOnce() -> Client,
         out: &mut Vec<u8>,
-    ) -> Fate {
+    ) -> PacketOutcome {
         let rotation = self.rotation.get().wrapping_add(1);
         self.rotation.set(rotation);
         let (local, refused) = self.turn.get();
@@ -34,13 +34,13 @@ impl Daemon {
         if let Some(query) = &plain {
             if prepared(&zone, source, query, by_udp, rotation, out) {
                 self.turn.set((local + 1, refused));
-                return Fate::Reply;
+                return PacketOutcome::Reply;
             }
             let decided = decide(&zone, source, query);
             if decided == Verdict::Forward {
                 drop(zone);
                 let limit = if by_udp { query.udp_limit() } else { MESSAGE };
-                let asked = Asked {
+                let asked = QuestionSource {
                     source,
                     gateway,
                     limit,
@@ -51,17 +51,17 @@ impl Daemon {
         }
         let request = match local::read(packet, from, by_udp) {
             Ok(request) => request,
-            Err(Unfit::Drop) => {
+            Err(InvalidQuery::Drop) => {
                 self.stats.borrow_mut().malformed += 1;
-                return Fate::Dropped;
+                return PacketOutcome::Dropped;
             }
-            Err(Unfit::Reply(rcode)) => {
+            Err(InvalidQuery::Reply(rcode)) => {
                 bare(packet, rcode, out);
-                return Fate::Reply;
+                return PacketOutcome::Reply;
             }
         };
         let Some(query) = plain.or_else(|| local::query(&request, packet)) else {
-            return Fate::Dropped;
+            return PacketOutcome::Dropped;
         };
         let limit = if by_udp { query.udp_limit() } else { MESSAGE };
         let verdict = verdict.unwrap_or_else(|| decide(&zone, source, &query));
@@ -72,9 +72,9 @@ impl Daemon {
                 Verdict::Refused(_) => (local, refused + 1),
                 _ => (local + 1, refused),
             });
-            return Fate::Reply;
+            return PacketOutcome::Reply;
         }
-        let asked = Asked {
+        let asked = QuestionSource {
             source,
             gateway,
             limit,

@@ -17,48 +17,48 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout_at};
 
-use super::door::Door;
+use super::keeper_client::KeeperClient;
 use super::sockets;
 use super::state::Daemon;
 use super::tcp::queue;
 use super::tls;
 use super::watch::watch;
-use pontoon_resolver::choose::Way;
-use pontoon_resolver::course::{Course, Event, Next, Said};
+use pontoon_resolver::choose::ServerChoice;
 use pontoon_resolver::plan::is_worth_it_late;
+use pontoon_resolver::resolution::{Event, NextAction, Resolution, ResolutionResult};
 use pontoon_resolver::server::Server;
 
 impl Daemon {
     /// Takes a question on its course, and does what that wants done.
     pub(crate) async fn ask(
         self: &Rc<Self>,
-        way: &Way,
+        choice: &ServerChoice,
         mut packet: Vec<u8>,
-        mut course: Course,
-    ) -> Said {
+        mut resolution: Resolution,
+    ) -> ResolutionResult {
         let mut attempts = Attempts::new(&self.late, &self.buffer);
         let mut event = Event::Start;
         loop {
             let next = self.forwarding.borrow_mut().step(
-                &mut course,
+                &mut resolution,
                 event,
                 Instant::now(),
                 &mut self.stats.borrow_mut(),
             );
             event = match next {
-                Next::Done(said) => return said,
-                Next::OverTcp(server, until) => {
-                    let asked = ask_tcp(&self.door, way, server.at, &packet);
+                NextAction::Done(outcome) => return outcome,
+                NextAction::OverTcp(server, until) => {
+                    let asked = ask_tcp(&self.keeper, choice, server.at, &packet);
                     match timeout_at(until.into(), asked).await {
                         Ok(Ok(reply)) => Event::Stream(reply),
                         Ok(Err(_)) => Event::Failure(None),
                         Err(_) => Event::Silence,
                     }
                 }
-                Next::Ask(server, until) => {
-                    let id = self.chance.borrow_mut().word();
+                NextAction::Ask(server, until) => {
+                    let id = self.random.borrow_mut().word();
                     packet[..2].copy_from_slice(&id.to_be_bytes());
-                    match self.attempt(server, way, &packet, id) {
+                    match self.attempt(server, choice, &packet, id) {
                         Ok(attempt) => {
                             let room = self.forwarding.borrow().merge.late_sockets();
                             attempts.add(attempt, room);
@@ -76,15 +76,15 @@ impl Daemon {
     fn attempt(
         self: &Rc<Self>,
         server: Server,
-        way: &Way,
+        choice: &ServerChoice,
         packet: &[u8],
         id: u16,
     ) -> io::Result<Attempt> {
-        let (socket, next): (_, Coming) = if server.tls.is_some() {
+        let (socket, next): (_, NextMessage) = if server.tls.is_some() {
             let asked = tls::ask(Rc::clone(self), server.clone(), packet.to_vec());
             (None, Box::pin(async move { asked.await.map_err(Some) }))
         } else {
-            let socket = Rc::new(send_udp(&self.door, way, server.at, packet)?);
+            let socket = Rc::new(send_udp(&self.keeper, choice, server.at, packet)?);
             let next = receive(&socket, &self.buffer);
             (Some(socket), next)
         };
@@ -98,25 +98,25 @@ impl Daemon {
 }
 
 /// Waits for the next message; an error over TLS has a reason.
-type Coming = Pin<Box<dyn Future<Output = Result<Vec<u8>, Option<String>>>>>;
+type NextMessage = Pin<Box<dyn Future<Output = Result<Vec<u8>, Option<String>>>>>;
 
 /// A server that has been asked.
 struct Attempt {
     /// The question's own; `None` over TLS, where questions share a connection.
     socket: Option<Rc<AsyncFd<OwnedFd>>>,
-    next: Coming,
+    next: NextMessage,
     id: u16,
     server: Server,
 }
 
 /// Room for one datagram, which all questions share.
-type Room = Rc<RefCell<Vec<u8>>>;
+type DatagramBuffer = Rc<RefCell<Vec<u8>>>;
 
 /// A closed port is an error and no datagram: waiting for the latter alone would not see it.
 const WANTED: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// The next datagram, or the error that an ICMP message has left.
-fn receive(socket: &Rc<AsyncFd<OwnedFd>>, room: &Room) -> Coming {
+fn receive(socket: &Rc<AsyncFd<OwnedFd>>, room: &DatagramBuffer) -> NextMessage {
     let (socket, room) = (Rc::clone(socket), Rc::clone(room));
     Box::pin(async move {
         loop {
@@ -140,11 +140,11 @@ struct Attempts<'a> {
     open: bool,
     /// How many sockets of attempts that were given up all questions have.
     late: &'a Cell<usize>,
-    room: &'a Room,
+    room: &'a DatagramBuffer,
 }
 
 impl<'a> Attempts<'a> {
-    fn new(late: &'a Cell<usize>, room: &'a Room) -> Self {
+    fn new(late: &'a Cell<usize>, room: &'a DatagramBuffer) -> Self {
         Self {
             all: Vec::new(),
             open: false,
@@ -247,29 +247,39 @@ impl Drop for Attempts<'_> {
 
 /// Sends the question to `server` from a port that the kernel chooses at random.
 fn send_udp(
-    door: &Door,
-    way: &Way,
+    keeper: &KeeperClient,
+    choice: &ServerChoice,
     server: SocketAddr,
     packet: &[u8],
 ) -> io::Result<AsyncFd<OwnedFd>> {
-    let fd = connected(door, way, server, false)?;
+    let fd = connected(keeper, choice, server, false)?;
     send(fd.as_raw_fd(), packet, MsgFlags::MSG_DONTWAIT)?;
     watch(fd, WANTED)
 }
 
 /// A socket that is connected to a server of a way, or about to be. Those of a container's own servers
 /// are in its namespace, which only the keeper can enter.
-fn connected(door: &Door, way: &Way, server: SocketAddr, stream: bool) -> io::Result<OwnedFd> {
-    match &way.own {
-        Some(key) => door.connect(key.path(), server, stream),
+fn connected(
+    keeper: &KeeperClient,
+    choice: &ServerChoice,
+    server: SocketAddr,
+    stream: bool,
+) -> io::Result<OwnedFd> {
+    match &choice.own {
+        Some(key) => keeper.connect(key.path(), server, stream),
         None => sockets::connected(server, stream),
     }
 }
 
 /// Asks `server` over TCP.
-async fn ask_tcp(door: &Door, way: &Way, server: SocketAddr, packet: &[u8]) -> io::Result<Vec<u8>> {
+async fn ask_tcp(
+    keeper: &KeeperClient,
+    choice: &ServerChoice,
+    server: SocketAddr,
+    packet: &[u8],
+) -> io::Result<Vec<u8>> {
     let id = u16::from_be_bytes([packet[0], packet[1]]);
-    let fd = connected(door, way, server, true)?;
+    let fd = connected(keeper, choice, server, true)?;
     let mut stream = TcpStream::from_std(fd.into())?;
     stream.writable().await?;
     if let Some(error) = stream.take_error()? {

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::upstream::{Stamp, stamp};
+use super::upstream::{FileStamp, stamp};
 
 /// Where distributions keep the authorities that a host trusts; the first that is there counts.
 const PLACES: [&str; 5] = [
@@ -29,7 +29,7 @@ const REMEMBERED: usize = 64;
 
 /// What connections need, by file. It has the sessions that can be resumed too.
 #[derive(Default)]
-pub(crate) struct Authorities(HashMap<PathBuf, (Stamp, Arc<ClientConfig>)>);
+pub(crate) struct Authorities(HashMap<PathBuf, (FileStamp, Arc<ClientConfig>)>);
 
 impl Authorities {
     /// How servers are checked against the authorities of a file; `None` is the host's.

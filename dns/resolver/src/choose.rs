@@ -23,7 +23,7 @@ const MOST: usize = 8;
 
 /// Servers to ask, and from where.
 #[derive(Debug)]
-pub struct Way {
+pub struct ServerChoice {
     /// Those that have failed lately come last.
     pub servers: Rc<[Server]>,
     /// The attachment whose own servers they are, asked from its network namespace; `None` for servers
@@ -37,7 +37,7 @@ pub struct Way {
 
 /// A question, as far as it decides about servers.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct ServerCriteria<'a> {
     /// The container's attachment; `None` is the host.
     pub asker: Option<&'a Attachment>,
     /// The name, in lower case.
@@ -51,16 +51,16 @@ pub struct Wanted<'a> {
 /// from.
 pub fn choose(
     zone: &Zone,
-    wanted: Wanted<'_>,
+    criteria: ServerCriteria<'_>,
     healths: &Healths,
     now: Instant,
     file: impl FnOnce(&Path) -> (Vec<SocketAddr>, String),
-) -> Way {
-    let Wanted {
+) -> ServerChoice {
+    let ServerCriteria {
         asker,
         name,
         confined,
-    } = wanted;
+    } = criteria;
     // The resolver itself, at port 53 of a gateway.
     let own = |server: &Server| server.tls.is_none() && zone.is_gateway(server.at.ip());
     let shared = asker.map(|asker| &asker.shared);
@@ -105,7 +105,7 @@ pub fn choose(
     (&servers, &netns).hash(&mut hasher);
     // Stable: among equals the admin's order stays.
     servers.sort_by_key(|server| healths.is_dead(server, now));
-    Way {
+    ServerChoice {
         servers: servers.into(),
         own: netns.and(asker).map(Attachment::key),
         number: hasher.finish(),
@@ -124,8 +124,8 @@ mod tests {
     use super::*;
     use crate::health::PENALTY;
 
-    fn servers(way: &Way) -> String {
-        let all: Vec<String> = way.servers.iter().map(ToString::to_string).collect();
+    fn servers(choice: &ServerChoice) -> String {
+        let all: Vec<String> = choice.servers.iter().map(ToString::to_string).collect();
         all.join(" ")
     }
 
@@ -152,13 +152,13 @@ mod tests {
         )
     }
 
-    fn ask(zone: &Zone, name: &[u8], healths: &Healths, now: Instant) -> Way {
-        let wanted = Wanted {
+    fn ask(zone: &Zone, name: &[u8], healths: &Healths, now: Instant) -> ServerChoice {
+        let criteria = ServerCriteria {
             asker: zone.at([10, 0, 0, 2].into()),
             name,
             confined: None,
         };
-        choose(zone, wanted, healths, now, host)
+        choose(zone, criteria, healths, now, host)
     }
 
     #[test]
@@ -239,14 +239,14 @@ mod tests {
         ] {
             let zone = zone(keys);
             let all: Vec<&Attachment> = zone.attachments().collect();
-            let wanted = Wanted {
+            let criteria = ServerCriteria {
                 asker: zone.at([10, 0, 0, 2].into()),
                 name: b"",
                 confined: Some(&all),
             };
-            let way = choose(&zone, wanted, &healths, now, host);
-            assert_eq!(servers(&way), expected);
-            assert_eq!(way.origin == INTERNAL, expected.is_empty());
+            let choice = choose(&zone, criteria, &healths, now, host);
+            assert_eq!(servers(&choice), expected);
+            assert_eq!(choice.origin == INTERNAL, expected.is_empty());
         }
     }
 }

@@ -8,14 +8,14 @@ use pontoon_dns::wire::Edns;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 
-use pontoon_resolver::choose::Way;
+use pontoon_resolver::choose::ServerChoice;
 
 /// Largest DNS message, in bytes.
 pub(crate) const MESSAGE: usize = 65_535;
 
 /// What became of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum PacketOutcome {
     /// The reply is written.
     Reply,
     /// There will be one.
@@ -51,28 +51,28 @@ pub(crate) struct Failure {
 
 /// The way of a client's questions, and whether it is on internal networks alone. `None` when it has come
 /// to an internal network from elsewhere.
-pub(crate) type Found = Option<(Rc<Way>, bool)>;
+pub(crate) type ClientServers = Option<(Rc<ServerChoice>, bool)>;
 
 /// Ways of the clients of one turn: whatever they ask for, when their networks have no servers for
 /// some domains.
 #[derive(Default)]
-pub(crate) struct Ways(Vec<((IpAddr, Option<IpAddr>), Found)>);
+pub(crate) struct ServerChoices(Vec<((IpAddr, Option<IpAddr>), ClientServers)>);
 
 /// Most clients whose ways are remembered.
 const CLIENTS: usize = 8;
 
-impl Ways {
+impl ServerChoices {
     /// Everything is looked at again from now on.
     pub(crate) fn begin_turn(&mut self) {
         self.0.clear();
     }
 
-    pub(crate) fn get(&self, client: (IpAddr, Option<IpAddr>)) -> Option<&Found> {
+    pub(crate) fn get(&self, client: (IpAddr, Option<IpAddr>)) -> Option<&ClientServers> {
         let known = self.0.iter().find(|(known, _)| *known == client);
         known.map(|(_, found)| found)
     }
 
-    pub(crate) fn put(&mut self, client: (IpAddr, Option<IpAddr>), found: &Found) {
+    pub(crate) fn put(&mut self, client: (IpAddr, Option<IpAddr>), found: &ClientServers) {
         if self.0.len() < CLIENTS {
             self.0.push((client, found.clone()));
         }

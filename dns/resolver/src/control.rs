@@ -23,8 +23,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::client::{Client, Fate, MESSAGE};
-use super::forward::Asked;
+use super::client::{Client, MESSAGE, PacketOutcome};
+use super::forward::QuestionSource;
 use super::privileges;
 use super::state::Daemon;
 use super::tls;
@@ -253,7 +253,7 @@ impl Daemon {
                 })
             })
             .collect();
-        let about = self.door.about();
+        let about = self.keeper.about();
         let held = privileges::held();
         json!({
             "pid": about.keeper,
@@ -319,32 +319,35 @@ impl Daemon {
             about["reply"] = present::reply(&out);
             return Ok(about);
         }
-        let (way, confined) = self
-            .way(source, None, name.wire(), Instant::now())
+        let (choice, confined) = self
+            .choice(source, None, name.wire(), Instant::now())
             .ok_or_else(|| "no query".to_owned())?;
-        let servers: Vec<String> = way.servers.iter().map(ToString::to_string).collect();
+        let servers: Vec<String> = choice.servers.iter().map(ToString::to_string).collect();
         let hits = self.stats.borrow().cache_hits;
         let (sender, receiver) = oneshot::channel();
-        let asked = Asked {
+        let asked = QuestionSource {
             source,
             gateway: None,
             limit: MESSAGE,
         };
         let client = || Client::Command(sender);
-        let fate = self.forward(&query, asked, client, &mut out);
+        let outcome = self.forward(&query, asked, client, &mut out);
         let cached = self.stats.borrow().cache_hits > hits;
         about["why"] = match (cached, servers.is_empty()) {
             (_, true) if confined => why(&Verdict::Refused(Refusal::Internal)),
-            (true, _) => format!("no name of a container; from the cache of {}", way.origin),
+            (true, _) => format!(
+                "no name of a container; from the cache of {}",
+                choice.origin
+            ),
             (false, true) => format!(
                 "no name of a container, and {} names no usable server",
-                way.origin
+                choice.origin
             ),
-            (false, false) => format!("no name of a container; asked of {}", way.origin),
+            (false, false) => format!("no name of a container; asked of {}", choice.origin),
         }
         .into();
         about["servers"] = servers.into();
-        if fate == Fate::Pending {
+        if outcome == PacketOutcome::Pending {
             out = receiver.await.map_err(|_| "no answer".to_owned())?;
         }
         about["reply"] = present::reply(&out);

@@ -13,21 +13,21 @@ use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use super::batch::Batch;
-use super::birth::{self, StartError};
 use super::client::MESSAGE;
-use super::door::Door;
+use super::keeper_client::KeeperClient;
 use super::options::Options;
-use super::outside::Outside;
+use super::plugin_records::PluginRecords;
 use super::privileges::{self, filter};
-use super::request::Hello;
+use super::request::WorkerHandover;
+use super::startup::{self, StartError};
 use super::state::Daemon;
 use super::store::Store;
-use super::{control, leave};
+use super::{control, shutdown};
 use pontoon_resolver::forwarding::Forwarding;
 
 /// What a worker has before it reads the first byte.
-struct Ready {
-    door: Rc<Door>,
+struct WorkerResources {
+    keeper: Rc<KeeperClient>,
     signals: [Signal; 2],
     descriptors: usize,
     /// Privileges that could not be given up, in words.
@@ -49,21 +49,21 @@ pub(crate) fn main(options: Options) -> ExitCode {
     };
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
-        let ready = match Ready::new() {
+        let ready = match WorkerResources::new() {
             Ok(ready) => ready,
             Err(error) => return fail(&StartError::io("set up the worker")(error)),
         };
-        let door = Rc::clone(&ready.door);
-        let (hello, files) = match door.hello() {
-            Ok(Some(said)) => said,
+        let keeper = Rc::clone(&ready.keeper);
+        let (handover, files) = match keeper.handover() {
+            Ok(Some(outcome)) => outcome,
             // The keeper is gone already.
             Ok(None) => return ExitCode::FAILURE,
             Err(error) => return fail(&StartError::io("hear the keeper")(error)),
         };
-        let done = match Daemon::start(options, ready, hello, files) {
+        let done = match Daemon::start(options, ready, handover, files) {
             Ok((daemon, control, signals)) => daemon.run(control, signals).await,
             Err(error) => {
-                door.failed(error.to_string());
+                keeper.failed(error.to_string());
                 return ExitCode::FAILURE;
             }
         };
@@ -74,10 +74,10 @@ pub(crate) fn main(options: Options) -> ExitCode {
     })
 }
 
-impl Ready {
+impl WorkerResources {
     /// Gives up all privileges. What needs a system call that is not allowed afterwards is there before.
     fn new() -> io::Result<Self> {
-        let door = Rc::new(Door::new(birth::take_standard_input()?)?);
+        let keeper = Rc::new(KeeperClient::new(startup::take_standard_input()?)?);
         // The keeper reads its signals from a descriptor, and a child inherits that they are held back.
         SigSet::empty().thread_set_mask()?;
         let descriptors = privileges::raise_descriptors();
@@ -90,7 +90,7 @@ impl Ready {
             missing.push(format!("it may use all system calls: {error}"));
         }
         Ok(Self {
-            door,
+            keeper,
             signals,
             descriptors,
             missing,
@@ -101,12 +101,12 @@ impl Ready {
 impl Daemon {
     fn start(
         options: Options,
-        ready: Ready,
-        hello: Hello,
+        ready: WorkerResources,
+        handover: WorkerHandover,
         files: Vec<OwnedFd>,
     ) -> Result<(Rc<Self>, UnixListener, [Signal; 2]), StartError> {
-        let Ready {
-            door,
+        let WorkerResources {
+            keeper,
             signals,
             descriptors,
             missing,
@@ -115,14 +115,14 @@ impl Daemon {
         let unheard = || StartError::io("hear the keeper")(io::ErrorKind::InvalidData.into());
         let control = UnixListener::from(files.next().ok_or_else(unheard)?);
         let mut next = |there: bool| there.then(|| files.next()).flatten();
-        let (records, notes) = (next(hello.records), next(hello.notes));
+        let (records, notes) = (next(handover.records), next(handover.notes));
         let daemon = Rc::new(Self {
-            store: RefCell::new(Store::new(Rc::clone(&door), records)),
-            outside: RefCell::new(Outside::new(Rc::clone(&door), notes)),
-            door,
+            store: RefCell::new(Store::new(Rc::clone(&keeper), records)),
+            plugin_records: RefCell::new(PluginRecords::new(Rc::clone(&keeper), notes)),
+            keeper,
             missing,
             options,
-            port: Cell::new(hello.port),
+            port: Cell::new(handover.port),
             zone: RefCell::default(),
             changed: Notify::new(),
             listeners: RefCell::default(),
@@ -132,8 +132,8 @@ impl Daemon {
             forwarding: RefCell::new(Forwarding::new(descriptors)),
             upstreams: RefCell::default(),
             tls: super::tls::Connections::default(),
-            ways: RefCell::default(),
-            chance: RefCell::default(),
+            server_choices: RefCell::default(),
+            random: RefCell::default(),
             late: Cell::new(0),
             stats: RefCell::default(),
             times: RefCell::default(),
@@ -144,8 +144,8 @@ impl Daemon {
             batch: RefCell::new(Batch::new()),
             buffer: Rc::new(RefCell::new(vec![0; MESSAGE])),
         });
-        let is_again = hello.ended.is_some();
-        let ended = hello.ended.into_iter();
+        let is_again = handover.ended.is_some();
+        let ended = handover.ended.into_iter();
         daemon.warn(
             ended
                 .map(|how| format!("the worker before this one ended: {how}"))
@@ -164,13 +164,13 @@ impl Daemon {
     ) -> io::Result<()> {
         let control = tokio::net::UnixListener::from_std(control)?;
         tokio::task::spawn_local(control::serve(Rc::clone(self), control));
-        tokio::task::spawn_local(leave::follow(Rc::clone(self)));
-        let door = Rc::clone(&self.door);
+        tokio::task::spawn_local(shutdown::follow(Rc::clone(self)));
+        let keeper = Rc::clone(&self.keeper);
         tokio::select! {
-            _ = terminate.recv() => self.door.stop(),
-            _ = interrupt.recv() => self.door.stop(),
-            done = door.wait_for_the_end() => return done,
-            () = leave::wait(self) => {}
+            _ = terminate.recv() => self.keeper.stop(),
+            _ = interrupt.recv() => self.keeper.stop(),
+            done = keeper.wait_for_the_end() => return done,
+            () = shutdown::wait(self) => {}
         }
         Ok(())
     }

@@ -13,14 +13,14 @@ use pontoon_dns::name::text;
 use pontoon_dns::wire::{Query, Rcode, bare, flag, flags};
 use pontoon_dns::zone::Zone;
 
-use super::client::{Client, Failure, Fate, Found, MESSAGE, Waiter};
-use super::outside::Look;
+use super::client::{Client, ClientServers, Failure, MESSAGE, PacketOutcome, Waiter};
+use super::plugin_records::PluginRecordFacts;
 use super::state::Daemon;
-use pontoon_resolver::choose::{Wanted, choose};
-use pontoon_resolver::course::Said;
-use pontoon_resolver::forwarding::Entrance;
+use pontoon_resolver::choose::{ServerCriteria, choose};
+use pontoon_resolver::forwarding::ForwardingOutcome;
 use pontoon_resolver::local::{self, Local};
 use pontoon_resolver::merge::MOST_OF_ONE;
+use pontoon_resolver::resolution::ResolutionResult;
 use pontoon_resolver::stats::Outcome;
 
 /// Questions without an answer that are remembered.
@@ -28,7 +28,7 @@ const FAILURES: usize = 20;
 
 /// Who asks, and where.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct QuestionSource {
     pub(crate) source: IpAddr,
     /// The address asked at, when the source may be a lie.
     pub(crate) gateway: Option<IpAddr>,
@@ -42,11 +42,11 @@ impl Daemon {
     pub(crate) fn forward(
         self: &Rc<Self>,
         query: &Query<'_>,
-        asked: Asked,
+        asked: QuestionSource,
         client: impl FnOnce() -> Client,
         out: &mut Vec<u8>,
-    ) -> Fate {
-        let Asked {
+    ) -> PacketOutcome {
+        let QuestionSource {
             source,
             gateway,
             limit,
@@ -58,19 +58,19 @@ impl Daemon {
                 .borrow_mut()
                 .note(Outcome::Refused, now.elapsed());
             without_records(query, ResponseCode::Refused, false, limit, out);
-            Fate::Reply
+            PacketOutcome::Reply
         };
-        let Some((way, confined)) = self.way(source, gateway, query.name, now) else {
+        let Some((choice, confined)) = self.choice(source, gateway, query.name, now) else {
             return refuse(out);
         };
-        if confined && way.servers.is_empty() {
+        if confined && choice.servers.is_empty() {
             // Before the cache: what others have asked is not for this one either.
             return refuse(out);
         }
         let fail = |reason: &str, out: &mut Vec<u8>| {
             self.failed(query, source, reason, now);
             without_records(query, ResponseCode::ServFail, false, limit, out);
-            Fate::Reply
+            PacketOutcome::Reply
         };
         let waiter = || Waiter {
             client: client(),
@@ -78,118 +78,121 @@ impl Daemon {
             edns: query.edns,
             begun: now,
         };
-        let entrance = self
+        let outcome = self
             .forwarding
             .borrow_mut()
-            .enter(query, source, &way, now, waiter, out);
-        match entrance {
-            Entrance::Cached => {
+            .enter(query, source, &choice, now, waiter, out);
+        match outcome {
+            ForwardingOutcome::Cached => {
                 self.stats.borrow_mut().cache_hits += 1;
                 self.times.borrow_mut().note(Outcome::Cached, now.elapsed());
                 cut(query, limit, out);
-                Fate::Reply
+                PacketOutcome::Reply
             }
-            Entrance::NoServer => {
+            ForwardingOutcome::NoServer => {
                 self.stats.borrow_mut().servfail += 1;
-                fail(&format!("{} names no usable server", way.origin), out)
+                fail(&format!("{} names no usable server", choice.origin), out)
             }
-            Entrance::Joined => {
+            ForwardingOutcome::Joined => {
                 self.stats.borrow_mut().merged += 1;
-                Fate::Pending
+                PacketOutcome::Pending
             }
-            Entrance::New(number, course) => {
+            ForwardingOutcome::New(number, resolution) => {
                 self.stats.borrow_mut().forwarded += 1;
                 let packet = query.onward();
                 let daemon = Rc::clone(self);
                 tokio::task::spawn_local(async move {
-                    let said = daemon.ask(&way, packet, course).await;
-                    daemon.deliver(number, &said);
+                    let outcome = daemon.ask(&choice, packet, resolution).await;
+                    daemon.deliver(number, &outcome);
                 });
-                Fate::Pending
+                PacketOutcome::Pending
             }
-            Entrance::ClientIsFull => {
+            ForwardingOutcome::ClientIsFull => {
                 self.stats.borrow_mut().over_limit += 1;
                 let reason = format!("more than {MOST_OF_ONE} questions of one client at a time");
                 fail(&reason, out)
             }
-            Entrance::AllIsFull => {
+            ForwardingOutcome::AllIsFull => {
                 self.stats.borrow_mut().over_limit += 1;
                 fail("too many questions at a time", out)
             }
         }
     }
 
-    /// Whom a question for `name` is asked, as [`Found`] says.
-    pub(crate) fn way(
+    /// Whom a question for `name` is asked, as [`ClientServers`] says.
+    pub(crate) fn choice(
         &self,
         source: IpAddr,
         gateway: Option<IpAddr>,
         name: &[u8],
         now: Instant,
-    ) -> Found {
-        if let Some(found) = self.ways.borrow().get((source, gateway)) {
+    ) -> ClientServers {
+        if let Some(found) = self.server_choices.borrow().get((source, gateway)) {
             return found.clone();
         }
         let zone = self.zone.borrow();
         let attachment = zone.at(source);
-        let found = self.find_way(&zone, source, gateway, name, now);
+        let found = self.choose_servers(&zone, source, gateway, name, now);
         if attachment.is_none_or(|attachment| attachment.shared.domains.is_empty()) {
-            self.ways.borrow_mut().put((source, gateway), &found);
+            self.server_choices
+                .borrow_mut()
+                .put((source, gateway), &found);
         }
         found
     }
 
-    fn find_way(
+    fn choose_servers(
         &self,
         zone: &Zone,
         source: IpAddr,
         gateway: Option<IpAddr>,
         name: &[u8],
         now: Instant,
-    ) -> Found {
-        let mut outside = self.outside.borrow_mut();
-        let mut look = Look {
-            outside: &mut outside,
+    ) -> ClientServers {
+        let mut plugin_records = self.plugin_records.borrow_mut();
+        let mut facts = PluginRecordFacts {
+            plugin_records: &mut plugin_records,
             zone,
             now,
         };
         let asker = zone.asker(source);
-        if gateway.is_some_and(|gateway| is_astray(zone, asker, gateway, &mut look)) {
+        if gateway.is_some_and(|gateway| is_astray(zone, asker, gateway, &mut facts)) {
             return None;
         }
-        let confined = confinement(zone, asker, &mut look);
+        let confined = confinement(zone, asker, &mut facts);
+        self.warn(plugin_records.take_warnings());
         let name = name.to_ascii_lowercase();
-        let wanted = Wanted {
+        let criteria = ServerCriteria {
             asker: zone.at(source),
             name: &name,
             confined: confined.as_deref(),
         };
         let healths = &self.forwarding.borrow().healths;
         let file = |path: &Path| self.upstreams.borrow_mut().servers(path);
-        let way = choose(zone, wanted, healths, now, file);
-        Some((Rc::new(way), confined.is_some()))
+        let choice = choose(zone, criteria, healths, now, file);
+        Some((Rc::new(choice), confined.is_some()))
     }
 
     /// Gives all who wait the reply, or SERVFAIL when there is none.
-    fn deliver(&self, number: u64, said: &Said) {
+    fn deliver(&self, number: u64, outcome: &ResolutionResult) {
         let now = Instant::now();
-        let waiters = self.forwarding.borrow_mut().leave(number, said, now);
+        let waiters = self.forwarding.borrow_mut().leave(number, outcome, now);
         for (source, waiter) in waiters {
             let Some(query) = Query::new(&waiter.packet, waiter.edns) else {
                 continue;
             };
-            if said.outcome == Outcome::Failed {
-                self.failed(&query, source, &said.reason, waiter.begun);
+            if outcome.outcome == Outcome::Failed {
+                self.failed(&query, source, &outcome.reason, waiter.begun);
             } else {
                 let took = now.saturating_duration_since(waiter.begun);
-                self.times.borrow_mut().note(said.outcome, took);
+                self.times.borrow_mut().note(outcome.outcome, took);
             }
             let limit = match waiter.client {
                 Client::Udp(..) => query.udp_limit(),
                 Client::Tcp(_) | Client::Command(_) => MESSAGE,
             };
             let mut out = Vec::new();
-            match &said.reply {
+            match &outcome.reply {
                 Some(reply) => {
                     out.extend_from_slice(reply);
                     readdress(&query, &mut out);

@@ -8,10 +8,10 @@ use std::time::Instant;
 use pontoon_dns::cache::{Cache, Question};
 use pontoon_dns::wire::Query;
 
-use crate::choose::Way;
-use crate::course::{Common, Course, Event, Next, Said};
+use crate::choose::ServerChoice;
 use crate::health::Healths;
-use crate::merge::{Entered, Merge};
+use crate::merge::{Merge, MergeOutcome};
+use crate::resolution::{Event, NextAction, Resolution, ResolutionContext, ResolutionResult};
 use crate::stats::{Outcome, Stats};
 
 /// Questions under way, replies that are kept, and how the servers do. `W` waits for a reply.
@@ -25,7 +25,7 @@ pub struct Forwarding<W> {
 }
 
 /// Where a question has come to.
-pub enum Entrance {
+pub enum ForwardingOutcome {
     /// The reply is written.
     Cached,
     /// The way names no server.
@@ -33,7 +33,7 @@ pub enum Entrance {
     /// It waits for the reply to an equal one.
     Joined,
     /// It is to be asked, under this number.
-    New(u64, Course),
+    New(u64, Resolution),
     /// The client has too many under way.
     ClientIsFull,
     /// There are too many under way.
@@ -57,51 +57,56 @@ impl<W> Forwarding<W> {
         &mut self,
         query: &Query<'_>,
         source: IpAddr,
-        way: &Rc<Way>,
+        choice: &Rc<ServerChoice>,
         now: Instant,
         waiter: impl FnOnce() -> W,
         out: &mut Vec<u8>,
-    ) -> Entrance {
-        let question = Question::of(query, way.number);
+    ) -> ForwardingOutcome {
+        let question = Question::of(query, choice.number);
         if let Some(question) = &question
             && self.cache.get(question, query, now, out)
         {
-            return Entrance::Cached;
+            return ForwardingOutcome::Cached;
         }
-        if way.servers.is_empty() {
-            return Entrance::NoServer;
+        if choice.servers.is_empty() {
+            return ForwardingOutcome::NoServer;
         }
         match self.merge.enter(question.as_ref(), source, waiter) {
-            Entered::Joined => Entrance::Joined,
-            Entered::New(number) => {
-                Entrance::New(number, Course::new(Rc::clone(way), question, now))
+            MergeOutcome::Joined => ForwardingOutcome::Joined,
+            MergeOutcome::New(number) => {
+                ForwardingOutcome::New(number, Resolution::new(Rc::clone(choice), question, now))
             }
-            Entered::ClientIsFull => Entrance::ClientIsFull,
-            Entered::AllIsFull => Entrance::AllIsFull,
+            MergeOutcome::ClientIsFull => ForwardingOutcome::ClientIsFull,
+            MergeOutcome::AllIsFull => ForwardingOutcome::AllIsFull,
         }
     }
 
     /// What is to be done for a question after this.
     pub fn step(
         &mut self,
-        course: &mut Course,
+        resolution: &mut Resolution,
         event: Event,
         now: Instant,
         stats: &mut Stats,
-    ) -> Next {
-        let common = Common {
+    ) -> NextAction {
+        let common = ResolutionContext {
             healths: &mut self.healths,
             cache: &self.cache,
             stats,
         };
-        course.next(event, now, common)
+        resolution.next(event, now, common)
     }
 
     /// Takes a question out that has ended, and keeps its reply: who waits for it.
-    pub fn leave(&mut self, number: u64, said: &Said, now: Instant) -> Vec<(IpAddr, W)> {
+    pub fn leave(
+        &mut self,
+        number: u64,
+        outcome: &ResolutionResult,
+        now: Instant,
+    ) -> Vec<(IpAddr, W)> {
         let (question, waiters) = self.merge.leave(number);
         if let (Some(question), Some(reply), Outcome::Forwarded) =
-            (question, &said.reply, said.outcome)
+            (question, &outcome.reply, outcome.outcome)
         {
             self.cache.put(question, reply, now);
         }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::birth::{self, StartError};
 use super::listen::Bound;
 use super::request::FILES;
+use super::startup::{self, StartError};
 use super::state::Daemon;
 use super::{tcp, udp};
 
@@ -26,7 +26,7 @@ impl Daemon {
             .take(FILES)
             .map(|attachment| attachment.key().path())
             .collect();
-        Bound::new(address, self.door.listen(keys, address, port)?)
+        Bound::new(address, self.keeper.listen(keys, address, port)?)
     }
 
     /// The port must be free at every gateway; rules lead to it, so it is kept from one life to the
@@ -34,7 +34,7 @@ impl Daemon {
     pub(crate) fn choose_port(self: &Rc<Self>, is_again: bool) -> Result<(), StartError> {
         let gateways: Vec<IpAddr> = self.zone.borrow().gateways().collect();
         let mut tries = if is_again { TRIES } else { 0 };
-        let mut ports = birth::ports(self.port.get()).peekable();
+        let mut ports = startup::ports(self.port.get()).peekable();
         while let Some(port) = ports.peek().copied() {
             let mut taken = false;
             let mut bound = Vec::new();
@@ -50,7 +50,7 @@ impl Daemon {
                 for one in bound {
                     self.serve_at(one);
                 }
-                let written = self.door.ready(port);
+                let written = self.keeper.ready(port);
                 return written.map_err(StartError::io(format!("note the port {port}")));
             }
             if tries > 0 {
@@ -83,11 +83,11 @@ impl Daemon {
 
     /// Returns where it cannot listen, and whether the keeper has refused.
     fn listen_at_all(self: &Rc<Self>) -> (Vec<String>, bool) {
-        let wanted: Vec<IpAddr> = self.zone.borrow().gateways().collect();
+        let criteria: Vec<IpAddr> = self.zone.borrow().gateways().collect();
         let port = self.port.get();
-        self.listeners.borrow_mut().keep(&wanted);
+        self.listeners.borrow_mut().keep(&criteria);
         let (mut words, mut refused) = (Vec::new(), false);
-        for address in wanted {
+        for address in criteria {
             if self.listeners.borrow().has(address) {
                 continue;
             }

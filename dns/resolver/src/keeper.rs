@@ -15,12 +15,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::birth::{self, Birth, Files, StartError, StartLock};
+use crate::message_socket::MessageSocket;
 use crate::options::Options;
-use crate::pair::Pair;
 use crate::privileges;
-use crate::request::{About, Departure, Hello, Heritage, Numbered, Reply, Request};
-use children::{Child, Pause};
+use crate::request::{
+    NumberedMessage, Reply, Request, ResolverProcesses, ShutdownPermission, StandbyHandover,
+    WorkerHandover,
+};
+use crate::startup::{self, Files, StartError, StartLock, Startup};
+use children::{Child, RestartDelay};
 
 pub(crate) use service::Service;
 
@@ -35,8 +38,8 @@ pub(crate) struct Keeper {
     worker: Option<Child>,
     standby: Option<Child>,
     /// When the next worker, or standby, is started.
-    worker_due: Pause,
-    standby_due: Pause,
+    worker_due: RestartDelay,
+    standby_due: RestartDelay,
     /// Whether the starter knows that the resolver is there.
     announced: bool,
     restarts: u64,
@@ -46,7 +49,7 @@ pub(crate) struct Keeper {
 }
 
 /// Why the keeper goes on no longer.
-enum End {
+enum KeeperExit {
     /// As it should be.
     Over,
     /// There never was a worker.
@@ -60,19 +63,19 @@ pub(crate) fn main(options: Options) -> ExitCode {
         ExitCode::FAILURE
     };
     if options.detached {
-        birth::close_inherited();
+        startup::close_inherited();
     }
-    let born = Birth::new(&options).and_then(|birth| {
+    let born = Startup::new(&options).and_then(|startup| {
         privileges::narrow_keeper();
-        Keeper::new(options, birth)
+        Keeper::new(options, startup)
     });
     let mut keeper = match born {
         Ok(keeper) => keeper,
         Err(error) => return fail(&error),
     };
     match keeper.run() {
-        End::Over => ExitCode::SUCCESS,
-        End::Failed(text) => fail(&text),
+        KeeperExit::Over => ExitCode::SUCCESS,
+        KeeperExit::Failed(text) => fail(&text),
     }
 }
 
@@ -83,8 +86,8 @@ pub(crate) fn standby(options: Options) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     match keeper.run() {
-        End::Over => ExitCode::SUCCESS,
-        End::Failed(_) => ExitCode::FAILURE,
+        KeeperExit::Over => ExitCode::SUCCESS,
+        KeeperExit::Failed(_) => ExitCode::FAILURE,
     }
 }
 
@@ -101,19 +104,19 @@ fn signals() -> io::Result<SignalFd> {
 }
 
 impl Keeper {
-    fn new(options: Options, birth: Birth) -> Result<Self, StartError> {
+    fn new(options: Options, startup: Startup) -> Result<Self, StartError> {
         let signals = signals().map_err(StartError::io("wait for signals"))?;
         Ok(Self {
-            service: Service::new(&options.state, birth.port),
+            service: Service::new(&options.state, startup.port),
             options,
-            files: birth.files,
-            control: birth.control,
-            port: birth.port,
+            files: startup.files,
+            control: startup.control,
+            port: startup.port,
             signals,
             worker: None,
             standby: None,
-            worker_due: Pause::default(),
-            standby_due: Pause::default(),
+            worker_due: RestartDelay::default(),
+            standby_due: RestartDelay::default(),
             announced: false,
             restarts: 0,
             ended: None,
@@ -125,43 +128,43 @@ impl Keeper {
     fn succeed(
         options: Options,
         signals: SignalFd,
-        heritage: &Heritage,
+        handover: &StandbyHandover,
         files: Vec<OwnedFd>,
     ) -> Option<Self> {
         let mut files = files.into_iter();
-        let (lock, control, pair) = (files.next()?, files.next()?, files.next()?);
-        let mut service = Service::new(&options.state, heritage.port);
+        let (lock, control, socket) = (files.next()?, files.next()?, files.next()?);
+        let mut service = Service::new(&options.state, handover.port);
         let mut next = |there: bool| there.then(|| files.next()).flatten();
-        let records = next(heritage.records);
-        service.set_watches(records, next(heritage.notes));
+        let records = next(handover.records);
+        service.set_watches(records, next(handover.notes));
         let files = Files::inherit(&options.state, lock.into());
-        let worker = Child::adopt(Pair::new(pair), heritage.worker);
+        let worker = Child::adopt(MessageSocket::new(socket), handover.worker);
         // A question that the keeper before has not answered is asked again.
-        let again = Numbered {
+        let again = NumberedMessage {
             number: 0,
-            said: Reply::Again,
+            outcome: Reply::Again,
         };
-        let _ = worker.pair.send(&again, &[]);
+        let _ = worker.socket.send(&again, &[]);
         Some(Self {
             service,
             options,
             files,
             control: control.into(),
-            port: heritage.port,
+            port: handover.port,
             signals,
             worker: Some(worker),
             standby: None,
-            worker_due: Pause::default(),
-            standby_due: Pause::default(),
+            worker_due: RestartDelay::default(),
+            standby_due: RestartDelay::default(),
             announced: true,
-            restarts: heritage.restarts,
+            restarts: handover.restarts,
             ended: None,
             lock: None,
         })
     }
 
     /// Until there is nothing to keep any more.
-    fn run(&mut self) -> End {
+    fn run(&mut self) -> KeeperExit {
         loop {
             let now = Instant::now();
             if self.worker.is_none() && self.worker_due.is_over(now) {
@@ -189,7 +192,7 @@ impl Keeper {
     /// Waits for a signal, the worker, the standby, or the time to start one.
     fn wait(&self) -> [bool; 3] {
         let mut due: Option<Duration> = None;
-        let mut until = |pause: &Pause| {
+        let mut until = |pause: &RestartDelay| {
             let left = pause.left(Instant::now());
             due = Some(due.map_or(left, |due| due.min(left)));
         };
@@ -206,8 +209,8 @@ impl Keeper {
         });
         let descriptors = [
             Some(self.signals.as_fd()),
-            self.worker.as_ref().map(|child| child.pair.as_fd()),
-            self.standby.as_ref().map(|child| child.pair.as_fd()),
+            self.worker.as_ref().map(|child| child.socket.as_fd()),
+            self.standby.as_ref().map(|child| child.socket.as_fd()),
         ];
         let mut there: Vec<PollFd<'_>> = descriptors
             .iter()
@@ -231,35 +234,35 @@ impl Keeper {
     }
 
     /// Answers the worker, or sees that it is gone.
-    fn hear_worker(&mut self) -> Option<End> {
+    fn hear_worker(&mut self) -> Option<KeeperExit> {
         let worker = self.worker.as_ref()?;
-        let request: Numbered<Request> = match worker.pair.receive(false) {
+        let request: NumberedMessage<Request> = match worker.socket.receive(false) {
             Ok(Some((request, _))) => request,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
             // Gone, or saying what no worker says.
             Ok(None) | Err(_) => return self.lose_worker(None),
         };
-        let (said, files) = match request.said {
+        let (outcome, files) = match request.outcome {
             Request::Ready { port } => (self.is_ready(port), Vec::new()),
-            Request::Failed(text) if !self.announced => return Some(End::Failed(text)),
+            Request::Failed(text) if !self.announced => return Some(KeeperExit::Failed(text)),
             Request::Failed(text) => return self.lose_worker(Some(text)),
             Request::Lock => (Reply::Departure(self.take_lock()), Vec::new()),
             Request::Unlock => {
                 self.lock = None;
                 (Reply::Done, Vec::new())
             }
-            Request::Leave if self.may_leave() => return Some(End::Over),
+            Request::Leave if self.may_leave() => return Some(KeeperExit::Over),
             Request::Leave => (Reply::refused("the lock is not held"), Vec::new()),
-            Request::Stop => return Some(End::Over),
+            Request::Stop => return Some(KeeperExit::Over),
             Request::About => (Reply::About(self.about()), Vec::new()),
             other => self.service.answer(other),
         };
-        let reply = Numbered {
+        let reply = NumberedMessage {
             number: request.number,
-            said,
+            outcome,
         };
         let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
-        match self.worker.as_ref()?.pair.send(&reply, &files) {
+        match self.worker.as_ref()?.socket.send(&reply, &files) {
             Ok(()) => None,
             Err(_) => self.lose_worker(None),
         }
@@ -272,29 +275,29 @@ impl Keeper {
         }
         if !self.announced {
             self.announced = true;
-            birth::announce(port, self.options.detached);
+            startup::announce(port, self.options.detached);
         }
         Reply::Done
     }
 
-    fn take_lock(&mut self) -> Departure {
-        let (departure, lock) = self.files.try_start_lock();
+    fn take_lock(&mut self) -> ShutdownPermission {
+        let (permission, lock) = self.files.try_start_lock();
         self.lock = lock;
-        departure
+        permission
     }
 
     /// The worker has looked at the records under the lock, or there are none. A lock that the keeper
     /// before has held is not enough: a record may have come since.
     fn may_leave(&mut self) -> bool {
         self.lock.is_some() || {
-            let departure = self.take_lock();
+            let permission = self.take_lock();
             self.lock = None;
-            departure == Departure::Homeless
+            permission == ShutdownPermission::Homeless
         }
     }
 
-    fn about(&self) -> About {
-        About {
+    fn about(&self) -> ResolverProcesses {
+        ResolverProcesses {
             keeper: std::process::id(),
             standby: self.standby.as_ref().and_then(Child::id),
             restarts: self.restarts,
@@ -302,13 +305,13 @@ impl Keeper {
     }
 
     /// The worker is gone, or has to go: another one is due. `why` is what it has said itself.
-    fn lose_worker(&mut self, why: Option<String>) -> Option<End> {
+    fn lose_worker(&mut self, why: Option<String>) -> Option<KeeperExit> {
         let worker = self.worker.take()?;
         self.lock = None;
         self.worker_due.note_end(worker.started);
         let how = worker.end();
         if !self.announced {
-            return Some(End::Failed(format!(
+            return Some(KeeperExit::Failed(format!(
                 "the worker ended before it was ready: {how}"
             )));
         }
@@ -326,10 +329,10 @@ impl Keeper {
         let Some(standby) = self.standby.take() else {
             return false;
         };
-        match standby.pair.receive::<Numbered<Request>>(false) {
+        match standby.socket.receive::<NumberedMessage<Request>>(false) {
             Ok(Some((request, _))) => {
                 self.standby = Some(standby);
-                request.said == Request::Stop
+                request.outcome == Request::Stop
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.standby = Some(standby);
@@ -344,11 +347,11 @@ impl Keeper {
     }
 
     /// Ends all, the standby first: it would take over.
-    fn end(&mut self) -> End {
+    fn end(&mut self) -> KeeperExit {
         for child in [self.standby.take(), self.worker.take()] {
             child.map(Child::end);
         }
         self.files.remove();
-        End::Over
+        KeeperExit::Over
     }
 }

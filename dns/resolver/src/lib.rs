@@ -3,17 +3,17 @@
 //! - [`local`]: answers from records, in hickory's types.
 //! - [`choose`]: which servers a question is asked; [`server`], [`health`]: what they are and how they do.
 //! - [`forwarding`]: from a question to the cache, to an equal question under way ([`merge`]), or to a
-//!   [`course`] of its own through the servers, which [`plan`] puts in order.
+//!   [`resolution`] of its own through the servers, which [`plan`] puts in order.
 //! - [`stats`]: what is counted.
 //!
 //! The program `pontoon-dns` puts tasks around them.
 
 pub mod choose;
-pub mod course;
 pub mod forwarding;
 pub mod health;
 pub mod local;
 pub mod merge;
 pub mod plan;
+pub mod resolution;
 pub mod server;
 pub mod stats;

@@ -43,9 +43,9 @@ impl Listeners {
     }
 
     /// Leaves addresses that are not among these.
-    pub(crate) fn keep(&mut self, wanted: &[IpAddr]) {
+    pub(crate) fn keep(&mut self, criteria: &[IpAddr]) {
         self.by_address
-            .retain(|address, _| wanted.contains(address));
+            .retain(|address, _| criteria.contains(address));
     }
 
     /// Notes the tasks that serve at an address.

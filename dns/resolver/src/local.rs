@@ -27,7 +27,7 @@ const UNREAD: u16 = 65_001;
 
 /// Why a packet is no query that can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfit {
+pub enum InvalidQuery {
     /// No DNS message, or a response: to be dropped.
     Drop,
     /// A message that deserves this code, with nothing else in the reply.
@@ -39,26 +39,26 @@ pub enum Unfit {
 ///
 /// # Errors
 /// What is to be done instead of answering.
-pub fn read(packet: &[u8], from: SocketAddr, by_udp: bool) -> Result<Request, Unfit> {
+pub fn read(packet: &[u8], from: SocketAddr, by_udp: bool) -> Result<Request, InvalidQuery> {
     if packet.len() < HEADER || wire::flags(packet) & wire::flag::QR != 0 {
-        return Err(Unfit::Drop);
+        return Err(InvalidQuery::Drop);
     }
     if wire::flags(packet) & wire::flag::OPCODE != 0 {
-        return Err(Unfit::Reply(Rcode::NotImp));
+        return Err(InvalidQuery::Reply(Rcode::NotImp));
     }
     if packet.get(4..6) != Some(&[0, 1]) {
-        return Err(Unfit::Reply(Rcode::FormErr));
+        return Err(InvalidQuery::Reply(Rcode::FormErr));
     }
     // Who cannot spell a question is no resolver.
     if wire::question(packet).is_none() {
-        return Err(Unfit::Drop);
+        return Err(InvalidQuery::Drop);
     }
     let protocol = if by_udp { Protocol::Udp } else { Protocol::Tcp };
     let read = |packet| Request::from_bytes(packet, from, protocol);
     read(packet.to_vec())
         .ok()
         .or_else(|| read(plain(packet)?).ok())
-        .ok_or(Unfit::Reply(Rcode::FormErr))
+        .ok_or(InvalidQuery::Reply(Rcode::FormErr))
 }
 
 /// The same question without records, but for an OPT record with one empty option in the place of
@@ -201,9 +201,9 @@ impl Local {
             name: name(request).into(),
             limit,
         };
-        let said = self.handle_request::<_, TokioTime>(request, buffer.clone());
+        let outcome = self.handle_request::<_, TokioTime>(request, buffer.clone());
         // It waits for nothing, so that one look is enough.
-        let done = pin!(said).poll(&mut Context::from_waker(Waker::noop()));
+        let done = pin!(outcome).poll(&mut Context::from_waker(Waker::noop()));
         out.clear();
         if done.is_ready() {
             let mut bytes = buffer.bytes.lock().unwrap_or_else(PoisonError::into_inner);

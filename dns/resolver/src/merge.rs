@@ -18,14 +18,14 @@ const SOCKETS: usize = 4;
 const RESERVE: usize = 256;
 
 /// A question under way.
-struct Flight<W> {
+struct PendingQuestion<W> {
     question: Option<Question>,
     waiters: Vec<(IpAddr, W)>,
 }
 
 /// All of them.
 pub struct Merge<W> {
-    flights: HashMap<u64, Flight<W>>,
+    pending_questions: HashMap<u64, PendingQuestion<W>>,
     by_question: HashMap<Question, u64>,
     of_source: HashMap<IpAddr, usize>,
     next: u64,
@@ -37,7 +37,7 @@ pub struct Merge<W> {
 
 /// Where a question has come to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Entered {
+pub enum MergeOutcome {
     /// It waits for the reply to an equal one.
     Joined,
     /// It is to be asked, under this number.
@@ -55,7 +55,7 @@ impl<W> Merge<W> {
         let usable = descriptors - RESERVE.min(descriptors / 3);
         let most = MOST.min(usable);
         Self {
-            flights: HashMap::new(),
+            pending_questions: HashMap::new(),
             by_question: HashMap::new(),
             of_source: HashMap::new(),
             next: 0,
@@ -66,7 +66,7 @@ impl<W> Merge<W> {
 
     /// How many questions are under way.
     pub fn under_way(&self) -> usize {
-        self.flights.len()
+        self.pending_questions.len()
     }
 
     /// How many sockets may be kept in all for replies that come late.
@@ -81,46 +81,46 @@ impl<W> Merge<W> {
         question: Option<&Question>,
         source: IpAddr,
         waiter: impl FnOnce() -> W,
-    ) -> Entered {
+    ) -> MergeOutcome {
         if self.of_source.get(&source).copied().unwrap_or(0) >= MOST_OF_ONE {
-            return Entered::ClientIsFull;
+            return MergeOutcome::ClientIsFull;
         }
         let known = question.and_then(|question| self.by_question.get(question));
-        if let Some(flight) = known.and_then(|number| self.flights.get_mut(number))
-            && flight.waiters.len() < WAITERS
+        if let Some(pending) = known.and_then(|number| self.pending_questions.get_mut(number))
+            && pending.waiters.len() < WAITERS
         {
-            flight.waiters.push((source, waiter()));
+            pending.waiters.push((source, waiter()));
             *self.of_source.entry(source).or_default() += 1;
-            return Entered::Joined;
+            return MergeOutcome::Joined;
         }
-        if self.flights.len() >= self.most {
-            return Entered::AllIsFull;
+        if self.pending_questions.len() >= self.most {
+            return MergeOutcome::AllIsFull;
         }
         self.next += 1;
         let number = self.next;
-        let flight = Flight {
+        let pending = PendingQuestion {
             question: question.cloned(),
             waiters: vec![(source, waiter())],
         };
-        self.flights.insert(number, flight);
+        self.pending_questions.insert(number, pending);
         if let Some(question) = question {
             self.by_question.insert(question.clone(), number);
         }
         *self.of_source.entry(source).or_default() += 1;
-        Entered::New(number)
+        MergeOutcome::New(number)
     }
 
     /// Takes a question out whose reply is there, or will never be: who waits for it.
     pub fn leave(&mut self, number: u64) -> (Option<Question>, Vec<(IpAddr, W)>) {
-        let Some(flight) = self.flights.remove(&number) else {
+        let Some(pending) = self.pending_questions.remove(&number) else {
             return (None, Vec::new());
         };
-        if let Some(question) = &flight.question
+        if let Some(question) = &pending.question
             && self.by_question.get(question) == Some(&number)
         {
             self.by_question.remove(question);
         }
-        for (source, _) in &flight.waiters {
+        for (source, _) in &pending.waiters {
             if let Some(count) = self.of_source.get_mut(source) {
                 *count -= 1;
                 if *count == 0 {
@@ -128,7 +128,7 @@ impl<W> Merge<W> {
                 }
             }
         }
-        (flight.question, flight.waiters)
+        (pending.question, pending.waiters)
     }
 }
 
@@ -149,17 +149,20 @@ mod tests {
         let mut merge = Merge::new(16_384);
         let one = question(1);
         let number = match merge.enter(Some(&one), source(1), || "a") {
-            Entered::New(number) => number,
+            MergeOutcome::New(number) => number,
             other => panic!("{other:?}"),
         };
-        assert_eq!(merge.enter(Some(&one), source(2), || "b"), Entered::Joined);
+        assert_eq!(
+            merge.enter(Some(&one), source(2), || "b"),
+            MergeOutcome::Joined
+        );
         assert!(matches!(
             merge.enter(Some(&question(2)), source(2), || "c"),
-            Entered::New(_)
+            MergeOutcome::New(_)
         ));
         assert!(matches!(
             merge.enter(None, source(1), || "d"),
-            Entered::New(_)
+            MergeOutcome::New(_)
         ));
         let (asked, waiters) = merge.leave(number);
         assert_eq!(asked, Some(one.clone()));
@@ -168,7 +171,7 @@ mod tests {
         assert!(merge.leave(number).1.is_empty());
         assert!(matches!(
             merge.enter(Some(&one), source(1), || "e"),
-            Entered::New(_)
+            MergeOutcome::New(_)
         ));
     }
 
@@ -178,15 +181,18 @@ mod tests {
         for _ in 0..MOST_OF_ONE {
             merge.enter(None, source(1), || ());
         }
-        assert_eq!(merge.enter(None, source(1), || ()), Entered::ClientIsFull);
+        assert_eq!(
+            merge.enter(None, source(1), || ()),
+            MergeOutcome::ClientIsFull
+        );
         assert!(matches!(
             merge.enter(None, source(2), || ()),
-            Entered::New(_)
+            MergeOutcome::New(_)
         ));
         merge.leave(1);
         assert!(matches!(
             merge.enter(None, source(1), || ()),
-            Entered::New(_)
+            MergeOutcome::New(_)
         ));
     }
 
@@ -199,7 +205,10 @@ mod tests {
                     merge.enter(None, source(client), || ());
                 }
             }
-            assert_eq!(merge.enter(None, source(99), || ()), Entered::AllIsFull);
+            assert_eq!(
+                merge.enter(None, source(99), || ()),
+                MergeOutcome::AllIsFull
+            );
             (merge.under_way(), merge.late_sockets())
         };
         assert_eq!(fill(16_384), (MOST, 3 * MOST));
@@ -217,12 +226,15 @@ mod tests {
             let source = IpAddr::from(number.to_be_bytes());
             new += u32::from(matches!(
                 merge.enter(Some(&one), source, || ()),
-                Entered::New(_)
+                MergeOutcome::New(_)
             ));
         }
         assert_eq!(new, 2);
         // The first one that ends does not take the second one's question away.
         assert_eq!(merge.leave(1).1.len(), WAITERS);
-        assert_eq!(merge.enter(Some(&one), source(1), || ()), Entered::Joined);
+        assert_eq!(
+            merge.enter(Some(&one), source(1), || ()),
+            MergeOutcome::Joined
+        );
     }
 }

@@ -15,7 +15,7 @@ pub const WHOLE: Duration = Duration::from_secs(4);
 
 /// How the attempt before has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum After {
+pub enum AttemptResult {
     /// There was none.
     Start,
     /// The server said nothing.
@@ -26,7 +26,7 @@ pub enum After {
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum NextStep {
     /// Ask this server, until then.
     Ask(Server, Instant),
     /// Every server has been silent once: an old answer will do, else go on.
@@ -37,7 +37,7 @@ pub enum Step {
 
 /// What a reply to the question is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Worth {
+pub enum ReplyClass {
     /// It is the answer.
     Answer,
     /// There is more over TCP.
@@ -67,39 +67,39 @@ impl Plan {
 
     /// The next server. After a silence the first one has another chance as long as there is time;
     /// after a refusal of the last one none is left to ask.
-    pub fn next(&mut self, after: After, now: Instant) -> Step {
+    pub fn next(&mut self, after: AttemptResult, now: Instant) -> NextStep {
         let all_tried = self.attempts >= self.servers.len();
-        if now >= self.ends || all_tried && after != After::Silence {
-            return Step::GiveUp;
+        if now >= self.ends || all_tried && after != AttemptResult::Silence {
+            return NextStep::GiveUp;
         }
         let Some(server) = self
             .servers
             .get(self.attempts % self.servers.len().max(1))
             .cloned()
         else {
-            return Step::GiveUp;
+            return NextStep::GiveUp;
         };
         self.attempts += 1;
         let until = (now + ATTEMPT).min(self.ends);
         if all_tried && !self.refused {
-            Step::StaleOr(server, until)
+            NextStep::StaleOr(server, until)
         } else {
-            Step::Ask(server, until)
+            NextStep::Ask(server, until)
         }
     }
 
     /// Judges a reply of the server that is being asked.
-    pub fn judge(&mut self, reply: &[u8], by_udp: bool) -> Worth {
+    pub fn judge(&mut self, reply: &[u8], by_udp: bool) -> ReplyClass {
         let flags = flags(reply);
         if flags & flag::TC != 0 && by_udp {
-            return Worth::OverTcp;
+            return ReplyClass::OverTcp;
         }
         let rcode = flags & flag::RCODE;
         if rcode == Rcode::ServFail as u16 || rcode == Rcode::Refused as u16 {
             self.refused = true;
-            return Worth::Refusal;
+            return ReplyClass::Refusal;
         }
-        Worth::Answer
+        ReplyClass::Answer
     }
 }
 
@@ -134,22 +134,25 @@ mod tests {
         let [a, b] = [0, 1].map(|index| servers(2)[index].clone());
         let mut plan = Plan::new(servers(2), start);
         assert_eq!(
-            plan.next(After::Start, start),
-            Step::Ask(a.clone(), after(1000))
+            plan.next(AttemptResult::Start, start),
+            NextStep::Ask(a.clone(), after(1000))
         );
         assert_eq!(
-            plan.next(After::Silence, after(1000)),
-            Step::Ask(b.clone(), after(2000))
+            plan.next(AttemptResult::Silence, after(1000)),
+            NextStep::Ask(b.clone(), after(2000))
         );
         assert_eq!(
-            plan.next(After::Silence, after(2000)),
-            Step::StaleOr(a, after(3000))
+            plan.next(AttemptResult::Silence, after(2000)),
+            NextStep::StaleOr(a, after(3000))
         );
         assert_eq!(
-            plan.next(After::Silence, after(3500)),
-            Step::StaleOr(b, after(4000))
+            plan.next(AttemptResult::Silence, after(3500)),
+            NextStep::StaleOr(b, after(4000))
         );
-        assert_eq!(plan.next(After::Silence, after(4000)), Step::GiveUp);
+        assert_eq!(
+            plan.next(AttemptResult::Silence, after(4000)),
+            NextStep::GiveUp
+        );
     }
 
     #[test]
@@ -157,13 +160,16 @@ mod tests {
         let now = Instant::now();
         let mut plan = Plan::new(servers(3), now);
         for number in 0..3 {
-            let step = plan.next(After::Failure, now);
-            assert_eq!(step, Step::Ask(servers(3)[number].clone(), now + ATTEMPT));
+            let step = plan.next(AttemptResult::Failure, now);
+            assert_eq!(
+                step,
+                NextStep::Ask(servers(3)[number].clone(), now + ATTEMPT)
+            );
         }
-        assert_eq!(plan.next(After::Failure, now), Step::GiveUp);
+        assert_eq!(plan.next(AttemptResult::Failure, now), NextStep::GiveUp);
         assert_eq!(
-            Plan::new(Rc::default(), now).next(After::Start, now),
-            Step::GiveUp
+            Plan::new(Rc::default(), now).next(AttemptResult::Start, now),
+            NextStep::GiveUp
         );
     }
 
@@ -171,23 +177,26 @@ mod tests {
     fn an_error_code_is_newer_than_an_old_answer() {
         let now = Instant::now();
         let mut plan = Plan::new(servers(2), now);
-        plan.next(After::Start, now);
-        assert_eq!(plan.judge(&reply(0x8182), true), Worth::Refusal);
-        plan.next(After::Failure, now);
-        assert!(matches!(plan.next(After::Silence, now), Step::Ask(..)));
+        plan.next(AttemptResult::Start, now);
+        assert_eq!(plan.judge(&reply(0x8182), true), ReplyClass::Refusal);
+        plan.next(AttemptResult::Failure, now);
+        assert!(matches!(
+            plan.next(AttemptResult::Silence, now),
+            NextStep::Ask(..)
+        ));
     }
 
     #[test]
     fn replies_are_judged_by_their_flags() {
         let mut plan = Plan::new(servers(1), Instant::now());
         for (flags, by_udp, worth, late) in [
-            (0x8180, true, Worth::Answer, true),
-            (0x8183, true, Worth::Answer, true),
-            (0x8182, true, Worth::Refusal, false),
-            (0x8185, true, Worth::Refusal, false),
-            (0x8181, true, Worth::Answer, false),
-            (0x8380, true, Worth::OverTcp, false),
-            (0x8380, false, Worth::Answer, false),
+            (0x8180, true, ReplyClass::Answer, true),
+            (0x8183, true, ReplyClass::Answer, true),
+            (0x8182, true, ReplyClass::Refusal, false),
+            (0x8185, true, ReplyClass::Refusal, false),
+            (0x8181, true, ReplyClass::Answer, false),
+            (0x8380, true, ReplyClass::OverTcp, false),
+            (0x8380, false, ReplyClass::Answer, false),
         ] {
             assert_eq!(plan.judge(&reply(flags), by_udp), worth, "{flags:x}");
             assert_eq!(is_worth_it_late(&reply(flags)), late, "{flags:x}");

@@ -46,9 +46,9 @@ pub(crate) fn raise_descriptors() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return 1024;
     };
-    let wanted = hard.min(DESCRIPTORS).max(soft.min(DESCRIPTORS));
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_ok();
-    let limit = if raised { wanted } else { soft };
+    let criteria = hard.min(DESCRIPTORS).max(soft.min(DESCRIPTORS));
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, criteria, criteria).is_ok();
+    let limit = if raised { criteria } else { soft };
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
@@ -144,7 +144,7 @@ fn user(passwd: &str) -> (u32, u32) {
 
 /// What the kernel says of a process's privileges, as `pontoon dns status` shows it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct ProcessPrivileges {
     pub(crate) user: Option<u32>,
     /// Capabilities of all sets together, in hexadecimal as the kernel writes them.
     pub(crate) capabilities: String,
@@ -153,11 +153,11 @@ pub(crate) struct Held {
 }
 
 /// Reads `/proc/self/status`.
-pub(crate) fn held() -> Held {
-    Held::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+pub(crate) fn held() -> ProcessPrivileges {
+    ProcessPrivileges::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
-impl Held {
+impl ProcessPrivileges {
     fn parse(status: &str) -> Self {
         let field = |name: &str| {
             let mut lines = status.lines();
@@ -199,14 +199,14 @@ mod tests {
         let status = "Name:\tx\nUid:\t65534\t65534\t65534\t65534\nCapInh:\t0000000000000000\n\
                       CapPrm:\t0000000000001000\nCapEff:\t0000000000000000\nCapBnd:\t0000000000200000\n\
                       CapAmb:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
-        let held = Held::parse(status);
-        let expected = Held {
+        let held = ProcessPrivileges::parse(status);
+        let expected = ProcessPrivileges {
             user: Some(65_534),
             capabilities: "0000000000201000".to_owned(),
             no_new_privileges: true,
             filtered: true,
         };
         assert_eq!(held, expected);
-        assert!(!Held::parse("Seccomp:\t0\nNoNewPrivs:\t0\n").filtered);
+        assert!(!ProcessPrivileges::parse("Seccomp:\t0\nNoNewPrivs:\t0\n").filtered);
     }
 }

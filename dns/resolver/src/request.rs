@@ -12,9 +12,9 @@ pub(crate) const FILES: usize = 32;
 /// A request and its number, which the answer repeats: a request that is sent again because another
 /// process has become the keeper may be answered twice.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Numbered<T> {
+pub(crate) struct NumberedMessage<T> {
     pub(crate) number: u64,
-    pub(crate) said: T,
+    pub(crate) outcome: T,
 }
 
 /// What the worker cannot do itself. Paths are relative to the state directory, keys are those of records.
@@ -25,7 +25,7 @@ pub(crate) enum Request {
     /// Is there a record of this name?
     Exists(String),
     /// Tell of changes in a directory.
-    Watch(Watched, String),
+    Watch(WatchKind, String),
     /// Both sockets at a gateway that one of these records names.
     Listen {
         keys: Vec<String>,
@@ -58,7 +58,7 @@ pub(crate) enum Request {
 
 /// Which descriptor tells of changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Watched {
+pub(crate) enum WatchKind {
     /// The records of names.
     Records,
     /// What other plugins have noted of networks.
@@ -69,13 +69,13 @@ pub(crate) enum Watched {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Done,
-    /// Of each file in turn; a descriptor for each that is [`Opened::There`].
-    Opened(Vec<Opened>),
+    /// Of each file in turn; a descriptor for each that is [`OpenResult::There`].
+    Opened(Vec<OpenResult>),
     Is(bool),
     /// The number of the watch.
     Watching(i32),
-    Departure(Departure),
-    About(About),
+    Departure(ShutdownPermission),
+    About(ResolverProcesses),
     /// Why not, in words and as the system call's error.
     Refused {
         text: String,
@@ -87,7 +87,7 @@ pub(crate) enum Reply {
 
 /// What became of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Opened {
+pub(crate) enum OpenResult {
     There,
     Missing,
     Failed(String),
@@ -95,7 +95,7 @@ pub(crate) enum Opened {
 
 /// Whether a resolver may end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Departure {
+pub(crate) enum ShutdownPermission {
     /// The lock is held: no plugin starts one meanwhile.
     Locked,
     /// A plugin is about to.
@@ -106,7 +106,7 @@ pub(crate) enum Departure {
 
 /// The processes of a resolver.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct About {
+pub(crate) struct ResolverProcesses {
     pub(crate) keeper: u32,
     pub(crate) standby: Option<u32>,
     /// Workers before this one.
@@ -116,7 +116,7 @@ pub(crate) struct About {
 /// What a worker is told first. With it come the control socket, and a descriptor for each kind of
 /// watch that there is.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Hello {
+pub(crate) struct WorkerHandover {
     pub(crate) port: u16,
     pub(crate) records: bool,
     pub(crate) notes: bool,
@@ -127,7 +127,7 @@ pub(crate) struct Hello {
 /// What a standby is told, again whenever there is another worker. With it come the lock, the control
 /// socket, the keeper's end of the worker's pair, and its watches.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Heritage {
+pub(crate) struct StandbyHandover {
     pub(crate) port: u16,
     pub(crate) records: bool,
     pub(crate) notes: bool,

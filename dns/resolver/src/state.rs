@@ -9,13 +9,13 @@ use pontoon_dns::zone::Zone;
 use tokio::sync::Notify;
 
 use super::batch::Batch;
-use super::chance::Chance;
-use super::client::{Failure, Waiter, Ways};
+use super::client::{Failure, ServerChoices, Waiter};
 use super::connections::Connections;
-use super::door::Door;
+use super::keeper_client::KeeperClient;
 use super::listen::Listeners;
 use super::options::Options;
-use super::outside::Outside;
+use super::plugin_records::PluginRecords;
+use super::random::RandomNumbers;
 use super::store::Store;
 use super::tls;
 use super::upstream::HostFiles;
@@ -29,7 +29,7 @@ const WARNINGS: usize = 50;
 pub(crate) struct Daemon {
     pub(crate) options: Options,
     /// The way to the keeper.
-    pub(crate) door: Rc<Door>,
+    pub(crate) keeper: Rc<KeeperClient>,
     /// Privileges that could not be given up, in words.
     pub(crate) missing: Vec<String>,
     pub(crate) port: Cell<u16>,
@@ -45,9 +45,9 @@ pub(crate) struct Daemon {
     pub(crate) forwarding: RefCell<Forwarding<Waiter>>,
     pub(crate) upstreams: RefCell<HostFiles>,
     pub(crate) tls: tls::Connections,
-    pub(crate) outside: RefCell<Outside>,
-    pub(crate) ways: RefCell<Ways>,
-    pub(crate) chance: RefCell<Chance>,
+    pub(crate) plugin_records: RefCell<PluginRecords>,
+    pub(crate) server_choices: RefCell<ServerChoices>,
+    pub(crate) random: RefCell<RandomNumbers>,
     /// Sockets that wait for replies that come late.
     pub(crate) late: Cell<usize>,
     pub(crate) stats: RefCell<Stats>,
@@ -87,7 +87,7 @@ impl Daemon {
     /// Files of the host are looked at again from now on.
     pub(crate) fn begin_turn(&self) -> Instant {
         self.upstreams.borrow_mut().begin_turn();
-        self.ways.borrow_mut().begin_turn();
+        self.server_choices.borrow_mut().begin_turn();
         Instant::now()
     }
 

@@ -14,8 +14,8 @@ use rustix::fs::inotify::{ReadFlags, Reader};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::door::{Door, read};
-use super::request::{FILES, Watched};
+use super::keeper_client::{KeeperClient, read};
+use super::request::{FILES, WatchKind};
 use super::watch::watch;
 
 /// Where the records are, below the state directory.
@@ -25,7 +25,7 @@ const EVENTS: usize = 4096;
 
 /// Records, as files NETWORK/CONTAINER:IFNAME, which the keeper opens.
 pub(crate) struct Store {
-    door: Rc<Door>,
+    keeper: Rc<KeeperClient>,
     /// `None` when the kernel gives none (`max_user_instances`): then everything is looked
     /// through once a second.
     watch: Option<OwnedFd>,
@@ -37,9 +37,9 @@ pub(crate) struct Store {
 pub(crate) type Warnings = Vec<String>;
 
 impl Store {
-    pub(crate) fn new(door: Rc<Door>, watch: Option<OwnedFd>) -> Self {
+    pub(crate) fn new(keeper: Rc<KeeperClient>, watch: Option<OwnedFd>) -> Self {
         Self {
-            door,
+            keeper,
             watch,
             networks: HashMap::new(),
         }
@@ -56,9 +56,9 @@ impl Store {
         let mut warnings = Vec::new();
         let mut there = HashSet::new();
         self.watch_root();
-        for network in self.door.list(DIR.to_owned()) {
+        for network in self.keeper.list(DIR.to_owned()) {
             self.watch_network(&network);
-            for file in self.door.list(format!("{DIR}/{network}")) {
+            for file in self.keeper.list(format!("{DIR}/{network}")) {
                 if let Some(key) = Key::parse(&format!("{network}/{file}")) {
                     there.insert(key);
                 }
@@ -72,7 +72,7 @@ impl Store {
         // Not all at once: each open file takes a descriptor.
         for some in there.chunks(FILES) {
             let paths: Vec<String> = some.iter().map(path).collect();
-            for (key, file) in some.iter().zip(self.door.open(&paths)) {
+            for (key, file) in some.iter().zip(self.keeper.open(&paths)) {
                 warnings.extend(take_in(zone, key, file));
             }
         }
@@ -81,7 +81,7 @@ impl Store {
 
     /// Brings one record up to what is on disk now.
     pub(crate) fn read_one(&mut self, zone: &mut Zone, key: &Key) -> Warnings {
-        let file = self.door.open(&[path(key)]).pop().unwrap_or(Ok(None));
+        let file = self.keeper.open(&[path(key)]).pop().unwrap_or(Ok(None));
         take_in(zone, key, file)
     }
 
@@ -132,9 +132,9 @@ impl Store {
 
     fn watch_root(&self) {
         if self.watch.is_some() {
-            self.door.watch(Watched::Records, DIR.to_owned());
+            self.keeper.watch(WatchKind::Records, DIR.to_owned());
             // The directory goes with the last record, and comes again with the next one.
-            self.door.watch(Watched::Records, "dns".to_owned());
+            self.keeper.watch(WatchKind::Records, "dns".to_owned());
         }
     }
 
@@ -144,7 +144,7 @@ impl Store {
         }
         // Watching a directory again is the same watch.
         let path = format!("{DIR}/{network}");
-        if let Some(number) = self.door.watch(Watched::Records, path) {
+        if let Some(number) = self.keeper.watch(WatchKind::Records, path) {
             self.networks.insert(number, network.to_owned());
         }
     }
@@ -195,7 +195,7 @@ mod tests {
         service.renew_watches();
         let [records, _] = service.watches();
         let watch = records.map(|records| records.try_clone().unwrap());
-        Store::new(Rc::new(Door::here(service)), watch)
+        Store::new(Rc::new(KeeperClient::here(service)), watch)
     }
 
     fn text(container: &str, address: &str) -> String {

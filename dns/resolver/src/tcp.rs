@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::client::{Client, Fate};
+use super::client::{Client, PacketOutcome};
 use super::connections::Client as Counted;
 use super::state::Daemon;
 
@@ -66,13 +66,13 @@ async fn converse(daemon: &Rc<Daemon>, mut stream: TcpStream, peer: SocketAddr) 
             let begun = daemon.begin_turn();
             daemon.stats.borrow_mut().tcp_queries += 1;
             let client = || Client::Tcp(sender.clone());
-            let fate = daemon.answer(&message, peer, None, client, &mut buffer);
+            let outcome = daemon.answer(&message, peer, None, client, &mut buffer);
             daemon.end_turn(begun);
-            match fate {
-                Fate::Reply => queue(&mut output, &buffer),
-                Fate::Pending => pending += 1,
+            match outcome {
+                PacketOutcome::Reply => queue(&mut output, &buffer),
+                PacketOutcome::Pending => pending += 1,
                 // Who sends no DNS over this stream has nothing to hope for.
-                Fate::Dropped => return,
+                PacketOutcome::Dropped => return,
             }
             buffer.clear();
         }

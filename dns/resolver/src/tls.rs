@@ -43,19 +43,19 @@ const UNSENT: usize = 256 * 1024;
 /// The connections, by server.
 #[derive(Default)]
 pub(crate) struct Connections {
-    links: RefCell<HashMap<Server, Link>>,
+    links: RefCell<HashMap<Server, ConnectionState>>,
     authorities: RefCell<Authorities>,
 }
 
-enum Link {
+enum ConnectionState {
     /// Questions for the connection.
-    Open(mpsc::UnboundedSender<Order>),
+    Open(mpsc::UnboundedSender<ConnectionQuestion>),
     /// The connection failed then, and why.
     Broken(Instant, String),
 }
 
 /// A question for a connection. The reply has the question's id.
-struct Order {
+struct ConnectionQuestion {
     packet: Vec<u8>,
     reply: oneshot::Sender<Result<Vec<u8>, String>>,
 }
@@ -74,27 +74,32 @@ pub(crate) async fn ask(
         let orders = link(&daemon, &server)?;
         let (reply, coming) = oneshot::channel();
         let packet = packet.clone();
-        if orders.send(Order { packet, reply }).is_ok()
-            && let Ok(said) = coming.await
+        if orders.send(ConnectionQuestion { packet, reply }).is_ok()
+            && let Ok(outcome) = coming.await
         {
-            return said;
+            return outcome;
         }
     }
     Err("it closes connections without an answer".to_owned())
 }
 
 /// The connection of a server, a new one when there is none.
-fn link(daemon: &Rc<Daemon>, server: &Server) -> Result<mpsc::UnboundedSender<Order>, String> {
+fn link(
+    daemon: &Rc<Daemon>,
+    server: &Server,
+) -> Result<mpsc::UnboundedSender<ConnectionQuestion>, String> {
     let mut links = daemon.tls.links.borrow_mut();
     match links.get(server) {
-        Some(Link::Open(orders)) if !orders.is_closed() => return Ok(orders.clone()),
-        Some(Link::Broken(at, reason)) if at.elapsed() < REST => return Err(reason.clone()),
+        Some(ConnectionState::Open(orders)) if !orders.is_closed() => return Ok(orders.clone()),
+        Some(ConnectionState::Broken(at, reason)) if at.elapsed() < REST => {
+            return Err(reason.clone());
+        }
         _ => {}
     }
     // Those that have ended are few, and found only here.
     links.retain(|_, link| match link {
-        Link::Open(orders) => !orders.is_closed(),
-        Link::Broken(at, _) => at.elapsed() < REST,
+        ConnectionState::Open(orders) => !orders.is_closed(),
+        ConnectionState::Broken(at, _) => at.elapsed() < REST,
     });
     let tls = server.tls.clone().ok_or("it is not asked over TLS")?;
     let config = daemon
@@ -103,7 +108,7 @@ fn link(daemon: &Rc<Daemon>, server: &Server) -> Result<mpsc::UnboundedSender<Or
         .borrow_mut()
         .config(tls.ca.as_deref())?;
     let (orders, coming) = mpsc::unbounded_channel();
-    links.insert(server.clone(), Link::Open(orders.clone()));
+    links.insert(server.clone(), ConnectionState::Open(orders.clone()));
     let (daemon, server) = (Rc::clone(daemon), server.clone());
     tokio::task::spawn_local(async move {
         let mut coming = coming;
@@ -117,7 +122,7 @@ fn link(daemon: &Rc<Daemon>, server: &Server) -> Result<mpsc::UnboundedSender<Or
                     let _ = order.reply.send(Err(reason.clone()));
                 }
                 if let Refused::Handshake(reason) = refused {
-                    let broken = Link::Broken(Instant::now(), reason);
+                    let broken = ConnectionState::Broken(Instant::now(), reason);
                     daemon.tls.links.borrow_mut().insert(server, broken);
                 }
             }
@@ -189,13 +194,13 @@ fn reason(error: &io::Error, tls: &Tls) -> String {
 /// Questions on a connection, by the ids that they have there.
 #[derive(Default)]
 struct Open {
-    by_id: HashMap<u16, Order>,
+    by_id: HashMap<u16, ConnectionQuestion>,
     last: u16,
 }
 
 impl Open {
     /// Takes a question in, and gives it an id that no other has.
-    fn put(&mut self, mut order: Order, output: &mut Vec<u8>) {
+    fn put(&mut self, mut order: ConnectionQuestion, output: &mut Vec<u8>) {
         loop {
             self.last = self.last.wrapping_add(1);
             if !self.by_id.contains_key(&self.last) {
@@ -215,7 +220,7 @@ impl Open {
         let Some(id) = message.first_chunk().map(|id| u16::from_be_bytes(*id)) else {
             return;
         };
-        let fits = |order: &Order| answers(&order.packet, id, &message);
+        let fits = |order: &ConnectionQuestion| answers(&order.packet, id, &message);
         if self.by_id.get(&id).is_some_and(fits)
             && let Some(order) = self.by_id.remove(&id)
         {
@@ -238,7 +243,10 @@ async fn send(writer: &mut WriteHalf<TlsStream<TcpStream>>, output: &[u8]) -> io
 
 /// Sends questions and hands replies out, until one side ends it. What is open then is dropped, which
 /// the question learns.
-async fn converse(stream: TlsStream<TcpStream>, mut orders: mpsc::UnboundedReceiver<Order>) {
+async fn converse(
+    stream: TlsStream<TcpStream>,
+    mut orders: mpsc::UnboundedReceiver<ConnectionQuestion>,
+) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let (mut input, mut output) = (Vec::new(), Vec::new());
     let mut open = Open::default();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tokio::io::unix::AsyncFd;
 
 use super::batch::Batch;
-use super::client::{Client, Fate};
+use super::client::{Client, PacketOutcome};
 use super::state::Daemon;
 
 /// Serves a socket for as long as its address is a gateway.
@@ -54,7 +54,7 @@ fn answer(
             break;
         };
         let client = || Client::Udp(Rc::clone(socket), from);
-        if daemon.answer(packet, from, Some(gateway), client, out) == Fate::Reply {
+        if daemon.answer(packet, from, Some(gateway), client, out) == PacketOutcome::Reply {
             batch.to.push(Some(from.into()));
         }
     }

@@ -17,12 +17,12 @@ use pontoon_resolver::choose::plain;
 const REMEMBERED: usize = 1024;
 
 /// What tells one state of a file from another.
-pub(crate) type Stamp = Option<(u64, u64, u64, i64, i64, i64)>;
+pub(crate) type FileStamp = Option<(u64, u64, u64, i64, i64, i64)>;
 
 struct File {
     /// The turn in which it was last looked at.
     looked: u64,
-    stamps: [Stamp; 2],
+    stamps: [FileStamp; 2],
     /// The file that the servers come from, and why one could not be read.
     origin: String,
     servers: Vec<Server>,
@@ -103,7 +103,7 @@ fn read(path: &Path) -> (String, Vec<Server>) {
     )
 }
 
-pub(crate) fn stamp(path: &Path) -> Stamp {
+pub(crate) fn stamp(path: &Path) -> FileStamp {
     let data = fs::metadata(path).ok()?;
     Some((
         data.dev(),

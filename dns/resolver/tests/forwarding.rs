@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use pontoon_dns::name::Name;
 use pontoon_dns::present;
 use pontoon_dns::wire::Query;
-use pontoon_resolver::choose::Way;
-use pontoon_resolver::course::{Course, Event, Next, Said};
-use pontoon_resolver::forwarding::{Entrance, Forwarding};
+use pontoon_resolver::choose::ServerChoice;
+use pontoon_resolver::forwarding::{Forwarding, ForwardingOutcome};
 use pontoon_resolver::merge::{MOST, MOST_OF_ONE};
 use pontoon_resolver::plan::is_worth_it_late;
+use pontoon_resolver::resolution::{Event, NextAction, Resolution, ResolutionResult};
 use pontoon_resolver::server::Server;
 use pontoon_resolver::stats::{Outcome, Stats};
 
@@ -40,7 +40,7 @@ enum Does {
 }
 
 /// What an attempt leads to, and when.
-struct Coming {
+struct NextMessage {
     at: Instant,
     server: Server,
     event: Option<(Vec<u8>, bool)>,
@@ -48,11 +48,11 @@ struct Coming {
 }
 
 /// A question on its course, and what may still come of each attempt.
-struct Flight {
+struct PendingQuestion {
     number: u64,
-    course: Course,
+    resolution: Resolution,
     packet: Vec<u8>,
-    coming: Vec<Coming>,
+    coming: Vec<NextMessage>,
     current: Option<(Server, Instant)>,
 }
 
@@ -63,7 +63,7 @@ struct World {
     now: Instant,
     begun: Instant,
     servers: HashMap<Server, Does>,
-    flights: Vec<Flight>,
+    pending_questions: Vec<PendingQuestion>,
     /// Who has got what, and when, in milliseconds.
     heard: Vec<(&'static str, String, u64)>,
 }
@@ -90,13 +90,13 @@ fn reply(packet: &[u8], flags: u16, address: u8) -> Vec<u8> {
     out
 }
 
-fn tell(said: &Said) -> String {
-    let last = said.reply.as_ref().map(|reply| match reply[3] & 15 {
+fn tell(outcome: &ResolutionResult) -> String {
+    let last = outcome.reply.as_ref().map(|reply| match reply[3] & 15 {
         0 => format!("address {}", reply[reply.len() - 1]),
         code => format!("code {code}"),
     });
-    match said.outcome {
-        Outcome::Failed => format!("failed: {}", said.reason),
+    match outcome.outcome {
+        Outcome::Failed => format!("failed: {}", outcome.reason),
         Outcome::Stale => format!("stale {}", last.unwrap()),
         _ => last.unwrap(),
     }
@@ -114,7 +114,7 @@ impl World {
                 .iter()
                 .map(|(at, does)| (server(*at), does.clone()))
                 .collect(),
-            flights: Vec::new(),
+            pending_questions: Vec::new(),
             heard: Vec::new(),
         }
     }
@@ -124,10 +124,10 @@ impl World {
     }
 
     /// The way through these servers; those that have failed lately come last.
-    fn way(&self, servers: &[[u8; 4]]) -> Rc<Way> {
+    fn choice(&self, servers: &[[u8; 4]]) -> Rc<ServerChoice> {
         let mut servers: Vec<Server> = servers.iter().map(|at| server(*at)).collect();
         servers.sort_by_key(|server| self.forwarding.healths.is_dead(server, self.now));
-        Rc::new(Way {
+        Rc::new(ServerChoice {
             servers: servers.into(),
             own: None,
             number: 7,
@@ -138,43 +138,43 @@ impl World {
     fn ask(&mut self, who: &'static str, from: IpAddr, name: &str, servers: &[[u8; 4]]) -> String {
         let packet = packet(name);
         let query = Query::plain(&packet).unwrap();
-        let way = self.way(servers);
+        let choice = self.choice(servers);
         let mut out = Vec::new();
-        let entered = self
+        let outcome = self
             .forwarding
-            .enter(&query, from, &way, self.now, || who, &mut out);
-        match entered {
-            Entrance::Cached => format!("cached address {}", out[out.len() - 1]),
-            Entrance::NoServer => "no server".to_owned(),
-            Entrance::Joined => "joined".to_owned(),
-            Entrance::ClientIsFull => "client is full".to_owned(),
-            Entrance::AllIsFull => "all is full".to_owned(),
-            Entrance::New(number, course) => {
-                let flight = Flight {
+            .enter(&query, from, &choice, self.now, || who, &mut out);
+        match outcome {
+            ForwardingOutcome::Cached => format!("cached address {}", out[out.len() - 1]),
+            ForwardingOutcome::NoServer => "no server".to_owned(),
+            ForwardingOutcome::Joined => "joined".to_owned(),
+            ForwardingOutcome::ClientIsFull => "client is full".to_owned(),
+            ForwardingOutcome::AllIsFull => "all is full".to_owned(),
+            ForwardingOutcome::New(number, resolution) => {
+                let pending = PendingQuestion {
                     number,
-                    course,
+                    resolution,
                     packet,
                     coming: Vec::new(),
                     current: None,
                 };
-                self.step(flight, Event::Start);
+                self.step(pending, Event::Start);
                 "asked".to_owned()
             }
         }
     }
 
-    fn step(&mut self, mut flight: Flight, mut event: Event) {
+    fn step(&mut self, mut pending: PendingQuestion, mut event: Event) {
         loop {
-            let next = self
-                .forwarding
-                .step(&mut flight.course, event, self.now, &mut self.stats);
+            let next =
+                self.forwarding
+                    .step(&mut pending.resolution, event, self.now, &mut self.stats);
             let (server, until, by_udp) = match next {
-                Next::Ask(server, until) => (server, until, true),
-                Next::OverTcp(server, until) => (server, until, false),
-                Next::Done(said) => {
+                NextAction::Ask(server, until) => (server, until, true),
+                NextAction::OverTcp(server, until) => (server, until, false),
+                NextAction::Done(outcome) => {
                     let at = self.now.duration_since(self.begun).as_millis() as u64;
-                    for (_, who) in self.forwarding.leave(flight.number, &said, self.now) {
-                        self.heard.push((who, tell(&said), at));
+                    for (_, who) in self.forwarding.leave(pending.number, &outcome, self.now) {
+                        self.heard.push((who, tell(&outcome), at));
                     }
                     return;
                 }
@@ -182,7 +182,7 @@ impl World {
             let after = |millis| self.now + Duration::from_millis(millis);
             let mut come = |at, event, reason: Option<&str>| {
                 let (server, reason) = (server.clone(), reason.map(str::to_owned));
-                flight.coming.push(Coming {
+                pending.coming.push(NextMessage {
                     at,
                     server,
                     event,
@@ -199,25 +199,25 @@ impl World {
                 (Does::Truncates(_), true) => {
                     come(
                         after(1),
-                        Some((reply(&flight.packet, 0x8380, 0), true)),
+                        Some((reply(&pending.packet, 0x8380, 0), true)),
                         None,
                     );
                 }
                 (Does::Truncates(does), false) => match *does {
                     Does::Says(millis, flags, last) => {
-                        let message = reply(&flight.packet, flags, last);
+                        let message = reply(&pending.packet, flags, last);
                         come(after(millis), Some((message, false)), None);
                     }
                     Does::Fails(millis, reason) => come(after(millis), None, reason),
                     _ => {}
                 },
                 (Does::Says(millis, flags, last), by_udp) => {
-                    let message = reply(&flight.packet, flags, last);
+                    let message = reply(&pending.packet, flags, last);
                     come(after(millis), Some((message, by_udp)), None);
                 }
             }
-            flight.current = Some((server, until));
-            self.flights.push(flight);
+            pending.current = Some((server, until));
+            self.pending_questions.push(pending);
             return;
         }
     }
@@ -225,36 +225,36 @@ impl World {
     /// Lets all that is under way come to its end.
     fn run(&mut self) {
         while let Some((index, at)) = self
-            .flights
+            .pending_questions
             .iter()
             .enumerate()
-            .map(|(index, flight)| {
-                let first = flight.coming.iter().map(|coming| coming.at).min();
-                let (_, until) = flight.current.as_ref().unwrap();
+            .map(|(index, pending)| {
+                let first = pending.coming.iter().map(|coming| coming.at).min();
+                let (_, until) = pending.current.as_ref().unwrap();
                 (index, first.map_or(*until, |first| first.min(*until)))
             })
             .min_by_key(|(_, at)| *at)
         {
             self.now = self.now.max(at);
-            let mut flight = self.flights.swap_remove(index);
-            let due = flight.coming.iter().position(|coming| coming.at <= at);
+            let mut pending = self.pending_questions.swap_remove(index);
+            let due = pending.coming.iter().position(|coming| coming.at <= at);
             let Some(due) = due else {
-                self.step(flight, Event::Silence);
+                self.step(pending, Event::Silence);
                 continue;
             };
-            let coming = flight.coming.swap_remove(due);
-            let current = flight
+            let coming = pending.coming.swap_remove(due);
+            let current = pending
                 .current
                 .as_ref()
                 .is_some_and(|(now, _)| *now == coming.server);
             match coming.event {
-                Some((message, true)) if current => self.step(flight, Event::Datagram(message)),
-                Some((message, false)) if current => self.step(flight, Event::Stream(message)),
-                None if current => self.step(flight, Event::Failure(coming.reason)),
+                Some((message, true)) if current => self.step(pending, Event::Datagram(message)),
+                Some((message, false)) if current => self.step(pending, Event::Stream(message)),
+                None if current => self.step(pending, Event::Failure(coming.reason)),
                 Some((message, _)) if is_worth_it_late(&message) => {
-                    self.step(flight, Event::Late(message, coming.server));
+                    self.step(pending, Event::Late(message, coming.server));
                 }
-                _ => self.flights.push(flight),
+                _ => self.pending_questions.push(pending),
             }
         }
     }

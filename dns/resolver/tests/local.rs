@@ -14,7 +14,7 @@ use hickory_proto::rr::{RData, RecordType};
 use pontoon_dns::answer::{Verdict, decide, ready};
 use pontoon_dns::record::Record;
 use pontoon_dns::zone::Zone;
-use pontoon_resolver::local::{self, Local, Unfit};
+use pontoon_resolver::local::{self, InvalidQuery, Local};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -268,27 +268,33 @@ fn what_does_not_fit_truncates_and_keeps_its_opt_record() {
 #[test]
 fn what_is_no_query_is_dropped_or_refused() {
     use pontoon_dns::wire::Rcode;
-    let check = |change: &dyn Fn(&mut Vec<u8>), expected: Unfit| {
+    let check = |change: &dyn Fn(&mut Vec<u8>), expected: InvalidQuery| {
         let mut packet = packet("db", 1, 0x0100, &opt(4096, 0x8000, &[]));
         change(&mut packet);
         let from = "10.1.0.2:4000".parse().expect("an address");
         assert_eq!(local::read(&packet, from, true).err(), Some(expected));
     };
-    check(&|packet| packet.truncate(11), Unfit::Drop);
-    check(&|packet| packet.truncate(17), Unfit::Drop);
-    check(&|packet| packet[2] |= 0x80, Unfit::Drop);
-    check(&|packet| packet[12] = 0xc0, Unfit::Drop);
-    check(&|packet| packet[12] = 63, Unfit::Drop);
-    check(&|packet| packet[2] |= 0x28, Unfit::Reply(Rcode::NotImp));
-    check(&|packet| packet[5] = 0, Unfit::Reply(Rcode::FormErr));
-    check(&|packet| packet[5] = 2, Unfit::Reply(Rcode::FormErr));
-    check(&|packet| packet[11] = 2, Unfit::Reply(Rcode::FormErr));
+    check(&|packet| packet.truncate(11), InvalidQuery::Drop);
+    check(&|packet| packet.truncate(17), InvalidQuery::Drop);
+    check(&|packet| packet[2] |= 0x80, InvalidQuery::Drop);
+    check(&|packet| packet[12] = 0xc0, InvalidQuery::Drop);
+    check(&|packet| packet[12] = 63, InvalidQuery::Drop);
+    check(
+        &|packet| packet[2] |= 0x28,
+        InvalidQuery::Reply(Rcode::NotImp),
+    );
+    check(&|packet| packet[5] = 0, InvalidQuery::Reply(Rcode::FormErr));
+    check(&|packet| packet[5] = 2, InvalidQuery::Reply(Rcode::FormErr));
+    check(
+        &|packet| packet[11] = 2,
+        InvalidQuery::Reply(Rcode::FormErr),
+    );
     check(
         &|packet| {
             packet[11] = 2;
             packet.extend_from_slice(&opt(4096, 0, &[]));
         },
-        Unfit::Reply(Rcode::FormErr),
+        InvalidQuery::Reply(Rcode::FormErr),
     );
 }
 

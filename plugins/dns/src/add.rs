@@ -8,7 +8,7 @@ use std::path::Path;
 use pontoon_attach::{backends, beside, masquerade, rules};
 use pontoon_conf::{Attached, Dns, Error};
 use pontoon_dns::record::Record;
-use pontoon_dns::resolv_conf::{Inside, source};
+use pontoon_dns::resolv_conf::{ContainerResolver, source};
 use pontoon_ledger::{DnsRecord, Key, Lock, files};
 use pontoon_netfilter::{Backend, BackendKind, Resolver, Ruleset};
 use pontoon_plugin::{Context, Undo, fault, warn};
@@ -102,7 +102,7 @@ fn inside(
     config: &Config,
     record: &Record,
     previous: &Attached,
-) -> Result<(Inside, Vec<String>), Error> {
+) -> Result<(ContainerResolver, Vec<String>), Error> {
     let unread = RefCell::new(None);
     let refused = RefCell::new(None);
     let read = |path: &Path| {

@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use pontoon_dns::hosts::Hosts;
-use pontoon_dns::resolv_conf::Inside;
+use pontoon_dns::resolv_conf::ContainerResolver;
 use pontoon_ledger::{Key, draft, files as small};
 use pontoon_plugin::{Context, warn};
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub(crate) struct Part {
 
 impl Part {
     pub(crate) fn new(
-        inside: &Inside,
+        inside: &ContainerResolver,
         addresses: &[IpAddr],
         names: &[String],
         domain: &str,
@@ -164,7 +164,7 @@ fn parts(dir: &Path) -> Result<Vec<Part>, FileError> {
 
 /// Both files, of all parts.
 fn texts(parts: &[Part]) -> (String, String) {
-    let mut whole = Inside::default();
+    let mut whole = ContainerResolver::default();
     let mut hosts = format!("{MARK}.\n");
     for (index, part) in parts.iter().enumerate() {
         // Every network's resolver knows the names of all of them.

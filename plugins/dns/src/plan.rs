@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Attached, Route};
 use pontoon_dns::record::{Record, Upstream, VERSION};
-use pontoon_dns::resolv_conf::{Audience, Inside, ResolvConf, Wanted};
+use pontoon_dns::resolv_conf::{ClientNetwork, ContainerResolver, ResolvConf, ResolvConfInput};
 use pontoon_ledger::Key;
 use pontoon_netfilter::Resolver;
 use pontoon_netlink::IpNetwork;
@@ -122,7 +122,7 @@ pub(crate) fn inside(
     host: (PathBuf, Option<ResolvConf>),
     previous: &Attached,
     silent: &[IpAddr],
-) -> (Inside, Vec<String>) {
+) -> (ContainerResolver, Vec<String>) {
     let has = |v4: bool| {
         record
             .addresses
@@ -138,9 +138,9 @@ pub(crate) fn inside(
     } else {
         record.servers.clone()
     };
-    let wanted = Wanted {
+    let wanted = ResolvConfInput {
         host,
-        audience: Audience {
+        audience: ClientNetwork {
             v4: has(true),
             v6: has(false),
             on_host: false,
@@ -176,7 +176,7 @@ pub(crate) fn without_servers(
         return None;
     }
     // The resolver asks from the host, where loopback servers are reached too.
-    let audience = Audience {
+    let audience = ClientNetwork {
         v4: true,
         v6: true,
         on_host: true,

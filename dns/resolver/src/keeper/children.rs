@@ -11,11 +11,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Hello, Heritage, Keeper, signals};
-use crate::birth;
+use super::{Keeper, StandbyHandover, WorkerHandover, signals};
+use crate::message_socket::MessageSocket;
 use crate::options::{Options, Role};
-use crate::pair::Pair;
-use crate::request::{Numbered, Request};
+use crate::request::{NumberedMessage, Request};
+use crate::startup;
 
 /// The program, by the file that is open: after an upgrade still this one.
 const OWN: &str = "/proc/self/exe";
@@ -28,7 +28,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// A worker or a standby.
 pub(super) struct Child {
-    pub(super) pair: Pair,
+    pub(super) socket: MessageSocket,
     pub(super) started: Instant,
     process: Process,
 }
@@ -40,9 +40,9 @@ enum Process {
 }
 
 impl Child {
-    pub(super) fn adopt(pair: Pair, id: Option<u32>) -> Self {
+    pub(super) fn adopt(socket: MessageSocket, id: Option<u32>) -> Self {
         Self {
-            pair,
+            socket,
             started: Instant::now(),
             process: Process::Adopted(id),
         }
@@ -57,7 +57,7 @@ impl Child {
 
     /// Whether the process has closed its end: then it is gone, and its id may be another's.
     fn is_gone(&self) -> bool {
-        let mut look = [PollFd::new(self.pair.as_fd(), PollFlags::empty())];
+        let mut look = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
         let looked = poll(&mut look, PollTimeout::ZERO).is_ok();
         let met = look[0].revents().unwrap_or(PollFlags::empty());
         looked && met.contains(PollFlags::POLLHUP)
@@ -84,7 +84,7 @@ impl Child {
                 if let Some(id) = id.filter(|_| !gone) {
                     let _ = kill(Pid::from_raw(id.cast_signed()), Signal::SIGKILL);
                 }
-                self.pair.end();
+                self.socket.end();
                 "it was the child of an earlier keeper".to_owned()
             }
         }
@@ -93,12 +93,12 @@ impl Child {
 
 /// When a process is started that has ended: at once, and later when it does not live.
 #[derive(Default)]
-pub(super) struct Pause {
+pub(super) struct RestartDelay {
     until: Option<Instant>,
     brief: u32,
 }
 
-impl Pause {
+impl RestartDelay {
     pub(super) fn note_end(&mut self, started: Instant) {
         let now = Instant::now();
         let lived = now.saturating_duration_since(started);
@@ -132,12 +132,12 @@ impl Pause {
 impl Keeper {
     pub(super) fn start_worker(&mut self) {
         self.service.renew_watches();
-        let started = Pair::both().and_then(|(pair, other)| {
+        let started = MessageSocket::both().and_then(|(socket, other)| {
             // Before the worker is there: a standby without its pair could not keep it.
-            self.hand_down(Some(&pair), None);
+            self.hand_down(Some(&socket), None);
             let child = spawn(&self.options, "--worker", other)?;
             let [records, notes] = self.service.watches();
-            let hello = Hello {
+            let handover = WorkerHandover {
                 port: self.port,
                 records: records.is_some(),
                 notes: notes.is_some(),
@@ -145,9 +145,9 @@ impl Keeper {
             };
             let mut files = vec![self.control.as_fd()];
             files.extend([records, notes].into_iter().flatten().map(AsFd::as_fd));
-            let sent = pair.send(&hello, &files);
+            let sent = socket.send(&handover, &files);
             let child = Child {
-                pair,
+                socket,
                 started: Instant::now(),
                 process: Process::Own(child),
             };
@@ -162,7 +162,7 @@ impl Keeper {
                 self.worker = worker;
                 let worker = self.worker.as_ref();
                 self.hand_down(
-                    worker.map(|worker| &worker.pair),
+                    worker.map(|worker| &worker.socket),
                     worker.and_then(Child::id),
                 );
             }
@@ -174,10 +174,10 @@ impl Keeper {
     }
 
     pub(super) fn start_standby(&mut self) {
-        let started = Pair::both().and_then(|(pair, other)| {
+        let started = MessageSocket::both().and_then(|(socket, other)| {
             let child = spawn(&self.options, "--standby", other)?;
             Ok(Child {
-                pair,
+                socket,
                 started: Instant::now(),
                 process: Process::Own(child),
             })
@@ -187,7 +187,7 @@ impl Keeper {
                 self.standby = Some(standby);
                 let worker = self.worker.as_ref();
                 self.hand_down(
-                    worker.map(|worker| &worker.pair),
+                    worker.map(|worker| &worker.socket),
                     worker.and_then(Child::id),
                 );
             }
@@ -196,12 +196,12 @@ impl Keeper {
     }
 
     /// Tells the standby what it would need. One that does not listen is replaced by its end.
-    fn hand_down(&self, worker: Option<&Pair>, id: Option<u32>) {
+    fn hand_down(&self, worker: Option<&MessageSocket>, id: Option<u32>) {
         let (Some(standby), Some(worker)) = (&self.standby, worker) else {
             return;
         };
         let [records, notes] = self.service.watches();
-        let heritage = Heritage {
+        let handover = StandbyHandover {
             port: self.port,
             records: records.is_some(),
             notes: notes.is_some(),
@@ -214,8 +214,8 @@ impl Keeper {
             worker.as_fd(),
         ];
         files.extend([records, notes].into_iter().flatten().map(AsFd::as_fd));
-        if standby.pair.send(&heritage, &files).is_err() {
-            standby.pair.end();
+        if standby.socket.send(&handover, &files).is_err() {
+            standby.socket.end();
         }
     }
 }
@@ -247,11 +247,11 @@ fn spawn(options: &Options, role: &str, input: OwnedFd) -> io::Result<std::proce
 /// Waits until the keeper is gone: then this process is the keeper. `None` when it is told to end.
 pub(super) fn wait_as_standby(options: Options) -> Option<Keeper> {
     let signals = signals().ok()?;
-    let pair = Pair::new(birth::take_standard_input().ok()?);
-    let mut last: Option<(Heritage, Vec<OwnedFd>)> = None;
+    let socket = MessageSocket::new(startup::take_standard_input().ok()?);
+    let mut last: Option<(StandbyHandover, Vec<OwnedFd>)> = None;
     loop {
         let mut wait = [
-            PollFd::new(pair.as_fd(), PollFlags::POLLIN),
+            PollFd::new(socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
         if poll(&mut wait, PollTimeout::NONE).is_err() {
@@ -259,27 +259,27 @@ pub(super) fn wait_as_standby(options: Options) -> Option<Keeper> {
         }
         while let Ok(Some(signal)) = signals.read_signal() {
             if signal.ssi_signo != Signal::SIGCHLD as u32 {
-                let stop = Numbered {
+                let stop = NumberedMessage {
                     number: 0,
-                    said: Request::Stop,
+                    outcome: Request::Stop,
                 };
-                let _ = pair.send(&stop, &[]);
+                let _ = socket.send(&stop, &[]);
             }
         }
-        match pair.receive(false) {
-            Ok(Some(heritage)) => last = Some(heritage),
+        match socket.receive(false) {
+            Ok(Some(handover)) => last = Some(handover),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(None) | Err(_) => break,
         }
     }
-    let (heritage, files) = last?;
+    let (handover, files) = last?;
     let keeper = Keeper::succeed(
         Options {
             role: Role::Keeper,
             ..options
         },
         signals,
-        &heritage,
+        &handover,
         files,
     )?;
     Some(keeper)
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_does_not_live_is_started_later_and_later() {
-        let mut pause = Pause::default();
+        let mut pause = RestartDelay::default();
         let now = Instant::now;
         assert!(pause.is_over(now()));
         let lengths: Vec<u128> = (0..12)

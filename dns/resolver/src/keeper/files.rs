@@ -8,11 +8,11 @@ use std::path::Path;
 use rustix::fs::AtFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, statat};
 
-use crate::outside::KINDS;
+use crate::plugin_records::KINDS;
 
 /// What a path of the state directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum PathKind {
     File,
     Directory,
     /// A record of another plugin: the worker is told whether it is there, and not what is in it.
@@ -20,7 +20,7 @@ pub(super) enum Shape {
 }
 
 /// The components of a path that the worker may ask for; `None` for any other.
-pub(super) fn components(path: &str) -> Option<(Vec<&str>, Shape)> {
+pub(super) fn components(path: &str) -> Option<(Vec<&str>, PathKind)> {
     let components: Vec<&str> = path.split('/').collect();
     let plain =
         |part: &&str| !part.is_empty() && !matches!(*part, "." | "..") && !part.contains('\0');
@@ -28,10 +28,10 @@ pub(super) fn components(path: &str) -> Option<(Vec<&str>, Shape)> {
         return None;
     }
     let shape = match components[..] {
-        ["dns", "records"] | ["dns", "records", _] => Shape::Directory,
-        ["dns", "records", _, _] | ["policy" | "network", _] => Shape::File,
-        [kind] | [kind, _] if KINDS.contains(&kind) => Shape::Directory,
-        [kind, _, _] if KINDS.contains(&kind) => Shape::Hidden,
+        ["dns", "records"] | ["dns", "records", _] => PathKind::Directory,
+        ["dns", "records", _, _] | ["policy" | "network", _] => PathKind::File,
+        [kind] | [kind, _] if KINDS.contains(&kind) => PathKind::Directory,
+        [kind, _, _] if KINDS.contains(&kind) => PathKind::Hidden,
         _ => return None,
     };
     Some((components, shape))
@@ -41,15 +41,19 @@ pub(super) fn components(path: &str) -> Option<(Vec<&str>, Shape)> {
 ///
 /// # Errors
 /// The system call's, or that it is of another kind: a link, a FIFO.
-pub(super) fn open(state: &Path, components: &[&str], shape: Shape) -> io::Result<Option<OwnedFd>> {
+pub(super) fn open(
+    state: &Path,
+    components: &[&str],
+    shape: PathKind,
+) -> io::Result<Option<OwnedFd>> {
     match walk(state, components, shape) {
         Ok(file) => {
             let kind = FileType::from_raw_mode(fstat(&file)?.st_mode);
-            let wanted = match shape {
-                Shape::Directory => FileType::Directory,
-                Shape::File | Shape::Hidden => FileType::RegularFile,
+            let criteria = match shape {
+                PathKind::Directory => FileType::Directory,
+                PathKind::File | PathKind::Hidden => FileType::RegularFile,
             };
-            if kind == wanted {
+            if kind == criteria {
                 Ok(Some(file))
             } else {
                 Err(io::Error::other("it is no regular file"))
@@ -69,14 +73,14 @@ pub(super) fn exists(state: &Path, components: &[&str]) -> bool {
         .is_ok_and(|dir| statat(&dir, *last, AtFlags::SYMLINK_NOFOLLOW).is_ok())
 }
 
-fn walk(state: &Path, components: &[&str], shape: Shape) -> io::Result<OwnedFd> {
+fn walk(state: &Path, components: &[&str], shape: PathKind) -> io::Result<OwnedFd> {
     let Some((last, parents)) = components.split_last() else {
         return Err(io::ErrorKind::NotFound.into());
     };
     let dir = directory(state, parents)?;
     // A FIFO is not waited for.
     let mut flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    flags.set(OFlags::DIRECTORY, shape == Shape::Directory);
+    flags.set(OFlags::DIRECTORY, shape == PathKind::Directory);
     Ok(openat(&dir, *last, flags, Mode::empty())?)
 }
 

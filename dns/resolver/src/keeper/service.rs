@@ -14,9 +14,9 @@ use pontoon_netlink::Netns;
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use super::files;
-use crate::birth;
-use crate::request::{FILES, Opened, Reply, Request, Watched};
+use crate::request::{FILES, OpenResult, Reply, Request, WatchKind};
 use crate::sockets;
+use crate::startup;
 
 /// Port of DNS: a container's own servers are asked there.
 const DNS: u16 = 53;
@@ -36,7 +36,7 @@ impl Service {
     pub(crate) fn new(state: &Path, port: u16) -> Self {
         Self {
             state: state.to_owned(),
-            ports: birth::ports(port).collect(),
+            ports: startup::ports(port).collect(),
             records: None,
             notes: None,
             visible: HashSet::new(),
@@ -66,7 +66,7 @@ impl Service {
         match request {
             Request::Open(paths) => self.open(&paths),
             Request::Exists(path) => alone(match files::components(&path) {
-                Some((parts, files::Shape::Hidden)) => {
+                Some((parts, files::PathKind::Hidden)) => {
                     Reply::Is(files::exists(&self.state, &parts))
                 }
                 _ => Reply::refused(format!("{path:?} is no record of an attachment")),
@@ -100,7 +100,7 @@ impl Service {
         let mut descriptors = Vec::new();
         for path in paths.iter().take(FILES) {
             let found = match files::components(path) {
-                None | Some((_, files::Shape::Hidden)) => {
+                None | Some((_, files::PathKind::Hidden)) => {
                     Err(io::Error::other("the resolver reads no such file"))
                 }
                 Some((parts, shape)) => files::open(&self.state, &parts, shape),
@@ -108,38 +108,38 @@ impl Service {
             opened.push(match found {
                 Ok(Some(file)) => {
                     descriptors.push(file);
-                    Opened::There
+                    OpenResult::There
                 }
-                Ok(None) => Opened::Missing,
-                Err(error) => Opened::Failed(error.to_string()),
+                Ok(None) => OpenResult::Missing,
+                Err(error) => OpenResult::Failed(error.to_string()),
             });
         }
         (Reply::Opened(opened), descriptors)
     }
 
     /// Watching a directory again is the same watch.
-    fn watch(&self, watched: Watched, path: &str) -> Reply {
+    fn watch(&self, watched: WatchKind, path: &str) -> Reply {
         let changes = WatchFlags::MOVED_TO
             | WatchFlags::MOVED_FROM
             | WatchFlags::DELETE
             | WatchFlags::CLOSE_WRITE;
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
         let (inotify, flags) = match (watched, &parts[..]) {
-            (Watched::Records, ["dns"]) => (&self.records, WatchFlags::CREATE),
-            (Watched::Records, ["dns", "records"]) => {
+            (WatchKind::Records, ["dns"]) => (&self.records, WatchFlags::CREATE),
+            (WatchKind::Records, ["dns", "records"]) => {
                 (&self.records, WatchFlags::CREATE | WatchFlags::MOVED_TO)
             }
-            (Watched::Records, ["dns", "records", _]) if files::components(path).is_some() => {
+            (WatchKind::Records, ["dns", "records", _]) if files::components(path).is_some() => {
                 (&self.records, changes)
             }
-            (Watched::Notes, []) => (
+            (WatchKind::Notes, []) => (
                 &self.notes,
                 WatchFlags::CREATE
                     | WatchFlags::DELETE
                     | WatchFlags::MOVED_TO
                     | WatchFlags::MOVED_FROM,
             ),
-            (Watched::Notes, ["policy"]) => (&self.notes, changes | WatchFlags::CREATE),
+            (WatchKind::Notes, ["policy"]) => (&self.notes, changes | WatchFlags::CREATE),
             _ => return Reply::refused(format!("{path:?} is not watched")),
         };
         let Some(inotify) = inotify else {
@@ -242,7 +242,7 @@ mod tests {
         });
         fs::create_dir_all(dir.join("dns/records/net")).unwrap();
         fs::write(dir.join("dns/records/net/c:eth0"), text.to_string()).unwrap();
-        Service::new(dir, birth::PORT)
+        Service::new(dir, startup::PORT)
     }
 
     fn is_refused(answer: (Reply, Vec<OwnedFd>)) -> bool {
@@ -280,7 +280,7 @@ mod tests {
     fn an_address_that_is_no_gateway_is_not_listened_at() {
         let dir = tempfile::tempdir().unwrap();
         let mut service = service(dir.path());
-        let taken: Vec<_> = birth::ports(birth::PORT)
+        let taken: Vec<_> = startup::ports(startup::PORT)
             .filter_map(|port| UdpSocket::bind(("127.0.0.1", port)).ok())
             .collect();
         let port = taken[0].local_addr().unwrap().port();
@@ -322,7 +322,11 @@ mod tests {
         };
         assert!(matches!(
             &opened[..],
-            [Opened::There, Opened::Failed(_), Opened::Failed(_)]
+            [
+                OpenResult::There,
+                OpenResult::Failed(_),
+                OpenResult::Failed(_)
+            ]
         ));
         assert_eq!(files.len(), 1);
         assert!(is_refused(
@@ -330,7 +334,7 @@ mod tests {
         ));
         service.renew_watches();
         for path in ["", "dns/records/net", "/etc", "dns/../..", "policy"] {
-            let watch = Request::Watch(Watched::Records, path.to_owned());
+            let watch = Request::Watch(WatchKind::Records, path.to_owned());
             let watched = matches!(service.answer(watch).0, Reply::Watching(_));
             assert_eq!(watched, path == "dns/records/net", "{path}");
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pontoon_dns::probe::{PATIENCE, silent};
 use pontoon_dns::record::Record;
-use pontoon_dns::resolv_conf::{Audience, source};
+use pontoon_dns::resolv_conf::{ClientNetwork, source};
 use pontoon_ledger::DnsRecord;
 
 use super::{Finding, Ground};
@@ -69,7 +69,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
 fn servers(file: &Path, on_host: bool, ours: &[IpAddr], findings: &mut Vec<Finding>) {
     let (used, conf): (PathBuf, _) = source(file, |path| fs::read(path).ok());
     let conf = conf.unwrap_or_default();
-    let audience = Audience {
+    let audience = ClientNetwork {
         v4: true,
         v6: true,
         on_host,

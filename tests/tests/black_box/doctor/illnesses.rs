@@ -168,7 +168,9 @@ pub(crate) const LEFTOVERS: [Illness; 4] = [
             .run_outside(|| tcp(target, Duration::from_millis(200)))?;
         ward.shell("nft delete table ip past")?;
         match reply {
-            Ok(_) => Err(Failure::new("no container has this address, and it answers")),
+            Ok(_) => Err(Failure::new(
+                "no container has this address, and it answers",
+            )),
             Err(_) => Ok(()),
         }
     }),

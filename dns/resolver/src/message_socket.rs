@@ -23,13 +23,13 @@ use super::request::FILES;
 const LONGEST: usize = 64 * 1024;
 
 /// One end.
-pub(crate) struct Pair {
+pub(crate) struct MessageSocket {
     socket: OwnedFd,
     /// Room for one message.
     room: RefCell<Vec<u8>>,
 }
 
-impl Pair {
+impl MessageSocket {
     pub(crate) fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
@@ -59,8 +59,12 @@ impl Pair {
     }
 
     /// Sends without waiting: a process that does not take its messages is not waited for.
-    pub(crate) fn send(&self, said: &impl Serialize, files: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let text = serde_json::to_vec(said).map_err(io::Error::other)?;
+    pub(crate) fn send(
+        &self,
+        outcome: &impl Serialize,
+        files: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let text = serde_json::to_vec(outcome).map_err(io::Error::other)?;
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(FILES))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
@@ -100,19 +104,19 @@ impl Pair {
         if got.flags.contains(ReturnFlags::TRUNC) {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let said = serde_json::from_slice(&room[..got.bytes])
+        let outcome = serde_json::from_slice(&room[..got.bytes])
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(Some((said, files)))
+        Ok(Some((outcome, files)))
     }
 }
 
-impl AsFd for Pair {
+impl AsFd for MessageSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl AsRawFd for Pair {
+impl AsRawFd for MessageSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
@@ -124,15 +128,15 @@ mod tests {
 
     #[test]
     fn messages_arrive_whole_with_their_descriptors_and_the_end_is_seen() {
-        let (own, other) = Pair::both().unwrap();
-        let other = Pair::new(other);
+        let (own, other) = MessageSocket::both().unwrap();
+        let other = MessageSocket::new(other);
         let file = std::fs::File::open("/dev/null").unwrap();
         own.send(&"one", &[file.as_fd(), file.as_fd()]).unwrap();
         own.send(&"two", &[]).unwrap();
-        let (said, files) = other.receive::<String>(true).unwrap().unwrap();
-        assert_eq!((said.as_str(), files.len()), ("one", 2));
-        let (said, files) = other.receive::<String>(true).unwrap().unwrap();
-        assert_eq!((said.as_str(), files.len()), ("two", 0));
+        let (outcome, files) = other.receive::<String>(true).unwrap().unwrap();
+        assert_eq!((outcome.as_str(), files.len()), ("one", 2));
+        let (outcome, files) = other.receive::<String>(true).unwrap().unwrap();
+        assert_eq!((outcome.as_str(), files.len()), ("two", 0));
         let error = other.receive::<String>(false).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         own.send(&7, &[]).unwrap();
@@ -142,7 +146,7 @@ mod tests {
         let copy = own.as_fd().try_clone_to_owned().unwrap();
         drop(own);
         assert!(other.receive::<String>(false).is_err());
-        Pair::new(copy).end();
+        MessageSocket::new(copy).end();
         assert!(other.receive::<String>(true).unwrap().is_none());
     }
 }

@@ -4,11 +4,11 @@ use std::io::Read;
 
 /// A pool of them.
 #[derive(Default)]
-pub(crate) struct Chance {
+pub(crate) struct RandomNumbers {
     pool: Vec<u8>,
 }
 
-impl Chance {
+impl RandomNumbers {
     pub(crate) fn word(&mut self) -> u16 {
         if self.pool.len() < 2 {
             let mut bytes = [0; 256];

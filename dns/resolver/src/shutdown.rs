@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::request::Departure;
+use super::request::ShutdownPermission;
 use super::state::Daemon;
 
 /// For how long a resolver without records waits for the next one.
@@ -71,22 +71,22 @@ pub(crate) async fn wait(daemon: &Rc<Daemon>) {
 fn is_over(daemon: &Daemon) -> bool {
     let zone = daemon.zone.borrow();
     let mut keys = zone.attachments().map(|found| found.key().path());
-    zone.is_empty() || !daemon.door.is_any_alive(&mut keys)
+    zone.is_empty() || !daemon.keeper.is_any_alive(&mut keys)
 }
 
 /// Ends the resolver, with the lock that a plugin takes to start one, so that no record comes unseen:
 /// either it is there now, or its writer finds no resolver and starts another one. Returns when it is
 /// not to end now.
 fn leave(daemon: &Rc<Daemon>) {
-    match daemon.door.lock() {
-        Departure::Contested => return,
-        Departure::Homeless => return daemon.door.leave(),
-        Departure::Locked => {}
+    match daemon.keeper.lock() {
+        ShutdownPermission::Contested => return,
+        ShutdownPermission::Homeless => return daemon.keeper.leave(),
+        ShutdownPermission::Locked => {}
     }
     daemon.read_all();
     daemon.fit();
     if is_over(daemon) {
-        daemon.door.leave();
+        daemon.keeper.leave();
     }
-    daemon.door.unlock();
+    daemon.keeper.unlock();
 }

@@ -11,32 +11,35 @@ use std::time::Duration;
 use rustix::fs::Dir;
 use tokio::io::Interest;
 
-use super::pair::Pair;
-use super::request::{About, Departure, FILES, Hello, Numbered, Opened, Reply, Request, Watched};
+use super::message_socket::MessageSocket;
+use super::request::{
+    FILES, NumberedMessage, OpenResult, Reply, Request, ResolverProcesses, ShutdownPermission,
+    WatchKind, WorkerHandover,
+};
 use super::watch::watch;
 
 /// For how long an answer is waited for. The keeper, or the standby in its place, answers in far less.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way to the keeper. Requests are few and answered at once, so that they are waited for in place.
-pub(crate) struct Door {
+pub(crate) struct KeeperClient {
     keeper: Keeper,
     number: Cell<u64>,
 }
 
 enum Keeper {
-    Process(Pair),
+    Process(MessageSocket),
     /// In tests of what asks: the keeper's own code, in this process.
     #[cfg(test)]
     Here(std::cell::RefCell<super::keeper::Service>),
 }
 
-impl Door {
+impl KeeperClient {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
-        let pair = Pair::new(socket);
-        pair.set_patience(PATIENCE)?;
+        let socket = MessageSocket::new(socket);
+        socket.set_patience(PATIENCE)?;
         Ok(Self {
-            keeper: Keeper::Process(pair),
+            keeper: Keeper::Process(socket),
             number: Cell::new(0),
         })
     }
@@ -50,9 +53,9 @@ impl Door {
     }
 
     /// What the keeper says first.
-    pub(crate) fn hello(&self) -> io::Result<Option<(Hello, Vec<OwnedFd>)>> {
+    pub(crate) fn handover(&self) -> io::Result<Option<(WorkerHandover, Vec<OwnedFd>)>> {
         match &self.keeper {
-            Keeper::Process(pair) => pair.receive(true),
+            Keeper::Process(socket) => socket.receive(true),
             #[cfg(test)]
             Keeper::Here(_) => Ok(None),
         }
@@ -67,15 +70,15 @@ impl Door {
         )
     )]
     pub(crate) async fn wait_for_the_end(&self) -> io::Result<()> {
-        let pair = match &self.keeper {
-            Keeper::Process(pair) => pair,
+        let socket = match &self.keeper {
+            Keeper::Process(socket) => socket,
             #[cfg(test)]
             Keeper::Here(_) => return std::future::pending().await,
         };
-        let watch = watch(pair.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
+        let watch = watch(socket.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
         loop {
             let mut guard = watch.readable().await?;
-            match pair.receive::<Numbered<Reply>>(false) {
+            match socket.receive::<NumberedMessage<Reply>>(false) {
                 Ok(None) => return Ok(()),
                 // An answer that came twice.
                 Ok(Some(_)) => {}
@@ -98,27 +101,27 @@ impl Door {
         reason = "a worker without a keeper holds no lock and no draft, and can do nothing more"
     )]
     fn ask(&self, request: &Request) -> (Reply, Vec<OwnedFd>) {
-        let pair = match &self.keeper {
-            Keeper::Process(pair) => pair,
+        let socket = match &self.keeper {
+            Keeper::Process(socket) => socket,
             #[cfg(test)]
             Keeper::Here(service) => return service.borrow_mut().answer(request.clone()),
         };
         self.number.set(self.number.get() + 1);
-        let question = Numbered {
+        let question = NumberedMessage {
             number: self.number.get(),
-            said: request,
+            outcome: request,
         };
         let send = || {
-            if pair.send(&question, &[]).is_err() {
+            if socket.send(&question, &[]).is_err() {
                 exit(1);
             }
         };
         send();
         loop {
-            match pair.receive::<Numbered<Reply>>(true) {
-                Ok(Some((answer, _))) if answer.said == Reply::Again => send(),
+            match socket.receive::<NumberedMessage<Reply>>(true) {
+                Ok(Some((answer, _))) if answer.outcome == Reply::Again => send(),
                 Ok(Some((answer, files))) if answer.number == question.number => {
-                    return (answer.said, files);
+                    return (answer.outcome, files);
                 }
                 Ok(Some(_)) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -139,12 +142,12 @@ impl Door {
                 continue;
             };
             all.extend(opened.into_iter().map(|opened| match opened {
-                Opened::There => match files.next() {
+                OpenResult::There => match files.next() {
                     Some(file) => Ok(Some(file.into())),
                     None => Err(io::Error::other("the keeper has sent no descriptor")),
                 },
-                Opened::Missing => Ok(None),
-                Opened::Failed(text) => Err(io::Error::other(text)),
+                OpenResult::Missing => Ok(None),
+                OpenResult::Failed(text) => Err(io::Error::other(text)),
             }));
         }
         all
@@ -177,7 +180,7 @@ impl Door {
     }
 
     /// The number of a watch; `None` when there is no such directory.
-    pub(crate) fn watch(&self, watched: Watched, path: String) -> Option<i32> {
+    pub(crate) fn watch(&self, watched: WatchKind, path: String) -> Option<i32> {
         match self.ask(&Request::Watch(watched, path)).0 {
             Reply::Watching(number) => Some(number),
             _ => None,
@@ -242,10 +245,10 @@ impl Door {
     }
 
     /// Takes the lock under which resolvers are started.
-    pub(crate) fn lock(&self) -> Departure {
+    pub(crate) fn lock(&self) -> ShutdownPermission {
         match self.ask(&Request::Lock).0 {
-            Reply::Departure(departure) => departure,
-            _ => Departure::Contested,
+            Reply::Departure(permission) => permission,
+            _ => ShutdownPermission::Contested,
         }
     }
 
@@ -263,10 +266,10 @@ impl Door {
         self.ask(&Request::Stop);
     }
 
-    pub(crate) fn about(&self) -> About {
+    pub(crate) fn about(&self) -> ResolverProcesses {
         match self.ask(&Request::About).0 {
             Reply::About(about) => about,
-            _ => About::default(),
+            _ => ResolverProcesses::default(),
         }
     }
 }

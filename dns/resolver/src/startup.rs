@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, close, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use super::options::Options;
-use super::request::Departure;
+use super::request::ShutdownPermission;
 
 /// The first port that is tried. Below the range that the kernel gives to clients (32768 on).
 pub(crate) const PORT: u16 = 21_053;
@@ -54,13 +54,13 @@ pub(crate) struct Files {
 /// The lock under which a resolver is started, for as long as this lives.
 pub(crate) struct StartLock(#[expect(dead_code, reason = "it is held, and not read")] File);
 
-pub(crate) struct Birth {
+pub(crate) struct Startup {
     pub(crate) files: Files,
     pub(crate) port: u16,
     pub(crate) control: UnixListener,
 }
 
-impl Birth {
+impl Startup {
     pub(crate) fn new(options: &Options) -> Result<Self, StartError> {
         umask(Mode::from_bits_truncate(0o077));
         let state = &options.state;
@@ -170,14 +170,16 @@ impl Files {
     }
 
     /// The lock that a plugin holds while it starts a resolver.
-    pub(crate) fn try_start_lock(&self) -> (Departure, Option<StartLock>) {
+    pub(crate) fn try_start_lock(&self) -> (ShutdownPermission, Option<StartLock>) {
         match open(&self.state.join("lock/.dns-start")) {
             Ok(file) => match file.try_lock() {
-                Ok(()) => (Departure::Locked, Some(StartLock(file))),
-                Err(_) => (Departure::Contested, None),
+                Ok(()) => (ShutdownPermission::Locked, Some(StartLock(file))),
+                Err(_) => (ShutdownPermission::Contested, None),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Departure::Homeless, None),
-            Err(_) => (Departure::Contested, None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                (ShutdownPermission::Homeless, None)
+            }
+            Err(_) => (ShutdownPermission::Contested, None),
         }
     }
 
@@ -237,8 +239,8 @@ fn leave_mounts(state: &Path) {
     ) else {
         return;
     };
-    let wanted = identity(state);
-    if setns(&theirs, CloneFlags::CLONE_NEWNS).is_ok() && identity(state) != wanted {
+    let criteria = identity(state);
+    if setns(&theirs, CloneFlags::CLONE_NEWNS).is_ok() && identity(state) != criteria {
         let _ = setns(&own, CloneFlags::CLONE_NEWNS);
     }
     let _ = chdir("/");

@@ -1,19 +1,20 @@
-//! What other plugins have noted about the networks of a container: looked at when a container asks
-//! for a name of the outside.
+//! Records of other plugins about the networks of a container: read when a container asks for a name
+//! that no record of names has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pontoon_dns::internal::Facts;
 use pontoon_dns::zone::Zone;
+use pontoon_ledger::{NetworkPolicyRecord, NetworkRecord, PerNetwork};
 use rustix::io::read;
-use serde::Deserialize;
 
-use super::door::Door;
-use super::request::Watched;
+use super::keeper_client::KeeperClient;
+use super::request::WatchKind;
 
 /// Plugins that make an interface, and record it.
 pub(crate) const KINDS: [&str; 4] = ["bridge", "ptp", "macvlan", "host-device"];
@@ -22,14 +23,14 @@ const REST: Duration = Duration::from_millis(250);
 /// Most networks and containers that are remembered.
 const REMEMBERED: usize = 1024;
 
-/// Largest note that is read, in bytes.
+/// Largest record that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 /// Room for events of changes, in bytes.
 const EVENTS: usize = 4096;
 
-/// The notes of other plugins, which the keeper opens.
-pub(crate) struct Outside {
-    door: Rc<Door>,
+/// The records of other plugins, which the keeper opens.
+pub(crate) struct PluginRecords {
+    keeper: Rc<KeeperClient>,
     /// Tells of changes of the policies; `None` when the kernel gives none (`max_user_instances`): then
     /// they are read each time.
     changes: Option<OwnedFd>,
@@ -38,45 +39,34 @@ pub(crate) struct Outside {
     policies: HashMap<String, bool>,
     /// Of a container the record that was found, or when none was.
     found: HashMap<String, Result<String, Instant>>,
+    /// Records that could not be read, each told once.
+    unread: HashSet<String>,
+    warnings: Vec<String>,
 }
 
-/// The notes, and the networks with names.
-pub(crate) struct Look<'a> {
-    pub(crate) outside: &'a mut Outside,
+/// The records of other plugins, and the networks with names.
+pub(crate) struct PluginRecordFacts<'a> {
+    pub(crate) plugin_records: &'a mut PluginRecords,
     pub(crate) zone: &'a Zone,
     pub(crate) now: Instant,
 }
 
-/// What `firewall` notes of a network.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Held {
-    policy: Policy,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Policy {
-    internal: bool,
-}
-
-/// What `bridge` and `ptp` note of a network.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Made {
-    rules: Vec<serde::de::IgnoredAny>,
-    internal: bool,
-}
-
-impl Outside {
-    pub(crate) fn new(door: Rc<Door>, changes: Option<OwnedFd>) -> Self {
+impl PluginRecords {
+    pub(crate) fn new(keeper: Rc<KeeperClient>, changes: Option<OwnedFd>) -> Self {
         Self {
-            door,
+            keeper,
             changes,
             watching: false,
             policies: HashMap::new(),
             found: HashMap::new(),
+            unread: HashSet::new(),
+            warnings: Vec::new(),
         }
+    }
+
+    /// What could not be read since the last call, in words.
+    pub(crate) fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
     }
 
     /// Forgets the policies when one of them has changed. The kernel tells before the change's writer
@@ -92,7 +82,7 @@ impl Outside {
         if changed {
             self.policies.clear();
             // The directory goes with the last policy, and comes again with the next one.
-            let watch = |path: &str| self.door.watch(Watched::Notes, path.to_owned());
+            let watch = |path: &str| self.keeper.watch(WatchKind::Notes, path.to_owned());
             self.watching = self.changes.is_some() && watch("").is_some();
             watch("policy");
         }
@@ -103,10 +93,8 @@ impl Outside {
         if let Some(closed) = self.policies.get(network) {
             return *closed;
         }
-        let closed = self
-            .note::<Held>(format!("policy/{network}"))
-            .policy
-            .internal;
+        let record = self.record::<NetworkPolicyRecord>(network);
+        let closed = record.is_some_and(|record| record.policy.internal);
         if self.policies.len() >= REMEMBERED {
             self.policies.clear();
         }
@@ -114,24 +102,38 @@ impl Outside {
         closed
     }
 
-    /// A note; what cannot be read lets nothing out that names would not let out without it.
-    fn note<T: Default + serde::de::DeserializeOwned>(&self, path: String) -> T {
-        let text = self.door.read(path, LARGEST).ok().flatten();
-        text.and_then(|text| serde_json::from_slice(&text).ok())
-            .unwrap_or_default()
+    /// A record about a network, if there is one. One that cannot be read is told, and counts as absent: then
+    /// the records of names alone decide what a container may ask for.
+    fn record<R: PerNetwork>(&mut self, network: &str) -> Option<R> {
+        let path = format!("{}/{network}", R::FOLDER);
+        let failure = match self.keeper.read(path.clone(), LARGEST) {
+            Ok(None) => return None,
+            Ok(Some(text)) => match R::parse(&text, Path::new(&path)) {
+                Ok(record) => return Some(record),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => format!("cannot read {path}: {error}"),
+        };
+        if self.unread.len() >= REMEMBERED {
+            self.unread.clear();
+        }
+        if self.unread.insert(failure.clone()) {
+            self.warnings.push(failure);
+        }
+        None
     }
 
     /// A record of the container on a network that has a way out and no record of names.
     fn search(&mut self, container: &str, zone: &Zone) -> Option<String> {
         for kind in KINDS {
-            for network in self.door.list(kind.to_owned()) {
+            for network in self.keeper.list(kind.to_owned()) {
                 let named = zone
                     .of_container(container)
                     .any(|one| one.shared.network == network);
                 if named || !self.is_open(kind, &network) {
                     continue;
                 }
-                let records = self.door.list(format!("{kind}/{network}"));
+                let records = self.keeper.list(format!("{kind}/{network}"));
                 let record = records.into_iter().find(|name| {
                     let rest = name.strip_prefix(container);
                     rest.is_some_and(|rest| rest.starts_with(':'))
@@ -152,28 +154,33 @@ impl Outside {
         if matches!(kind, "macvlan" | "host-device") {
             return true;
         }
-        let made: Made = self.note(format!("network/{network}"));
-        !made.internal && !made.rules.is_empty()
+        let record = self.record::<NetworkRecord>(network);
+        record.is_some_and(|record| !record.internal && !record.rules.is_empty())
     }
 }
 
-impl Facts for Look<'_> {
+impl Facts for PluginRecordFacts<'_> {
     fn is_closed(&mut self, network: &str) -> bool {
-        self.outside.is_closed(network)
+        self.plugin_records.is_closed(network)
     }
 
     fn is_on_open_network(&mut self, container: &str) -> bool {
-        match self.outside.found.get(container) {
-            Some(Ok(record)) if self.outside.door.exists(record.clone()) => return true,
+        match self.plugin_records.found.get(container) {
+            Some(Ok(record)) if self.plugin_records.keeper.exists(record.clone()) => return true,
             Some(Err(at)) if self.now.saturating_duration_since(*at) < REST => return false,
             _ => {}
         }
-        let found = self.outside.search(container, self.zone).ok_or(self.now);
+        let found = self
+            .plugin_records
+            .search(container, self.zone)
+            .ok_or(self.now);
         let open = found.is_ok();
-        if self.outside.found.len() >= REMEMBERED {
-            self.outside.found.clear();
+        if self.plugin_records.found.len() >= REMEMBERED {
+            self.plugin_records.found.clear();
         }
-        self.outside.found.insert(container.to_owned(), found);
+        self.plugin_records
+            .found
+            .insert(container.to_owned(), found);
         open
     }
 }
@@ -186,13 +193,24 @@ mod tests {
     use super::*;
     use crate::keeper::Service;
 
-    /// Notes whose keeper is in this process.
-    fn outside(state: &Path) -> Outside {
+    /// Records whose keeper is in this process.
+    fn records_of(state: &Path) -> PluginRecords {
         let mut service = Service::new(state, 1);
         service.renew_watches();
         let [_, notes] = service.watches();
         let changes = notes.map(|notes| notes.try_clone().unwrap());
-        Outside::new(Rc::new(Door::here(service)), changes)
+        PluginRecords::new(Rc::new(KeeperClient::here(service)), changes)
+    }
+
+    const MASQUERADED: &str = r#"{"rules":[["nftables",{"network":"net","bridge":"br",
+        "egress":[{"subnet":"10.81.0.0/24","snat":[]}]}]]}"#;
+
+    fn policy(internal: bool) -> String {
+        format!(
+            r#"{{"backend":"nftables","policy":{{"network":"net","bridge":"br","icc":true,"isolated":false,
+            "closed":false,"trusted":[],"internal":{internal},"host_access":true,"ingress":"open",
+            "admin_chain":"CNI-ADMIN"}}}}"#
+        )
     }
 
     fn write(path: &Path, text: &str) {
@@ -204,52 +222,68 @@ mod tests {
     fn an_open_network_without_names_is_found_and_lost() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path();
-        let mut outside = outside(state);
+        let mut plugin_records = records_of(state);
         let zone = Zone::default();
         let mut now = Instant::now();
-        let mut asks = |outside: &mut Outside| {
+        let mut asks = |plugin_records: &mut PluginRecords| {
             now += REST;
-            let mut look = Look {
-                outside,
+            let mut facts = PluginRecordFacts {
+                plugin_records,
                 zone: &zone,
                 now,
             };
-            look.is_on_open_network("c")
+            facts.is_on_open_network("c")
         };
-        assert!(!asks(&mut outside));
-        write(&state.join("network/net"), r#"{"rules":[1]}"#);
+        assert!(!asks(&mut plugin_records));
+        write(&state.join("network/net"), MASQUERADED);
         write(&state.join("bridge/net/cc:eth0"), "{}");
-        assert!(!asks(&mut outside), "another container's");
+        assert!(!asks(&mut plugin_records), "another container's");
         write(&state.join("bridge/net/c:eth1"), "{}");
-        assert!(asks(&mut outside));
+        assert!(asks(&mut plugin_records));
         fs::remove_file(state.join("bridge/net/c:eth1")).unwrap();
-        assert!(!asks(&mut outside));
+        assert!(!asks(&mut plugin_records));
         write(&state.join("bridge/net/c:eth1"), "{}");
-        write(&state.join("policy/net"), r#"{"policy":{"internal":true}}"#);
-        assert!(!asks(&mut outside), "a firewall keeps it to itself");
+        write(&state.join("policy/net"), &policy(true));
+        assert!(!asks(&mut plugin_records), "a firewall keeps it to itself");
         write(&state.join("macvlan/lan/c:net1"), "{}");
-        assert!(asks(&mut outside));
+        assert!(asks(&mut plugin_records));
     }
+
     #[test]
     fn a_change_of_policy_is_seen_by_the_next_question() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path();
-        let (mut told, mut untold) = (outside(state), outside(state));
+        let (mut told, mut untold) = (records_of(state), records_of(state));
         untold.changes = None;
-        let policy = state.join("policy/net");
+        let path = state.join("policy/net");
         let mut both = || (told.is_closed("net"), untold.is_closed("net"));
         for _ in 0..2 {
             assert_eq!(both(), (false, false));
-            write(&policy, r#"{"policy":{"internal":true}}"#);
+            write(&path, &policy(true));
             assert_eq!(both(), (true, true));
-            write(&state.join("policy/:1"), r#"{"policy":{"internal":false}}"#);
-            fs::rename(state.join("policy/:1"), &policy).unwrap();
+            write(&state.join("policy/:1"), &policy(false));
+            fs::rename(state.join("policy/:1"), &path).unwrap();
             assert_eq!(both(), (false, false));
-            write(&policy, r#"{"policy":{"internal":true}}"#);
+            write(&path, &policy(true));
             assert_eq!(both(), (true, true));
-            fs::remove_file(&policy).unwrap();
+            fs::remove_file(&path).unwrap();
             assert_eq!(both(), (false, false));
             fs::remove_dir(state.join("policy")).unwrap();
         }
+    }
+    #[test]
+    fn a_record_that_cannot_be_read_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut records = records_of(dir.path());
+        write(&dir.path().join("policy/net"), "{");
+        for _ in 0..2 {
+            records.policies.clear();
+            assert!(!records.is_closed("net"));
+        }
+        let warnings = records.take_warnings();
+        let [warning] = &warnings[..] else {
+            panic!("{warnings:?}");
+        };
+        assert!(warning.contains("policy/net"), "{warning}");
     }
 }

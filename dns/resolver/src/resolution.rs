@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use pontoon_dns::cache::{Cache, Question};
 use pontoon_dns::wire::{Rcode, flag, flags};
 
-use crate::choose::Way;
+use crate::choose::ServerChoice;
 use crate::health::Healths;
-use crate::plan::{ATTEMPT, After, Plan, Step, Worth};
+use crate::plan::{ATTEMPT, AttemptResult, NextStep, Plan, ReplyClass};
 use crate::server::Server;
 use crate::stats::{Outcome, Stats};
 
@@ -34,18 +34,18 @@ pub enum Event {
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAction {
     /// Ask this server, until then: over TLS when it is one of those, else over UDP.
     Ask(Server, Instant),
     /// Ask the same one again over TCP.
     OverTcp(Server, Instant),
     /// Nothing more.
-    Done(Said),
+    Done(ResolutionResult),
 }
 
 /// What the servers had to say.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct ResolutionResult {
     /// The reply, whatever it says; `None` when there is none.
     pub reply: Option<Vec<u8>>,
     /// What becomes of the question.
@@ -55,7 +55,7 @@ pub struct Said {
 }
 
 /// What all questions share.
-pub struct Common<'a> {
+pub struct ResolutionContext<'a> {
     /// How the servers do.
     pub healths: &'a mut Healths,
     /// Replies that are kept.
@@ -65,9 +65,9 @@ pub struct Common<'a> {
 }
 
 /// A question on its way.
-pub struct Course {
+pub struct Resolution {
     plan: Plan,
-    way: Rc<Way>,
+    choice: Rc<ServerChoice>,
     question: Option<Question>,
     /// Who is asked now, and since when.
     current: Option<(Server, Instant)>,
@@ -75,13 +75,13 @@ pub struct Course {
     reasons: Vec<(Server, String)>,
 }
 
-impl Course {
+impl Resolution {
     /// Of a question that is asked from now on. `None` stands for one that no other is equal to.
     #[must_use]
-    pub fn new(way: Rc<Way>, question: Option<Question>, now: Instant) -> Self {
+    pub fn new(choice: Rc<ServerChoice>, question: Option<Question>, now: Instant) -> Self {
         Self {
-            plan: Plan::new(Rc::clone(&way.servers), now),
-            way,
+            plan: Plan::new(Rc::clone(&choice.servers), now),
+            choice,
             question,
             current: None,
             refusal: None,
@@ -90,48 +90,53 @@ impl Course {
     }
 
     /// What is to be done after this.
-    pub fn next(&mut self, event: Event, now: Instant, mut common: Common<'_>) -> Next {
+    pub fn next(
+        &mut self,
+        event: Event,
+        now: Instant,
+        mut common: ResolutionContext<'_>,
+    ) -> NextAction {
         let after = match event {
-            Event::Start => After::Start,
+            Event::Start => AttemptResult::Start,
             Event::NotSent => {
                 self.failed(&mut common, None, now);
-                After::Failure
+                AttemptResult::Failure
             }
             Event::Silence => {
                 common.stats.upstream_timeouts += 1;
                 self.failed(&mut common, None, now);
-                After::Silence
+                AttemptResult::Silence
             }
             Event::Failure(reason) => {
                 common.stats.upstream_refusals += 1;
                 self.failed(&mut common, reason, now);
-                After::Failure
+                AttemptResult::Failure
             }
             Event::Late(reply, server) => {
                 let took = self.since(now);
                 common.healths.answered(&server, took);
-                return Next::Done(Said::reply(reply, Outcome::Forwarded));
+                return NextAction::Done(ResolutionResult::reply(reply, Outcome::Forwarded));
             }
             Event::Datagram(reply) => match self.judge(reply, true, now, &mut common) {
                 Some(next) => return next,
-                None => After::Failure,
+                None => AttemptResult::Failure,
             },
             Event::Stream(reply) => match self.judge(reply, false, now, &mut common) {
                 Some(next) => return next,
-                None => After::Failure,
+                None => AttemptResult::Failure,
             },
         };
         let (server, until) = match self.plan.next(after, now) {
-            Step::Ask(server, until) => (server, until),
-            Step::StaleOr(server, until) => match self.stale(&mut common, now) {
-                Some(said) => return Next::Done(said),
+            NextStep::Ask(server, until) => (server, until),
+            NextStep::StaleOr(server, until) => match self.stale(&mut common, now) {
+                Some(outcome) => return NextAction::Done(outcome),
                 None => (server, until),
             },
-            Step::GiveUp => return Next::Done(self.give_up(&mut common, now)),
+            NextStep::GiveUp => return NextAction::Done(self.give_up(&mut common, now)),
         };
         common.healths.asked(&server);
         self.current = Some((server.clone(), now));
-        Next::Ask(server, until)
+        NextAction::Ask(server, until)
     }
 
     /// What a reply of the server that is asked leads to; `None` when the next one is asked.
@@ -140,18 +145,21 @@ impl Course {
         reply: Vec<u8>,
         by_udp: bool,
         now: Instant,
-        common: &mut Common<'_>,
-    ) -> Option<Next> {
+        common: &mut ResolutionContext<'_>,
+    ) -> Option<NextAction> {
         let took = self.since(now);
         let (server, _) = self.current.as_ref()?;
         common.healths.answered(server, took);
         match self.plan.judge(&reply, by_udp) {
-            Worth::Answer => Some(Next::Done(Said::reply(reply, Outcome::Forwarded))),
-            Worth::OverTcp => {
+            ReplyClass::Answer => Some(NextAction::Done(ResolutionResult::reply(
+                reply,
+                Outcome::Forwarded,
+            ))),
+            ReplyClass::OverTcp => {
                 common.stats.tcp_retries += 1;
-                Some(Next::OverTcp(server.clone(), now + ATTEMPT))
+                Some(NextAction::OverTcp(server.clone(), now + ATTEMPT))
             }
-            Worth::Refusal => {
+            ReplyClass::Refusal => {
                 common.stats.upstream_refusals += 1;
                 self.refusal = Some(reply);
                 None
@@ -164,7 +172,7 @@ impl Course {
         now.saturating_duration_since(begun)
     }
 
-    fn failed(&mut self, common: &mut Common<'_>, reason: Option<String>, now: Instant) {
+    fn failed(&mut self, common: &mut ResolutionContext<'_>, reason: Option<String>, now: Instant) {
         let Some((server, _)) = &self.current else {
             return;
         };
@@ -175,21 +183,21 @@ impl Course {
         }
     }
 
-    fn stale(&self, common: &mut Common<'_>, now: Instant) -> Option<Said> {
+    fn stale(&self, common: &mut ResolutionContext<'_>, now: Instant) -> Option<ResolutionResult> {
         let stale = common.cache.stale(self.question.as_ref()?, now)?;
         common.stats.stale += 1;
-        Some(Said::reply(stale, Outcome::Stale))
+        Some(ResolutionResult::reply(stale, Outcome::Stale))
     }
 
-    fn give_up(&mut self, common: &mut Common<'_>, now: Instant) -> Said {
+    fn give_up(&mut self, common: &mut ResolutionContext<'_>, now: Instant) -> ResolutionResult {
         if self.refusal.is_none()
-            && let Some(said) = self.stale(common, now)
+            && let Some(outcome) = self.stale(common, now)
         {
-            return said;
+            return outcome;
         }
         common.stats.servfail += 1;
         let reply = self.refusal.take();
-        Said {
+        ResolutionResult {
             reason: self.reason(reply.as_deref()),
             reply,
             outcome: Outcome::Failed,
@@ -206,7 +214,7 @@ impl Course {
             None => server.words(),
         };
         let Some(refusal) = refusal else {
-            let servers: Vec<String> = self.way.servers.iter().map(tell).collect();
+            let servers: Vec<String> = self.choice.servers.iter().map(tell).collect();
             return format!("no answer of {}", servers.join(", "));
         };
         let refused = flags(refusal) & flag::RCODE == Rcode::Refused as u16;
@@ -220,7 +228,7 @@ impl Course {
     }
 }
 
-impl Said {
+impl ResolutionResult {
     fn reply(reply: Vec<u8>, outcome: Outcome) -> Self {
         Self {
             reply: Some(reply),
