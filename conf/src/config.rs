@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
-    Attached, ContainerId, Dns, Error, IfName, NetworkName, Verb, Version,
+    AddResult, ContainerId, Dns, Error, IfName, NetworkName, Verb, Version,
     decode::{DecodeError, decode, field},
 };
 use error::DocumentError;
@@ -48,7 +48,7 @@ pub struct NetworkConfig {
     /// `type`; empty when absent, since the runtime has found the plugin by it already.
     pub plugin_type: String,
     /// `prevResult`, in any version's shape.
-    pub prev_result: Option<Attached>,
+    pub prev_result: Option<AddResult>,
     /// Why `prevResult` could not be read. Only for DEL, GC and STATUS, which do without it; for
     /// ADD and CHECK this is the error of [`NetworkConfig::parse`].
     pub prev_result_problem: Option<Error>,

@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | [`Invocation`] | the `CNI_*` variables | which verb, for whom, with which arguments |
 //! | [`NetworkConfig`] | standard input | the network's name, version, keys, previous result |
-//! | [`Attached`] | a previous result, or a plugin's work | what ADD answers, in any version's shape |
+//! | [`AddResult`] | a previous result, or a plugin's work | what ADD answers, in any version's shape |
 //! | [`VersionInfo`] | standard input of VERSION | what VERSION answers |
 //! | [`Error`] | anything that went wrong | the error object, with the code of the specification |
 //!
@@ -49,5 +49,5 @@ pub use invocation::{Invocation, Verb};
 pub use known_as::KnownAs;
 pub use mac::{Mac, MacError};
 pub use names::{ContainerId, IfName, NameError, NetworkName, PluginType};
-pub use result::{Attached, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none};
+pub use result::{AddResult, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none};
 pub use version::{UnknownVersion, Version, VersionInfo, banner};

@@ -18,7 +18,7 @@ use error::ResultError;
 /// The result of ADD: of a chain so far, of one plugin, or of an address manager (which names no
 /// interfaces).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attached {
+pub struct AddResult {
     /// Interfaces made or seen, on the host and in the container.
     pub interfaces: Vec<Interface>,
     /// Addresses given.
@@ -29,7 +29,7 @@ pub struct Attached {
     pub dns: Dns,
 }
 
-impl Attached {
+impl AddResult {
     /// Addresses, interfaces, and words of each list of `dns`, of one attachment. The kernel looks through those of an interface
     /// one by one, and so does what reads a result.
     pub const MOST: usize = 1024;
@@ -55,7 +55,7 @@ fn refuse_excess(addresses: usize, interfaces: usize) -> Result<(), Error> {
 }
 
 fn refuse_more_than_most<const N: usize>(counts: [(&'static str, usize); N]) -> Result<(), Error> {
-    let most = Attached::MOST;
+    let most = AddResult::MOST;
     for (what, count) in counts {
         if count > most {
             return Err(ResultError::TooMany { count, what, most }.into());
@@ -84,7 +84,7 @@ pub struct Interface {
 /// An address of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpConfig {
-    /// Which of [`Attached::interfaces`] carries it; none in an address manager's result.
+    /// Which of [`AddResult::interfaces`] carries it; none in an address manager's result.
     pub interface: Option<usize>,
     /// The address with its network's prefix length.
     pub address: Cidr,
@@ -165,7 +165,7 @@ impl Dns {
     }
 }
 
-impl Attached {
+impl AddResult {
     /// The addresses of the container's interface of this name. One that names no interface, or one
     /// that is not in the list, counts as its own: the specification leaves the index out where it
     /// likes, and some plugins list the host's end of a pair alone.
@@ -184,7 +184,7 @@ impl Attached {
 
     /// Reads a result in any version's shape. `fallback`, the version of the configuration, counts
     /// when the result does not name its own.
-    pub fn parse(value: &Value, fallback: Version) -> Result<Attached, Error> {
+    pub fn parse(value: &Value, fallback: Version) -> Result<AddResult, Error> {
         parse::attached(value, fallback)
     }
 

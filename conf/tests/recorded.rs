@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use pontoon_conf::{Attached, Dns, Invocation, NetworkConfig, Verb, VersionInfo, code, decode};
+use pontoon_conf::{AddResult, Dns, Invocation, NetworkConfig, Verb, VersionInfo, code, decode};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -109,7 +109,7 @@ fn results_are_written_as_the_reference_does() {
     for call in calls_of(Verb::Add) {
         let config = call.config();
         let recorded = call.stdout.expect("ADD answers");
-        let attached = Attached::parse(&recorded, config.version).expect("a result");
+        let attached = AddResult::parse(&recorded, config.version).expect("a result");
         let told = attached.to_json(config.version).expect("written");
         let told: Value = serde_json::from_str(&told).unwrap();
         assert_eq!(
@@ -132,7 +132,7 @@ fn a_chain_hands_its_result_on() {
     assert!(portmaps.len() > 3);
     for call in portmaps {
         let config = call.config();
-        let told = Attached::parse(call.stdout.as_ref().unwrap(), config.version).unwrap();
+        let told = AddResult::parse(call.stdout.as_ref().unwrap(), config.version).unwrap();
         assert_eq!(config.prev_result, Some(told));
     }
 }

@@ -5,7 +5,7 @@
     reason = "a test ends where something fails"
 )]
 
-use pontoon_conf::{Attached, Cidr, Dns, Error, Interface, IpConfig, Route, Version, code};
+use pontoon_conf::{AddResult, Cidr, Dns, Error, Interface, IpConfig, Route, Version, code};
 use serde_json::{Value, json};
 
 fn cidr(text: &str) -> Cidr {
@@ -13,8 +13,8 @@ fn cidr(text: &str) -> Cidr {
 }
 
 /// One of everything.
-fn full() -> Attached {
-    Attached {
+fn full() -> AddResult {
+    AddResult {
         interfaces: vec![
             Interface {
                 name: "cni0".into(),
@@ -63,14 +63,14 @@ fn full() -> Attached {
     }
 }
 
-fn write(attached: &Attached, version: Version) -> String {
+fn write(attached: &AddResult, version: Version) -> String {
     attached
         .to_json(version)
         .expect("the version has a place for it")
 }
 
 #[track_caller]
-fn check(attached: &Attached, version: Version, expected: Value) {
+fn check(attached: &AddResult, version: Version, expected: Value) {
     let text = write(attached, version);
     // Compared as text, so that the order of the keys counts.
     let value: Value = serde_json::from_str(&text).unwrap();
@@ -85,7 +85,7 @@ fn addresses_are_the_containers_unless_they_name_another_interface() {
             "interfaces": [{ "name": "eth0" }, { "name": "eth0", "sandbox": "/run/netns/c" }],
             "ips": [ip],
         });
-        let attached = Attached::parse(&result, Version::V1_0_0).unwrap();
+        let attached = AddResult::parse(&result, Version::V1_0_0).unwrap();
         attached.ips_of(name).count()
     };
     for (index, counts) in [(json!(1), 1), (json!(0), 0), (json!(2), 1), (json!(-1), 1)] {
@@ -101,7 +101,7 @@ fn addresses_are_canonical() {
         "ips": [{ "address": "::ffff:10.9.0.2/120", "gateway": "::ffff:10.9.0.1" }],
         "routes": [{ "dst": "::ffff:0.0.0.0/96", "gw": "::ffff:10.9.0.1" }],
     });
-    let attached = Attached::parse(&result, Version::V1_0_0).unwrap();
+    let attached = AddResult::parse(&result, Version::V1_0_0).unwrap();
     let gateway = Some("10.9.0.1".parse().unwrap());
     assert_eq!(attached.ips[0].address, cidr("10.9.0.2/24"));
     assert_eq!(attached.ips[0].gateway, gateway);
@@ -148,7 +148,7 @@ fn the_old_shape_takes_one_address_of_each_family() {
 
 #[test]
 fn the_old_shape_needs_an_address() {
-    let none = Attached {
+    let none = AddResult {
         ips: Vec::new(),
         ..full()
     };
@@ -251,19 +251,19 @@ fn an_empty_result() {
             true => json!({"cniVersion": version.as_str(), "dns": {}}),
             false => json!({"cniVersion": version.as_str()}),
         };
-        check(&Attached::default(), *version, expected);
+        check(&AddResult::default(), *version, expected);
     }
 }
 
 #[test]
 fn four_spaces() {
-    let attached = Attached {
+    let attached = AddResult {
         ips: vec![IpConfig {
             interface: None,
             address: cidr("10.1.2.3/24"),
             gateway: None,
         }],
-        ..Attached::default()
+        ..AddResult::default()
     };
     assert_eq!(
         write(&attached, Version::V0_4_0),
@@ -281,8 +281,8 @@ fn four_spaces() {
 }
 
 #[track_caller]
-fn read(value: Value) -> Result<Attached, Error> {
-    Attached::parse(&value, Version::V1_0_0)
+fn read(value: Value) -> Result<AddResult, Error> {
+    AddResult::parse(&value, Version::V1_0_0)
 }
 
 #[test]

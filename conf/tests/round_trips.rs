@@ -5,10 +5,10 @@
     reason = "a test ends where something fails"
 )]
 
-use pontoon_conf::{Attached, Cidr, Dns, Interface, IpConfig, Route, Version};
+use pontoon_conf::{AddResult, Cidr, Dns, Interface, IpConfig, Route, Version};
 
 /// What is left of a result after a version that has no place for the rest.
-fn narrowed(attached: &Attached, version: Version) -> Attached {
+fn narrowed(attached: &AddResult, version: Version) -> AddResult {
     let mut left = attached.clone();
     if version < Version::V1_1_0 {
         for interface in &mut left.interfaces {
@@ -91,8 +91,8 @@ impl Dice {
         }
     }
 
-    fn result(&mut self) -> Attached {
-        Attached {
+    fn result(&mut self) -> AddResult {
+        AddResult {
             interfaces: self.some(|dice| Interface {
                 name: dice.interface_name(),
                 mac: dice.maybe(Dice::text),
@@ -138,7 +138,7 @@ fn round_trips_through_every_version() {
                 continue;
             };
             let value = serde_json::from_str(&text).unwrap();
-            let back = Attached::parse(&value, Version::V0_1_0).unwrap();
+            let back = AddResult::parse(&value, Version::V0_1_0).unwrap();
             assert_eq!(
                 back,
                 narrowed(&result, version),
@@ -159,7 +159,7 @@ fn a_name_no_kernel_has_is_refused() {
             "cniVersion": "1.1.0",
             "interfaces": [{ "name": name }],
         });
-        let refused = Attached::parse(&value, Version::V0_1_0).unwrap_err();
+        let refused = AddResult::parse(&value, Version::V0_1_0).unwrap_err();
         assert_eq!(refused.code, 7, "{name:?}: {refused:?}");
         assert!(
             refused.msg.starts_with("interfaces: the interface name"),

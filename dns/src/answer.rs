@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::name::{Name, localhost, reverse};
 use crate::wire::{CLASS_IN, HEADER, Query, UDP_MOST, kind};
-use crate::zone::{Asker, Attachment, Zone};
+use crate::zone::{Attachment, Querier, Zone};
 
 /// What becomes of a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,17 +78,17 @@ const HOST_NAMES: [&[u8]; 2] = [
 /// Decides.
 #[must_use]
 pub fn decide(zone: &Zone, source: IpAddr, query: &Query<'_>) -> Verdict {
-    let asker = zone.asker(source);
-    decide_for(zone, asker, query)
+    let querier = zone.querier(source);
+    decide_for(zone, querier, query)
 }
 
 /// As [`decide`], for an asker that is known already.
 #[must_use]
-pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
+pub fn decide_for(zone: &Zone, querier: Querier<'_>, query: &Query<'_>) -> Verdict {
     if query.edns.is_some_and(|edns| edns.version != 0) {
         return Verdict::BadVersion;
     }
-    if asker == Asker::Stranger {
+    if querier == Querier::Stranger {
         return Verdict::Refused(Refusal::Stranger);
     }
     if query.qclass != CLASS_IN {
@@ -108,9 +108,9 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     if let Some(head) = localhost(name) {
         return of_localhost(head.len(), query.qtype);
     }
-    let domain = zone.domain(asker, name);
+    let domain = zone.domain(querier, name);
     let apex = domain.map_or(0, |(_, head)| head.len());
-    let found = lookup(zone, asker, name, domain);
+    let found = lookup(zone, querier, name, domain);
     if let Some(first) = found.first() {
         let ttl = found
             .iter()
@@ -120,10 +120,10 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
         return of_name(&found, query.qtype, apex, ttl);
     }
     if let Some((_, head)) = domain {
-        return in_domain(zone, asker, head, query.qtype);
+        return in_domain(zone, querier, head, query.qtype);
     }
     if HOST_NAMES.contains(&name) {
-        return of_host(zone, asker, query.qtype);
+        return of_host(zone, querier, query.qtype);
     }
     if let Some(address) = reverse(name)
         && let Some(verdict) = of_loopback(address, query.qtype)
@@ -132,7 +132,7 @@ pub fn decide_for(zone: &Zone, asker: Asker<'_>, query: &Query<'_>) -> Verdict {
     }
     if let Some(address) = reverse(name)
         && let Some(attachment) = zone.at(address)
-        && zone.on_network(asker, &attachment.shared.network)
+        && zone.on_network(querier, &attachment.shared.network)
         && let Some(own) = full_name(attachment)
     {
         let ttl = attachment.shared.ttl;
@@ -151,7 +151,7 @@ type FoundAttachments<'z> = SmallVec<[&'z Attachment; 4]>;
 /// it is, below the domain, below the network, or below both.
 fn lookup<'z>(
     zone: &'z Zone,
-    asker: Asker<'z>,
+    querier: Querier<'z>,
     name: &'z [u8],
     domain: Option<(&Name, &'z [u8])>,
 ) -> FoundAttachments<'z> {
@@ -159,25 +159,25 @@ fn lookup<'z>(
     if local.is_empty() {
         return FoundAttachments::new();
     }
-    if let Some(target) = zone.link(asker, local) {
-        return zone.named(asker, target.wire()).collect();
+    if let Some(target) = zone.link(querier, local) {
+        return zone.named(querier, target.wire()).collect();
     }
     let below =
         |found: &&Attachment| domain.is_none_or(|(domain, _)| found.shared.domain == *domain);
-    let mut found: FoundAttachments<'_> = zone.named(asker, local).filter(below).collect();
+    let mut found: FoundAttachments<'_> = zone.named(querier, local).filter(below).collect();
     if found.is_empty()
-        && let Some((network, head)) = zone.network(asker, local)
+        && let Some((network, head)) = zone.network(querier, local)
         && !head.is_empty()
     {
         found = zone
-            .named(asker, head)
+            .named(querier, head)
             .filter(|found| found.shared.label.as_ref() == Some(network))
             .filter(below)
             .collect();
     }
     if found.is_empty() && domain.is_some() {
         // A container may be called like something in the domain.
-        found = zone.named(asker, name).collect();
+        found = zone.named(querier, name).collect();
     }
     found
 }
@@ -203,10 +203,10 @@ fn of_name(found: &[&Attachment], qtype: u16, apex: usize, ttl: u32) -> Verdict 
 
 /// The host as its containers reach it: at the gateways of their networks. An open network's come
 /// first, since an internal one may keep the host away.
-fn of_host(zone: &Zone, asker: Asker<'_>, qtype: u16) -> Verdict {
+fn of_host(zone: &Zone, querier: Querier<'_>, qtype: u16) -> Verdict {
     let mut addresses: Vec<IpAddr> = Vec::new();
-    match asker {
-        Asker::Container(id) => {
+    match querier {
+        Querier::Container(id) => {
             for internal in [false, true] {
                 let networks = zone.of_container(id);
                 let gateways = networks
@@ -220,13 +220,13 @@ fn of_host(zone: &Zone, asker: Asker<'_>, qtype: u16) -> Verdict {
                 }
             }
         }
-        Asker::Host => {
+        Querier::Host => {
             addresses.extend([
                 IpAddr::from(Ipv4Addr::LOCALHOST),
                 Ipv6Addr::LOCALHOST.into(),
             ]);
         }
-        Asker::Stranger => {}
+        Querier::Stranger => {}
     }
     addresses.retain(|address| match qtype {
         kind::A => address.is_ipv4(),
@@ -272,7 +272,7 @@ fn of_loopback(address: IpAddr, qtype: u16) -> Option<Verdict> {
 }
 
 /// What is in our domain and no container's name.
-fn in_domain(zone: &Zone, asker: Asker<'_>, head: &[u8], qtype: u16) -> Verdict {
+fn in_domain(zone: &Zone, querier: Querier<'_>, head: &[u8], qtype: u16) -> Verdict {
     let apex = head.len();
     let ttl = TTL;
     if head.is_empty() {
@@ -282,7 +282,7 @@ fn in_domain(zone: &Zone, asker: Asker<'_>, head: &[u8], qtype: u16) -> Verdict 
         };
     }
     // A network's name has names below it, so it exists (RFC 8020).
-    match zone.network(asker, head) {
+    match zone.network(querier, head) {
         Some((_, [])) => Verdict::NoData { apex, ttl },
         _ => Verdict::NoName { apex, ttl },
     }
@@ -348,11 +348,11 @@ fn write_prepared(
         return None;
     }
     // In lower case, or it is not found here.
-    let asker = zone.asker(source);
-    if asker == Asker::Stranger || localhost(name).is_some() {
+    let querier = zone.querier(source);
+    if querier == Querier::Stranger || localhost(name).is_some() {
         return None;
     }
-    let found = lookup(zone, asker, name, zone.domain(asker, name));
+    let found = lookup(zone, querier, name, zone.domain(querier, name));
     let [attachment] = found.as_slice() else {
         return None;
     };

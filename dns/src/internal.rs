@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use pontoon_netlink::IpNetwork;
 
-use crate::zone::{Asker, Attachment, Zone};
+use crate::zone::{Attachment, Querier, Zone};
 
 /// What the records of names do not tell.
 pub trait Facts {
@@ -19,10 +19,10 @@ pub trait Facts {
 /// Whether the asker is a container on internal networks alone: then the subnets of those.
 pub fn confinement<'z>(
     zone: &'z Zone,
-    asker: Asker<'z>,
+    querier: Querier<'z>,
     facts: &mut impl Facts,
 ) -> Option<Vec<&'z Attachment>> {
-    let Asker::Container(id) = asker else {
+    let Querier::Container(id) = querier else {
         return None;
     };
     let attachments: Vec<&Attachment> = zone.of_container(id).collect();
@@ -35,14 +35,19 @@ pub fn confinement<'z>(
 /// Whether a question came to the address of internal networks alone from a container that is on none
 /// of them. A container of the network can claim any source address, and needs no reply to carry
 /// data out.
-pub fn is_astray(zone: &Zone, asker: Asker<'_>, gateway: IpAddr, facts: &mut impl Facts) -> bool {
-    let Asker::Container(_) = asker else {
+pub fn is_astray(
+    zone: &Zone,
+    querier: Querier<'_>,
+    gateway: IpAddr,
+    facts: &mut impl Facts,
+) -> bool {
+    let Querier::Container(_) = querier else {
         return false;
     };
     let mut networks = zone.networks_at(gateway).peekable();
     networks.peek().is_some()
         && networks.all(|(network, internal)| {
-            (internal || facts.is_closed(network)) && !zone.on_network(asker, network)
+            (internal || facts.is_closed(network)) && !zone.on_network(querier, network)
         })
 }
 
@@ -86,12 +91,12 @@ mod tests {
         let mut two = record("outer", "d", "10.0.1.2");
         two.gateways = vec![outer];
         zone.insert(two);
-        let (c, d) = (Asker::Container("c"), Asker::Container("d"));
+        let (c, d) = (Querier::Container("c"), Querier::Container("d"));
         let mut none = FixedFacts::default();
         assert!(is_astray(&zone, d, inner, &mut none));
         assert!(!is_astray(&zone, c, inner, &mut none));
         assert!(!is_astray(&zone, d, outer, &mut none));
-        assert!(!is_astray(&zone, Asker::Host, inner, &mut none));
+        assert!(!is_astray(&zone, Querier::Host, inner, &mut none));
         let mut closed = FixedFacts {
             closed: vec!["outer"],
             ..FixedFacts::default()
@@ -106,12 +111,12 @@ mod tests {
         inner.internal = true;
         inner.subnets = vec!["10.0.0.0/24".parse().unwrap()];
         zone.insert(inner);
-        let container = Asker::Container("c");
+        let container = Querier::Container("c");
         let mut none = FixedFacts::default();
         let confined = confinement(&zone, container, &mut none).unwrap();
         assert!(is_inside(&confined, "10.0.0.53".parse().unwrap()));
         assert!(!is_inside(&confined, "10.0.1.53".parse().unwrap()));
-        assert!(confinement(&zone, Asker::Host, &mut none).is_none());
+        assert!(confinement(&zone, Querier::Host, &mut none).is_none());
         let mut elsewhere = FixedFacts {
             open: true,
             ..FixedFacts::default()

@@ -106,7 +106,7 @@ impl Shared {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker<'z> {
+pub enum Querier<'z> {
     /// A container, by its id.
     Container(&'z str),
     /// A process of the host.
@@ -322,11 +322,11 @@ impl Zone {
     /// Who asks from this address. A container's address beats all else; a host asks from the
     /// address that it asks at.
     #[must_use]
-    pub fn asker(&self, source: IpAddr) -> Asker<'_> {
+    pub fn querier(&self, source: IpAddr) -> Querier<'_> {
         match self.at(source) {
-            Some(attachment) => Asker::Container(&attachment.container),
-            None if source.is_loopback() || self.is_gateway(source) => Asker::Host,
-            None => Asker::Stranger,
+            Some(attachment) => Querier::Container(&attachment.container),
+            None if source.is_loopback() || self.is_gateway(source) => Querier::Host,
+            None => Querier::Stranger,
         }
     }
 
@@ -354,11 +354,11 @@ impl Zone {
 
     /// Whether the asker is on a network.
     #[must_use]
-    pub fn on_network(&self, asker: Asker<'_>, network: &str) -> bool {
-        match asker {
-            Asker::Host => true,
-            Asker::Stranger => false,
-            Asker::Container(id) => self
+    pub fn on_network(&self, querier: Querier<'_>, network: &str) -> bool {
+        match querier {
+            Querier::Host => true,
+            Querier::Stranger => false,
+            Querier::Container(id) => self
                 .of_container(id)
                 .any(|attachment| attachment.shared.network == network),
         }
@@ -367,12 +367,12 @@ impl Zone {
     /// Attachments of a name that the asker may know of.
     pub fn named<'z>(
         &'z self,
-        asker: Asker<'z>,
+        querier: Querier<'z>,
         name: &'z [u8],
     ) -> impl Iterator<Item = &'z Attachment> {
         let known = move || {
             self.indices(self.names.get(name))
-                .filter(move |attachment| self.on_network(asker, &attachment.shared.network))
+                .filter(move |attachment| self.on_network(querier, &attachment.shared.network))
         };
         let is_id = move |one: &&Attachment| one.ids.iter().any(|id| id.wire() == name);
         let by_id = known().any(|one| is_id(&one));
@@ -384,7 +384,7 @@ impl Zone {
     #[must_use]
     pub fn domain<'n, 'z>(
         &'z self,
-        asker: Asker<'_>,
+        querier: Querier<'_>,
         name: &'n [u8],
     ) -> Option<(&'z Name, &'n [u8])> {
         let longest = |found: Option<(&'z Name, &'n [u8])>, domain: &'z Name| {
@@ -395,10 +395,10 @@ impl Zone {
                 (_, None) => found,
             }
         };
-        match asker {
-            Asker::Stranger => None,
-            Asker::Host => self.domains.keys().fold(None, longest),
-            Asker::Container(id) => self
+        match querier {
+            Querier::Stranger => None,
+            Querier::Host => self.domains.keys().fold(None, longest),
+            Querier::Container(id) => self
                 .of_container(id)
                 .map(|attachment| &attachment.shared.domain)
                 .fold(None, longest),
@@ -409,14 +409,14 @@ impl Zone {
     #[must_use]
     pub fn network<'n, 'z>(
         &'z self,
-        asker: Asker<'_>,
+        querier: Querier<'_>,
         name: &'n [u8],
     ) -> Option<(&'z Name, &'n [u8])> {
         let ends = |network: &'z Name| strip(name, network.wire()).map(|head| (network, head));
-        match asker {
-            Asker::Stranger => None,
-            Asker::Host => self.networks.keys().find_map(ends),
-            Asker::Container(id) => self
+        match querier {
+            Querier::Stranger => None,
+            Querier::Host => self.networks.keys().find_map(ends),
+            Querier::Container(id) => self
                 .of_container(id)
                 .filter_map(|attachment| attachment.shared.label.as_ref())
                 .find_map(ends),
@@ -425,8 +425,8 @@ impl Zone {
 
     /// What a container calls others by its links: the target of an alias.
     #[must_use]
-    pub fn link(&self, asker: Asker<'_>, alias: &[u8]) -> Option<&Name> {
-        let Asker::Container(id) = asker else {
+    pub fn link(&self, querier: Querier<'_>, alias: &[u8]) -> Option<&Name> {
+        let Querier::Container(id) = querier else {
             return None;
         };
         self.of_container(id)

@@ -12,7 +12,7 @@ fn what_comes_goes_without_a_trace() {
         assert!(zone.insert(one).is_empty(), "again is the same");
     }
     assert_eq!(zone.len(), 98);
-    assert_eq!(zone.named(Asker::Host, b"\x06shared").count(), 98);
+    assert_eq!(zone.named(Querier::Host, b"\x06shared").count(), 98);
     let keys: Vec<Key> = zone.keys().collect();
     for key in keys {
         assert!(zone.remove(&key));
@@ -41,7 +41,7 @@ fn names_that_cannot_be_are_told_and_left_out() {
     let mut one = record("net", "c", "10.0.0.2");
     one.aliases = vec!["fine".into(), "not fine".into()];
     assert_eq!(zone.insert(one), ["not fine"]);
-    assert_eq!(zone.named(Asker::Host, b"\x04fine").count(), 1);
+    assert_eq!(zone.named(Querier::Host, b"\x04fine").count(), 1);
 }
 
 #[test]
@@ -50,9 +50,9 @@ fn the_last_owner_of_an_address_counts() {
     zone.insert(record("net", "old", "10.0.0.2"));
     zone.insert(record("net", "new", "10.0.0.2"));
     let source = "10.0.0.2".parse().unwrap();
-    assert_eq!(zone.asker(source), Asker::Container("new"));
+    assert_eq!(zone.querier(source), Querier::Container("new"));
     zone.remove(&Key::parse("net/new:eth0").unwrap());
-    assert_eq!(zone.asker(source), Asker::Container("old"));
+    assert_eq!(zone.querier(source), Querier::Container("old"));
 }
 
 #[test]

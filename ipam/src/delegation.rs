@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use pontoon_conf::{Attached, Error, NetworkConfig, PluginType, Verb, code};
+use pontoon_conf::{AddResult, Error, NetworkConfig, PluginType, Verb, code};
 use pontoon_plugin::{Context, delegate};
 use serde::Deserialize;
 
@@ -12,15 +12,15 @@ use crate::{host_local, static_addresses};
 
 /// The address plugins that are linked into every plugin of Pontoon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Own {
+enum BuiltinPlugin {
     HostLocal,
     Static,
 }
 
-fn own(kind: &PluginType) -> Option<Own> {
+fn own(kind: &PluginType) -> Option<BuiltinPlugin> {
     match kind.as_ref() {
-        "host-local" => Some(Own::HostLocal),
-        "static" => Some(Own::Static),
+        "host-local" => Some(BuiltinPlugin::HostLocal),
+        "static" => Some(BuiltinPlugin::Static),
         _ => None,
     }
 }
@@ -60,8 +60,8 @@ pub fn configured(config: &NetworkConfig) -> Result<Option<PluginType>, Error> {
 pub fn judge(context: &Context, kind: Option<&PluginType>) -> Result<(), Error> {
     let (invocation, config) = (&context.invocation, &context.config);
     match kind.and_then(own) {
-        Some(Own::HostLocal) => host_local::judge(invocation, config),
-        Some(Own::Static) => static_addresses::add(invocation, config).map(drop),
+        Some(BuiltinPlugin::HostLocal) => host_local::judge(invocation, config),
+        Some(BuiltinPlugin::Static) => static_addresses::add(invocation, config).map(drop),
         None => Ok(()),
     }
 }
@@ -72,7 +72,7 @@ pub fn judge(context: &Context, kind: Option<&PluginType>) -> Result<(), Error> 
 /// Code 7 when `ipam` is configured wrongly.
 pub fn leases(context: &Context) -> Result<Option<PathBuf>, Error> {
     match configured(&context.config)?.as_ref().and_then(own) {
-        Some(Own::HostLocal) => lease_folder(&context.config).map(Some),
+        Some(BuiltinPlugin::HostLocal) => lease_folder(&context.config).map(Some),
         _ => Ok(None),
     }
 }
@@ -81,11 +81,11 @@ pub fn leases(context: &Context) -> Result<Option<PathBuf>, Error> {
 ///
 /// # Errors
 /// The address plugin's; code 106 when it gave no address.
-pub fn add(context: &Context, kind: &PluginType) -> Result<Attached, Error> {
+pub fn add(context: &Context, kind: &PluginType) -> Result<AddResult, Error> {
     let (invocation, config) = (&context.invocation, &context.config);
     let result = match own(kind) {
-        Some(Own::HostLocal) => host_local::add(invocation, config, context.state.dir())?,
-        Some(Own::Static) => static_addresses::add(invocation, config)?,
+        Some(BuiltinPlugin::HostLocal) => host_local::add(invocation, config, context.state.dir())?,
+        Some(BuiltinPlugin::Static) => static_addresses::add(invocation, config)?,
         None => delegate::run(kind, Verb::Add, invocation, config)?.unwrap_or_default(),
     };
     if result.ips.is_empty() {
@@ -105,8 +105,8 @@ pub fn add(context: &Context, kind: &PluginType) -> Result<Attached, Error> {
 pub fn del(context: &Context, kind: &PluginType) -> Result<(), Error> {
     let (invocation, config) = (&context.invocation, &context.config);
     match own(kind) {
-        Some(Own::HostLocal) => host_local::del(invocation, config, context.state.dir()),
-        Some(Own::Static) => Ok(()),
+        Some(BuiltinPlugin::HostLocal) => host_local::del(invocation, config, context.state.dir()),
+        Some(BuiltinPlugin::Static) => Ok(()),
         None => delegate::run(kind, Verb::Del, invocation, config).map(drop),
     }
 }
@@ -140,8 +140,10 @@ pub fn undo_add(context: &Context) -> Result<(), Error> {
 pub fn check(context: &Context, kind: &PluginType) -> Result<(), Error> {
     let (invocation, config) = (&context.invocation, &context.config);
     match own(kind) {
-        Some(Own::HostLocal) => host_local::check(invocation, config, context.state.dir()),
-        Some(Own::Static) => static_addresses::check(invocation, config),
+        Some(BuiltinPlugin::HostLocal) => {
+            host_local::check(invocation, config, context.state.dir())
+        }
+        Some(BuiltinPlugin::Static) => static_addresses::check(invocation, config),
         None => delegate::run(kind, Verb::Check, invocation, config).map(drop),
     }
 }
@@ -153,8 +155,10 @@ pub fn check(context: &Context, kind: &PluginType) -> Result<(), Error> {
 pub fn status(context: &Context, kind: &PluginType) -> Result<(), Error> {
     let (invocation, config) = (&context.invocation, &context.config);
     match own(kind) {
-        Some(Own::HostLocal) => host_local::status(invocation, config, context.state.dir()),
-        Some(Own::Static) => static_addresses::status(invocation, config),
+        Some(BuiltinPlugin::HostLocal) => {
+            host_local::status(invocation, config, context.state.dir())
+        }
+        Some(BuiltinPlugin::Static) => static_addresses::status(invocation, config),
         None => delegate::run(kind, Verb::Status, invocation, config).map(drop),
     }
 }
@@ -166,8 +170,8 @@ pub fn status(context: &Context, kind: &PluginType) -> Result<(), Error> {
 pub fn gc(context: &Context, kind: &PluginType) -> Result<(), Error> {
     let (invocation, config) = (&context.invocation, &context.config);
     match own(kind) {
-        Some(Own::HostLocal) => host_local::gc(invocation, config, context.state.dir()),
-        Some(Own::Static) => Ok(()),
+        Some(BuiltinPlugin::HostLocal) => host_local::gc(invocation, config, context.state.dir()),
+        Some(BuiltinPlugin::Static) => Ok(()),
         None => delegate::run(kind, Verb::Gc, invocation, config).map(drop),
     }
 }

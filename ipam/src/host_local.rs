@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use pontoon_conf::{Attached, Attachment, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
+use pontoon_conf::{AddResult, Attachment, Cidr, Error, Invocation, IpConfig, NetworkConfig, code};
 use pontoon_ledger::{State, THIRD_PARTY, files};
 
 use crate::allocator::{Grant, Pool};
@@ -22,7 +22,7 @@ pub fn add(
     invocation: &Invocation,
     config: &NetworkConfig,
     state: &Path,
-) -> Result<Attached, Error> {
+) -> Result<AddResult, Error> {
     let owner = owner(invocation)?;
     let settings = Settings::read(invocation, config)?;
     // Nothing is made on disk, and nothing locked, for a configuration that cannot work.
@@ -67,11 +67,11 @@ pub fn add(
     }
     store.commit();
     let ips = taken.iter().map(ip_config).collect::<Result<_, _>>()?;
-    Ok(Attached {
+    Ok(AddResult {
         ips,
         routes: settings.routes,
         dns,
-        ..Attached::default()
+        ..AddResult::default()
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use pontoon_conf::{
-    Attached, Cidr, Error, Invocation, IpConfig, NetworkConfig, Version, code, keys,
+    AddResult, Cidr, Error, Invocation, IpConfig, NetworkConfig, Version, code, keys,
 };
 use serde::Deserialize;
 
@@ -41,7 +41,7 @@ fn bare(address: Cidr) -> IpConfig {
 
 /// What ADD answers: the list of the configuration and `IP` in `CNI_ARGS`, unless `args.cni.ips`
 /// or, before these, the runtime's `ips` take its place.
-fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached, Error> {
+fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<AddResult, Error> {
     if config.ipam().is_none() {
         return Err(invalid("IPAM config missing 'ipam' key"));
     }
@@ -105,7 +105,7 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached,
             config.version
         )));
     }
-    let attached = Attached {
+    let attached = AddResult {
         interfaces: Vec::new(),
         ips,
         routes: keys.routes,
@@ -144,7 +144,7 @@ fn give_gateways(ips: &mut [IpConfig], gateways: &[IpAddr]) {
 ///
 /// # Errors
 /// Code 7 when one cannot be understood; code 4 for `CNI_ARGS` that no plugin knows.
-pub fn add(invocation: &Invocation, config: &NetworkConfig) -> Result<Attached, Error> {
+pub fn add(invocation: &Invocation, config: &NetworkConfig) -> Result<AddResult, Error> {
     settings(invocation, config)
 }
 

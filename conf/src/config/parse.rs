@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::error::DocumentError;
 use super::{ARGS_CNI, Attachment, IPAM, NetworkConfig, RUNTIME_CONFIG, invalid};
 use crate::{
-    Attached, Dns, Error, NameError, NetworkName, Verb, Version,
+    AddResult, Dns, Error, NameError, NetworkName, Verb, Version,
     decode::{DecodeError, decode, field},
 };
 
@@ -176,11 +176,11 @@ fn prev_result(
     object: &Map<String, Value>,
     version: Version,
     verb: Verb,
-) -> Result<(Option<Attached>, Option<Error>), Error> {
+) -> Result<(Option<AddResult>, Option<Error>), Error> {
     let Some(value) = field(object, "prevResult") else {
         return Ok((None, None));
     };
-    match Attached::parse(value, version) {
+    match AddResult::parse(value, version) {
         Ok(attached) => Ok((Some(attached), None)),
         Err(why) => {
             let why = why.within("prevResult");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::error::ResultError;
 use super::{
-    Attached, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none, refuse_excess,
+    AddResult, Dns, Interface, IpConfig, Route, address_or_none, blank_is_none, refuse_excess,
     zero_is_none,
 };
 use crate::{
@@ -66,7 +66,7 @@ struct WireIp {
     gateway: Option<IpAddr>,
 }
 
-pub(super) fn attached(value: &Value, fallback: Version) -> Result<Attached, Error> {
+pub(super) fn attached(value: &Value, fallback: Version) -> Result<AddResult, Error> {
     let Some(object) = value.as_object() else {
         return Err(ResultError::NotObject.into());
     };
@@ -80,7 +80,7 @@ pub(super) fn attached(value: &Value, fallback: Version) -> Result<Attached, Err
     refuse_excess(count("ips").max(count("ip")), count("interfaces"))?;
     let wire: Wire = decode(value).map_err(ResultError::Malformed)?;
 
-    let mut attached = Attached {
+    let mut attached = AddResult {
         interfaces: wire
             .interfaces
             .into_iter()

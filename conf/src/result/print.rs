@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::error::ResultError;
-use super::{Attached, Dns, Interface, IpConfig, Route};
+use super::{AddResult, Dns, Interface, IpConfig, Route};
 use crate::{Cidr, Error, Version, error::pretty};
 
-pub(super) fn attached(attached: &Attached, version: Version) -> Result<String, Error> {
+pub(super) fn attached(attached: &AddResult, version: Version) -> Result<String, Error> {
     if version <= Version::V0_2_0 {
         return by_family(attached, version);
     }
@@ -108,7 +108,7 @@ fn bare(route: &Route) -> Route {
 }
 
 /// 0.1.0 and 0.2.0: one address of each family, with the routes of that family.
-fn by_family(attached: &Attached, version: Version) -> Result<String, Error> {
+fn by_family(attached: &AddResult, version: Version) -> Result<String, Error> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct ByFamily<'a> {
@@ -143,7 +143,7 @@ struct Family<'a> {
 
 impl<'a> Family<'a> {
     /// The first address of the family; there is no place for more.
-    fn of(attached: &'a Attached, ipv4: bool) -> Option<Family<'a>> {
+    fn of(attached: &'a AddResult, ipv4: bool) -> Option<Family<'a>> {
         let first = attached
             .ips
             .iter()

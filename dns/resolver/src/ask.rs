@@ -17,10 +17,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout_at};
 
+use super::framing::queue;
 use super::keeper_client::KeeperClient;
 use super::sockets;
 use super::state::Daemon;
-use super::tcp::queue;
 use super::tls;
 use super::watch::watch;
 use pontoon_resolver::choose::ServerChoice;

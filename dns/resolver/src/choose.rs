@@ -39,7 +39,7 @@ pub struct ServerChoice {
 #[derive(Debug, Clone, Copy)]
 pub struct ServerCriteria<'a> {
     /// The container's attachment; `None` is the host.
-    pub asker: Option<&'a Attachment>,
+    pub querier: Option<&'a Attachment>,
     /// The name, in lower case.
     pub name: &'a [u8],
     /// The attachments of a container that is on internal networks alone: only servers on these are
@@ -57,20 +57,20 @@ pub fn choose(
     file: impl FnOnce(&Path) -> (Vec<SocketAddr>, String),
 ) -> ServerChoice {
     let ServerCriteria {
-        asker,
+        querier,
         name,
         confined,
     } = criteria;
     // The resolver itself, at port 53 of a gateway.
     let own = |server: &Server| server.tls.is_none() && zone.is_gateway(server.at.ip());
-    let shared = asker.map(|asker| &asker.shared);
+    let shared = querier.map(|querier| &querier.shared);
     let ca = shared.and_then(|shared| shared.upstreams_ca.as_deref());
     let listed = |list: &[Upstream]| list.iter().map(|one| Server::of(one, ca)).collect();
     let domain = shared.and_then(|shared| shared.servers_for(name));
-    let (mut servers, netns, mut origin): (Vec<Server>, _, _) = match asker {
-        Some(asker) if !asker.servers.is_empty() => (
-            asker.servers.iter().map(|one| (*one).into()).collect(),
-            asker.netns.as_deref(),
+    let (mut servers, netns, mut origin): (Vec<Server>, _, _) = match querier {
+        Some(querier) if !querier.servers.is_empty() => (
+            querier.servers.iter().map(|one| (*one).into()).collect(),
+            querier.netns.as_deref(),
             "the container's own servers".to_owned(),
         ),
         _ if let Some((domain, servers)) = domain => (
@@ -78,8 +78,8 @@ pub fn choose(
             None,
             format!("key \"upstreams\" of the network for {domain}"),
         ),
-        Some(asker) if !asker.shared.upstreams.is_empty() => (
-            listed(&asker.shared.upstreams),
+        Some(querier) if !querier.shared.upstreams.is_empty() => (
+            listed(&querier.shared.upstreams),
             None,
             "key \"upstreams\" of the network".to_owned(),
         ),
@@ -107,7 +107,7 @@ pub fn choose(
     servers.sort_by_key(|server| healths.is_dead(server, now));
     ServerChoice {
         servers: servers.into(),
-        own: netns.and(asker).map(Attachment::key),
+        own: netns.and(querier).map(Attachment::key),
         number: hasher.finish(),
         origin,
     }
@@ -154,7 +154,7 @@ mod tests {
 
     fn ask(zone: &Zone, name: &[u8], healths: &Healths, now: Instant) -> ServerChoice {
         let criteria = ServerCriteria {
-            asker: zone.at([10, 0, 0, 2].into()),
+            querier: zone.at([10, 0, 0, 2].into()),
             name,
             confined: None,
         };
@@ -240,7 +240,7 @@ mod tests {
             let zone = zone(keys);
             let all: Vec<&Attachment> = zone.attachments().collect();
             let criteria = ServerCriteria {
-                asker: zone.at([10, 0, 0, 2].into()),
+                querier: zone.at([10, 0, 0, 2].into()),
                 name: b"",
                 confined: Some(&all),
             };

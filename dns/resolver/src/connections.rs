@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use pontoon_dns::zone::{Asker, Key, Zone};
+use pontoon_dns::zone::{Key, Querier, Zone};
 
 /// Most connections in all, and of one client.
 const MOST: usize = 512;
@@ -23,9 +23,9 @@ pub(crate) enum Client {
 impl Client {
     /// Whose an address is that asks at a gateway.
     pub(crate) fn of(zone: &Zone, source: IpAddr, gateway: IpAddr) -> Self {
-        match (zone.at(source), zone.asker(source)) {
+        match (zone.at(source), zone.querier(source)) {
             (Some(attachment), _) => Self::Attachment(attachment.key()),
-            (None, Asker::Host) => Self::Host,
+            (None, Querier::Host) => Self::Host,
             (None, _) => Self::Strangers(gateway),
         }
     }

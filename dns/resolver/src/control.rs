@@ -16,7 +16,7 @@ use pontoon_dns::answer::{Refusal, Verdict, decide_for};
 use pontoon_dns::name::Name;
 use pontoon_dns::present;
 use pontoon_dns::record::Upstream;
-use pontoon_dns::zone::{Asker, Attachment, Key};
+use pontoon_dns::zone::{Attachment, Key, Querier};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -25,9 +25,9 @@ use tokio::time::{sleep, timeout};
 
 use super::client::{Client, MESSAGE, PacketOutcome};
 use super::forward::QuestionSource;
+use super::options::DNS_OVER_TLS;
 use super::privileges;
 use super::state::Daemon;
-use super::tls;
 use pontoon_resolver::local::{self, Local};
 
 /// Most commands at a time.
@@ -89,8 +89,8 @@ impl Daemon {
             (Some("metrics"), None, None, None) => self.metrics(),
             // What a collector says that speaks HTTP over this socket.
             (Some("GET"), Some("/metrics"), Some(_), None) => http(&self.metrics()),
-            (Some("query"), Some(name), Some(kind), asker) => {
-                match self.query(name, kind, asker).await {
+            (Some("query"), Some(name), Some(kind), querier) => {
+                match self.query(name, kind, querier).await {
                     Ok(answer) => answer.to_string(),
                     Err(text) => json!({ "error": text }).to_string(),
                 }
@@ -283,12 +283,12 @@ impl Daemon {
         self: &Rc<Self>,
         name: &str,
         kind: &str,
-        asker: Option<&str>,
+        querier: Option<&str>,
     ) -> Result<Value, String> {
         let name = Name::parse(name).ok_or_else(|| format!("{name:?} is no domain name"))?;
         let kind = present::kind(kind).ok_or_else(|| format!("{kind:?} is no record type"))?;
         let packet = present::query(&name, kind);
-        let source = match asker {
+        let source = match querier {
             None => IpAddr::from([127, 0, 0, 1]),
             Some(text) => self
                 .source_of(text)
@@ -299,18 +299,18 @@ impl Daemon {
         let query = local::query(&request, &packet).ok_or_else(|| "no query".to_owned())?;
         let (verdict, mut about) = {
             let zone = self.zone.borrow();
-            let asker = zone.asker(source);
-            let (whom, networks) = match asker {
-                Asker::Container(id) => {
+            let querier = zone.querier(source);
+            let (whom, networks) = match querier {
+                Querier::Container(id) => {
                     let networks = zone.of_container(id);
                     let names = networks.map(|attachment| attachment.shared.network.clone());
                     (format!("container {id}"), names.collect())
                 }
-                Asker::Host => ("the host".to_owned(), Vec::new()),
-                Asker::Stranger => ("a stranger".to_owned(), Vec::<String>::new()),
+                Querier::Host => ("the host".to_owned(), Vec::new()),
+                Querier::Stranger => ("a stranger".to_owned(), Vec::<String>::new()),
             };
             let about = json!({ "as": whom, "networks": networks, "source": source.to_string() });
-            (decide_for(&zone, asker, &query), about)
+            (decide_for(&zone, querier, &query), about)
         };
         let mut out = Vec::new();
         if let Some(answer) = Local::of(&request, &verdict, 0, MESSAGE) {
@@ -363,7 +363,7 @@ impl Daemon {
         let named = Name::parse(text);
         let mut by_name = named
             .iter()
-            .flat_map(|name| zone.named(Asker::Host, name.wire()));
+            .flat_map(|name| zone.named(Querier::Host, name.wire()));
         let mut by_id = zone
             .attachments()
             .filter(|attachment| attachment.container.starts_with(text));
@@ -379,7 +379,7 @@ impl Daemon {
 fn unable(attachment: &Attachment) -> Option<&Upstream> {
     let of_domains = attachment.shared.domains.iter().flat_map(|(_, list)| list);
     let mut servers = attachment.shared.upstreams.iter().chain(of_domains);
-    servers.find(|server| !tls::AVAILABLE && server.tls.is_some())
+    servers.find(|server| !DNS_OVER_TLS && server.tls.is_some())
 }
 
 /// Text for a collector of Prometheus's; the newline at the end comes with every answer.

@@ -155,15 +155,15 @@ impl Daemon {
             zone,
             now,
         };
-        let asker = zone.asker(source);
-        if gateway.is_some_and(|gateway| is_astray(zone, asker, gateway, &mut facts)) {
+        let querier = zone.querier(source);
+        if gateway.is_some_and(|gateway| is_astray(zone, querier, gateway, &mut facts)) {
             return None;
         }
-        let confined = confinement(zone, asker, &mut facts);
+        let confined = confinement(zone, querier, &mut facts);
         self.warn(plugin_records.take_warnings());
         let name = name.to_ascii_lowercase();
         let criteria = ServerCriteria {
-            asker: zone.at(source),
+            querier: zone.at(source),
             name: &name,
             confined: confined.as_deref(),
         };

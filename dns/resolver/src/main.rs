@@ -17,6 +17,7 @@ mod connections;
 mod control;
 mod daemon;
 mod forward;
+mod framing;
 mod gateways;
 mod keeper;
 mod keeper_client;

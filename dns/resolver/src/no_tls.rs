@@ -5,9 +5,6 @@ use std::rc::Rc;
 use super::state::Daemon;
 use pontoon_resolver::server::Server;
 
-/// Whether this program can ask servers over TLS.
-pub(crate) const AVAILABLE: bool = false;
-
 /// No connection.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Connections;

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::tls;
-
 /// Which process of a resolver this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -28,9 +26,12 @@ pub(crate) struct Options {
     pub(crate) detached: bool,
 }
 
+/// Whether this program can ask servers over TLS.
+pub(crate) const DNS_OVER_TLS: bool = cfg!(feature = "dns-over-tls");
+
 /// The version, and what the plugin has to know of the build.
 fn version() -> String {
-    let with = if tls::AVAILABLE { "with" } else { "without" };
+    let with = if DNS_OVER_TLS { "with" } else { "without" };
     format!(
         "pontoon-dns {}, {with} DNS over TLS",
         env!("CARGO_PKG_VERSION")

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_dns::internal::Facts;
 use pontoon_dns::zone::Zone;
-use pontoon_ledger::{NetworkPolicyRecord, NetworkRecord, PerNetwork};
+use pontoon_ledger::{NetworkPolicyRecord, NetworkRecord, PerNetworkRecord};
 use rustix::io::read;
 
 use super::keeper_client::KeeperClient;
@@ -104,7 +104,7 @@ impl PluginRecords {
 
     /// A record about a network, if there is one. One that cannot be read is told, and counts as absent: then
     /// the records of names alone decide what a container may ask for.
-    fn record<R: PerNetwork>(&mut self, network: &str) -> Option<R> {
+    fn record<R: PerNetworkRecord>(&mut self, network: &str) -> Option<R> {
         let path = format!("{}/{network}", R::FOLDER);
         let failure = match self.keeper.read(path.clone(), LARGEST) {
             Ok(None) => return None,

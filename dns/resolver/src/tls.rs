@@ -21,15 +21,12 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error};
 
 use super::authorities::Authorities;
+use super::framing::{frame, queue};
 use super::sockets::connected;
 use super::state::Daemon;
-use super::tcp::{frame, queue};
 use pontoon_resolver::merge::MOST;
 use pontoon_resolver::plan::{ATTEMPT, WHOLE};
 use pontoon_resolver::server::{Server, Tls};
-
-/// Whether this program can ask servers over TLS.
-pub(crate) const AVAILABLE: bool = true;
 
 /// For how long a connection is kept that nothing is asked over: servers close theirs after 8 to 30 s.
 const IDLE: Duration = Duration::from_secs(10);

@@ -97,7 +97,7 @@ proptest! {
             Just(Vec::new()), Just(opt(1232, 0, &[])), Just(opt(4096, 0, &[])), Just(opt(0, 0, &[])),
             Just(opt(1232, 0x8000, &[])), Just(opt(1232, 0, &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8])),
         ],
-        asker in 0u8..8,
+        querier in 0u8..8,
         udp in any::<bool>(),
         rotation in 0usize..5,
     ) {
@@ -106,7 +106,7 @@ proptest! {
             let network = if number % 3 == 2 { "back" } else { "front" };
             zone.insert(record(network, &format!("c{number}"), 2 + number as u8, more));
         }
-        let source: IpAddr = match asker {
+        let source: IpAddr = match querier {
             6 => "10.1.0.254".parse().expect("an address"),
             7 => "192.0.2.1".parse().expect("an address"),
             number => {

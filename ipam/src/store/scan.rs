@@ -16,7 +16,7 @@ use crate::index::{Identity, Index, hash};
 use crate::owner;
 
 /// What is to be done about a directory entry.
-enum Finding {
+enum EntryAction {
     /// A lease with content of this hash.
     Lease(u64),
     /// A leftover without an owner.
@@ -60,9 +60,9 @@ pub(super) fn scan(
             continue;
         }
         match look(&entry.path(), new_boot, old).map_err(failed)? {
-            Finding::Lease(key) => leases.push((key, address)),
-            Finding::Old(key) => old_leases.push((key, address)),
-            Finding::Stale => {
+            EntryAction::Lease(key) => leases.push((key, address)),
+            EntryAction::Old(key) => old_leases.push((key, address)),
+            EntryAction::Stale => {
                 super::fault("ipam-stale")?;
                 lease::remove(folder, address)?;
             }
@@ -104,11 +104,11 @@ fn look(
     path: &Path,
     new_boot: bool,
     old: impl Fn(&File) -> io::Result<bool>,
-) -> io::Result<Finding> {
+) -> io::Result<EntryAction> {
     let mut file = match files::open(File::options().read(true), path) {
         Ok(file) => file,
         // Removed by a program that does not take the lock.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Finding::Stale),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(EntryAction::Stale),
         Err(error) => return Err(error),
     };
     let mut content = Vec::new();
@@ -119,10 +119,10 @@ fn look(
     if key.is_empty() {
         // Made but not filled by one who died: no process can be filling it,
         // because we hold the lock.
-        return Ok(Finding::Stale);
+        return Ok(EntryAction::Stale);
     }
     if (new_boot || !owner::is_key(key)) && old(&file)? {
-        return Ok(Finding::Old(hash(key)));
+        return Ok(EntryAction::Old(hash(key)));
     }
-    Ok(Finding::Lease(hash(key)))
+    Ok(EntryAction::Lease(hash(key)))
 }

@@ -46,7 +46,7 @@ const FOLDERS: [(&str, Option<BackendKind>); 4] = [
 const BESIDE: &str = ":beside";
 
 /// One file.
-struct Claim {
+struct BackendClaim {
     kind: Option<BackendKind>,
     path: PathBuf,
     plugin: String,
@@ -151,7 +151,7 @@ fn is_alive(state: &State, plugin: &str, network: &str) -> bool {
 }
 
 /// All claims. A folder that cannot be read is an error: without its claims, rules in use would be removed.
-fn claims(state: &State) -> Result<Vec<Claim>, Error> {
+fn claims(state: &State) -> Result<Vec<BackendClaim>, Error> {
     let mut claims = Vec::new();
     for (name, kind) in FOLDERS {
         let folder = root(state).join(name);
@@ -168,7 +168,7 @@ fn claims(state: &State) -> Result<Vec<Claim>, Error> {
             let name = entry.file_name();
             let mut parts = name.to_str().unwrap_or_default().split(':');
             if let (Some(plugin), Some(network)) = (parts.next(), parts.next()) {
-                claims.push(Claim {
+                claims.push(BackendClaim {
                     kind,
                     path: entry.path(),
                     plugin: plugin.to_owned(),
@@ -182,7 +182,7 @@ fn claims(state: &State) -> Result<Vec<Claim>, Error> {
 }
 
 /// Whether an attachment lives that has made no claim.
-fn any_unclaimed(state: &State, claims: &[Claim]) -> Result<bool, Error> {
+fn any_unclaimed(state: &State, claims: &[BackendClaim]) -> Result<bool, Error> {
     for (plugin, records, _) in PLUGINS {
         for network in state.records(records).networks()? {
             let mut of_network = claims.iter().filter(|claim| claim.network == network);

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route, code};
+use pontoon_conf::{AddResult, Cidr, Error, Interface, IpConfig, Mac, Route, code};
 use pontoon_ledger::InterfaceSettings;
 use pontoon_netlink::{Link, Netns, RouteEntry, RouteSocket, RouteSpec, Setup, sysctl};
 
@@ -12,7 +12,7 @@ use pontoon_plugin::{Context, kernel_error, netns_error, warn};
 
 /// What a result gives the interface. Whether the host is the gateway is for the plugin to say.
 #[must_use]
-pub fn settings(result: &Attached, by_host: bool) -> InterfaceSettings {
+pub fn settings(result: &AddResult, by_host: bool) -> InterfaceSettings {
     let route = |route: &Route| Route {
         gw: route
             .gw
@@ -58,7 +58,7 @@ pub fn first_gateway(ips: &[IpConfig], v4: bool) -> Option<IpAddr> {
 
 /// The routes of a result, out by one interface.
 #[must_use]
-pub fn routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
+pub fn routes(result: &AddResult, interface: u32) -> Vec<RouteSpec> {
     let gateways = [true, false].map(|v4| first_gateway(&result.ips, v4));
     result
         .routes
@@ -180,7 +180,7 @@ pub fn configure(
     inside: &mut RouteSocket,
     index: u32,
     name: &str,
-    result: &Attached,
+    result: &AddResult,
     advertisements: Advertisements,
 ) -> Result<(), Error> {
     let v6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
@@ -261,7 +261,7 @@ pub fn differs(msg: impl Into<String>) -> Error {
 
 /// An interface of a result by name; `sandboxed` ones are inside the container.
 #[must_use]
-pub fn listed<'a>(result: &'a Attached, name: &str, sandboxed: bool) -> Option<&'a Interface> {
+pub fn listed<'a>(result: &'a AddResult, name: &str, sandboxed: bool) -> Option<&'a Interface> {
     result.interfaces.iter().find(|interface| {
         interface.name == name
             && interface
@@ -292,9 +292,9 @@ pub fn same_mac(link: &Link, interface: Option<&Interface>) -> Result<(), Error>
 
 /// Routes that are there, by destination.
 #[derive(Default)]
-struct Present(HashMap<Cidr, HashSet<Option<IpAddr>>>);
+struct ExistingRoutes(HashMap<Cidr, HashSet<Option<IpAddr>>>);
 
-impl Present {
+impl ExistingRoutes {
     fn add(&mut self, routes: Vec<RouteEntry>) {
         for route in routes {
             let destination = Cidr::from(route.destination).network();
@@ -316,7 +316,7 @@ impl Present {
 ///
 /// # Errors
 /// Code 104 with the first that is missing; code 100 when the kernel does not answer.
-pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Result<(), Error> {
+pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &AddResult) -> Result<(), Error> {
     let name = &link.name;
     if !link.up {
         return Err(differs(format!("{name} in the container is down")));
@@ -345,7 +345,7 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
             continue;
         }
         let failed = |error| kernel_error("cannot list the container's routes", error);
-        let mut routes = Present::default();
+        let mut routes = ExistingRoutes::default();
         routes.add(inside.routes(v4).map_err(failed)?);
         if !wanted.iter().all(|route| routes.has(route)) {
             // A plugin after this one, as sbr, may have moved them to tables of their own.
@@ -378,7 +378,7 @@ pub fn compare(inside: &mut RouteSocket, link: &Link, previous: &Attached) -> Re
 pub fn refuse_foreign_routes(
     inside: &mut RouteSocket,
     link: &Link,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<(), Error> {
     let name = &link.name;
     for v4 in [true, false] {

@@ -23,7 +23,7 @@ const ALWAYS: &str = "2";
 /// An interface that heard routers before the host began to forward IPv6 and hears them no more, while the host has no
 /// IPv6 default route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deaf {
+pub struct LostRouterAdvertisements {
     /// The interface.
     pub interface: String,
     /// Its number.
@@ -130,7 +130,9 @@ pub fn advertised(host: &mut RouteSocket) -> Result<Vec<String>, pontoon_netlink
 ///
 /// # Errors
 /// When the kernel does not answer.
-pub fn deaf(host: &mut RouteSocket) -> Result<Vec<Deaf>, pontoon_netlink::Error> {
+pub fn lost_router_advertisements(
+    host: &mut RouteSocket,
+) -> Result<Vec<LostRouterAdvertisements>, pontoon_netlink::Error> {
     let routes = host.routes(false)?;
     if routes.iter().any(RouteEntry::is_default) {
         return Ok(Vec::new());
@@ -154,7 +156,7 @@ pub fn deaf(host: &mut RouteSocket) -> Result<Vec<Deaf>, pontoon_netlink::Error>
             (None, 1..) => format!("it has received {heard} of them"),
             (None, 0) => continue,
         };
-        found.push(Deaf {
+        found.push(LostRouterAdvertisements {
             index: link.index,
             evidence,
             interface: link.name,
@@ -182,13 +184,13 @@ pub fn status(network: &str, host: &mut RouteSocket, v6: bool) -> Result<(), Err
     if !v6 {
         return Ok(());
     }
-    let deaf =
-        deaf(host).map_err(|error| kernel_error("cannot list the host's IPv6 routes", error))?;
-    let Some(Deaf {
+    let lost_router_advertisements = lost_router_advertisements(host)
+        .map_err(|error| kernel_error("cannot list the host's IPv6 routes", error))?;
+    let Some(LostRouterAdvertisements {
         interface,
         evidence,
         ..
-    }) = deaf.first()
+    }) = lost_router_advertisements.first()
     else {
         return Ok(());
     };

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use pontoon_conf::{Attached, Cidr, Error, Interface, IpConfig, Mac, Route};
+use pontoon_conf::{AddResult, Cidr, Error, Interface, IpConfig, Mac, Route};
 use pontoon_netlink::{Address, Link, Netns, RouteEntry, RouteSocket};
 
 use pontoon_plugin::kernel_error;
@@ -63,7 +63,7 @@ impl Inventory {
     /// The interfaces that have an address, with their addresses and the default routes: the one
     /// with the default route first, the loopback interface only when there is nothing else.
     #[must_use]
-    pub fn result(&self, sandbox: &str) -> Attached {
+    pub fn result(&self, sandbox: &str) -> AddResult {
         let uplink = |link: &&Link| {
             self.defaults
                 .iter()
@@ -79,7 +79,7 @@ impl Inventory {
         if chosen.is_empty() {
             chosen.extend(self.links.iter().find(|link| link.name == "lo"));
         }
-        let mut result = Attached::default();
+        let mut result = AddResult::default();
         for (position, link) in chosen.into_iter().enumerate() {
             result.interfaces.push(Interface {
                 name: link.name.clone(),
@@ -119,7 +119,7 @@ impl Inventory {
 
     /// The first address of a result that its interface does not have here, in words.
     #[must_use]
-    pub fn lacks(&self, result: &Attached) -> Option<String> {
+    pub fn lacks(&self, result: &AddResult) -> Option<String> {
         result.ips.iter().find_map(|ip| {
             let interface = result.interfaces.get(ip.interface?)?;
             let link = self.links.iter().find(|link| link.name == interface.name);

@@ -24,8 +24,8 @@
 //! What this crate does not do: it reads no configuration key and prints no result.
 
 pub mod backends;
-pub mod beside;
 pub mod container_link;
+pub mod foreign_filters;
 pub mod forwarding;
 mod inventory;
 pub mod masquerade;

@@ -156,7 +156,7 @@ fn settle(context: &Context, key: &Key) -> Result<(), Error> {
         .filter(|net| !before.contains(net))
         .collect();
     if new.is_empty() {
-        rules::linger(sockets);
+        rules::close_in_detached_child(sockets);
     } else {
         rules::linger_after(sockets, || {
             let _ = cut(published, &new);

@@ -27,7 +27,7 @@ const KINDS: [BackendKind; 3] = [
 
 /// An attachment with these addresses.
 #[must_use]
-pub fn traces(key: &Key, addresses: Vec<IpAddr>) -> ReferenceAttachment {
+pub fn reference_attachment(key: &Key, addresses: Vec<IpAddr>) -> ReferenceAttachment {
     ReferenceAttachment {
         owner: key.owner(),
         addresses,
@@ -43,7 +43,11 @@ pub fn forget(context: &Context, role: ReferencePlugin) -> Result<(), Error> {
     let previous = context.config.prev_result.as_ref();
     let ips = previous.map_or(&[][..], |previous| &previous.ips);
     let addresses = ips.iter().map(|ip| ip.address.ip()).collect();
-    forget_traces(context, role, &traces(&context.key()?, addresses))
+    forget_traces(
+        context,
+        role,
+        &reference_attachment(&context.key()?, addresses),
+    )
 }
 
 /// As [`forget`], for another attachment.
@@ -53,7 +57,7 @@ pub fn forget(context: &Context, role: ReferencePlugin) -> Result<(), Error> {
 pub fn forget_traces(
     context: &Context,
     role: ReferencePlugin,
-    traces: &ReferenceAttachment,
+    reference_attachment: &ReferenceAttachment,
 ) -> Result<(), Error> {
     let mut done = Ok(());
     for kind in KINDS {
@@ -65,10 +69,10 @@ pub fn forget_traces(
         done = done.and(
             backend
                 .reference()
-                .remove(role, traces)
+                .remove(role, reference_attachment)
                 .map_err(|error| rules::error(&error)),
         );
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
     }
     done
 }
@@ -139,19 +143,19 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
         let owner = key.owner();
         match lost.iter_mut().find(|known| known.owner == owner) {
             Some(known) => known.addresses.push(address),
-            None => lost.push(traces(&key, vec![address])),
+            None => lost.push(reference_attachment(&key, vec![address])),
         }
     }
     let mut done = Ok(());
-    for traces in &lost {
+    for reference_attachment in &lost {
         for role in [
             ReferencePlugin::Portmap,
             ReferencePlugin::Firewall,
             ReferencePlugin::BridgeOrPtp,
         ] {
-            done = done.and(forget_traces(context, role, traces));
+            done = done.and(forget_traces(context, role, reference_attachment));
         }
-        done = done.and(forget_ifb(traces));
+        done = done.and(forget_ifb(reference_attachment));
     }
     forget_sources(&lost);
     done
@@ -167,7 +171,10 @@ fn forget_sources(lost: &[ReferenceAttachment]) {
     else {
         return;
     };
-    for address in lost.iter().flat_map(|traces| &traces.addresses) {
+    for address in lost
+        .iter()
+        .flat_map(|reference_attachment| &reference_attachment.addresses)
+    {
         let done = bus
             .zone_of(*address)
             .and_then(|zone| zone.map_or(Ok(()), |zone| bus.leave(&zone, Part::Source(*address))));
@@ -206,8 +213,8 @@ pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result
 
 /// The device by which the reference's bandwidth limits what a container sends; ours carries a tag, and
 /// goes with its record.
-fn forget_ifb(traces: &ReferenceAttachment) -> Result<(), Error> {
-    let name = traces.ifb();
+fn forget_ifb(reference_attachment: &ReferenceAttachment) -> Result<(), Error> {
+    let name = reference_attachment.ifb();
     let failed = |error| kernel_error(format!("cannot remove {name}"), error);
     let mut host = RouteSocket::open().map_err(failed)?;
     let link = host.link_by_name(&name).map_err(failed)?;
@@ -244,7 +251,7 @@ pub fn create_chains(
 ) -> Result<(), Error> {
     backend
         .reference()
-        .create_chain(&traces(key, Vec::new()), chains.v4, chains.v6)
+        .create_chain(&reference_attachment(key, Vec::new()), chains.v4, chains.v6)
         .map_err(|error| rules::error(&error))
 }
 
@@ -268,7 +275,7 @@ fn shared(context: &Context, key: &Key) -> bool {
 /// afterwards.
 #[must_use]
 pub fn spare(context: &Context, key: &Key) -> Option<ReferenceAttachment> {
-    (!shared(context, key)).then(|| traces(key, Vec::new()))
+    (!shared(context, key)).then(|| reference_attachment(key, Vec::new()))
 }
 
 /// Removes the chains, unless another interface of the container needs them.
@@ -282,9 +289,9 @@ pub fn delete_chains(context: &Context, chains: ReferenceChains, key: &Key) -> R
     let mut backend = rules::open(context, chains.backend)?;
     let done = backend
         .reference()
-        .delete_chain(&traces(key, Vec::new()))
+        .delete_chain(&reference_attachment(key, Vec::new()))
         .map_err(|error| rules::error(&error))?;
     rules::deleted(context);
-    rules::linger(done.into_iter().collect());
+    rules::close_in_detached_child(done.into_iter().collect());
     Ok(())
 }

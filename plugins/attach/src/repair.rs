@@ -10,17 +10,18 @@ use std::path::PathBuf;
 use pontoon_conf::{Error, code};
 use pontoon_ledger::{
     AttachmentRecord, BridgeRecord, FirewallRecord, Key, Lock, NetworkPolicyRecord, NetworkRecord,
-    OpeningsRecord, PerNetwork, PortmapRecord, PtpRecord, ReferenceChains, ResolverRecord, State,
+    OpeningsRecord, PerNetworkRecord, PortmapRecord, PtpRecord, ReferenceChains, ResolverRecord,
+    State,
 };
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{Backend, BackendKind, Link, Member, Policy, Ruleset};
 use pontoon_plugin::{Context, warn};
 
-use crate::{beside, reference, rules};
+use crate::{foreign_filters, reference, rules};
 
 /// What was done for a network.
 #[derive(Debug)]
-pub struct Repaired {
+pub struct RepairResult {
     /// How many sets of rules are there now or were refused.
     pub rules: usize,
     /// What was missing, in words, and is made again unless it was refused.
@@ -34,7 +35,7 @@ pub struct Repaired {
 ///
 /// # Errors
 /// Code 5 when a lock cannot be taken.
-pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repaired, Error> {
+pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<RepairResult, Error> {
     let _network = state.lock_network(network)?;
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
     // These plugins do their work under locks of their own, which go away with the attachments that needed them.
@@ -52,9 +53,9 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
     .filter(|(_, used)| *used)
     .map(|(path, _)| state.lock(&path, Lock::exclusive))
     .collect::<Result<Vec<_>, _>>()?;
-    let met = beside::meet(state, search, network);
+    let met = foreign_filters::meet(state, search, network);
     let (wanted, unreadable) = wanted(state, network);
-    let mut repaired = Repaired {
+    let mut repaired = RepairResult {
         rules: wanted.len(),
         made: Vec::new(),
         failures: met.err().into_iter().chain(unreadable).collect(),
@@ -104,7 +105,7 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
     made.retain(|what| told.insert(what.clone()));
     repaired.made = made;
     let sockets = backends.into_iter();
-    rules::linger(
+    rules::close_in_detached_child(
         sockets
             .flat_map(|(_, backend)| backend.into_sockets())
             .collect(),
@@ -225,7 +226,7 @@ pub fn wanted(state: &State, network: &str) -> (Vec<(BackendKind, Ruleset)>, Vec
     (wanted, unreadable)
 }
 
-fn of_network<R: PerNetwork>(
+fn of_network<R: PerNetworkRecord>(
     state: &State,
     network: &str,
     unreadable: &mut Vec<Error>,

@@ -93,7 +93,7 @@ fn removing(
     let mut backend = open(context, kind)?;
     let done = remove(&mut backend);
     deleted(context);
-    linger(backend.into_sockets());
+    close_in_detached_child(backend.into_sockets());
     done.map_err(|error| self::error(&error))
 }
 
@@ -119,17 +119,17 @@ pub fn error(error: &pontoon_netfilter::Error) -> Error {
     Error::new(code, error.to_string()).with_details(details)
 }
 
-/// As [`linger`], with messages that the child sends first, by a socket that it keeps too.
+/// As [`close_in_detached_child`], with messages that the child sends first, by a socket that it keeps too.
 pub fn linger_sending(sockets: Vec<OwnedFd>, socket: OwnedFd, messages: Frames) {
     let _ = DetachedChild::send(sockets, socket, messages, HOLD);
 }
 
-/// As [`linger`], with flows that the child cuts first.
+/// As [`close_in_detached_child`], with flows that the child cuts first.
 pub fn linger_sweeping(sockets: Vec<OwnedFd>, sweep: Sweep) {
     let _ = DetachedChild::sweep(sockets, sweep, HOLD);
 }
 
-/// As [`linger`], with something that the child does first. It is done here and now when there can
+/// As [`close_in_detached_child`], with something that the child does first. It is done here and now when there can
 /// be no child.
 pub fn linger_after(sockets: Vec<OwnedFd>, work: impl Fn()) {
     let detached = DetachedChild::detach(sockets, || {
@@ -150,19 +150,19 @@ pub fn deleted(context: &Context) {
 }
 
 /// Closes sockets by which nothing was deleted: here and now, unless another plugin has deleted something
-/// lately, else as [`linger`].
+/// lately, else as [`close_in_detached_child`].
 pub fn close(context: &Context, sockets: Vec<OwnedFd>) {
     let deleted = std::fs::metadata(context.state.host_lock()).and_then(|file| file.modified());
     let rests = deleted.is_ok_and(|deleted| deleted.elapsed().is_ok_and(|age| age > CLEARED));
     if rests {
         drop(sockets);
     } else {
-        linger(sockets);
+        close_in_detached_child(sockets);
     }
 }
 
 /// Leaves the closing of nfnetlink sockets to a child, so that no caller waits for it.
-pub fn linger(sockets: Vec<OwnedFd>) {
+pub fn close_in_detached_child(sockets: Vec<OwnedFd>) {
     if !sockets.is_empty() {
         // Without a child, closing them takes longer; nothing else is lost.
         let _ = DetachedChild::spawn(sockets, &[], HOLD);

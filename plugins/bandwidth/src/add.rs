@@ -1,7 +1,7 @@
 //! ADD: the container's veth pair is found, then the buckets put on it.
 
 use pontoon_attach::sockets;
-use pontoon_conf::{Attached, Error, Interface, Mac};
+use pontoon_conf::{AddResult, Error, Interface, Mac};
 use pontoon_ledger::{BandwidthRecord, Key};
 use pontoon_netlink::{Errno, Link, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
@@ -10,7 +10,7 @@ use crate::config::{self, Limits};
 use crate::error::LimitError;
 use crate::{plan, undo};
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let limits = config::limits(&context.config)?;
     let mut result = context.config.prev_result.clone().unwrap_or_default();
     if limits == Limits::default() {

@@ -20,7 +20,7 @@ pub(crate) fn ifb_names(key: &Key) -> [String; 2] {
         container: format!("{}\0{}", key.container, key.interface),
         ..key.clone()
     };
-    [key, &own].map(|key| reference::traces(key, Vec::new()).ifb())
+    [key, &own].map(|key| reference::reference_attachment(key, Vec::new()).ifb())
 }
 
 /// The bucket for a limit on a link. It holds one full packet at least, since a packet that is

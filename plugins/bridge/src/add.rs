@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pontoon_attach::container_link::{self, Advertisements, Ipv6};
 use pontoon_attach::{backends, masquerade, policy, reference, repair, rules, veth};
-use pontoon_conf::{Attached, Error, Interface, Mac};
+use pontoon_conf::{AddResult, Error, Interface, Mac};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{BridgeRecord, Key, Lock};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
@@ -21,7 +21,7 @@ use crate::undo::{Step, revert};
 use crate::{network, plan};
 
 /// What is known of the host and the container before anything is changed.
-struct Ground<'a> {
+struct HostFacts<'a> {
     config: Config,
     key: Key,
     netns: &'a Netns,
@@ -31,20 +31,20 @@ struct Ground<'a> {
     backend: Option<BackendKind>,
 }
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
-    let mut ground = survey(context)?;
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
+    let mut facts = read_host_facts(context)?;
     let mut undo = Undo::default();
-    match attach(context, &mut ground, &mut undo) {
+    match attach(context, &mut facts, &mut undo) {
         Ok(result) => {
             undo.commit();
             Ok(result)
         }
-        Err(error) => Err(undo.unwind(error, |step| revert(context, &mut ground.host, step))),
+        Err(error) => Err(undo.unwind(error, |step| revert(context, &mut facts.host, step))),
     }
 }
 
 /// Reads facts and refuses what cannot work. Changes nothing.
-fn survey(context: &Context) -> Result<Ground<'_>, Error> {
+fn read_host_facts(context: &Context) -> Result<HostFacts<'_>, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
@@ -82,7 +82,7 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     } else {
         None
     };
-    Ok(Ground {
+    Ok(HostFacts {
         config,
         key,
         netns,
@@ -109,93 +109,93 @@ fn mtu(config: &Config, host: &mut RouteSocket) -> Result<Option<u32>, Error> {
 
 fn attach(
     context: &Context,
-    ground: &mut Ground<'_>,
+    facts: &mut HostFacts<'_>,
     undo: &mut Undo<Step>,
-) -> Result<Attached, Error> {
+) -> Result<AddResult, Error> {
     // From the lease on, GC does not take this attachment for garbage; from the record on, the network
     // cannot be removed by the DEL of another attachment; the lock keeps both from being half way
     // through. It is held until the interface is there, by which the attachment is known to be alive.
     let state = &context.state;
-    let network_lock = state.share_network(&ground.key.network)?;
-    let mut result = allocate(context, &ground.config, undo)?;
+    let network_lock = state.share_network(&facts.key.network)?;
+    let mut result = allocate(context, &facts.config, undo)?;
     fault::point("bridge.leased")?;
-    let gateways = plan::complete(&mut result, &ground.config);
-    let rules = plan::rules(&ground.key.network, &ground.config, &result.ips)?;
-    if let Some(backend) = ground.backend {
+    let gateways = plan::complete(&mut result, &facts.config);
+    let rules = plan::rules(&facts.key.network, &facts.config, &result.ips)?;
+    if let Some(backend) = facts.backend {
         rules::validate(backend, &masquerade::ruleset(&rules))?;
     }
-    let asked = ground.config.mac.map(|mac| mac.0);
+    let asked = facts.config.mac.map(|mac| mac.0);
     let mac = asked
         .or_else(|| plan::mac(&result.ips))
         .unwrap_or_else(veth::random_mac);
-    let veth_name = ground.key.host_interface();
-    let spoof_guard = ground.config.mac_spoof_check.then(|| SpoofGuard {
-        owner: ground.key.owner(),
+    let veth_name = facts.key.host_interface();
+    let spoof_guard = facts.config.mac_spoof_check.then(|| SpoofGuard {
+        owner: facts.key.owner(),
         port: veth_name.clone(),
         mac,
     });
-    let masquerades = ground.backend.filter(|_| ground.config.ip_masq);
+    let masquerades = facts.backend.filter(|_| facts.config.ip_masq);
     let reference_chains = reference::needed_chains(masquerades, &result.ips);
     let record = BridgeRecord {
         sandbox: context.sandbox(),
         spoof_guard: spoof_guard.clone(),
-        dns: ground.config.dns.clone(),
+        dns: facts.config.dns.clone(),
         names: context.names(),
         leases: delegation::leases(context)?,
         reference_chains,
-        settings: (!ground.config.disable_container_interface)
-            .then(|| container_link::settings(&result, ground.config.is_gateway)),
+        settings: (!facts.config.disable_container_interface)
+            .then(|| container_link::settings(&result, facts.config.is_gateway)),
     };
-    let guarded = !ground.config.shared_bridge;
-    let wanted = network::Wanted {
-        bridge: ground.config.bridge.to_string(),
-        mtu: ground.mtu,
-        promisc: ground.config.promisc,
-        vlan_filtering: ground.config.wants_vlans(),
-        force_address: ground.config.force_address,
+    let guarded = !facts.config.shared_bridge;
+    let wanted = network::BridgeSettings {
+        bridge: facts.config.bridge.to_string(),
+        mtu: facts.mtu,
+        promisc: facts.config.promisc,
+        vlan_filtering: facts.config.wants_vlans(),
+        force_address: facts.config.force_address,
         gateways,
-        internal: ground.config.internal,
+        internal: facts.config.internal,
         pool: record.leases.clone().filter(|_| guarded),
-        rules: ground.backend.map(|backend| (backend, rules)),
+        rules: facts.backend.map(|backend| (backend, rules)),
     };
     let (bridge, mut backend) = {
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
-        state.write(&ground.key, &record)?;
-        backends::claim(context, "bridge", ground.backend)?;
+        state.write(&facts.key, &record)?;
+        backends::claim(context, "bridge", facts.backend)?;
         if spoof_guard.is_some() {
             backends::claim_beside(context, "bridge", BackendKind::Nftables)?;
         }
         fault::point("bridge.recorded")?;
-        network::ensure(context, &mut ground.host, &wanted, &mut |step| {
+        network::ensure(context, &mut facts.host, &wanted, &mut |step| {
             undo.push(step)
         })?
     };
     if let (Some(chains), Some((backend, _))) = (reference_chains, &mut backend) {
         undo.push(Step::ReferenceChains(chains));
-        reference::create_chains(chains, backend, &ground.key)?;
+        reference::create_chains(chains, backend, &facts.key)?;
     }
     fault::point("bridge.stood-in")?;
-    let (interface, tag) = (ground.key.interface.clone(), ground.key.owner().tag());
+    let (interface, tag) = (facts.key.interface.clone(), facts.key.owner().tag());
     let spec = VethSpec {
         name: &veth_name,
         peer_name: &interface,
-        peer_netns: ground.netns,
+        peer_netns: facts.netns,
         master: Some(bridge.index),
-        mtu: ground.mtu,
+        mtu: facts.mtu,
         mac: Some(veth::random_mac()),
         peer_mac: Some(mac),
         alias: Some(&tag),
         port: PortFlags {
-            hairpin: ground.config.hairpin,
-            isolated: ground.config.port_isolation,
+            hairpin: facts.config.hairpin,
+            isolated: facts.config.port_isolation,
         },
         without_ipv6: false,
     };
-    let veth = plug(ground, &spec, undo)?;
+    let veth = create_veth_pair(facts, &spec, undo)?;
     drop(network_lock);
     fault::point("bridge.plugged")?;
-    let bridge_mac = network::mac_after(&mut ground.host, &bridge, &wanted)?;
+    let bridge_mac = network::mac_after(&mut facts.host, &bridge, &wanted)?;
     let (backend, made) = backend.unzip();
     let mut sockets = backend.map(Backend::into_sockets).unwrap_or_default();
     if let Some(guard) = spoof_guard {
@@ -211,17 +211,17 @@ fn attach(
         sockets.extend(backend.into_sockets());
     }
     fault::point("bridge.guarded")?;
-    configure(ground, &spec, &veth, &result)?;
+    configure(facts, &spec, &veth, &result)?;
     fault::point("bridge.configured")?;
     rules::close(context, sockets);
     if made == Some(true) {
-        repair::others(context, "bridge", &ground.key);
+        repair::others(context, "bridge", &facts.key);
     }
     let netns = context.invocation.netns.clone();
     let linked = |name: &str, mac: Option<[u8; 6]>, sandbox: Option<String>| Interface {
         name: name.to_owned(),
         mac: mac.map(|mac| Mac(mac).to_string()),
-        mtu: ground.mtu,
+        mtu: facts.mtu,
         sandbox,
         ..Interface::default()
     };
@@ -230,28 +230,28 @@ fn attach(
         linked(&veth_name, Some(veth.mac), None),
         linked(&interface, Some(mac), netns),
     ];
-    if let Some(dns) = &ground.config.dns {
+    if let Some(dns) = &facts.config.dns {
         result.dns = dns.clone();
     }
     Ok(result)
 }
 
 /// Runs the IPAM plugin.
-fn allocate(context: &Context, config: &Config, undo: &mut Undo<Step>) -> Result<Attached, Error> {
+fn allocate(context: &Context, config: &Config, undo: &mut Undo<Step>) -> Result<AddResult, Error> {
     undo.push(Step::Lease);
     let Some(ipam) = &config.ipam else {
-        return Ok(Attached::default());
+        return Ok(AddResult::default());
     };
     delegation::add(context, ipam)
 }
 
 /// The veth pair: one message, both ends in place, both down.
-fn plug(
-    ground: &mut Ground<'_>,
+fn create_veth_pair(
+    facts: &mut HostFacts<'_>,
     spec: &VethSpec<'_>,
     undo: &mut Undo<Step>,
 ) -> Result<Veth, Error> {
-    let config = &ground.config;
+    let config = &facts.config;
     let name = spec.name;
     undo.push(Step::Veth);
     let failed = |error: pontoon_netlink::Error| {
@@ -262,15 +262,15 @@ fn plug(
             .into();
         }
         kernel_error(
-            format!("cannot create veth pair {name} - {}", ground.key.interface),
+            format!("cannot create veth pair {name} - {}", facts.key.interface),
             error,
         )
     };
     let make = |host: &mut RouteSocket| host.create_veth_down(spec);
-    let veth = veth::create(&mut ground.host, &ground.key, make, failed)?;
+    let veth = veth::create(&mut facts.host, &facts.key, make, failed)?;
     if config.wants_vlans() {
         let (add, remove) = vlans(config);
-        ground
+        facts
             .host
             .port_vlans(veth.index, &add, &remove)
             .map_err(|error| kernel_error(format!("cannot set the VLANs of {name}"), error))?;
@@ -310,24 +310,24 @@ fn vlans(config: &Config) -> (Vec<VlanRange>, Vec<VlanRange>) {
 
 /// Addresses, routes and link state inside the container; then the host's end goes up.
 fn configure(
-    ground: &mut Ground<'_>,
+    facts: &mut HostFacts<'_>,
     spec: &VethSpec<'_>,
     veth: &Veth,
-    result: &Attached,
+    result: &AddResult,
 ) -> Result<(), Error> {
-    if ground.config.disable_container_interface {
-        return connect(ground, spec, veth);
+    if facts.config.disable_container_interface {
+        return connect(facts, spec, veth);
     }
     let name = spec.peer_name;
-    let dad = ground.config.enable_dad;
-    let announced = plan::announced(&result.ips, ground.config.mac.is_some());
+    let dad = facts.config.enable_dad;
+    let announced = plan::announced(&result.ips, facts.config.mac.is_some());
     let wanted = Ipv6 {
         addresses: result.ips.iter().any(|ip| !ip.address.is_ipv4()),
         dad,
-        advertisements: Advertisements::wanted(ground.config.accept_ra),
+        advertisements: Advertisements::wanted(facts.config.accept_ra),
         announce: announced.v6,
     };
-    container_link::ipv6_settings(ground.netns, name, wanted)?;
+    container_link::ipv6_settings(facts.netns, name, wanted)?;
     // Detection of duplicates takes a second or two: only for who asked for it.
     let (now, later): (Vec<_>, Vec<_>) = result
         .ips
@@ -349,37 +349,37 @@ fn configure(
         ..Setup::default()
     };
     let failed = |error| kernel_error(format!("cannot configure {name} in the container"), error);
-    ground.inside.configure(&setup).map_err(failed)?;
-    connect(ground, spec, veth)?;
+    facts.inside.configure(&setup).map_err(failed)?;
+    connect(facts, spec, veth)?;
     for address in &later {
-        ground
+        facts
             .inside
             .add_address(veth.peer_index, (*address).into(), false)
             .map_err(failed)?;
     }
     if !later.is_empty() {
-        settle(&mut ground.inside, veth.peer_index, name)?;
+        settle(&mut facts.inside, veth.peer_index, name)?;
         for route in &routes {
-            ground.inside.add_route(route).map_err(failed)?;
+            facts.inside.add_route(route).map_err(failed)?;
         }
     }
     if announced.v4 || announced.v6 {
         // The bridge passes nothing on before.
-        ground.host.wait_operational(veth.index).map_err(failed)?;
-        container_link::announce(&mut ground.inside, veth.peer_index, name);
+        facts.host.wait_operational(veth.index).map_err(failed)?;
+        container_link::announce(&mut facts.inside, veth.peer_index, name);
     }
     Ok(())
 }
 
 /// The host's end gets its owner's name and goes up: from now on there is a carrier.
-fn connect(ground: &mut Ground<'_>, spec: &VethSpec<'_>, veth: &Veth) -> Result<(), Error> {
+fn connect(facts: &mut HostFacts<'_>, spec: &VethSpec<'_>, veth: &Veth) -> Result<(), Error> {
     // Where it cannot be written, the port is told to take no address at least.
     let path = format!("net/ipv6/conf/{}/disable_ipv6", spec.name);
     let spec = VethSpec {
         without_ipv6: sysctl::write(&path, "1").is_ok(),
         ..*spec
     };
-    ground
+    facts
         .host
         .take_veth_up(veth.index, &spec)
         .map_err(|error| kernel_error(format!("cannot take {} up", spec.name), error))

@@ -2,7 +2,7 @@
 
 use pontoon_attach::container_link::{self, differs, listed, same_mac};
 use pontoon_attach::{forwarding, reference, rules, sockets};
-use pontoon_conf::{Attached, Error, code};
+use pontoon_conf::{AddResult, Error, code};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{BridgeRecord, Key};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
@@ -37,7 +37,7 @@ fn lookup(socket: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
 fn check_bridge(
     host: &mut RouteSocket,
     config: &Config,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<Link, Error> {
     let name = config.bridge.as_ref();
     let link = lookup(host, name)?.ok_or_else(|| differs(format!("bridge {name} is gone")))?;
@@ -63,7 +63,7 @@ fn check_port(
     config: &Config,
     key: &Key,
     bridge: &Link,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<Link, Error> {
     let mut names = vec![key.host_interface()];
     names.extend(
@@ -109,7 +109,7 @@ fn check_container(
     config: &Config,
     key: &Key,
     port: &Link,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<(), Error> {
     let name = &key.interface;
     let netns = context.netns()?;
@@ -139,7 +139,7 @@ fn check_gateway(
     host: &mut RouteSocket,
     config: &Config,
     bridge: &Link,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<(), Error> {
     if !config.is_gateway {
         return Ok(());
@@ -172,7 +172,7 @@ fn check_rules(
     config: &Config,
     key: &Key,
     port: &Link,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<(), Error> {
     let any = config.ip_masq || config.mac_spoof_check;
     if !any || reference::attached_by_another(context, "bridge", key)? {
@@ -219,7 +219,7 @@ fn check_rules(
         let differences = backend
             .verify(&ruleset)
             .map_err(|error| rules::error(&error));
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
         if let Some(difference) = differences?.into_iter().next() {
             return Err(differs(format!("network {}: {difference}", key.network))
                 .with_details("the next ADD of the network makes its rules again"));
@@ -237,7 +237,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     if config.ip_masq {
         let kind = rules::select(context, config.ip_masq_backend.as_deref());
         kind.and_then(|kind| rules::open(context, kind))
-            .map(|backend| rules::linger(backend.into_sockets()))
+            .map(|backend| rules::close_in_detached_child(backend.into_sockets()))
             .map_err(|cause| StatusError::NoMasquerade { cause })?;
     }
     if !config.shared_bridge {

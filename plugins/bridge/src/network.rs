@@ -22,7 +22,7 @@ use crate::{foreign, plan};
 
 /// What an ADD wants the network to be.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct BridgeSettings {
     pub(crate) bridge: String,
     pub(crate) mtu: Option<u32>,
     pub(crate) promisc: bool,
@@ -41,7 +41,7 @@ pub(crate) struct Wanted {
 pub(crate) fn ensure(
     context: &Context,
     host: &mut RouteSocket,
-    wanted: &Wanted,
+    wanted: &BridgeSettings,
     undo: &mut dyn FnMut(Step),
 ) -> Result<(Link, Option<(Backend, bool)>), Error> {
     let network = context.config.name.to_string();
@@ -76,7 +76,7 @@ fn bridge(
     host: &mut RouteSocket,
     network: &str,
     existing: Option<Link>,
-    wanted: &Wanted,
+    wanted: &BridgeSettings,
     undo: &mut dyn FnMut(Step),
 ) -> Result<Link, Error> {
     let name = &wanted.bridge;
@@ -155,7 +155,11 @@ fn is_ours(bridge: &Link) -> bool {
 }
 
 /// Whether containers of this network have had no gateway on the bridge before.
-fn becomes_gateway(context: &Context, present: &[Cidr], wanted: &Wanted) -> Result<bool, Error> {
+fn becomes_gateway(
+    context: &Context,
+    present: &[Cidr],
+    wanted: &BridgeSettings,
+) -> Result<bool, Error> {
     if wanted.gateways.is_empty() {
         return Ok(false);
     }
@@ -211,7 +215,7 @@ fn own(host: &mut RouteSocket, bridge: &mut Link) -> Result<(), Error> {
 pub(crate) fn mac_after(
     host: &mut RouteSocket,
     bridge: &Link,
-    wanted: &Wanted,
+    wanted: &BridgeSettings,
 ) -> Result<Option<[u8; 6]>, Error> {
     if is_ours(bridge) || !wanted.gateways.is_empty() {
         return Ok(bridge.mac);
@@ -224,7 +228,7 @@ pub(crate) fn mac_after(
 fn present(
     host: &mut RouteSocket,
     bridge: Option<&Link>,
-    wanted: &Wanted,
+    wanted: &BridgeSettings,
 ) -> Result<Vec<Cidr>, Error> {
     let Some(bridge) = bridge.filter(|_| !wanted.gateways.is_empty()) else {
         return Ok(Vec::new());
@@ -246,7 +250,7 @@ fn addresses(
     host: &mut RouteSocket,
     bridge: &Link,
     present: &[Cidr],
-    wanted: &Wanted,
+    wanted: &BridgeSettings,
     undo: &mut dyn FnMut(Step),
 ) -> Result<(), Error> {
     let name = &wanted.bridge;
@@ -303,7 +307,11 @@ fn is_link_local(address: &Cidr) -> bool {
 /// neighbours away: refused while nothing has been done. One inside a wider one is left to the
 /// admin, who may well mean it, unless the wider one is another bridge of Pontoon. Looked at only while
 /// the bridge does not have the address.
-fn refuse_clash(host: &mut RouteSocket, present: &[Cidr], wanted: &Wanted) -> Result<(), Error> {
+fn refuse_clash(
+    host: &mut RouteSocket,
+    present: &[Cidr],
+    wanted: &BridgeSettings,
+) -> Result<(), Error> {
     let mut listed: [Option<Vec<RouteEntry>>; 2] = [None, None];
     for gateway in &wanted.gateways {
         if present.contains(gateway) {
@@ -372,7 +380,7 @@ fn refuse_link_local(gateway: IpAddr) -> Result<(), BridgeError> {
 /// it; what its policy routes between siblings is firewall's to ask for.
 fn switch_forwarding(
     host: &mut RouteSocket,
-    wanted: &Wanted,
+    wanted: &BridgeSettings,
     undo: &mut dyn FnMut(Step),
 ) -> Result<(), Error> {
     if wanted.internal {

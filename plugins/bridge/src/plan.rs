@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pontoon_attach::container_link::first_gateway;
-use pontoon_conf::{Attached, Cidr, IpConfig, Route};
+use pontoon_conf::{AddResult, Cidr, IpConfig, Route};
 use pontoon_netfilter::{Egress, NetworkRules, Snat};
 use sha2::{Digest, Sha256};
 
@@ -32,17 +32,17 @@ pub(crate) fn mac(ips: &[IpConfig]) -> Option<[u8; 6]> {
 
 /// The families whose addresses have to be announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Announced {
+pub(crate) struct AnnouncedFamilies {
     pub(crate) v4: bool,
     pub(crate) v6: bool,
 }
 
 /// A MAC that was asked for may contradict what neighbours remember of any address; one that [`mac`] made, of all
 /// addresses but the one that it was made from.
-pub(crate) fn announced(ips: &[IpConfig], asked: bool) -> Announced {
+pub(crate) fn announced(ips: &[IpConfig], asked: bool) -> AnnouncedFamilies {
     let count = |v4: bool| ips.iter().filter(|ip| ip.address.is_ipv4() == v4).count();
     let (v4, v6) = (count(true), count(false));
-    Announced {
+    AnnouncedFamilies {
         v4: v4 > usize::from(!asked),
         v6: v6 > usize::from(!asked && v4 == 0),
     }
@@ -50,7 +50,7 @@ pub(crate) fn announced(ips: &[IpConfig], asked: bool) -> Announced {
 
 /// Fills in what the reference plugin derives from the IPAM result: gateways, default routes, the
 /// index of the container's interface. Returns the addresses that the bridge gets.
-pub(crate) fn complete(result: &mut Attached, config: &Config) -> Vec<Cidr> {
+pub(crate) fn complete(result: &mut AddResult, config: &Config) -> Vec<Cidr> {
     let mut gateways: Vec<Cidr> = Vec::new();
     if config.internal {
         result.routes.retain(|route| route.dst.prefix() > 0);
@@ -193,7 +193,7 @@ mod tests {
             gateway: None,
         };
         let ips: Vec<IpConfig> = addresses.iter().map(ip).collect();
-        assert_eq!(announced(&ips, asked), Announced { v4, v6 });
+        assert_eq!(announced(&ips, asked), AnnouncedFamilies { v4, v6 });
     }
 
     #[test]

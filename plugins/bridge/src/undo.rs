@@ -80,6 +80,6 @@ pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error>
         .withdraw(&ruleset)
         .map_err(|error| rules::error(&error));
     rules::deleted(context);
-    rules::linger(backend.into_sockets());
+    rules::close_in_detached_child(backend.into_sockets());
     done
 }

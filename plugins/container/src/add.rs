@@ -1,17 +1,17 @@
 //! ADD: the container's namespace path leads to the other's namespace.
 
 use pontoon_attach::{Inventory, rebind};
-use pontoon_conf::{Attached, Error};
+use pontoon_conf::{AddResult, Error};
 use pontoon_ledger::ContainerRecord;
 use pontoon_plugin::Context;
 
-use crate::config::Wanted;
+use crate::config::JoinTarget;
 use crate::files;
 use crate::target::Target;
 use crate::{plan, undo};
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
-    let wanted = Wanted::from_context(context)?;
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
+    let wanted = JoinTarget::from_context(context)?;
     let key = context.key()?;
     let target = Target::find(context, &wanted)?;
     let planned = rebind::plan(context, &target.netns, &plan::instead(&target.label()))?;

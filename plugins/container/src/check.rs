@@ -5,13 +5,13 @@ use pontoon_conf::{Error, code};
 use pontoon_ledger::ContainerRecord;
 use pontoon_plugin::Context;
 
-use crate::config::Wanted;
+use crate::config::JoinTarget;
 use crate::error::Difference;
 use crate::files;
 use crate::target::Target;
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
-    let wanted = Wanted::from_context(context)?;
+    let wanted = JoinTarget::from_context(context)?;
     let target = match Target::find(context, &wanted) {
         Ok(target) => target,
         Err(error) if error.code == code::UNKNOWN_CONTAINER => {

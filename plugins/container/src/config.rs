@@ -5,14 +5,14 @@ use pontoon_plugin::Context;
 
 /// Whose network namespace the container is to be in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum JoinTarget {
     /// The one at a path.
     Path(String),
     /// That of the container with this id, or with an id that begins so.
     Container(String),
 }
 
-impl Wanted {
+impl JoinTarget {
     /// `args.cni` counts before the configuration: it speaks of one container, the configuration
     /// of a network.
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {

@@ -20,5 +20,5 @@ pontoon_plugin::plugin! {
     del: del::del,
     check: check::check,
     gc: del::gc,
-    judge: |context: &Context| config::Wanted::from_context(context).map(drop),
+    judge: |context: &Context| config::JoinTarget::from_context(context).map(drop),
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use pontoon_conf::{Dns, Error};
-use pontoon_ledger::{About, Attachment, Sandbox};
+use pontoon_ledger::{Attachment, AttachmentSummary, Sandbox};
 use pontoon_netlink::{Netns, NetnsMount};
 use pontoon_plugin::{Context, netns_error, warn};
 
-use crate::config::Wanted;
+use crate::config::JoinTarget;
 use crate::error::TargetError;
 use crate::plan;
 
@@ -30,10 +30,10 @@ impl Target {
         }
     }
 
-    pub(crate) fn find(context: &Context, wanted: &Wanted) -> Result<Self, Error> {
+    pub(crate) fn find(context: &Context, wanted: &JoinTarget) -> Result<Self, Error> {
         let target = match wanted {
-            Wanted::Path(path) => by_path(context, path)?,
-            Wanted::Container(wanted) => by_container(context, wanted)?,
+            JoinTarget::Path(path) => by_path(context, path)?,
+            JoinTarget::Container(wanted) => by_container(context, wanted)?,
         };
         let host = Netns::current().map_err(netns_error)?;
         if target.netns.same_as(&host) {
@@ -73,7 +73,7 @@ fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
     let state = &context.state;
     let key = context.key()?;
     let attachments = state.attachments()?;
-    let mut known: Vec<(&Attachment, Option<About>)> = Vec::new();
+    let mut known: Vec<(&Attachment, Option<AttachmentSummary>)> = Vec::new();
     for attachment in &attachments {
         let about = state.about(attachment).unwrap_or_else(|error| {
             // It may be a container that has nothing to do with this one.

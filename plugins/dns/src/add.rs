@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
-use pontoon_attach::{backends, beside, masquerade, rules};
-use pontoon_conf::{Attached, Dns, Error};
+use pontoon_attach::{backends, foreign_filters, masquerade, rules};
+use pontoon_conf::{AddResult, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{ContainerResolver, source};
 use pontoon_ledger::{DnsRecord, Key, Lock, files};
@@ -15,12 +15,12 @@ use pontoon_plugin::{Context, Undo, fault, warn};
 
 use crate::config::Config;
 use crate::error::FileError;
-use crate::files::Part;
-use crate::plan::{self, Place};
+use crate::files::NetworkSection;
+use crate::plan::{self, ContainerLocation};
 use crate::undo::{Step, revert};
 use crate::{input, resolver};
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let mut place = plan::place(&key, context.config.prev_result.as_ref())?;
@@ -57,7 +57,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         rules::validate(backend, &ruleset(plan::redirect(&entry.record, 0)))?;
     }
     let mut undo = Undo::default();
-    let part = Part::new(
+    let part = NetworkSection::new(
         &inside,
         &entry.record.addresses,
         &config.names,
@@ -78,7 +78,7 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
 
 /// The resolver listens at addresses of the host. A network whose gateway is elsewhere, or that has
 /// none, is not served.
-fn serve_where_possible(config: &Config, place: &mut Place) {
+fn serve_where_possible(config: &Config, place: &mut ContainerLocation) {
     if !config.serve {
         place.gateways.clear();
         return;
@@ -101,7 +101,7 @@ fn inside(
     context: &Context,
     config: &Config,
     record: &Record,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<(ContainerResolver, Vec<String>), Error> {
     let unread = RefCell::new(None);
     let refused = RefCell::new(None);
@@ -143,7 +143,7 @@ fn register(
     context: &Context,
     key: &Key,
     entry: &DnsRecord,
-    part: &Part,
+    part: &NetworkSection,
     undo: &mut Undo<Step>,
 ) -> Result<(), Error> {
     {
@@ -188,9 +188,9 @@ fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) ->
     let others = match &mut backend {
         Backend::Nftables(nft) => Some(nft.others().unwrap_or_default()),
         // Asked once for the network: it takes a socket of its own.
-        Backend::Iptables(_) => first.then(beside::others),
+        Backend::Iptables(_) => first.then(foreign_filters::others),
     };
-    rules::linger(backend.into_sockets());
+    rules::close_in_detached_child(backend.into_sockets());
     done?;
     input::open(context, record, port, others, first)
 }

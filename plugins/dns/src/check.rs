@@ -40,7 +40,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         let differences = backend
             .verify(&ruleset)
             .map_err(|error| rules::error(&error));
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
         if let Some(first) = differences?.into_iter().next() {
             return Err(differs(first).into());
         }
@@ -75,6 +75,6 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
         .map_err(Error::from)
         .and_then(|_| backends::follow(context, config.backend.as_deref()))
         .and_then(|kind| rules::open(context, kind))
-        .map(|backend| rules::linger(backend.into_sockets()))
+        .map(|backend| rules::close_in_detached_child(backend.into_sockets()))
         .map_err(|cause| StatusError::NotServed { cause }.into())
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Attached, Error, KnownAs, code, keys};
+use pontoon_conf::{AddResult, Error, KnownAs, code, keys};
 use pontoon_dns::name::{Name, is_localhost};
 use pontoon_dns::record::{Domain, Link, Upstream};
 use pontoon_dns::zone::DOMAIN;
@@ -212,8 +212,8 @@ impl Config {
 
 /// A list is looked through for each of its entries.
 fn refuse_more_than_most(what: &str, count: usize) -> Result<(), Error> {
-    if count > Attached::MOST {
-        let most = Attached::MOST;
+    if count > AddResult::MOST {
+        let most = AddResult::MOST;
         return Err(
             invalid(format!("{what}: {count} entries, where {most} are allowed"))
                 .with_details("a server that is silent costs a question a second: name a few"),

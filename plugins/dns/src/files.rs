@@ -28,7 +28,7 @@ const LARGEST: u64 = 4 * 1024 * 1024;
 /// What one network says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Part {
+pub(crate) struct NetworkSection {
     servers: Vec<IpAddr>,
     search: Vec<String>,
     options: Vec<String>,
@@ -39,7 +39,7 @@ pub(crate) struct Part {
     domain: String,
 }
 
-impl Part {
+impl NetworkSection {
     pub(crate) fn new(
         inside: &ContainerResolver,
         addresses: &[IpAddr],
@@ -106,7 +106,7 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 pub(crate) fn add(
     context: &Context,
     key: &Key,
-    part: &Part,
+    part: &NetworkSection,
     netns: Option<&str>,
 ) -> Result<(), FileError> {
     let text = serde_json::to_vec(part).map_err(FileError::Encode)?;
@@ -137,7 +137,7 @@ pub(crate) fn remove(context: &Context, key: &Key, netns: Option<&str>) -> Resul
 
 /// What every network says. A part that cannot be read is an error: without it the files would lack a
 /// network's servers and names.
-fn parts(dir: &Path) -> Result<Vec<Part>, FileError> {
+fn parts(dir: &Path) -> Result<Vec<NetworkSection>, FileError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
         let name = entry.map_err(failed("list", dir))?.file_name();
@@ -163,7 +163,7 @@ fn parts(dir: &Path) -> Result<Vec<Part>, FileError> {
 }
 
 /// Both files, of all parts.
-fn texts(parts: &[Part]) -> (String, String) {
+fn texts(parts: &[NetworkSection]) -> (String, String) {
     let mut whole = ContainerResolver::default();
     let mut hosts = format!("{MARK}.\n");
     for (index, part) in parts.iter().enumerate() {
@@ -295,15 +295,15 @@ pub(crate) fn missing(context: &Context, container: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn part(server: &str, address: &str, search: &str) -> Part {
-        Part {
+    fn part(server: &str, address: &str, search: &str) -> NetworkSection {
+        NetworkSection {
             servers: vec![server.parse().unwrap()],
             search: vec![search.into(), "lan".into()],
             addresses: vec![address.parse().unwrap()],
             names: vec!["web".into()],
             domain: search.into(),
             notes: vec!["Made by Pontoon from /etc/resolv.conf.".into()],
-            ..Part::default()
+            ..NetworkSection::default()
         }
     }
 

@@ -5,13 +5,13 @@
 
 use std::net::IpAddr;
 
-use pontoon_attach::beside::{self, Ask, Judged};
+use pontoon_attach::foreign_filters::{self, CheckOutcome, PacketCheck};
 use pontoon_attach::rules;
 use pontoon_conf::Error;
 use pontoon_dns::record::Record;
 use pontoon_ledger::{DnsRecord, OpeningsRecord};
 use pontoon_netfilter::Ruleset;
-use pontoon_netfilter::nft::{Gate, Others};
+use pontoon_netfilter::nft::{FilterHook, ForeignFilters};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::Context;
 
@@ -24,7 +24,7 @@ pub(crate) fn open(
     context: &Context,
     record: &Record,
     port: u16,
-    others: Option<Others>,
+    others: Option<ForeignFilters>,
     first: bool,
 ) -> Result<(), Error> {
     let network = &record.network;
@@ -38,21 +38,22 @@ pub(crate) fn open(
         return Ok(());
     };
     let kind = known.or_else(|| {
-        let mut asks = || beside::questions(&mut host, &record.addresses, &record.gateways, port);
-        let asks = first.then_some(&mut asks as &mut dyn FnMut() -> Vec<Ask>);
+        let mut checks =
+            || foreign_filters::questions(&mut host, &record.addresses, &record.gateways, port);
+        let checks = first.then_some(&mut checks as &mut dyn FnMut() -> Vec<PacketCheck>);
         let others = others.unwrap_or_default();
-        beside::dropping(&context.search, Gate::Input, None, others, asks)
+        foreign_filters::dropping(&context.search, FilterHook::Input, None, others, checks)
     });
     if let Some(kind) = kind {
         let resolver = plan::redirect(record, port);
-        let opening = beside::opening(&mut host, &resolver, &record.addresses);
-        let opening = beside::note_opening(&context.state, kind, opening)?;
+        let opening = foreign_filters::opening(&mut host, &resolver, &record.addresses);
+        let opening = foreign_filters::note_opening(&context.state, kind, opening)?;
         let mut backend = rules::open(context, kind)?;
         let done = backend.apply(&Ruleset {
             opening: Some(opening),
             ..Ruleset::default()
         });
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
         done.map_err(|error| rules::error(&error))?;
     }
     if first {
@@ -64,22 +65,22 @@ pub(crate) fn open(
 /// Warns of chains of others in which nothing can be done.
 fn warn(context: &Context, host: &mut RouteSocket, record: &Record, port: u16) {
     let first = record.addresses.first();
-    let Some(link) = first.and_then(|address| beside::interface_to(host, *address)) else {
+    let Some(link) = first.and_then(|address| foreign_filters::interface_to(host, *address)) else {
         return;
     };
-    let obstacles = beside::obstacles(Gate::Input, &link.name);
+    let obstacles = foreign_filters::obstacles(FilterHook::Input, &link.name);
     if obstacles.is_empty() {
         return;
     }
-    let asks = beside::questions(host, &record.addresses, &record.gateways, port);
-    match beside::judge(&context.search, Gate::Input, &asks) {
-        Judged::Passes => {}
-        Judged::Dropped(what, drop) => pontoon_plugin::warn(format_args!(
+    let checks = foreign_filters::questions(host, &record.addresses, &record.gateways, port);
+    match foreign_filters::judge(&context.search, FilterHook::Input, &checks) {
+        CheckOutcome::Passes => {}
+        CheckOutcome::Dropped(what, drop) => pontoon_plugin::warn(format_args!(
             "dns: warning: {drop} drops {what}: containers of network {} find no names; {}",
             record.network,
             advice(&drop.to_string(), &drop.base, &drop.table, &link.name, port)
         )),
-        Judged::Unknown(_) | Judged::Unreadable(_) => {
+        CheckOutcome::Unknown(_) | CheckOutcome::Unreadable(_) => {
             for obstacle in obstacles {
                 let table = format!("{} {}", obstacle.family, obstacle.table);
                 pontoon_plugin::warn(format_args!(
@@ -114,7 +115,7 @@ pub(crate) fn differences(context: &Context, network: &str) -> Result<Vec<String
             opening: Some(opening),
             ..Ruleset::default()
         });
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
         found.extend(differences.map_err(|error| rules::error(&error))?);
     }
     Ok(found)
@@ -139,7 +140,7 @@ pub(crate) fn passes(context: &Context) -> Result<(), Error> {
     let link = record
         .addresses
         .first()
-        .and_then(|address: &IpAddr| beside::interface_to(&mut host, *address));
+        .and_then(|address: &IpAddr| foreign_filters::interface_to(&mut host, *address));
     let Some(link) = link else {
         return Ok(());
     };
@@ -151,30 +152,32 @@ pub(crate) fn passes(context: &Context) -> Result<(), Error> {
         }
         .into())
     };
-    let asks = beside::questions(&mut host, &record.addresses, &record.gateways, port);
-    match beside::judge(&context.search, Gate::Input, &asks) {
-        Judged::Passes => Ok(()),
-        Judged::Dropped(what, drop) => {
+    let checks = foreign_filters::questions(&mut host, &record.addresses, &record.gateways, port);
+    match foreign_filters::judge(&context.search, FilterHook::Input, &checks) {
+        CheckOutcome::Passes => Ok(()),
+        CheckOutcome::Dropped(what, drop) => {
             let text = drop.to_string();
             let advice = advice(&text, &drop.base, &drop.table, &link.name, port);
             limited(&text, format!("it drops {what}; {advice}"))
         }
-        Judged::Unknown(why) => {
+        CheckOutcome::Unknown(why) => {
             pontoon_plugin::warn(format_args!(
                 "dns: warning: questions of network {network} may not pass the host's filters: {}",
                 why.join("; ")
             ));
             Ok(())
         }
-        Judged::Unreadable(why) => {
+        CheckOutcome::Unreadable(why) => {
             let told = |advice: String| format!("{advice}; judged by names alone, without {why}");
-            if let Some(obstacle) = beside::obstacles(Gate::Input, &link.name).first() {
+            if let Some(obstacle) =
+                foreign_filters::obstacles(FilterHook::Input, &link.name).first()
+            {
                 let table = format!("{} {}", obstacle.family, obstacle.table);
                 let advice = advice("", &obstacle.chain, &table, &link.name, port);
                 return limited(&obstacle.to_string(), told(advice));
             }
             let opened = context.state.has_network::<OpeningsRecord>(network);
-            if beside::others().input_drops && !opened {
+            if foreign_filters::others().input_drops && !opened {
                 let advice = advice("", "INPUT", "ip filter", &link.name, port);
                 return limited("chain INPUT of iptables-nft", told(advice));
             }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Attached, Route};
+use pontoon_conf::{AddResult, Route};
 use pontoon_dns::record::{Record, Upstream, VERSION};
 use pontoon_dns::resolv_conf::{ClientNetwork, ContainerResolver, ResolvConf, ResolvConfInput};
 use pontoon_ledger::Key;
@@ -16,7 +16,7 @@ use crate::error::PlaceError;
 
 /// Where the container is, as the plugins before say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ContainerLocation {
     pub(crate) addresses: Vec<IpAddr>,
     /// Of each address, if the host has it.
     pub(crate) gateways: Vec<IpAddr>,
@@ -27,7 +27,11 @@ pub(crate) struct Place {
 /// Whether the network has no way to the outside. `noted` is what the bridge's plugin has noted of
 /// it: whether it is internal, and whether it is masqueraded. Without either, a container that has
 /// no route beyond its own subnets is on a network like podman's `--internal`.
-pub(crate) fn is_internal(place: &Place, previous: &Attached, noted: Option<(bool, bool)>) -> bool {
+pub(crate) fn is_internal(
+    place: &ContainerLocation,
+    previous: &AddResult,
+    noted: Option<(bool, bool)>,
+) -> bool {
     let (internal, masqueraded) = noted.unwrap_or_default();
     let leads_out = |route: &Route| {
         let target = IpNetwork::from(route.dst);
@@ -40,9 +44,12 @@ pub(crate) fn is_internal(place: &Place, previous: &Attached, noted: Option<(boo
 }
 
 /// The addresses of the container's interface, and its gateways.
-pub(crate) fn place(key: &Key, previous: Option<&Attached>) -> Result<Place, PlaceError> {
+pub(crate) fn place(
+    key: &Key,
+    previous: Option<&AddResult>,
+) -> Result<ContainerLocation, PlaceError> {
     let previous = previous.ok_or(PlaceError::NoPrevResult)?;
-    let mut place = Place::default();
+    let mut place = ContainerLocation::default();
     for ip in previous.ips_of(&key.interface) {
         place.addresses.push(ip.address.addr());
         place.subnets.push(ip.address.into());
@@ -64,8 +71,8 @@ pub(crate) fn place(key: &Key, previous: Option<&Attached>) -> Result<Place, Pla
 pub(crate) fn record(
     key: &Key,
     config: &Config,
-    place: &Place,
-    previous: &Attached,
+    place: &ContainerLocation,
+    previous: &AddResult,
     netns: Option<&str>,
     internal: bool,
 ) -> Record {
@@ -120,7 +127,7 @@ pub(crate) fn inside(
     record: &Record,
     config: &Config,
     host: (PathBuf, Option<ResolvConf>),
-    previous: &Attached,
+    previous: &AddResult,
     silent: &[IpAddr],
 ) -> (ContainerResolver, Vec<String>) {
     let has = |v4: bool| {
@@ -223,7 +230,7 @@ mod tests {
         }
     }
 
-    fn result() -> Attached {
+    fn result() -> AddResult {
         let interface = |name: &str, sandbox: Option<&str>| Interface {
             name: name.into(),
             sandbox: sandbox.map(str::to_owned),
@@ -234,7 +241,7 @@ mod tests {
             address: address.parse().unwrap(),
             gateway: gateway.parse().ok(),
         };
-        Attached {
+        AddResult {
             interfaces: vec![
                 interface("br0", None),
                 interface("eth0", Some("/run/netns/c")),
@@ -245,7 +252,7 @@ mod tests {
                 ip(1, "fd01::2/64", "fd01::1"),
                 ip(2, "10.2.0.2/24", "10.2.0.1"),
             ],
-            ..Attached::default()
+            ..AddResult::default()
         }
     }
 
@@ -260,7 +267,7 @@ mod tests {
     #[test]
     fn without_an_address_there_is_nothing_to_name() {
         assert!(place(&key(), None).is_err());
-        assert!(place(&key(), Some(&Attached::default())).is_err());
+        assert!(place(&key(), Some(&AddResult::default())).is_err());
     }
 
     #[test]

@@ -1,22 +1,22 @@
 //! ADD: the network's policy is made what it shall be, then the attachment gets its place in it.
 //! What the plugins before have made is passed on unchanged.
 
-use pontoon_attach::beside::{self, Ask};
+use pontoon_attach::foreign_filters::{self, PacketCheck};
 use pontoon_attach::{backends, policy, repair, rules, sockets};
-use pontoon_conf::{Attached, Error, KnownAs};
+use pontoon_conf::{AddResult, Error, KnownAs};
 use pontoon_ledger::{FirewallRecord, Key, Lock, NetworkPolicyRecord};
-use pontoon_netfilter::nft::Others;
-use pontoon_netfilter::{Backend, BackendKind, Link, Policy, Protocol, Ruleset, Separation};
+use pontoon_netfilter::nft::ForeignFilters;
+use pontoon_netfilter::{Backend, BackendKind, Link, Policy, PortIsolation, Protocol, Ruleset};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, Undo, fault, kernel_error, warn};
 
 use crate::config::{Choice, Config};
 use crate::error::PolicyError;
-use crate::plan::{self, Place};
-use crate::wanted::{Wanted, change, companion};
+use crate::plan::{self, AttachmentLocation};
+use crate::request::{PolicyRequest, change, companion};
 use crate::{coexist, links, separate, undo, zones};
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let config = Config::from_context(context)?;
     let previous = context.config.prev_result.as_ref();
     let previous = previous.ok_or(PolicyError::NoPrevResult)?;
@@ -29,29 +29,29 @@ pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
         return Ok(previous.clone());
     };
     let backend = backends::follow(context, asked)?;
-    let mut wanted = survey(context, config, previous, backend)?;
+    let mut request = read_host_facts(context, config, previous, backend)?;
     let mut steps = Undo::default();
-    match hold(context, &mut wanted, &mut steps) {
+    match hold(context, &mut request, &mut steps) {
         Ok(made) => {
             steps.commit();
             if made {
-                repair::others(context, "firewall", &wanted.key);
+                repair::others(context, "firewall", &request.key);
             }
             Ok(previous.clone())
         }
         Err(error) => Err(steps.unwind(error, |()| {
-            undo::remove(context, &wanted.key, &wanted.record)
+            undo::remove(context, &request.key, &request.record)
         })),
     }
 }
 
 /// Reads facts and refuses what cannot work. Changes nothing.
-fn survey(
+fn read_host_facts(
     context: &Context,
     config: Config,
-    previous: &Attached,
+    previous: &AddResult,
     backend: BackendKind,
-) -> Result<Wanted, Error> {
+) -> Result<PolicyRequest, Error> {
     let key = context.key()?;
     let mut host = sockets::of_host()?;
     let network_policy = policy::of(context)?;
@@ -76,7 +76,7 @@ fn survey(
         }
     }
     let separation = match (&policy, &place.port) {
-        (Some(policy), Some(port)) if !policy.icc => Some(Separation {
+        (Some(policy), Some(port)) if !policy.icc => Some(PortIsolation {
             owner: key.owner(),
             bridge: policy.bridge.clone(),
             port: port.clone(),
@@ -106,7 +106,7 @@ fn survey(
         zone: None,
     };
     validate(&key, &record, policy.as_ref())?;
-    Ok(Wanted {
+    Ok(PolicyRequest {
         key,
         record,
         policy,
@@ -143,9 +143,9 @@ fn validate(key: &Key, record: &FirewallRecord, policy: Option<&Policy>) -> Resu
 /// Whether what looks like a bridge is one: asked once per network, not for each container.
 fn place(
     host: &mut RouteSocket,
-    mut place: Place,
+    mut place: AttachmentLocation,
     network_policy: Option<&NetworkPolicyRecord>,
-) -> Result<Place, Error> {
+) -> Result<AttachmentLocation, Error> {
     let Some(name) = &place.bridge else {
         return Ok(place);
     };
@@ -180,8 +180,12 @@ fn refuse_published(
 }
 
 /// Tells whether the policy was missing.
-fn hold(context: &Context, wanted: &mut Wanted, undo: &mut Undo<()>) -> Result<bool, Error> {
-    let Wanted { key, record, .. } = wanted;
+fn hold(
+    context: &Context,
+    request: &mut PolicyRequest,
+    undo: &mut Undo<()>,
+) -> Result<bool, Error> {
+    let PolicyRequest { key, record, .. } = request;
     if let Some(stale) = context.state.read::<FirewallRecord>(key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came.
         undo::withdraw(context, key, &stale)?;
@@ -198,61 +202,61 @@ fn hold(context: &Context, wanted: &mut Wanted, undo: &mut Undo<()>) -> Result<b
         backends::claim_beside(context, "firewall", BackendKind::Nftables)?;
     }
     fault::point("firewall.recorded")?;
-    let former = note(context, wanted)?;
+    let former = note(context, request)?;
     fault::point("firewall.noted")?;
-    let mut backend = rules::open(context, wanted.record.backend)?;
-    let same_backend = |(kind, _): &&(BackendKind, Policy)| *kind == wanted.record.backend;
+    let mut backend = rules::open(context, request.record.backend)?;
+    let same_backend = |(kind, _): &&(BackendKind, Policy)| *kind == request.record.backend;
     let ruleset = Ruleset {
-        policy: wanted.policy.clone(),
+        policy: request.policy.clone(),
         former_policy: former
             .iter()
             .find(same_backend)
             .map(|(_, policy)| policy.clone()),
-        member: plan::member(&wanted.key, &wanted.record),
+        member: plan::member(&request.key, &request.record),
         ..Ruleset::default()
     };
     let made = backend
         .apply(&ruleset)
         .map_err(|error| rules::error(&error))?;
     fault::point("firewall.held")?;
-    stand_beside(context, wanted, &mut backend)?;
+    open_foreign_filters(context, request, &mut backend)?;
     fault::point("firewall.beside")?;
-    if let Some(bridge) = wanted.policy.as_ref().map(|policy| policy.bridge.clone()) {
-        separate::separate(context, &mut wanted.host, &bridge, &wanted.record)?;
+    if let Some(bridge) = request.policy.as_ref().map(|policy| policy.bridge.clone()) {
+        separate::separate(context, &mut request.host, &bridge, &request.record)?;
     }
-    if wanted.record.separation.is_some() {
-        links::link(context, &mut backend, &wanted.key, &wanted.record)?;
+    if request.record.separation.is_some() {
+        links::link(context, &mut backend, &request.key, &request.record)?;
     }
     fault::point("firewall.linked")?;
-    rules::linger(backend.into_sockets());
-    settle(context, wanted, &former)?;
+    rules::close_in_detached_child(backend.into_sockets());
+    settle(context, request, &former)?;
     Ok(made)
 }
 
 /// Notes the policy before it is made. Returns what was held before, if that was something else.
-fn note(context: &Context, wanted: &Wanted) -> Result<Vec<(BackendKind, Policy)>, Error> {
-    let Some(policy) = &wanted.policy else {
+fn note(context: &Context, request: &PolicyRequest) -> Result<Vec<(BackendKind, Policy)>, Error> {
+    let Some(policy) = &request.policy else {
         return Ok(Vec::new());
     };
     let mut former = Vec::new();
-    if let Some(network_policy) = &wanted.network_policy {
+    if let Some(network_policy) = &request.network_policy {
         if network_policy.policy == *policy
-            && network_policy.backend == wanted.record.backend
+            && network_policy.backend == request.record.backend
             && network_policy.former.is_empty()
         {
             return Ok(Vec::new());
         }
         former.clone_from(&network_policy.former);
         former.push((network_policy.backend, network_policy.policy.clone()));
-        former.retain(|(kind, old)| (*kind, old) != (wanted.record.backend, policy));
+        former.retain(|(kind, old)| (*kind, old) != (request.record.backend, policy));
     }
     let network_policy = NetworkPolicyRecord {
-        backend: wanted.record.backend,
+        backend: request.record.backend,
         policy: policy.clone(),
         former: former.clone(),
-        companion: companion(wanted),
-        profile: wanted.profile.clone(),
-        zone: wanted
+        companion: companion(request),
+        profile: request.profile.clone(),
+        zone: request
             .network_policy
             .as_ref()
             .and_then(|network_policy| network_policy.zone.clone()),
@@ -264,76 +268,76 @@ fn note(context: &Context, wanted: &Wanted) -> Result<Vec<(BackendKind, Policy)>
 }
 
 /// Lets the network's packets pass where another program would drop them, and says where it cannot.
-fn stand_beside(
+fn open_foreign_filters(
     context: &Context,
-    wanted: &mut Wanted,
+    request: &mut PolicyRequest,
     backend: &mut Backend,
 ) -> Result<(), Error> {
-    let first = wanted.network_policy.is_none();
+    let first = request.network_policy.is_none();
     let others = coexist::others(backend);
-    zones::enter(context, wanted, others.firewalld)?;
-    let Some(policy) = wanted.policy.clone() else {
-        return pass_alone(context, wanted, backend, others);
+    zones::enter(context, request, others.firewalld)?;
+    let Some(policy) = request.policy.clone() else {
+        return open_foreign_filters_without_bridge(context, request, backend, others);
     };
-    let known = companion(wanted).map(|(kind, _)| kind);
-    let addresses = &wanted.record.addresses;
-    let mut asks = || beside::forwarded(&mut wanted.host, &policy.bridge, addresses);
-    let asks = first.then_some(&mut asks as &mut dyn FnMut() -> Vec<Ask>);
-    let kind = known.or_else(|| coexist::companion(context, backend, others, asks));
+    let known = companion(request).map(|(kind, _)| kind);
+    let addresses = &request.record.addresses;
+    let mut checks = || foreign_filters::forwarded(&mut request.host, &policy.bridge, addresses);
+    let checks = first.then_some(&mut checks as &mut dyn FnMut() -> Vec<PacketCheck>);
+    let kind = known.or_else(|| coexist::companion(context, backend, others, checks));
     if let Some(kind) = kind {
         let beside = Some((kind, policy.beside()));
         backends::claim_beside(context, "firewall", kind)?;
-        if companion(wanted) != beside {
-            change(context, wanted, |network_policy| {
+        if companion(request) != beside {
+            change(context, request, |network_policy| {
                 network_policy.companion = beside
             })?;
         }
-        coexist::stand_beside(context, kind, Some(&policy), None)?;
+        coexist::open_foreign_filters(context, kind, Some(&policy), None)?;
     }
     if first {
         coexist::warn(
             context,
-            &mut wanted.host,
+            &mut request.host,
             &policy.bridge,
-            &wanted.record.addresses,
+            &request.record.addresses,
         );
     }
     Ok(())
 }
 
 /// The same for an attachment without a bridge, by its addresses.
-fn pass_alone(
+fn open_foreign_filters_without_bridge(
     context: &Context,
-    wanted: &mut Wanted,
+    request: &mut PolicyRequest,
     backend: &mut Backend,
-    others: Others,
+    others: ForeignFilters,
 ) -> Result<(), Error> {
-    let Some(interface) = wanted
+    let Some(interface) = request
         .record
         .addresses
         .first()
-        .and_then(|address| beside::interface_to(&mut wanted.host, *address))
+        .and_then(|address| foreign_filters::interface_to(&mut request.host, *address))
     else {
         return Ok(());
     };
-    let addresses = &wanted.record.addresses;
-    let mut asks = || beside::forwarded(&mut wanted.host, &interface.name, addresses);
-    let kind = coexist::companion(context, backend, others, Some(&mut asks));
+    let addresses = &request.record.addresses;
+    let mut checks = || foreign_filters::forwarded(&mut request.host, &interface.name, addresses);
+    let kind = coexist::companion(context, backend, others, Some(&mut checks));
     let records = context.state.records_of::<FirewallRecord>();
     if let Some(kind) = kind {
-        wanted.record.companion = Some(kind);
+        request.record.companion = Some(kind);
         backends::claim_beside(context, "firewall", kind)?;
-        context.state.write(&wanted.key, &wanted.record)?;
+        context.state.write(&request.key, &request.record)?;
         fault::point("firewall.alone")?;
-        let member = plan::member(&wanted.key, &wanted.record);
-        coexist::stand_beside(context, kind, None, member)?;
+        let member = plan::member(&request.key, &request.record);
+        coexist::open_foreign_filters(context, kind, None, member)?;
     }
-    if records.is_only(&wanted.key)? {
+    if records.is_only(&request.key)? {
         coexist::warn(
             context,
-            &mut wanted.host,
+            &mut request.host,
             &interface.name,
-            &wanted.record.addresses,
+            &request.record.addresses,
         );
     }
     Ok(())
@@ -343,35 +347,35 @@ fn pass_alone(
 /// their place in the new policy.
 fn settle(
     context: &Context,
-    wanted: &mut Wanted,
+    request: &mut PolicyRequest,
     former: &[(BackendKind, Policy)],
 ) -> Result<(), Error> {
-    let Some(policy) = wanted.policy.clone().filter(|_| !former.is_empty()) else {
+    let Some(policy) = request.policy.clone().filter(|_| !former.is_empty()) else {
         return Ok(());
     };
     for (kind, old) in former {
-        if *kind != wanted.record.backend {
+        if *kind != request.record.backend {
             let mut backend = rules::open(context, *kind)?;
             let done = backend.withdraw(&Ruleset {
                 policy: Some(old.clone()),
                 ..Ruleset::default()
             });
-            rules::linger(backend.into_sockets());
+            rules::close_in_detached_child(backend.into_sockets());
             done.map_err(|error| rules::error(&error))?;
         }
     }
     if former.iter().any(|(_, old)| old.icc != policy.icc) {
-        regroup(context, wanted, &policy)?;
+        apply_icc_to_earlier_containers(context, request, &policy)?;
     }
     context.state.write_network(
         context.config.name.as_ref(),
         &NetworkPolicyRecord {
-            backend: wanted.record.backend,
+            backend: request.record.backend,
             policy,
             former: Vec::new(),
-            companion: companion(wanted),
-            profile: wanted.profile.clone(),
-            zone: wanted
+            companion: companion(request),
+            profile: request.profile.clone(),
+            zone: request
                 .network_policy
                 .as_ref()
                 .and_then(|network_policy| network_policy.zone.clone()),
@@ -380,10 +384,14 @@ fn settle(
 }
 
 /// Containers that were there before `icc` changed.
-fn regroup(context: &Context, wanted: &mut Wanted, policy: &Policy) -> Result<(), Error> {
+fn apply_icc_to_earlier_containers(
+    context: &Context,
+    request: &mut PolicyRequest,
+    policy: &Policy,
+) -> Result<(), Error> {
     let records = context.state.records_of::<FirewallRecord>();
-    for key in records.attachments(&wanted.key.network)? {
-        if key == wanted.key {
+    for key in records.attachments(&request.key.network)? {
+        if key == request.key {
             continue;
         }
         let Some(mut record) = context.state.read::<FirewallRecord>(&key)? else {
@@ -391,20 +399,20 @@ fn regroup(context: &Context, wanted: &mut Wanted, policy: &Policy) -> Result<()
         };
         if policy.icc {
             links::unlink(context, &key, &record)?;
-            separate::join(context, &mut wanted.host, &record)?;
+            separate::join(context, &mut request.host, &record)?;
             record.separation = None;
             context.state.write(&key, &record)?;
         } else if let Some(port) = &record.port {
-            record.separation = Some(Separation {
+            record.separation = Some(PortIsolation {
                 owner: key.owner(),
                 bridge: policy.bridge.clone(),
                 port: port.clone(),
             });
             context.state.write(&key, &record)?;
-            separate::separate(context, &mut wanted.host, &policy.bridge, &record)?;
+            separate::separate(context, &mut request.host, &policy.bridge, &record)?;
             let mut backend = rules::open(context, record.backend)?;
             let done = links::link(context, &mut backend, &key, &record);
-            rules::linger(backend.into_sockets());
+            rules::close_in_detached_child(backend.into_sockets());
             done?;
         }
     }

@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 
-use pontoon_attach::beside::{self, Judged};
+use pontoon_attach::foreign_filters::{self, CheckOutcome};
 use pontoon_attach::{backends, policy, reference, rules};
 use pontoon_conf::Error;
 use pontoon_ledger::FirewallRecord;
-use pontoon_netfilter::nft::Gate;
+use pontoon_netfilter::nft::FilterHook;
 use pontoon_netfilter::{BackendKind, Ruleset};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, warn};
@@ -15,7 +15,7 @@ use pontoon_plugin::{Context, warn};
 use crate::coexist;
 use crate::config::{Choice, Config};
 use crate::error::{Differences, StatusError};
-use crate::links::{self, Named};
+use crate::links::{self, NameMatch};
 use crate::{plan, zones};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
@@ -57,7 +57,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     if record.separation.is_some() {
         let _lock = links::lock(context)?;
         let index = links::index(context);
-        links = links::of(context, &index, &key, &record, Named::IdFirst)?.0;
+        links = links::of(context, &index, &key, &record, NameMatch::IdFirst)?.0;
     }
     let ruleset = Ruleset {
         policy,
@@ -93,7 +93,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     for (kind, ruleset) in checks {
         let mut backend = rules::open(context, kind)?;
         let found = backend.verify(&ruleset);
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
         match found {
             Ok(found) => differences.extend(found),
             // Kept apart by the bridge itself then.
@@ -140,29 +140,29 @@ fn passes(context: &Context) -> Result<(), Error> {
         .map(|network_policy| network_policy.policy.bridge)
         .or_else(|| {
             let address = addresses.first()?;
-            Some(beside::interface_to(&mut host, *address)?.name)
+            Some(foreign_filters::interface_to(&mut host, *address)?.name)
         });
     let Some(interface) = bridge else {
         return Ok(());
     };
-    let asks = beside::forwarded(&mut host, &interface, &addresses);
-    match beside::judge(&context.search, Gate::Forward, &asks) {
-        Judged::Passes => Ok(()),
-        Judged::Dropped(what, drop) => Err(StatusError::Dropped {
+    let checks = foreign_filters::forwarded(&mut host, &interface, &addresses);
+    match foreign_filters::judge(&context.search, FilterHook::Forward, &checks) {
+        CheckOutcome::Passes => Ok(()),
+        CheckOutcome::Dropped(what, drop) => Err(StatusError::Dropped {
             advice: coexist::advice_about(&drop, &interface),
             drop: drop.to_string(),
             what,
             network: network.to_string(),
         }
         .into()),
-        Judged::Unknown(why) => {
+        CheckOutcome::Unknown(why) => {
             warn(format_args!(
                 "firewall: warning: packets of network {network} may not pass the host's filters: {}",
                 why.join("; ")
             ));
             Ok(())
         }
-        Judged::Unreadable(why) => match coexist::glance(&interface) {
+        CheckOutcome::Unreadable(why) => match coexist::first_dropping_chain(&interface) {
             None => Ok(()),
             Some((chain, advice)) => Err(StatusError::MayDrop {
                 chain: chain.to_string(),
@@ -182,6 +182,6 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     passes(context)?;
     backends::follow(context, asked)
         .and_then(|kind| rules::open(context, kind))
-        .map(|backend| rules::linger(backend.into_sockets()))
+        .map(|backend| rules::close_in_detached_child(backend.into_sockets()))
         .map_err(|cause| StatusError::NotHeld { cause }.into())
 }

@@ -4,20 +4,20 @@
 
 use std::net::IpAddr;
 
-use pontoon_attach::beside::{self, Judged};
+use pontoon_attach::foreign_filters::{self, CheckOutcome};
 use pontoon_attach::rules;
 use pontoon_conf::Error;
-use pontoon_netfilter::nft::{Gate, Nft, Obstacle, Others};
+use pontoon_netfilter::nft::{DroppingChain, FilterHook, ForeignFilters, Nft};
 use pontoon_netfilter::{Backend, BackendKind, Member, Policy, Ruleset};
 use pontoon_netlink::RouteSocket;
-use pontoon_passage::Drop;
+use pontoon_passage::DroppingRule;
 use pontoon_plugin::Context;
 
 /// Whose rules our packets have to pass as well.
-pub(crate) fn others(backend: &mut Backend) -> Others {
+pub(crate) fn others(backend: &mut Backend) -> ForeignFilters {
     match backend {
         Backend::Nftables(nft) => nft.others().unwrap_or_default(),
-        Backend::Iptables(_) => beside::others(),
+        Backend::Iptables(_) => foreign_filters::others(),
     }
 }
 
@@ -26,20 +26,20 @@ pub(crate) fn others(backend: &mut Backend) -> Others {
 pub(crate) fn companion(
     context: &Context,
     backend: &Backend,
-    others: Others,
-    first: Option<&mut dyn FnMut() -> Vec<beside::Ask>>,
+    others: ForeignFilters,
+    first: Option<&mut dyn FnMut() -> Vec<foreign_filters::PacketCheck>>,
 ) -> Option<BackendKind> {
     // Where ours stands already, nothing has to stand beside it.
     let own = match backend {
         Backend::Nftables(_) => None,
         Backend::Iptables(iptables) => Some(iptables.variant()),
     };
-    beside::dropping(&context.search, Gate::Forward, own, others, first)
+    foreign_filters::dropping(&context.search, FilterHook::Forward, own, others, first)
 }
 
 /// Makes what lets a network with a policy, or an attachment without a bridge, pass where another
 /// backend decides.
-pub(crate) fn stand_beside(
+pub(crate) fn open_foreign_filters(
     context: &Context,
     kind: BackendKind,
     policy: Option<&Policy>,
@@ -51,7 +51,7 @@ pub(crate) fn stand_beside(
         member,
         ..Ruleset::default()
     });
-    rules::linger(backend.into_sockets());
+    rules::close_in_detached_child(backend.into_sockets());
     done.map(drop).map_err(|error| rules::error(&error))
 }
 
@@ -63,29 +63,29 @@ pub(crate) fn warn(
     interface: &str,
     addresses: &[IpAddr],
 ) {
-    let obstacles = beside::obstacles(Gate::Forward, interface);
+    let obstacles = foreign_filters::obstacles(FilterHook::Forward, interface);
     if obstacles.is_empty() {
         return;
     }
-    let may = |obstacle: &Obstacle| {
+    let may = |obstacle: &DroppingChain| {
         pontoon_plugin::warn(format_args!(
             "firewall: {obstacle} may drop what goes to and from {interface}: {}",
             advice(obstacle, interface)
         ));
     };
-    let asks = beside::forwarded(host, interface, addresses);
-    match beside::judge(&context.search, Gate::Forward, &asks) {
-        Judged::Passes => {}
-        Judged::Dropped(what, drop) => {
+    let checks = foreign_filters::forwarded(host, interface, addresses);
+    match foreign_filters::judge(&context.search, FilterHook::Forward, &checks) {
+        CheckOutcome::Passes => {}
+        CheckOutcome::Dropped(what, drop) => {
             let advice = advice_about(&drop, interface);
             pontoon_plugin::warn(format_args!("firewall: {drop} drops {what}: {advice}"));
         }
-        Judged::Unknown(_) | Judged::Unreadable(_) => obstacles.iter().for_each(may),
+        CheckOutcome::Unknown(_) | CheckOutcome::Unreadable(_) => obstacles.iter().for_each(may),
     }
 }
 
 /// What the admin can do about a chain that drops.
-pub(crate) fn advice(obstacle: &Obstacle, interface: &str) -> String {
+pub(crate) fn advice(obstacle: &DroppingChain, interface: &str) -> String {
     if obstacle.table == "firewalld" {
         return format!("firewall-cmd --zone=trusted --add-interface={interface}");
     }
@@ -93,7 +93,7 @@ pub(crate) fn advice(obstacle: &Obstacle, interface: &str) -> String {
 }
 
 /// What the admin can do about what drops.
-pub(crate) fn advice_about(drop: &Drop, interface: &str) -> String {
+pub(crate) fn advice_about(drop: &DroppingRule, interface: &str) -> String {
     if drop.table == "inet firewalld" {
         return format!("firewall-cmd --zone=trusted --add-interface={interface}");
     }
@@ -107,13 +107,15 @@ pub(crate) fn advice_about(drop: &Drop, interface: &str) -> String {
 }
 
 /// What netlink alone tells, for where the rules cannot be read.
-pub(crate) fn glance(interface: &str) -> Option<(String, String)> {
-    if let Some(obstacle) = beside::obstacles(Gate::Forward, interface).first() {
+pub(crate) fn first_dropping_chain(interface: &str) -> Option<(String, String)> {
+    if let Some(obstacle) = foreign_filters::obstacles(FilterHook::Forward, interface).first() {
         return Some((obstacle.to_string(), advice(obstacle, interface)));
     }
     let mut nft = Nft::open().ok()?;
-    let found = nft.obstacles(Gate::Forward, interface).unwrap_or_default();
-    rules::linger(nft.into_sockets());
+    let found = nft
+        .obstacles(FilterHook::Forward, interface)
+        .unwrap_or_default();
+    rules::close_in_detached_child(nft.into_sockets());
     let obstacle = found.first()?;
     let advice = "pontoon repair makes a way through it for the network";
     Some((obstacle.to_string(), advice.to_owned()))

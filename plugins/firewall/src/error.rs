@@ -4,8 +4,6 @@ use pontoon_conf::{OperationError, code};
 use pontoon_netfilter::firewalld;
 use thiserror::Error;
 
-use crate::zones;
-
 /// Deciding what the policy is and where it is held.
 #[derive(Debug, Error)]
 pub(crate) enum PolicyError {
@@ -73,7 +71,19 @@ impl OperationError for ZoneError {
     }
 
     fn next_step(&self) -> String {
-        zones::next_step(&self.reason).to_owned()
+        next_step(&self.reason).to_owned()
+    }
+}
+
+/// What an admin does about an error of firewalld.
+pub(crate) fn next_step(error: &firewalld::Error) -> &'static str {
+    match error {
+        firewalld::Error::Bus { .. } => {
+            "start firewalld, or let the runtime pass DBUS_SYSTEM_BUS_ADDRESS on"
+        }
+        firewalld::Error::Refused { .. } => {
+            "see `firewall-cmd --get-active-zones`, or name another zone in firewalldZone"
+        }
     }
 }
 

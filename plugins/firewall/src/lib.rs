@@ -9,9 +9,9 @@ mod del;
 mod error;
 mod links;
 mod plan;
+mod request;
 mod separate;
 mod undo;
-mod wanted;
 mod zones;
 
 use pontoon_plugin::Context;

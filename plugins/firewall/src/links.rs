@@ -11,7 +11,7 @@ use crate::plan;
 
 /// Which attachments a link to a name leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Named {
+pub(crate) enum NameMatch {
     /// Every attachment of the name: those that links may lead to already.
     All,
     /// The container whose id the name is, where there is one: no alias stands in for another's id.
@@ -25,9 +25,9 @@ fn is_id(key: &Key, name: &KnownAs) -> bool {
 }
 
 /// The attachments that links to the name lead to.
-fn named(index: &LinksIndex, name: &KnownAs, which: Named) -> Result<Vec<Key>, Error> {
+fn named(index: &LinksIndex, name: &KnownAs, which: NameMatch) -> Result<Vec<Key>, Error> {
     let mut keys = index.named(name)?;
-    if which == Named::IdFirst && keys.iter().any(|key| is_id(key, name)) {
+    if which == NameMatch::IdFirst && keys.iter().any(|key| is_id(key, name)) {
         keys.retain(|key| is_id(key, name));
     }
     Ok(keys)
@@ -51,7 +51,7 @@ pub(crate) fn of(
     index: &LinksIndex,
     key: &Key,
     record: &FirewallRecord,
-    which: Named,
+    which: NameMatch,
 ) -> Result<(Vec<Link>, Vec<KnownAs>), Error> {
     let Some(bridge) = record.bridge.as_deref() else {
         return Ok((Vec::new(), Vec::new()));
@@ -69,7 +69,7 @@ pub(crate) fn of(
         }
     }
     for name in &record.names {
-        if which == Named::IdFirst && !named(index, name, which)?.contains(key) {
+        if which == NameMatch::IdFirst && !named(index, name, which)?.contains(key) {
             continue;
         }
         for (asking, other) in records(context, index.wished(name)?)? {
@@ -109,7 +109,7 @@ pub(crate) fn link(
     let index = index(context);
     index.enter(key, record)?;
     fault::point("firewall.entered")?;
-    let (links, waiting) = of(context, &index, key, record, Named::IdFirst)?;
+    let (links, waiting) = of(context, &index, key, record, NameMatch::IdFirst)?;
     for name in waiting {
         warn(format_args!(
             "firewall: container {}: the link to \"{name}\" waits: no container of network {} has that name",
@@ -135,14 +135,14 @@ pub(crate) fn unlink(context: &Context, key: &Key, record: &FirewallRecord) -> R
     }
     let _lock = lock(context)?;
     let index = index(context);
-    let (links, _) = of(context, &index, key, record, Named::All)?;
+    let (links, _) = of(context, &index, key, record, NameMatch::All)?;
     if !links.is_empty() {
         let mut backend = rules::open(context, record.backend)?;
         let done = backend.withdraw(&Ruleset {
             links,
             ..Ruleset::default()
         });
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
         done.map_err(|error| rules::error(&error))?;
     }
     index.remove(key, record);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use pontoon_conf::{Attached, KnownAs};
+use pontoon_conf::{AddResult, KnownAs};
 use pontoon_ledger::{FirewallRecord, Key, LinkRequest};
 use pontoon_netfilter::{Ingress, Link, Member, Policy};
 
@@ -10,7 +10,7 @@ use crate::error::PolicyError;
 
 /// Where the attachment is, as the result of the plugins before tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct AttachmentLocation {
     /// The first interface on the host's side: the bridge, where there is one.
     pub(crate) bridge: Option<String>,
     /// The second one: the host's end of the veth pair.
@@ -19,7 +19,7 @@ pub(crate) struct Place {
     pub(crate) addresses: Vec<IpAddr>,
 }
 
-pub(crate) fn place(previous: &Attached) -> Place {
+pub(crate) fn place(previous: &AddResult) -> AttachmentLocation {
     let mut outer = previous
         .interfaces
         .iter()
@@ -32,7 +32,7 @@ pub(crate) fn place(previous: &Attached) -> Place {
             addresses.push(ip.address.addr());
         }
     }
-    Place {
+    AttachmentLocation {
         bridge,
         port,
         addresses,
@@ -40,24 +40,27 @@ pub(crate) fn place(previous: &Attached) -> Place {
 }
 
 /// The policy of the network on its bridge; none when everything is open and there is no bridge.
-pub(crate) fn policy(wanted: &Policy, bridge: Option<&str>) -> Result<Option<Policy>, PolicyError> {
+pub(crate) fn policy(
+    request: &Policy,
+    bridge: Option<&str>,
+) -> Result<Option<Policy>, PolicyError> {
     if let Some(bridge) = bridge {
-        if wanted.trusted.iter().any(|name| name == bridge) {
+        if request.trusted.iter().any(|name| name == bridge) {
             return Err(PolicyError::TrustedOwn {
                 bridge: bridge.to_owned(),
             });
         }
         return Ok(Some(Policy {
             bridge: bridge.to_owned(),
-            ..wanted.clone()
+            ..request.clone()
         }));
     }
-    let open = wanted.icc
-        && !wanted.isolated
-        && !wanted.closed
-        && !wanted.internal
-        && wanted.host_access
-        && wanted.ingress == Ingress::Open;
+    let open = request.icc
+        && !request.isolated
+        && !request.closed
+        && !request.internal
+        && request.host_access
+        && request.ingress == Ingress::Open;
     if open {
         return Ok(None);
     }
@@ -116,8 +119,8 @@ mod tests {
 
     use super::*;
 
-    fn result(interfaces: &[(&str, bool)], addresses: &[&str]) -> Attached {
-        Attached {
+    fn result(interfaces: &[(&str, bool)], addresses: &[&str]) -> AddResult {
+        AddResult {
             interfaces: interfaces
                 .iter()
                 .map(|(name, inside)| Interface {
@@ -134,7 +137,7 @@ mod tests {
                     gateway: None,
                 })
                 .collect(),
-            ..Attached::default()
+            ..AddResult::default()
         }
     }
 

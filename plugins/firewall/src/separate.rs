@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use pontoon_attach::{forwarding, rules};
 use pontoon_conf::Error;
 use pontoon_ledger::FirewallRecord;
-use pontoon_netfilter::{Backend, BackendKind, Ruleset, Separation};
+use pontoon_netfilter::{Backend, BackendKind, PortIsolation, Ruleset};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, fault, kernel_error, warn};
 
@@ -48,7 +48,7 @@ pub(crate) fn separate(
             .map_err(|error| (error.is_unsupported(), rules::error(&error))),
         Err(error) => Err((true, error.clone())),
     };
-    rules::linger(apart.map(Backend::into_sockets).unwrap_or_default());
+    rules::close_in_detached_child(apart.map(Backend::into_sockets).unwrap_or_default());
     match done {
         Ok(_) => {}
         Err((false, error)) => return Err(error),
@@ -91,7 +91,7 @@ pub(crate) fn join(
             Err(error) if !error.is_unsupported() => Err(rules::error(&error)),
             _ => Ok(()),
         };
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
     }
     done.and(proxies(host, bridge, record, false))
 }
@@ -150,7 +150,7 @@ fn proxies(
     Ok(())
 }
 
-fn ruleset(separation: &Separation) -> Ruleset {
+fn ruleset(separation: &PortIsolation) -> Ruleset {
     Ruleset {
         separation: Some(separation.clone()),
         ..Ruleset::default()

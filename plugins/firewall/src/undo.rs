@@ -41,7 +41,7 @@ pub(crate) fn withdraw(context: &Context, key: &Key, record: &FirewallRecord) ->
     if let Some(kind) = record.companion {
         let beside = rules::open(context, kind).and_then(|mut backend| {
             let done = backend.withdraw(&own);
-            rules::linger(backend.into_sockets());
+            rules::close_in_detached_child(backend.into_sockets());
             done.map_err(|error| rules::error(&error))
         });
         withdrawn = withdrawn.and(beside);

@@ -7,38 +7,42 @@ use std::net::IpAddr;
 use pontoon_attach::rules;
 use pontoon_conf::Error;
 use pontoon_ledger::{FirewallRecord, Key, NetworkPolicyRecord};
-use pontoon_netfilter::firewalld::{self, Part};
+use pontoon_netfilter::firewalld::Part;
 use pontoon_plugin::{Context, fault, warn};
 
 use crate::config::{Choice, Config};
-use crate::error::ZoneError;
+use crate::error::{ZoneError, next_step};
 use crate::plan;
-use crate::wanted::{Wanted, change};
+use crate::request::{PolicyRequest, change};
 
 /// Enters the zone where firewalld is there, or has to be. Noted before it is done. A firewalld that
 /// only happens to be there and refuses is said; STATUS says it again.
-pub(crate) fn enter(context: &Context, wanted: &mut Wanted, there: bool) -> Result<(), Error> {
-    let (zone, must) = wanted.zone.clone();
+pub(crate) fn enter(
+    context: &Context,
+    request: &mut PolicyRequest,
+    there: bool,
+) -> Result<(), Error> {
+    let (zone, must) = request.zone.clone();
     if !there && !must {
         return Ok(());
     }
-    let bridge = wanted.policy.as_ref().map(|policy| policy.bridge.clone());
-    let former = wanted
+    let bridge = request.policy.as_ref().map(|policy| policy.bridge.clone());
+    let former = request
         .network_policy
         .as_ref()
         .and_then(|network_policy| network_policy.zone.clone());
     let moves = former.as_ref() != Some(&zone);
     if bridge.is_none() {
-        wanted.record.zone = Some(zone.clone());
-        context.state.write(&wanted.key, &wanted.record)?;
+        request.record.zone = Some(zone.clone());
+        context.state.write(&request.key, &request.record)?;
     } else if moves {
-        change(context, wanted, |network_policy| {
+        change(context, request, |network_policy| {
             network_policy.zone = Some(zone.clone())
         })?;
     }
     fault::point("firewall.zoned")?;
     let done = rules::firewalld().and_then(|mut bus| {
-        let parts = parts(bridge.as_deref(), &wanted.record);
+        let parts = parts(bridge.as_deref(), &request.record);
         if let Some(former) = former.filter(|_| moves) {
             parts
                 .iter()
@@ -153,16 +157,5 @@ fn name(part: Part<'_>) -> String {
     match part {
         Part::Interface(name) => format!("interface {name}"),
         Part::Source(address) => format!("source {address}"),
-    }
-}
-
-pub(crate) fn next_step(error: &firewalld::Error) -> &'static str {
-    match error {
-        firewalld::Error::Bus { .. } => {
-            "start firewalld, or let the runtime pass DBUS_SYSTEM_BUS_ADDRESS on"
-        }
-        firewalld::Error::Refused { .. } => {
-            "see `firewall-cmd --get-active-zones`, or name another zone in firewalldZone"
-        }
     }
 }

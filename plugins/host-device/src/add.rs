@@ -1,7 +1,7 @@
 //! ADD: addresses, then the device moves into the container, then it is configured there.
 
 use pontoon_attach::{container_link, sockets};
-use pontoon_conf::{Attached, Error, Interface, Mac};
+use pontoon_conf::{AddResult, Error, Interface, Mac};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{HostDeviceRecord, Key};
 use pontoon_netlink::{Link, RouteSocket};
@@ -17,7 +17,7 @@ enum Step {
     Device(Box<HostDeviceRecord>),
 }
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
@@ -67,10 +67,10 @@ fn attach(
     record: &HostDeviceRecord,
     (host, inside): (&mut RouteSocket, &mut RouteSocket),
     undo: &mut Undo<Step>,
-) -> Result<Attached, Error> {
+) -> Result<AddResult, Error> {
     // From the lease until the record is written, GC does not take the lease for garbage.
     let network_lock = context.state.share_network(&key.network)?;
-    let mut result = Attached::default();
+    let mut result = AddResult::default();
     undo.push(Step::Lease);
     if let Some(ipam) = &config.ipam {
         result = delegation::add(context, ipam)?;

@@ -22,6 +22,11 @@ pub(crate) struct Config {
     pub(crate) ipam: Option<PluginType>,
 }
 
+/// The devices of the PCI bus.
+pub(crate) const PCI: &str = "/sys/bus/pci/devices";
+/// The bus of parts of a device, such as subfunctions (`mlx5_core.sf.4`).
+pub(crate) const AUXILIARY: &str = "/sys/bus/auxiliary/devices";
+
 /// How the device is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Selector {

@@ -7,12 +7,9 @@ use pontoon_conf::Error;
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::kernel_error;
 
-use crate::config::Selector;
+use crate::config::{AUXILIARY, PCI, Selector};
 use crate::error::DeviceError;
 
-pub(crate) const PCI: &str = "/sys/bus/pci/devices";
-/// The bus of parts of a device, such as subfunctions (`mlx5_core.sf.4`).
-pub(crate) const AUXILIARY: &str = "/sys/bus/auxiliary/devices";
 /// Drivers that hand a device to a program: there is no interface to move.
 const USERSPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use pontoon_conf::{OperationError, code};
 use thiserror::Error;
 
-use crate::device::{AUXILIARY, PCI};
+use crate::config::{AUXILIARY, PCI};
 
 /// Finding the device.
 #[derive(Debug, Error)]

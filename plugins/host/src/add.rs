@@ -1,14 +1,14 @@
 //! ADD: the container's namespace path leads to the host's namespace.
 
 use pontoon_attach::{Inventory, rebind};
-use pontoon_conf::{Attached, Error};
+use pontoon_conf::{AddResult, Error};
 use pontoon_ledger::{HostRecord, Rebind, Sandbox};
 use pontoon_netlink::Netns;
 use pontoon_plugin::{Context, netns_error};
 
 use crate::{config, plan};
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     config::ignore_ports(context)?;
     let key = context.key()?;
     let path = context.invocation.required_netns()?;

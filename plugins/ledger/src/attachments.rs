@@ -31,7 +31,7 @@ pub struct Attachment {
 
 /// What a record says of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
+pub struct AttachmentSummary {
     /// The namespace that the container lives in.
     pub sandbox: Sandbox,
     /// Its names, without its id.
@@ -46,7 +46,7 @@ pub struct About {
     pub container: Option<String>,
 }
 
-impl About {
+impl AttachmentSummary {
     /// Nothing but the namespace.
     #[must_use]
     pub fn of(sandbox: &Sandbox) -> Self {
@@ -61,7 +61,7 @@ impl About {
     }
 }
 
-type Read = fn(&State, &Key) -> Result<Option<About>, RecordError>;
+type Read = fn(&State, &Key) -> Result<Option<AttachmentSummary>, RecordError>;
 
 /// The reader of one type of record.
 fn reader<R: AttachmentRecord>() -> (&'static str, Read) {
@@ -93,20 +93,20 @@ impl State {
     ///
     /// # Errors
     /// When a record cannot be read, or another version wrote it.
-    pub fn about(&self, attachment: &Attachment) -> Result<Option<About>, RecordError> {
+    pub fn about(&self, attachment: &Attachment) -> Result<Option<AttachmentSummary>, RecordError> {
         if attachment.mode == THIRD_PARTY {
             return self.about_third_party(&attachment.key);
         }
         self.about_by(attachment.mode, &attachment.key)
     }
 
-    fn about_by(&self, plugin: &str, key: &Key) -> Result<Option<About>, RecordError> {
+    fn about_by(&self, plugin: &str, key: &Key) -> Result<Option<AttachmentSummary>, RecordError> {
         let reader = readers().into_iter().find(|(name, _)| *name == plugin);
         reader.map_or(Ok(None), |(_, read)| read(self, key))
     }
 
-    fn about_third_party(&self, key: &Key) -> Result<Option<About>, RecordError> {
-        let mut found: Option<About> = None;
+    fn about_third_party(&self, key: &Key) -> Result<Option<AttachmentSummary>, RecordError> {
+        let mut found: Option<AttachmentSummary> = None;
         for kind in kinds::with_role(Role::Chained) {
             let Some(about) = self.about_by(kind.name, key)? else {
                 continue;

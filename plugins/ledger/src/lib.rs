@@ -62,7 +62,7 @@ mod records;
 mod sandbox;
 mod state;
 
-pub use attachments::{About, Attachment, THIRD_PARTY, find};
+pub use attachments::{Attachment, AttachmentSummary, THIRD_PARTY, find};
 pub use file::{RecordError, mark};
 pub use key::Key;
 pub use lock::Lock;
@@ -70,7 +70,7 @@ pub use record::{
     AttachmentRecord, BandwidthRecord, BridgeRecord, ContainerRecord, DeviceBefore, DnsRecord,
     FileLink, FirewallRecord, HostDeviceRecord, HostRecord, InterfaceSettings, LinkRequest,
     MacvlanRecord, MovedRoute, NetworkPolicyRecord, NetworkRecord, NoneRecord, OpeningsRecord,
-    PerNetwork, PortmapRecord, PtpRecord, Rebind, Record, ReferenceChains, ResolverRecord,
+    PerNetworkRecord, PortmapRecord, PtpRecord, Rebind, Record, ReferenceChains, ResolverRecord,
     SbrRecord, TuningRecord, WaitingAddresses,
 };
 pub use records::Records;

@@ -52,7 +52,7 @@ pub enum Refusal {
 }
 
 /// What an attachment wants of the slots.
-struct Wanted {
+struct SlotRequest {
     name: String,
     number: u64,
     /// Slots of ports at every address, with the port that each is of.
@@ -79,7 +79,7 @@ impl Reservations {
     /// The first port that another attachment has, or what cannot be read.
     pub fn check(&self, published: &Published) -> Result<(), Refusal> {
         match self.open(false) {
-            Ok(slots) => self.look(&slots, &Wanted::of(published)),
+            Ok(slots) => self.look(&slots, &SlotRequest::of(published)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(self.failed(error)),
         }
@@ -90,7 +90,7 @@ impl Reservations {
     /// # Errors
     /// The first port that another attachment has, or what cannot be read or written.
     pub fn take(&self, published: &Published) -> Result<(), Refusal> {
-        let wanted = Wanted::of(published);
+        let wanted = SlotRequest::of(published);
         let failed = |error| self.failed(error);
         let slots = self.open(true).map_err(failed)?;
         self.look(&slots, &wanted)?;
@@ -109,7 +109,7 @@ impl Reservations {
     /// # Errors
     /// What cannot be read, written or removed.
     pub fn give_back(&self, published: &Published) -> io::Result<()> {
-        let wanted = Wanted::of(published);
+        let wanted = SlotRequest::of(published);
         let owner = self.owner_path(wanted.number);
         if !leads_to(&owner, &wanted.name)? {
             return Ok(());
@@ -153,7 +153,7 @@ impl Reservations {
     /// Ports of these that do not belong to the attachment any more.
     #[must_use]
     pub fn missing(&self, published: &Published) -> Vec<Port> {
-        let wanted = Wanted::of(published);
+        let wanted = SlotRequest::of(published);
         let Ok(slots) = self.open(false) else {
             return published.ports.clone();
         };
@@ -182,7 +182,7 @@ impl Reservations {
     }
 
     /// Refuses a port that another attachment has.
-    fn look(&self, slots: &Slots, wanted: &Wanted) -> Result<(), Refusal> {
+    fn look(&self, slots: &Slots, wanted: &SlotRequest) -> Result<(), Refusal> {
         let failed = |error| self.failed(error);
         let mut ports = wanted.everywhere.iter();
         for (first, values) in slots.runs(&wanted.everywhere).map_err(failed)? {
@@ -218,7 +218,7 @@ impl Reservations {
     }
 
     /// Enters the owner. Tells whether it is new.
-    fn name_owner(&self, wanted: &Wanted) -> io::Result<bool> {
+    fn name_owner(&self, wanted: &SlotRequest) -> io::Result<bool> {
         let path = self.owner_path(wanted.number);
         let named = || symlink(&wanted.name, &path);
         match directory::again_with(&self.dir.join("owner"), named) {
@@ -233,7 +233,7 @@ impl Reservations {
         }
     }
 
-    fn write(&self, slots: &Slots, wanted: &Wanted) -> io::Result<()> {
+    fn write(&self, slots: &Slots, wanted: &SlotRequest) -> io::Result<()> {
         for (first, length) in runs(&wanted.everywhere) {
             slots.write(first, std::iter::repeat_n(wanted.number, length))?;
         }
@@ -286,7 +286,7 @@ impl Reservations {
         &self,
         port: &Port,
         slot: u64,
-        wanted: &Wanted,
+        wanted: &SlotRequest,
     ) -> io::Result<Option<Key>> {
         let dir = self.port_dir(port, (slot / PORTS).is_multiple_of(2));
         let entries = match fs::read_dir(dir) {
@@ -326,7 +326,7 @@ impl Reservations {
     }
 }
 
-impl Wanted {
+impl SlotRequest {
     fn of(published: &Published) -> Self {
         let name = Key {
             network: published.owner.network.clone(),

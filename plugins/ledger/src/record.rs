@@ -15,7 +15,7 @@ use pontoon_conf::Error;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{About, Key, RecordError, Sandbox, State};
+use crate::{AttachmentSummary, Key, RecordError, Sandbox, State};
 
 pub use chained::{BandwidthRecord, MovedRoute, SbrRecord, TuningRecord};
 pub use firewall::{FirewallRecord, LinkRequest, NetworkPolicyRecord};
@@ -130,13 +130,13 @@ pub trait AttachmentRecord: Record {
     }
 
     /// What the record says of the attachment.
-    fn about(&self) -> About {
-        About::of(self.sandbox())
+    fn about(&self) -> AttachmentSummary {
+        AttachmentSummary::of(self.sandbox())
     }
 }
 
 /// A record about one network as a whole.
-pub trait PerNetwork: Record {
+pub trait PerNetworkRecord: Record {
     /// The folder of these records below the state directory.
     const FOLDER: &'static str;
 }

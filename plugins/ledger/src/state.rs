@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use pontoon_conf::{Error, code};
 use pontoon_netlink::Netns;
 
-use crate::record::{AttachmentRecord, PerNetwork};
+use crate::record::{AttachmentRecord, PerNetworkRecord};
 use crate::{Key, Lock, NetworkRecord, RecordError, Records, directory, draft, file, kinds};
 
 const ROOT: &str = "/run/pontoon";
@@ -108,7 +108,7 @@ impl State {
         file::write(&self.drafts(), &path, record)
     }
 
-    fn network_path<R: PerNetwork>(&self, network: &str) -> PathBuf {
+    fn network_path<R: PerNetworkRecord>(&self, network: &str) -> PathBuf {
         self.dir.join(R::FOLDER).join(network)
     }
 
@@ -116,7 +116,10 @@ impl State {
     ///
     /// # Errors
     /// When there is one and it cannot be read, or another version wrote it.
-    pub fn read_network<R: PerNetwork>(&self, network: &str) -> Result<Option<R>, RecordError> {
+    pub fn read_network<R: PerNetworkRecord>(
+        &self,
+        network: &str,
+    ) -> Result<Option<R>, RecordError> {
         file::read(&self.network_path::<R>(network))
     }
 
@@ -124,7 +127,11 @@ impl State {
     ///
     /// # Errors
     /// Code 5 with the path.
-    pub fn write_network<R: PerNetwork>(&self, network: &str, record: &R) -> Result<(), Error> {
+    pub fn write_network<R: PerNetworkRecord>(
+        &self,
+        network: &str,
+        record: &R,
+    ) -> Result<(), Error> {
         file::write(&self.drafts(), &self.network_path::<R>(network), record)
     }
 
@@ -132,7 +139,7 @@ impl State {
     ///
     /// # Errors
     /// Code 5 with the path.
-    pub fn remove_network<R: PerNetwork>(&self, network: &str) -> Result<(), Error> {
+    pub fn remove_network<R: PerNetworkRecord>(&self, network: &str) -> Result<(), Error> {
         file::remove(&self.network_path::<R>(network))?;
         let _ = fs::remove_dir(self.dir.join(R::FOLDER));
         Ok(())
@@ -140,7 +147,7 @@ impl State {
 
     /// Whether a network has a record of this kind.
     #[must_use]
-    pub fn has_network<R: PerNetwork>(&self, network: &str) -> bool {
+    pub fn has_network<R: PerNetworkRecord>(&self, network: &str) -> bool {
         self.network_path::<R>(network).exists()
     }
 
@@ -148,7 +155,7 @@ impl State {
     ///
     /// # Errors
     /// Code 5 with the directory that cannot be listed.
-    pub fn networks<R: PerNetwork>(&self) -> Result<Vec<String>, Error> {
+    pub fn networks<R: PerNetworkRecord>(&self) -> Result<Vec<String>, Error> {
         file::list(&self.dir.join(R::FOLDER))
     }
 

@@ -12,8 +12,8 @@ use pontoon_ledger::links::LinksIndex;
 use pontoon_ledger::{
     AttachmentRecord, BandwidthRecord, BridgeRecord, ContainerRecord, DnsRecord, FirewallRecord,
     HostDeviceRecord, HostRecord, Key, MacvlanRecord, NetworkPolicyRecord, NetworkRecord,
-    NoneRecord, OpeningsRecord, PerNetwork, PortmapRecord, PtpRecord, ResolverRecord, SbrRecord,
-    State, THIRD_PARTY, TuningRecord, kinds,
+    NoneRecord, OpeningsRecord, PerNetworkRecord, PortmapRecord, PtpRecord, ResolverRecord,
+    SbrRecord, State, THIRD_PARTY, TuningRecord, kinds,
 };
 use pontoon_netfilter::BackendKind;
 
@@ -48,7 +48,7 @@ fn check<R: AttachmentRecord + PartialEq + std::fmt::Debug>(state: &State) -> us
 }
 
 #[track_caller]
-fn check_networks<R: PerNetwork + PartialEq + std::fmt::Debug>(state: &State) -> usize {
+fn check_networks<R: PerNetworkRecord + PartialEq + std::fmt::Debug>(state: &State) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let copy = State::at(dir.path());
     let networks = state.networks::<R>().unwrap();

@@ -1,20 +1,20 @@
 //! ADD: the loopback interface goes up.
 
-use pontoon_conf::{Attached, Cidr, Error};
+use pontoon_conf::{AddResult, Cidr, Error};
 use pontoon_plugin::{Context, kernel_error};
 
 use crate::error::UpError;
 use crate::plan;
 use crate::undo::{open, set};
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let (mut inside, link) = open(context)?;
     if !link.up {
         set(&mut inside, &link, true)?;
     }
-    let addresses = inside.addresses(link.index).map_err(|error| {
-        kernel_error("cannot list the addresses of lo in the container", error)
-    })?;
+    let addresses = inside
+        .addresses(link.index)
+        .map_err(|error| kernel_error("cannot list the addresses of lo in the container", error))?;
     let addresses: Vec<Cidr> = addresses
         .iter()
         .map(|address| Cidr::from(address.cidr))

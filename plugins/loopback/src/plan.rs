@@ -1,6 +1,6 @@
 //! Decisions: which addresses `lo` may have, and what ADD answers.
 
-use pontoon_conf::{Attached, Cidr, Interface, IpConfig};
+use pontoon_conf::{AddResult, Cidr, Interface, IpConfig};
 
 /// The first address that does not belong on a loopback interface.
 pub(crate) fn foreign_address(addresses: &[Cidr]) -> Option<Cidr> {
@@ -11,8 +11,8 @@ pub(crate) fn foreign_address(addresses: &[Cidr]) -> Option<Cidr> {
 }
 
 /// The result of an ADD that is first in its chain.
-pub(crate) fn result(sandbox: Option<String>, addresses: Vec<Cidr>) -> Attached {
-    Attached {
+pub(crate) fn result(sandbox: Option<String>, addresses: Vec<Cidr>) -> AddResult {
+    AddResult {
         interfaces: vec![Interface {
             name: "lo".to_owned(),
             mac: Some("00:00:00:00:00:00".to_owned()),
@@ -27,7 +27,7 @@ pub(crate) fn result(sandbox: Option<String>, addresses: Vec<Cidr>) -> Attached 
                 gateway: None,
             })
             .collect(),
-        ..Attached::default()
+        ..AddResult::default()
     }
 }
 

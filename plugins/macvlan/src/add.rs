@@ -2,7 +2,7 @@
 
 use pontoon_attach::container_link::{self, Advertisements};
 use pontoon_attach::sockets;
-use pontoon_conf::{Attached, Error, Interface, Mac};
+use pontoon_conf::{AddResult, Error, Interface, Mac};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{Key, MacvlanRecord};
 use pontoon_netlink::{Link, LinkChange, MacvlanSpec, RouteSocket};
@@ -35,12 +35,12 @@ pub(crate) fn master(context: &Context, config: &Config) -> Result<(RouteSocket,
         ),
         None => (socket.uplink(), LinkError::NoDefaultRoute),
     };
-    let found = found.map_err(|error| kernel_error(&missing.to_string(), error))?;
+    let found = found.map_err(|error| kernel_error(missing.to_string(), error))?;
     let master = found.ok_or(missing)?;
     Ok((socket, master))
 }
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
@@ -87,10 +87,10 @@ fn attach(
     (outer, inside): (&mut RouteSocket, &mut RouteSocket),
     spec: &MacvlanSpec<'_>,
     undo: &mut Undo<Step>,
-) -> Result<Attached, Error> {
+) -> Result<AddResult, Error> {
     // From the lease until the record is written, GC does not take the lease for garbage.
     let network_lock = context.state.share_network(&key.network)?;
-    let mut result = Attached::default();
+    let mut result = AddResult::default();
     undo.push(Step::Lease);
     if let Some(ipam) = &config.ipam {
         result = delegation::add(context, ipam)?;

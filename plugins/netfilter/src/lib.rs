@@ -40,7 +40,7 @@ mod rules;
 
 pub use backend::{Backend, BackendKind, Error, ReferenceRules};
 pub use owner::{Owner, is_attachment_tag};
-pub use policy::{Ingress, Link, Member, Policy, Separation};
+pub use policy::{Ingress, Link, Member, Policy, PortIsolation};
 pub use protocol::Protocol;
 pub use rules::{
     Egress, Mark, NetworkRules, Opening, Port, Published, Resolver, Ruleset, Snat, SpoofGuard,

@@ -66,7 +66,7 @@ use std::os::fd::OwnedFd;
 
 pub(crate) use chain_lookup::{ChainLookup, RuleSummary};
 pub use error::Error;
-pub use foreign::{Gate, Obstacle, Others};
+pub use foreign::{DroppingChain, FilterHook, ForeignFilters};
 pub use tracing::{PacketHeader, Probe, ProbeKind, TraceEvent, TraceVerdict, Tracing};
 
 use crate::reference::{ReferenceAttachment, ReferencePlugin};
@@ -159,7 +159,7 @@ impl Nft {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn others(&mut self) -> Result<Others, Error> {
+    pub fn others(&mut self) -> Result<ForeignFilters, Error> {
         foreign::others(&mut self.socket)
     }
 
@@ -168,7 +168,11 @@ impl Nft {
     ///
     /// # Errors
     /// When the kernel cannot be asked.
-    pub fn obstacles(&mut self, hook: Gate, bridge: &str) -> Result<Vec<Obstacle>, Error> {
+    pub fn obstacles(
+        &mut self,
+        hook: FilterHook,
+        bridge: &str,
+    ) -> Result<Vec<DroppingChain>, Error> {
         foreign::obstacles(&mut self.socket, hook, bridge)
     }
 

@@ -115,7 +115,7 @@ pub struct Link {
 /// in it, except what a redirection (DNAT, seen in frames when bridged packets pass netfilter) sends
 /// there. Always made by nftables, in the bridge family, whichever backend makes the rest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Separation {
+pub struct PortIsolation {
     /// Owner of the port.
     pub owner: Owner,
     /// The bridge.

@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::owner::Owner;
-use crate::policy::{Link, Member, Policy, Separation};
+use crate::policy::{Link, Member, Policy, PortIsolation};
 use crate::protocol::Protocol;
 
 /// All rules that one operation is about. `network` and `policy` are shared by all attachments of a
@@ -29,7 +29,7 @@ pub struct Ruleset {
     /// Links that are to be there, or to go; of one network, of one or several owners.
     pub links: Vec<Link>,
     /// The port of one attachment that is kept apart from its siblings'.
-    pub separation: Option<Separation>,
+    pub separation: Option<PortIsolation>,
     /// How the network's containers reach the embedded resolver.
     pub resolver: Option<Resolver>,
     /// How their questions get past an INPUT chain of iptables that drops.

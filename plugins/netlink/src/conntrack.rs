@@ -20,7 +20,7 @@ use crate::route::RouteSocket;
 
 use message::Flow;
 pub use sweep::Sweep;
-use sweep::{Pass, Room};
+use sweep::{FamilySweep, SweepBuffers};
 
 /// Protocol number, port, and host address if it is only one.
 pub type Port = (u8, u16, Option<IpAddr>);
@@ -259,13 +259,17 @@ impl Conntrack {
                 .iter()
                 .try_for_each(|filter| self.cut_filtered(filter));
         }
-        let pass = Pass::new(ports, v4, keep);
+        let pass = FamilySweep::new(ports, v4, keep);
         self.route()?;
         let Some(route) = &self.route else {
             return Ok(());
         };
-        pass.carry_out(self.socket.as_fd(), route.as_fd(), &mut Room::default())
-            .map_err(|errno| Error::io("cut flows")(errno.into()))
+        pass.carry_out(
+            self.socket.as_fd(),
+            route.as_fd(),
+            &mut SweepBuffers::default(),
+        )
+        .map_err(|errno| Error::io("cut flows")(errno.into()))
     }
 
     /// The messages of [`Conntrack::cut_stale`], for another process to send, which reads no refusal. So a kernel

@@ -134,7 +134,7 @@ pub(crate) struct Frame<'a> {
 
 /// What a received message means to the conversation.
 #[derive(Debug)]
-pub(crate) enum Meaning {
+pub(crate) enum MessageMeaning {
     /// The message did what it was sent for.
     Acknowledged,
     /// The message failed.
@@ -178,10 +178,10 @@ impl<'a> Frame<'a> {
         })
     }
 
-    pub(crate) fn meaning(&self) -> Meaning {
+    pub(crate) fn meaning(&self) -> MessageMeaning {
         match self.kind {
             NLMSG_ERROR => match self.code() {
-                0 => Meaning::Acknowledged,
+                0 => MessageMeaning::Acknowledged,
                 // The error repeats the header of the message it answers, or all of it unless NETLINK_CAP_ACK is set.
                 code => {
                     let capped = self.flags & NLM_F_CAPPED != 0;
@@ -194,15 +194,15 @@ impl<'a> Frame<'a> {
                     } else {
                         align(quoted as usize)
                     };
-                    Meaning::Failed(self.failure(code, 4 + skip))
+                    MessageMeaning::Failed(self.failure(code, 4 + skip))
                 }
             },
             NLMSG_DONE => match self.code() {
-                0 => Meaning::Done,
+                0 => MessageMeaning::Done,
                 // A dump that fails half-way says so in its last message.
-                code => Meaning::Failed(self.failure(code, 4)),
+                code => MessageMeaning::Failed(self.failure(code, 4)),
             },
-            _ => Meaning::Data,
+            _ => MessageMeaning::Data,
         }
     }
 
@@ -253,8 +253,8 @@ mod tests {
     fn check(bytes: &[u8], expected: Option<(Errno, Option<&str>, Option<u32>)>) {
         let frame = Frame::walk(bytes).next().expect("a frame");
         match (frame.meaning(), expected) {
-            (Meaning::Acknowledged, None) => {}
-            (Meaning::Failed(failure), Some((errno, message, offset))) => {
+            (MessageMeaning::Acknowledged, None) => {}
+            (MessageMeaning::Failed(failure), Some((errno, message, offset))) => {
                 assert_eq!(
                     failure,
                     Failure {

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::frame::{Failure, Frame, Frames};
 use crate::netns::Netns;
-use crate::socket::{Broken, Socket};
+use crate::socket::{ConversationError, Socket};
 
 /// A socket to the netfilter subsystems of one network namespace.
 ///
@@ -228,9 +228,9 @@ impl NetfilterSocket {
         self.socket
             .query(kind, flags, build, |frame| Some(Reply::of(frame)))
             .map_err(|broken| match broken {
-                Broken::Refused(failure) => NetfilterError::Refused(vec![failure]),
-                Broken::Unstable => Error::Unstable.into(),
-                Broken::Io(source) => Error::io("ask netfilter")(source).into(),
+                ConversationError::Refused(failure) => NetfilterError::Refused(vec![failure]),
+                ConversationError::Unstable => Error::Unstable.into(),
+                ConversationError::Io(source) => Error::io("ask netfilter")(source).into(),
             })
     }
 

@@ -8,7 +8,7 @@ use netlink_packet_core::{Emitable, NLM_F_DUMP};
 use crate::error::Error;
 use crate::frame::{Failure, Frame, Frames};
 use crate::netns::Netns;
-use crate::socket::{Broken, Socket};
+use crate::socket::{ConversationError, Socket};
 
 /// A socket for links, addresses and routes of one network namespace: that of the thread which opened it, or the one it
 /// was opened in. Requests block until they are carried out.
@@ -105,9 +105,9 @@ impl RouteSocket {
         };
         match self.socket.query(kind, flags, build, read) {
             Ok(found) => Ok(Ok(found)),
-            Err(Broken::Refused(failure)) => Ok(Err(failure)),
-            Err(Broken::Unstable) => Err(Error::Unstable),
-            Err(Broken::Io(source)) => Err(Error::io("ask")(source)),
+            Err(ConversationError::Refused(failure)) => Ok(Err(failure)),
+            Err(ConversationError::Unstable) => Err(Error::Unstable),
+            Err(ConversationError::Io(source)) => Err(Error::io("ask")(source)),
         }
     }
 }

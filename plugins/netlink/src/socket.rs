@@ -7,7 +7,7 @@ use netlink_packet_core::NLM_F_DUMP_INTR;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::frame::{Failure, Frame, Frames, Meaning};
+use crate::frame::{Failure, Frame, Frames, MessageMeaning};
 
 /// The kernel builds dumps in pieces of at most 32 KiB.
 const BUFFER: usize = 64 * 1024;
@@ -31,7 +31,7 @@ pub(crate) struct Socket {
 
 /// Why a conversation ended early.
 #[derive(Debug)]
-pub(crate) enum Broken {
+pub(crate) enum ConversationError {
     /// The kernel refused a message.
     Refused(Failure),
     /// The table changed during every attempt to read it.
@@ -40,9 +40,9 @@ pub(crate) enum Broken {
     Io(io::Error),
 }
 
-impl From<io::Error> for Broken {
+impl From<io::Error> for ConversationError {
     fn from(error: io::Error) -> Self {
-        Broken::Io(error)
+        ConversationError::Io(error)
     }
 }
 
@@ -118,7 +118,7 @@ impl Socket {
                         continue;
                     }
                     answers.push(match frame.meaning() {
-                        Meaning::Failed(failure) => Err(failure),
+                        MessageMeaning::Failed(failure) => Err(failure),
                         _ => Ok(read(frame)),
                     });
                 }
@@ -153,15 +153,15 @@ impl Socket {
                     continue;
                 };
                 match frame.meaning() {
-                    Meaning::Acknowledged if position == last => return Ok(failures),
-                    Meaning::Acknowledged | Meaning::Done => {}
-                    Meaning::Failed(failure) => {
+                    MessageMeaning::Acknowledged if position == last => return Ok(failures),
+                    MessageMeaning::Acknowledged | MessageMeaning::Done => {}
+                    MessageMeaning::Failed(failure) => {
                         failures.push(failure);
                         if position == last || (atomic && position == 0) {
                             return Ok(failures);
                         }
                     }
-                    Meaning::Data => data(frame),
+                    MessageMeaning::Data => data(frame),
                 }
             }
         }
@@ -175,7 +175,7 @@ impl Socket {
         flags: u16,
         build: impl Fn(&mut Frames, u16, u16),
         mut read: impl FnMut(Frame<'_>) -> Option<T>,
-    ) -> Result<Vec<T>, Broken> {
+    ) -> Result<Vec<T>, ConversationError> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut frames = Frames::new();
             build(&mut frames, kind, flags);
@@ -186,7 +186,7 @@ impl Socket {
                 return Ok(found);
             }
         }
-        Err(Broken::Unstable)
+        Err(ConversationError::Unstable)
     }
 
     /// True when the answer is complete and consistent.
@@ -195,7 +195,7 @@ impl Socket {
         frames: &Frames,
         found: &mut Vec<T>,
         read: &mut impl FnMut(Frame<'_>) -> Option<T>,
-    ) -> Result<bool, Broken> {
+    ) -> Result<bool, ConversationError> {
         let mut consistent = true;
         loop {
             let length = self.receive(0)?;
@@ -210,14 +210,16 @@ impl Socket {
                 }
                 consistent &= frame.flags & NLM_F_DUMP_INTR == 0;
                 match frame.meaning() {
-                    Meaning::Acknowledged | Meaning::Done => return Ok(consistent),
-                    Meaning::Failed(failure)
+                    MessageMeaning::Acknowledged | MessageMeaning::Done => return Ok(consistent),
+                    MessageMeaning::Failed(failure)
                         if matches!(failure.errno, Errno::EINTR | Errno::EAGAIN) =>
                     {
                         return Ok(false);
                     }
-                    Meaning::Failed(failure) => return Err(Broken::Refused(failure)),
-                    Meaning::Data => found.extend(read(frame)),
+                    MessageMeaning::Failed(failure) => {
+                        return Err(ConversationError::Refused(failure));
+                    }
+                    MessageMeaning::Data => found.extend(read(frame)),
                 }
             }
         }

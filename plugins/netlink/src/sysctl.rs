@@ -56,9 +56,9 @@ pub fn write_in(
 }
 
 /// A parameter that is open, and why it cannot be written.
-type Opened = (File, Option<io::Error>);
+type OpenedParameter = (File, Option<io::Error>);
 
-fn open(path: &Path) -> io::Result<Opened> {
+fn open(path: &Path) -> io::Result<OpenedParameter> {
     match File::options().read(true).write(true).open(path) {
         Ok(file) => Ok((file, None)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
@@ -70,7 +70,7 @@ fn open(path: &Path) -> io::Result<Opened> {
     }
 }
 
-fn change((file, barred): Opened, value: &str) -> io::Result<bool> {
+fn change((file, barred): OpenedParameter, value: &str) -> io::Result<bool> {
     let mut current = [0; 64];
     // What cannot be read (write-only parameters exist) is written.
     let length = file.read_at(&mut current, 0).unwrap_or(0);

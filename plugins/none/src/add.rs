@@ -1,7 +1,7 @@
 //! ADD: the loopback interface goes up.
 
 use pontoon_attach::Inventory;
-use pontoon_conf::{Attached, Error};
+use pontoon_conf::{AddResult, Error};
 use pontoon_ledger::NoneRecord;
 use pontoon_plugin::{Context, Undo, fault};
 
@@ -13,7 +13,7 @@ enum Step {
     Up,
 }
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     config::refuse_ports(context)?;
     let netns = context.netns()?;
     let inventory = Inventory::of(netns)?;

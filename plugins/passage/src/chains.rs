@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::packet::{Answer, Packet, shown};
-use crate::rules::{Base, Hook, Leads, Rewrite, Rule, Rules, Statement, Table, Target, Verdict};
+use crate::packet::{MatchResult, Packet, shown};
+use crate::rules::{
+    Base, Hook, Rewrite, Rule, RuleAction, Rules, Statement, Table, Target, Verdict,
+};
 
 /// How deep chains may call each other; the kernel allows no more.
 const DEPTH: usize = 16;
@@ -43,7 +45,7 @@ pub struct Step {
 
 /// What a hook says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Passed {
+pub enum HookOutcome {
     /// To what comes after the hook.
     On,
     /// Dropped, or refused with a message to the sender, by this chain.
@@ -56,7 +58,7 @@ pub enum Passed {
 }
 
 /// The walk of one packet through one hook.
-pub struct Visit<'a> {
+pub struct HookTraversal<'a> {
     /// Of this host.
     pub rules: &'a Rules,
     /// Where the packet is.
@@ -71,7 +73,7 @@ pub struct Visit<'a> {
     pub doubts: &'a mut Vec<String>,
 }
 
-enum Way {
+enum RuleOutcome {
     /// To the next rule.
     Next,
     Return,
@@ -81,7 +83,7 @@ enum Way {
     },
 }
 
-impl<'a> Visit<'a> {
+impl<'a> HookTraversal<'a> {
     /// The hook in words.
     pub fn at(&self) -> String {
         match self.bridge {
@@ -110,7 +112,7 @@ impl<'a> Visit<'a> {
     }
 
     /// All base chains of the hook, in the kernel's order.
-    pub fn pass(&mut self, packet: &mut Packet) -> Passed {
+    pub fn pass(&mut self, packet: &mut Packet) -> HookOutcome {
         let mut rewritten = false;
         for (base, table, name) in self.bases(packet) {
             // The first chain that decides on a flow's addresses is the last one.
@@ -120,11 +122,11 @@ impl<'a> Visit<'a> {
             let before = (packet.source, packet.destination, packet.ports);
             let passed = self.base(base, table, name, packet);
             rewritten |= base.nat && before != (packet.source, packet.destination, packet.ports);
-            if passed != Passed::On {
+            if passed != HookOutcome::On {
                 return passed;
             }
         }
-        Passed::On
+        HookOutcome::On
     }
 
     /// One base chain, with its policy.
@@ -134,11 +136,11 @@ impl<'a> Visit<'a> {
         table: &Table,
         name: &str,
         packet: &mut Packet,
-    ) -> Passed {
+    ) -> HookOutcome {
         let by = format!("{}, chain {name}", table.name);
         match self.chain(table, name, packet, DEPTH) {
-            Way::End { refused } => Passed::Ended { refused, by },
-            Way::Next | Way::Return if base.drops => {
+            RuleOutcome::End { refused } => HookOutcome::Ended { refused, by },
+            RuleOutcome::Next | RuleOutcome::Return if base.drops => {
                 self.steps.push(Step {
                     at: self.at(),
                     chain: Some(by.clone()),
@@ -148,30 +150,36 @@ impl<'a> Visit<'a> {
                     handle: None,
                     remove: None,
                 });
-                Passed::Ended { refused: false, by }
+                HookOutcome::Ended { refused: false, by }
             }
-            _ => Passed::On,
+            _ => HookOutcome::On,
         }
     }
 
-    fn chain(&mut self, table: &Table, name: &str, packet: &mut Packet, depth: usize) -> Way {
+    fn chain(
+        &mut self,
+        table: &Table,
+        name: &str,
+        packet: &mut Packet,
+        depth: usize,
+    ) -> RuleOutcome {
         let Some(chain) = table.chains.get(name) else {
             if !HARMLESS.contains(&name) {
                 self.doubt(format!("-j {name} of {}", table.name));
             }
-            return Way::Next;
+            return RuleOutcome::Next;
         };
         if depth == 0 {
             self.doubt(format!("chain {name} of {}: too deep", table.name));
-            return Way::Next;
+            return RuleOutcome::Next;
         }
         for rule in &chain.rules {
             match self.rule(table, name, rule, packet, depth) {
-                Way::Next => {}
+                RuleOutcome::Next => {}
                 way => return way,
             }
         }
-        Way::Next
+        RuleOutcome::Next
     }
 
     fn rule(
@@ -181,16 +189,16 @@ impl<'a> Visit<'a> {
         rule: &Rule,
         packet: &mut Packet,
         depth: usize,
-    ) -> Way {
+    ) -> RuleOutcome {
         let mut doubt = None;
         for statement in &rule.statements {
             let mut owner = rule.owner.clone();
             let verdict = match statement {
                 Statement::When(condition) => {
                     match packet.meets(condition, table) {
-                        Answer::Yes => {}
-                        Answer::No => return Way::Next,
-                        Answer::Unknown(name) => doubt = Some(name),
+                        MatchResult::Yes => {}
+                        MatchResult::No => return RuleOutcome::Next,
+                        MatchResult::Unknown(name) => doubt = Some(name),
                     }
                     continue;
                 }
@@ -199,7 +207,7 @@ impl<'a> Visit<'a> {
                 Statement::Verdict(Verdict::Jump(name))
                     if doubt.is_some() && idle(table, name, DEPTH) =>
                 {
-                    return Way::Next;
+                    return RuleOutcome::Next;
                 }
                 // What follows would count only if all before is so.
                 _ if doubt.is_some() => {
@@ -209,7 +217,7 @@ impl<'a> Visit<'a> {
                         table.name,
                         rule.text
                     ));
-                    return Way::Next;
+                    return RuleOutcome::Next;
                 }
                 // A condition on how much has passed before.
                 Statement::Unknown(name) if LIMITS.contains(&name.as_str()) => {
@@ -226,11 +234,11 @@ impl<'a> Visit<'a> {
                 Statement::Verdict(verdict) => Ok(verdict.clone()),
                 Statement::VerdictMap(fields, members) => {
                     match packet.look_up(fields, members, table) {
-                        Ok(None) => return Way::Next,
+                        Ok(None) => return RuleOutcome::Next,
                         Ok(Some(element)) => {
                             owner = element.owner.clone().or(owner);
                             match &element.leads {
-                                Some(Leads::Verdict(verdict)) => Ok(verdict.clone()),
+                                Some(RuleAction::Verdict(verdict)) => Ok(verdict.clone()),
                                 other => Err(unread(other.as_ref())),
                             }
                         }
@@ -254,7 +262,7 @@ impl<'a> Visit<'a> {
                         port: *port,
                     };
                     self.towards(table, chain, rule, owner, packet, target);
-                    return Way::Accept;
+                    return RuleOutcome::Accept;
                 }
                 Statement::Masquerade => {
                     let target = Target {
@@ -262,15 +270,15 @@ impl<'a> Visit<'a> {
                         port: None,
                     };
                     self.from(table, chain, rule, owner, packet, target);
-                    return Way::Accept;
+                    return RuleOutcome::Accept;
                 }
                 Statement::Dnat(rewrite) | Statement::Snat(rewrite) => {
                     let target = match target(rewrite, packet, table, &mut owner) {
                         Ok(Some(target)) => target,
-                        Ok(None) => return Way::Next,
+                        Ok(None) => return RuleOutcome::Next,
                         Err(name) => {
                             self.doubt(format!("{name} in {}, chain {chain}", table.name));
-                            return Way::Next;
+                            return RuleOutcome::Next;
                         }
                     };
                     match statement {
@@ -279,14 +287,14 @@ impl<'a> Visit<'a> {
                         }
                         _ => self.from(table, chain, rule, owner, packet, target),
                     }
-                    return Way::Accept;
+                    return RuleOutcome::Accept;
                 }
             };
             let verdict = match verdict {
                 Ok(verdict) => verdict,
                 Err(name) => {
                     self.doubt(format!("{name} in {}, chain {chain}", table.name));
-                    return Way::Next;
+                    return RuleOutcome::Next;
                 }
             };
             let effect = match &verdict {
@@ -300,22 +308,22 @@ impl<'a> Visit<'a> {
             };
             self.met(table, chain, rule, owner, effect);
             return match verdict {
-                Verdict::Accept => Way::Accept,
-                Verdict::Drop => Way::End { refused: false },
-                Verdict::Reject => Way::End { refused: true },
-                Verdict::Return => Way::Return,
-                Verdict::Continue => Way::Next,
+                Verdict::Accept => RuleOutcome::Accept,
+                Verdict::Drop => RuleOutcome::End { refused: false },
+                Verdict::Reject => RuleOutcome::End { refused: true },
+                Verdict::Return => RuleOutcome::Return,
+                Verdict::Continue => RuleOutcome::Next,
                 Verdict::Jump(name) => match self.chain(table, &name, packet, depth - 1) {
-                    Way::Return | Way::Next => Way::Next,
+                    RuleOutcome::Return | RuleOutcome::Next => RuleOutcome::Next,
                     way => way,
                 },
                 Verdict::Goto(name) => match self.chain(table, &name, packet, depth - 1) {
-                    Way::Next => Way::Return,
+                    RuleOutcome::Next => RuleOutcome::Return,
                     way => way,
                 },
             };
         }
-        Way::Next
+        RuleOutcome::Next
     }
 
     fn doubt(&mut self, what: String) {
@@ -420,7 +428,7 @@ fn target(
                 owner.clone_from(&element.owner);
             }
             match &element.leads {
-                Some(Leads::Target(target)) => Ok(Some(*target)),
+                Some(RuleAction::Target(target)) => Ok(Some(*target)),
                 other => Err(unread(other.as_ref())),
             }
         }
@@ -428,9 +436,9 @@ fn target(
 }
 
 /// The name of what an element leads to, where that is not what its map is for.
-fn unread(leads: Option<&Leads>) -> String {
+fn unread(leads: Option<&RuleAction>) -> String {
     match leads {
-        Some(Leads::Unknown(name)) => name.clone(),
+        Some(RuleAction::Unknown(name)) => name.clone(),
         _ => "an element that leads nowhere".to_owned(),
     }
 }

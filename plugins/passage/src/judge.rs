@@ -4,24 +4,24 @@ use std::fmt;
 
 use pontoon_netfilter::iptables::Variant;
 
-use crate::chains::{Passed, Step, Visit};
+use crate::chains::{HookOutcome, HookTraversal, Step};
 use crate::packet::Packet;
 use crate::rules::{Hook, Rules};
 
 /// What becomes of a packet at a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Judgement {
+pub enum PacketVerdict {
     /// Every chain of the hook lets it on.
     Passes,
     /// One chain does not, for certain.
-    Dropped(Drop),
+    Dropped(DroppingRule),
     /// What stands in its way could not be read: each in words.
     Unknown(Vec<String>),
 }
 
 /// What drops a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Drop {
+pub struct DroppingRule {
     /// The table, as its tool calls it: `inet filter`, `iptables-nft filter`.
     pub table: String,
     /// The base chain that the packet came through, with its table.
@@ -43,7 +43,7 @@ pub struct Drop {
 /// The comment on the jump to the admin's chain, the reference plugin's and ours.
 const ADMIN_COMMENT: &str = "CNI firewall plugin admin overrides";
 
-impl fmt::Display for Drop {
+impl fmt::Display for DroppingRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { table, chain, .. } = self;
         match &self.rule {
@@ -53,7 +53,7 @@ impl fmt::Display for Drop {
     }
 }
 
-impl Drop {
+impl DroppingRule {
     /// Whether a chain of this name is on the way: it drops itself, or it is the base chain.
     #[must_use]
     pub fn is_in(&self, chain: &str) -> bool {
@@ -96,12 +96,12 @@ impl Drop {
 impl Rules {
     /// Whether the packet passes this hook, of the IP families.
     #[must_use]
-    pub fn judge(&self, hook: Hook, packet: &Packet) -> Judgement {
+    pub fn judge(&self, hook: Hook, packet: &Packet) -> PacketVerdict {
         let mut packet = packet.clone();
         let (mut steps, mut doubts) = (Vec::new(), Vec::new());
         // A chain of another hook, such as ingress, is no part of the answer.
         let mut unknown: Vec<String> = self.lacking().into_iter().collect();
-        let mut visit = Visit {
+        let mut visit = HookTraversal {
             rules: self,
             hook,
             bridge: false,
@@ -114,8 +114,8 @@ impl Rules {
             let passed = visit.base(base, table, name, &mut packet);
             let certain = visit.doubts.is_empty();
             match passed {
-                Passed::Ended { refused, .. } if certain => {
-                    return Judgement::Dropped(found(
+                HookOutcome::Ended { refused, .. } if certain => {
+                    return PacketVerdict::Dropped(found(
                         table.name.clone(),
                         name,
                         visit.steps,
@@ -126,8 +126,8 @@ impl Rules {
             }
         }
         match unknown.is_empty() {
-            true => Judgement::Passes,
-            false => Judgement::Unknown(unknown),
+            true => PacketVerdict::Passes,
+            false => PacketVerdict::Unknown(unknown),
         }
     }
 }
@@ -136,9 +136,9 @@ impl Rules {
     /// The same of the rules of other programs alone: what rules of Pontoon, or the admin's chain in them,
     /// drop was asked for by a configuration, and counts as passed.
     #[must_use]
-    pub fn judge_others(&self, hook: Hook, packet: &Packet) -> Judgement {
+    pub fn judge_others(&self, hook: Hook, packet: &Packet) -> PacketVerdict {
         match self.judge(hook, packet) {
-            Judgement::Dropped(drop) if drop.is_ours() => Judgement::Passes,
+            PacketVerdict::Dropped(drop) if drop.is_ours() => PacketVerdict::Passes,
             judgement => judgement,
         }
     }
@@ -159,7 +159,7 @@ impl Rules {
     }
 }
 
-fn found(table: String, base: &str, steps: &[Step], refused: bool) -> Drop {
+fn found(table: String, base: &str, steps: &[Step], refused: bool) -> DroppingRule {
     let last = steps.last();
     let rule = last.filter(|step| step.remove.is_some());
     let within = |step: &Step, chain: &str| {
@@ -174,7 +174,7 @@ fn found(table: String, base: &str, steps: &[Step], refused: bool) -> Drop {
         jump && !steps[led..].iter().any(|step| within(step, base))
     });
     let chain = last.and_then(|step| step.chain.as_deref()?.rsplit(", chain ").next());
-    Drop {
+    DroppingRule {
         chain: chain.unwrap_or(base).to_owned(),
         base: base.to_owned(),
         admins,

@@ -6,14 +6,14 @@
 //!
 //! Three ways to ask:
 //!
-//! - [`Rules::judge`] answers the plain question: does this packet pass this hook? The [`Judgement`] is
+//! - [`Rules::judge`] answers the plain question: does this packet pass this hook? The [`PacketVerdict`] is
 //!   that it passes, that a named rule or policy drops it, or that it cannot be judged and why. What
 //!   cannot be read makes a drop elsewhere no less certain, because one drop is final whatever other
 //!   chains say. STATUS, doctor and ADD's look go by this answer; where there is none they warn and do
 //!   not fail.
-//! - [`Rules::judge_asks`], and [`judge`], which reads the rules first, ask the same for all packets that a
+//! - [`Rules::judge_checks`], and [`judge`], which reads the rules first, ask the same for all packets that a
 //!   network needs to pass, of the rules of other programs.
-//! - [`Visit`] takes a packet through a hook and tells each rule that it meets; `pontoon trace` puts the
+//! - [`HookTraversal`] takes a packet through a hook and tells each rule that it meets; `pontoon trace` puts the
 //!   hooks together to a way.
 //!
 //! ```no_run
@@ -39,16 +39,16 @@
 //! The crate knows nothing of containers, networks or routes: the caller says by which interface the
 //! packet comes and goes.
 
-mod asks;
 mod chains;
+mod checks;
 mod error;
 mod judge;
 mod packet;
 mod rules;
 
-pub use asks::{Ask, Judged, judge};
-pub use chains::{Passed, Step, Visit};
+pub use chains::{HookOutcome, HookTraversal, Step};
+pub use checks::{CheckOutcome, PacketCheck, judge};
 pub use error::Error;
-pub use judge::{Drop, Judgement};
+pub use judge::{DroppingRule, PacketVerdict};
 pub use packet::{Packet, shown};
 pub use rules::{Base, Chain, Element, Hook, Rule, Rules, Table};

@@ -39,7 +39,7 @@ pub struct Packet {
 
 /// Whether something is so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum MatchResult {
     Yes,
     No,
     /// Cannot be told, because of this.
@@ -177,20 +177,20 @@ impl Packet {
     }
 
     /// Whether a condition holds.
-    pub(crate) fn meets(&self, condition: &Condition, table: &Table) -> Answer {
+    pub(crate) fn meets(&self, condition: &Condition, table: &Table) -> MatchResult {
         let mut values = Vec::new();
         for field in &condition.fields {
             match self.values(field) {
                 // Without the field a rule does not match, whatever it asks of it.
-                Ok(found) if found.is_empty() => return Answer::No,
+                Ok(found) if found.is_empty() => return MatchResult::No,
                 Ok(found) => values.push(found),
-                Err(name) => return Answer::Unknown(name),
+                Err(name) => return MatchResult::Unknown(name),
             }
         }
         match search(&values, &condition.members, table) {
-            Ok(found) if found.is_some() != condition.negated => Answer::Yes,
-            Ok(_) => Answer::No,
-            Err(name) => Answer::Unknown(name),
+            Ok(found) if found.is_some() != condition.negated => MatchResult::Yes,
+            Ok(_) => MatchResult::No,
+            Err(name) => MatchResult::Unknown(name),
         }
     }
 
@@ -237,39 +237,39 @@ fn search<'a>(
     let mut doubt = None;
     for element in elements {
         // A map with one key for several fields is not of their shape.
-        let mut answer = Answer::Yes;
+        let mut answer = MatchResult::Yes;
         for (values, pattern) in values.iter().zip(&element.key) {
             let one = any(values, pattern);
-            if one != Answer::Yes {
+            if one != MatchResult::Yes {
                 answer = one;
-                if answer == Answer::No {
+                if answer == MatchResult::No {
                     break;
                 }
             }
         }
         match answer {
-            Answer::Yes => return Ok(Some(element)),
-            Answer::No => {}
-            Answer::Unknown(name) => doubt = Some(name),
+            MatchResult::Yes => return Ok(Some(element)),
+            MatchResult::No => {}
+            MatchResult::Unknown(name) => doubt = Some(name),
         }
     }
     doubt.map_or(Ok(None), Err)
 }
 
 /// Whether one of the values is what the pattern asks for.
-fn any(values: &[Value], pattern: &Pattern) -> Answer {
-    let mut answer = Answer::No;
+fn any(values: &[Value], pattern: &Pattern) -> MatchResult {
+    let mut answer = MatchResult::No;
     for value in values {
         match is(value, pattern) {
-            Answer::Yes => return Answer::Yes,
-            Answer::No => {}
+            MatchResult::Yes => return MatchResult::Yes,
+            MatchResult::No => {}
             unknown => answer = unknown,
         }
     }
     answer
 }
 
-fn is(value: &Value, pattern: &Pattern) -> Answer {
+fn is(value: &Value, pattern: &Pattern) -> MatchResult {
     let yes = match (pattern, value) {
         (Pattern::Any, _) => true,
         (Pattern::Is(wanted), value) => wanted == value,
@@ -277,22 +277,22 @@ fn is(value: &Value, pattern: &Pattern) -> Answer {
         (Pattern::Net(network), Value::Address(address)) => network.contains(*address),
         (Pattern::Range(from, to), value) => within(value, from, to),
         (Pattern::OneOf(patterns), value) => {
-            let mut answer = Answer::No;
+            let mut answer = MatchResult::No;
             for pattern in patterns {
                 match is(value, pattern) {
-                    Answer::Yes => return Answer::Yes,
-                    Answer::No => {}
+                    MatchResult::Yes => return MatchResult::Yes,
+                    MatchResult::No => {}
                     unknown => answer = unknown,
                 }
             }
             return answer;
         }
-        (Pattern::Unknown(name), _) => return Answer::Unknown(name.clone()),
+        (Pattern::Unknown(name), _) => return MatchResult::Unknown(name.clone()),
         _ => false,
     };
     match yes {
-        true => Answer::Yes,
-        false => Answer::No,
+        true => MatchResult::Yes,
+        false => MatchResult::No,
     }
 }
 

@@ -103,13 +103,13 @@ pub struct Element {
     /// The key in words.
     pub text: String,
     pub(crate) key: Vec<Pattern>,
-    pub(crate) leads: Option<Leads>,
+    pub(crate) leads: Option<RuleAction>,
     /// Its comment.
     pub owner: Option<String>,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) enum Leads {
+pub(crate) enum RuleAction {
     Verdict(Verdict),
     Target(Target),
     Unknown(String),

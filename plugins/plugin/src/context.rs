@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use pontoon_conf::{
-    Args, Attached, Attachment, ContainerId, Error, IfName, Invocation, KnownAs, NetworkConfig,
+    AddResult, Args, Attachment, ContainerId, Error, IfName, Invocation, KnownAs, NetworkConfig,
     Verb,
 };
 use pontoon_ledger::kinds::{self, Kind, Role};
@@ -149,7 +149,7 @@ impl Context {
     ///
     /// # Errors
     /// Code 7 when the configuration has no `prevResult`.
-    pub fn required_prev_result(&self) -> Result<&Attached, Error> {
+    pub fn required_prev_result(&self) -> Result<&AddResult, Error> {
         let previous = self.config.prev_result.as_ref();
         previous.ok_or_else(|| ContextError::NoPrevResult.into())
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use pontoon_conf::{Attached, Error, Invocation, NetworkConfig, PluginType, Verb};
+use pontoon_conf::{AddResult, Error, Invocation, NetworkConfig, PluginType, Verb};
 
 use crate::error::DelegateError;
 
@@ -20,7 +20,7 @@ pub fn run(
     verb: Verb,
     invocation: &Invocation,
     config: &NetworkConfig,
-) -> Result<Option<Attached>, Error> {
+) -> Result<Option<AddResult>, Error> {
     let program = find(kind, invocation)?;
     // The one command that a plugin runs: the specification wants the same environment, so it is
     // inherited, and only the verb may differ (DEL after a failed ADD).
@@ -60,7 +60,7 @@ pub fn run(
     }
     let value = serde_json::from_slice(&output.stdout)
         .map_err(|source| DelegateError::NoResult { program, source })?;
-    Attached::parse(&value, config.version).map(Some)
+    AddResult::parse(&value, config.version).map(Some)
 }
 
 /// The error object that a failing plugin prints. It is passed on: only that plugin knows the cause.

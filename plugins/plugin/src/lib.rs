@@ -36,7 +36,7 @@ mod warning;
 
 pub use context::Context;
 pub use error::{KernelError, UnusableNetns, kernel_error, netns_error};
-pub use pontoon_conf::{Attached, Error};
+pub use pontoon_conf::{AddResult, Error};
 pub use run::{Plugin, main, search, system_bus};
 pub use undo::Undo;
 pub use warning::warn;

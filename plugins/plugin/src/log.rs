@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pontoon_conf::{Attached, Error, Invocation, NetworkConfig, Verb, field};
+use pontoon_conf::{AddResult, Error, Invocation, NetworkConfig, Verb, field};
 use serde_json::Value;
 
 use crate::warning;
@@ -96,7 +96,7 @@ impl Log {
     }
 
     /// The operation has ended so.
-    pub(crate) fn end(self, outcome: Result<Option<&Attached>, &Error>) {
+    pub(crate) fn end(self, outcome: Result<Option<&AddResult>, &Error>) {
         let Some(sink) = &self.sink else { return };
         let took = format!(
             " in {:.1} ms",
@@ -179,7 +179,7 @@ impl Log {
 }
 
 /// What an ADD has given.
-fn told(attached: Option<&Attached>) -> Vec<(&'static str, String)> {
+fn told(attached: Option<&AddResult>) -> Vec<(&'static str, String)> {
     let ips = attached.map_or(&[][..], |attached| &attached.ips);
     ips.iter()
         .map(|ip| ("address", ip.address.to_string()))

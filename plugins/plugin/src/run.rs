@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use pontoon_conf::{
-    Attached, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner,
+    AddResult, Error, Invocation, NetworkConfig, Verb, Version, VersionInfo, banner,
 };
 use pontoon_ledger::State;
 use pontoon_ledger::kinds::{self, Role};
@@ -34,7 +34,7 @@ pub trait Plugin {
     ///
     /// # Errors
     /// Whatever failed; nothing of the attachment is left then.
-    fn add(&self, context: &Context) -> Result<Attached, Error>;
+    fn add(&self, context: &Context) -> Result<AddResult, Error>;
 
     /// Removes the attachment; succeeds when there is none.
     ///
@@ -146,7 +146,7 @@ fn run<P: Plugin>(
     plugin: &P,
     invocation: Invocation,
     config: NetworkConfig,
-) -> Result<Option<Attached>, Error> {
+) -> Result<Option<AddResult>, Error> {
     let mut context = Context::new(invocation, config, State::locate()?, search());
     let Some((text, attached)) = answer(plugin, &mut context)? else {
         return Ok(None);
@@ -167,7 +167,7 @@ fn run<P: Plugin>(
 fn answer<P: Plugin>(
     plugin: &P,
     context: &mut Context,
-) -> Result<Option<(String, Attached)>, Error> {
+) -> Result<Option<(String, AddResult)>, Error> {
     if after_mode::<P>(context)? {
         let attached = context.config.prev_result.clone().unwrap_or_default();
         return match context.invocation.verb {

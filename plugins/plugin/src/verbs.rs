@@ -40,7 +40,7 @@ macro_rules! plugin {
         }
     };
     (@ add $function:expr) => {
-        fn add(&self, context: &$crate::Context) -> Result<$crate::Attached, $crate::Error> {
+        fn add(&self, context: &$crate::Context) -> Result<$crate::AddResult, $crate::Error> {
             $function(context)
         }
     };

@@ -32,7 +32,7 @@ pub(crate) enum Dns {
         kind: String,
         /// A container by id, beginning of its id, name or address; without it the host asks
         #[arg(long = "as")]
-        asker: Option<String>,
+        querier: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -68,10 +68,10 @@ pub(crate) fn run(command: &Dns) -> Outcome {
         Dns::Query {
             name,
             kind,
-            asker,
+            querier,
             json,
         } => {
-            let words = [Some(name), Some(kind), asker.as_ref()];
+            let words = [Some(name), Some(kind), querier.as_ref()];
             if words
                 .iter()
                 .flatten()
@@ -79,8 +79,8 @@ pub(crate) fn run(command: &Dns) -> Outcome {
             {
                 return Err(Failure::Failed("a name has no white space".to_owned()));
             }
-            let asker = asker.as_deref().unwrap_or_default();
-            let value = object(&ask(&socket, &format!("query {name} {kind} {asker}"))?)?;
+            let querier = querier.as_deref().unwrap_or_default();
+            let value = object(&ask(&socket, &format!("query {name} {kind} {querier}"))?)?;
             if let Some(error) = value["error"].as_str() {
                 return Err(match error.starts_with("there is no container") {
                     true => Failure::NotFound(error.to_owned()),

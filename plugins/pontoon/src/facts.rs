@@ -8,8 +8,8 @@ use std::time::SystemTime;
 
 use pontoon_ledger::kinds::{self, Role};
 use pontoon_ledger::{
-    About, AttachmentRecord, Key, NetworkPolicyRecord, NetworkRecord, PerNetwork, PortmapRecord,
-    RecordError, State, THIRD_PARTY, attachments,
+    AttachmentRecord, AttachmentSummary, Key, NetworkPolicyRecord, NetworkRecord, PerNetworkRecord,
+    PortmapRecord, RecordError, State, THIRD_PARTY, attachments,
 };
 use pontoon_netfilter::{BackendKind, Ingress, Owner, Policy};
 use pontoon_netlink::{Link, Netns, RouteSocket};
@@ -45,7 +45,7 @@ pub(crate) struct Attachment {
     #[serde(skip)]
     pub(crate) wired: bool,
     #[serde(skip)]
-    pub(crate) about: Option<About>,
+    pub(crate) about: Option<AttachmentSummary>,
 }
 
 /// One published port.
@@ -168,7 +168,7 @@ impl Host {
 
     /// Whether a namespace that cannot be reached by its path from here exists all the same. When the
     /// kernel does not tell, it does.
-    fn lives(&self, recorded: &attachments::Attachment, about: &About) -> bool {
+    fn lives(&self, recorded: &attachments::Attachment, about: &AttachmentSummary) -> bool {
         let gone = self.state.is_gone(&recorded.key, &about.sandbox);
         !gone.unwrap_or(false)
     }
@@ -255,12 +255,12 @@ impl Host {
     }
 
     /// The record of a network. One that cannot be read is told, once, and counts as absent.
-    pub(crate) fn record_of_network<R: PerNetwork>(&self, network: &str) -> Option<R> {
+    pub(crate) fn record_of_network<R: PerNetworkRecord>(&self, network: &str) -> Option<R> {
         self.readable(self.state.read_network(network))
     }
 
     /// What is recorded of an attachment. A record that cannot be read is told, once, and counts as absent.
-    pub(crate) fn about(&self, recorded: &attachments::Attachment) -> Option<About> {
+    pub(crate) fn about(&self, recorded: &attachments::Attachment) -> Option<AttachmentSummary> {
         self.readable(self.state.about(recorded))
     }
 

@@ -16,7 +16,7 @@ pub(crate) struct Facts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) no_way_out: Option<String>,
     /// Interfaces that hear no routers since this host forwards IPv6, while it has no IPv6 default route.
-    pub(crate) deaf: Vec<String>,
+    pub(crate) lost_router_advertisements: Vec<String>,
 }
 
 /// A bridge and the settings of its own.
@@ -91,7 +91,7 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
             ok: true,
             summary: "every network is internal: nothing has to be forwarded".to_owned(),
             mend: facts
-                .deaf
+                .lost_router_advertisements
                 .iter()
                 .map(|name| forwarding::accept_ra(name))
                 .collect(),
@@ -147,9 +147,14 @@ pub(crate) fn judge(facts: &Facts) -> Verdict {
     }
     reasons.extend(facts.no_way_out.clone());
     // The host itself suffers even without IPv6 containers.
-    mend.extend(facts.deaf.iter().map(|name| forwarding::accept_ra(name)));
+    mend.extend(
+        facts
+            .lost_router_advertisements
+            .iter()
+            .map(|name| forwarding::accept_ra(name)),
+    );
     if open().any(has_v6) {
-        reasons.extend(facts.deaf.iter().map(|name| {
+        reasons.extend(facts.lost_router_advertisements.iter().map(|name| {
             format!(
                 "this host has no IPv6 default route, and {name} ignores router advertisements (accept_ra 1 while it forwards)"
             )
@@ -196,7 +201,7 @@ mod tests {
             ipv6_forward: v6,
             bridges,
             no_way_out: None,
-            deaf: Vec::new(),
+            lost_router_advertisements: Vec::new(),
         });
         assert_eq!(verdict.ok, ok, "{}", verdict.summary);
         assert_eq!(verdict.mend, mend);
@@ -236,7 +241,7 @@ mod tests {
             ipv6_forward: Setting::On,
             bridges: Vec::new(),
             no_way_out: Some("this host has no default route".into()),
-            deaf: Vec::new(),
+            lost_router_advertisements: Vec::new(),
         });
         assert!(!verdict.ok && verdict.mend.is_empty());
         assert!(verdict.summary.contains("no default route"));
@@ -274,7 +279,7 @@ mod tests {
             ipv6_forward: On,
             bridges: vec![bridge(v6, On, On)],
             no_way_out: None,
-            deaf: vec!["eth0".to_owned()],
+            lost_router_advertisements: vec!["eth0".to_owned()],
         };
         assert!(judge(&facts(false)).ok);
         let verdict = judge(&facts(true));

@@ -187,10 +187,10 @@ fn gather() -> Result<Facts, String> {
         ipv4_forward: read("net/ipv4/ip_forward"),
         ipv6_forward: read("net/ipv6/conf/all/forwarding"),
         bridges,
-        deaf: forwarding::deaf(&mut host)
+        lost_router_advertisements: forwarding::lost_router_advertisements(&mut host)
             .map_err(|error| format!("cannot list the host's IPv6 routes: {error}"))?
             .into_iter()
-            .map(|deaf| deaf.interface)
+            .map(|lost_router_advertisements| lost_router_advertisements.interface)
             .collect(),
     })
 }

@@ -29,12 +29,12 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use cli::Command;
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().command {
-        Command::Completions(options) => manual::completions(&options),
+    match Cli::parse().command {
+        Command::Completions(options) => manual::completions(&options, Cli::command()),
         Command::Dns(command) => report::finish(dns::run(&command)),
         Command::Doctor(options) => report::finish(doctor::run(&options)),
         Command::Gc(options) => report::finish(gc::run(&options)),
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         Command::Leases(options) => report::finish(leases::run(&options)),
         Command::Lint(options) => report::finish(lint::run(&options)),
         Command::Ls(options) => report::finish(ls::run(&options)),
-        Command::Man(options) => report::finish(manual::pages(&options)),
+        Command::Man(options) => report::finish(manual::pages(&options, Cli::command())),
         Command::Networks(options) => report::finish(networks::run(&options)),
         Command::Ports(options) => report::finish(ports::run(&options)),
         Command::Repair(options) => report::finish(repair::run(&options)),

@@ -22,7 +22,7 @@ pub(crate) struct Options {
 
 /// One network's part of the work.
 #[derive(Serialize)]
-struct Repaired {
+struct RepairResult {
     network: String,
     /// Sets of rules that the network has.
     rules: usize,
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         .map(|network| {
             let done = repair::repair(&host.state, &pontoon_plugin::search(), &network)?;
             let failures = done.failures.iter().map(ToString::to_string);
-            Ok(Repaired {
+            Ok(RepairResult {
                 flows: flows::cut(&mut host.socket, &attachments, &network)?,
                 network,
                 rules: done.rules,
@@ -66,11 +66,11 @@ pub(crate) fn run(options: &Options) -> Outcome {
     Ok(done.iter().all(|network| network.failures.is_empty()))
 }
 
-fn text(done: &[Repaired]) -> String {
+fn text(done: &[RepairResult]) -> String {
     if done.is_empty() {
         return "there are no networks\n".to_owned();
     }
-    let line = |one: &Repaired| {
+    let line = |one: &RepairResult| {
         let mut made: String = one
             .made
             .iter()

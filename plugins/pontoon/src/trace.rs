@@ -3,6 +3,7 @@
 
 mod decided;
 mod live;
+mod path_end;
 mod print;
 mod probe;
 mod question;
@@ -19,11 +20,13 @@ use serde::Serialize;
 use crate::facts::Host;
 use crate::report::{Failure, Outcome, print as put, write};
 use live::Live;
+use path_end::End;
 use reply::Reply;
-use walk::{End, Walk};
+use walk::Walk;
 
+pub(crate) use path_end::Verdict;
 pub(crate) use question::{Asked, Protocol};
-pub(crate) use walk::{Predicted, Verdict};
+pub(crate) use walk::Predicted;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use pontoon_attach::{backends, ports, rules, sockets};
-use pontoon_conf::{Attached, Error};
+use pontoon_conf::{AddResult, Error};
 use pontoon_ledger::{Key, Lock, PortmapRecord, WaitingAddresses, published};
 use pontoon_netfilter::Published;
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
@@ -17,7 +17,7 @@ use crate::share::{self, clear, make, ruleset};
 use crate::undo::{self, Step, revert};
 use crate::{plan, warn};
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let previous = context.config.prev_result.as_ref();
@@ -54,7 +54,7 @@ fn publish(
     context: &Context,
     key: &Key,
     record: &PortmapRecord,
-    previous: &Attached,
+    previous: &AddResult,
     undo: &mut Undo<Step>,
 ) -> Result<(), Error> {
     if let Some(stale) = context.state.read::<PortmapRecord>(key)? {
@@ -100,7 +100,7 @@ fn publish(
 /// netfilter.
 fn open_loopback(
     host: &mut RouteSocket,
-    previous: &Attached,
+    previous: &AddResult,
     published: &Published,
     undo: &mut Undo<Step>,
 ) -> Result<(), Error> {

@@ -45,7 +45,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let differences = backend
         .verify(&ruleset)
         .map_err(|error| rules::error(&error));
-    rules::linger(backend.into_sockets());
+    rules::close_in_detached_child(backend.into_sockets());
     let mut differences = differences?;
     for port in Reservations::at(context.state.dir()).missing(&published) {
         differences.push(format!(
@@ -67,6 +67,6 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     backends::follow(context, config.asked())
         .and_then(|kind| rules::open(context, kind))
-        .map(|backend| rules::linger(backend.into_sockets()))
+        .map(|backend| rules::close_in_detached_child(backend.into_sockets()))
         .map_err(|cause| NotPublished { cause }.into())
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use pontoon_conf::Attached;
+use pontoon_conf::AddResult;
 use pontoon_ledger::Key;
 use pontoon_netfilter::Published;
 
@@ -15,7 +15,7 @@ use crate::error::PlanError;
 pub(crate) fn published(
     key: &Key,
     config: &Config,
-    previous: Option<&Attached>,
+    previous: Option<&AddResult>,
 ) -> Result<Option<Published>, PlanError> {
     if config.ports.is_empty() {
         return Ok(None);
@@ -95,13 +95,13 @@ mod tests {
         }
     }
 
-    fn result(addresses: &[&str]) -> Attached {
+    fn result(addresses: &[&str]) -> AddResult {
         let interface = |name: &str, sandbox: Option<&str>| Interface {
             name: name.into(),
             sandbox: sandbox.map(str::to_owned),
             ..Interface::default()
         };
-        Attached {
+        AddResult {
             interfaces: vec![
                 interface("cni0", None),
                 interface("eth0", Some("/run/netns/c")),
@@ -114,7 +114,7 @@ mod tests {
                     gateway: None,
                 })
                 .collect(),
-            ..Attached::default()
+            ..AddResult::default()
         }
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use ipnetwork::IpNetwork;
 use pontoon_attach::{ports, reference, rules};
-use pontoon_conf::{Attached, Error, Verb};
+use pontoon_conf::{AddResult, Error, Verb};
 use pontoon_ledger::port_slots::{Refusal, Reservations};
 use pontoon_ledger::{Key, NetworkRecord, PortmapRecord, published};
 use pontoon_netfilter::{BackendKind, Published, Ruleset};
@@ -23,7 +23,7 @@ use crate::error::ReservationError;
 pub(crate) fn reachable(
     context: &Context,
     published: &mut Published,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<(), Error> {
     let name = &context.config.name;
     let network: Option<NetworkRecord> = context.state.read_network(name.as_ref())?;
@@ -125,7 +125,7 @@ fn publish_ports_of(context: &Context, key: &Key) -> Result<(), Error> {
     if !record.published.has_address() {
         return Ok(());
     }
-    rules::linger(make(context, &record)?);
+    rules::close_in_detached_child(make(context, &record)?);
     Ok(())
 }
 
@@ -249,7 +249,7 @@ pub(crate) fn remove_locked(
                 let _ = conntrack.cut(&answered_by(address));
             }
         }),
-        _ => rules::linger(sockets),
+        _ => rules::close_in_detached_child(sockets),
     }
     done?;
     publish_waiting_ports(context, record);

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 
-use pontoon_conf::Attached;
+use pontoon_conf::AddResult;
 use pontoon_ledger::Key;
 use pontoon_netfilter::{Port, Published};
 use pontoon_plugin::warn;
@@ -23,7 +23,7 @@ const ASKED: usize = 64;
 pub(crate) fn of_host_addresses(
     key: &Key,
     ports: &[Port],
-    previous: &Attached,
+    previous: &AddResult,
     published: Option<&Published>,
 ) -> Result<(), PlanError> {
     let Some(first) = ports.first() else {

@@ -3,7 +3,7 @@
 
 use pontoon_attach::container_link::{self, Advertisements, Ipv6};
 use pontoon_attach::{backends, forwarding, masquerade, reference, repair, rules, veth};
-use pontoon_conf::{Attached, Error, Interface, Mac};
+use pontoon_conf::{AddResult, Error, Interface, Mac};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{Key, Lock, PtpRecord};
 use pontoon_netfilter::BackendKind;
@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::plan;
 use crate::undo::{Step, revert};
 
-struct Ground<'a> {
+struct HostFacts<'a> {
     config: Config,
     key: Key,
     netns: &'a Netns,
@@ -23,20 +23,20 @@ struct Ground<'a> {
     backend: Option<BackendKind>,
 }
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
-    let mut ground = survey(context)?;
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
+    let mut facts = read_host_facts(context)?;
     let mut undo = Undo::default();
-    match attach(context, &mut ground, &mut undo) {
+    match attach(context, &mut facts, &mut undo) {
         Ok(result) => {
             undo.commit();
             Ok(result)
         }
-        Err(error) => Err(undo.unwind(error, |step| revert(context, &mut ground.host, step))),
+        Err(error) => Err(undo.unwind(error, |step| revert(context, &mut facts.host, step))),
     }
 }
 
 /// Reads facts and refuses what cannot work. Changes nothing.
-fn survey(context: &Context) -> Result<Ground<'_>, Error> {
+fn read_host_facts(context: &Context) -> Result<HostFacts<'_>, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
@@ -49,7 +49,7 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
     } else {
         None
     };
-    Ok(Ground {
+    Ok(HostFacts {
         config,
         key,
         netns,
@@ -61,38 +61,38 @@ fn survey(context: &Context) -> Result<Ground<'_>, Error> {
 
 fn attach(
     context: &Context,
-    ground: &mut Ground<'_>,
+    facts: &mut HostFacts<'_>,
     undo: &mut Undo<Step>,
-) -> Result<Attached, Error> {
+) -> Result<AddResult, Error> {
     // From the lease on, GC does not take this attachment for garbage; from the record on, the network's
     // rules cannot be removed by the DEL of another attachment; the lock keeps both from being half way
     // through. It is held until the interface is there, by which the attachment is known to be alive.
     let state = &context.state;
-    let network_lock = state.share_network(&ground.key.network)?;
+    let network_lock = state.share_network(&facts.key.network)?;
     undo.push(Step::Lease);
-    let mut result = delegation::add(context, &ground.config.ipam)?;
+    let mut result = delegation::add(context, &facts.config.ipam)?;
     fault::point("ptp.leased")?;
     plan::complete(&mut result);
-    let wanted = ground
+    let wanted = facts
         .backend
-        .map(|kind| (kind, plan::rules(&ground.key.network, &result.ips)));
+        .map(|kind| (kind, plan::rules(&facts.key.network, &result.ips)));
     if let Some((backend, rules)) = &wanted {
         rules::validate(*backend, &masquerade::ruleset(rules))?;
     }
-    let reference_chains = reference::needed_chains(ground.backend, &result.ips);
+    let reference_chains = reference::needed_chains(facts.backend, &result.ips);
     let mut backend = {
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
         let record = PtpRecord {
             sandbox: context.sandbox(),
-            dns: ground.config.dns.clone(),
+            dns: facts.config.dns.clone(),
             names: context.names(),
             leases: delegation::leases(context)?,
             reference_chains,
             settings: Some(container_link::settings(&result, true)),
         };
-        state.write(&ground.key, &record)?;
-        backends::claim(context, "ptp", ground.backend)?;
+        state.write(&facts.key, &record)?;
+        backends::claim(context, "ptp", facts.backend)?;
         fault::point("ptp.recorded")?;
         match &wanted {
             None => None,
@@ -105,28 +105,28 @@ fn attach(
     fault::point("ptp.masqueraded")?;
     if let (Some(chains), Some((backend, _))) = (reference_chains, &mut backend) {
         undo.push(Step::ReferenceChains(chains));
-        reference::create_chains(chains, backend, &ground.key)?;
+        reference::create_chains(chains, backend, &facts.key)?;
     }
     fault::point("ptp.stood-in")?;
-    let name = ground.key.host_interface();
+    let name = facts.key.host_interface();
     let mac = veth::random_mac();
     undo.push(Step::Veth);
-    let veth = plug(ground, &name, mac)?;
+    let veth = create_veth_pair(facts, &name, mac)?;
     drop(network_lock);
     fault::point("ptp.plugged")?;
-    host_end(ground, &name, &veth, &result)?;
+    host_end(facts, &name, &veth, &result)?;
     fault::point("ptp.routed")?;
-    container_end(ground, &veth, &result)?;
+    container_end(facts, &veth, &result)?;
     fault::point("ptp.configured")?;
-    switch_forwarding(&mut ground.host, &result)?;
+    switch_forwarding(&mut facts.host, &result)?;
     fault::point("ptp.forwarding")?;
     if let Some((backend, made)) = backend {
-        rules::linger(backend.into_sockets());
+        rules::close_in_detached_child(backend.into_sockets());
         if made {
-            repair::others(context, "ptp", &ground.key);
+            repair::others(context, "ptp", &facts.key);
         }
     }
-    let mtu = ground.config.mtu;
+    let mtu = facts.config.mtu;
     let interface = |name: &str, mac: [u8; 6], sandbox: Option<String>| Interface {
         name: name.to_owned(),
         mac: Some(Mac(mac).to_string()),
@@ -136,37 +136,37 @@ fn attach(
     };
     result.interfaces = vec![
         interface(&name, veth.mac, None),
-        interface(&ground.key.interface, mac, context.invocation.netns.clone()),
+        interface(&facts.key.interface, mac, context.invocation.netns.clone()),
     ];
-    if let Some(dns) = &ground.config.dns {
+    if let Some(dns) = &facts.config.dns {
         result.dns = dns.clone();
     }
     Ok(result)
 }
 
-fn plug(ground: &mut Ground<'_>, name: &str, mac: [u8; 6]) -> Result<Veth, Error> {
-    let tag = ground.key.owner().tag();
+fn create_veth_pair(facts: &mut HostFacts<'_>, name: &str, mac: [u8; 6]) -> Result<Veth, Error> {
+    let tag = facts.key.owner().tag();
     let spec = VethSpec {
-        mtu: ground.config.mtu,
+        mtu: facts.config.mtu,
         mac: Some(veth::random_mac()),
         peer_mac: Some(mac),
         alias: Some(&tag),
-        ..VethSpec::new(name, &ground.key.interface, ground.netns)
+        ..VethSpec::new(name, &facts.key.interface, facts.netns)
     };
     let failed = |error: pontoon_netlink::Error| {
-        let pair = format!("cannot create veth pair {name} - {}", ground.key.interface);
+        let pair = format!("cannot create veth pair {name} - {}", facts.key.interface);
         kernel_error(pair, error)
     };
     let make = |host: &mut RouteSocket| host.create_veth(&spec);
-    veth::create(&mut ground.host, &ground.key, make, failed)
+    veth::create(&mut facts.host, &facts.key, make, failed)
 }
 
 /// The host's end has the gateway's address, and the way to the container.
 fn host_end(
-    ground: &mut Ground<'_>,
+    facts: &mut HostFacts<'_>,
     name: &str,
     veth: &Veth,
-    result: &Attached,
+    result: &AddResult,
 ) -> Result<(), Error> {
     let v6 = result.ips.iter().any(|ip| !ip.address.is_ipv4());
     // An advertisement from a container must never give the host a route, and no address may stay
@@ -191,21 +191,21 @@ fn host_end(
         routes: &plan::host_routes(&result.ips, veth.index),
         ..Setup::default()
     };
-    ground
+    facts
         .host
         .configure(&setup)
         .map_err(|error| kernel_error(format!("cannot configure {name} on the host"), error))
 }
 
-fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Result<(), Error> {
-    let name = ground.key.interface.clone();
+fn container_end(facts: &mut HostFacts<'_>, veth: &Veth, result: &AddResult) -> Result<(), Error> {
+    let name = facts.key.interface.clone();
     let wanted = Ipv6 {
         addresses: result.ips.iter().any(|ip| !ip.address.is_ipv4()),
         dad: false,
         advertisements: Advertisements::Refuse,
         announce: false,
     };
-    container_link::ipv6_settings(ground.netns, &name, wanted)?;
+    container_link::ipv6_settings(facts.netns, &name, wanted)?;
     let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.into()).collect();
     let setup = Setup {
         lo_up: true,
@@ -217,14 +217,14 @@ fn container_end(ground: &mut Ground<'_>, veth: &Veth, result: &Attached) -> Res
         routes: &plan::container_routes(result, veth.peer_index),
         ..Setup::default()
     };
-    ground
+    facts
         .inside
         .configure(&setup)
         .map_err(|error| kernel_error(format!("cannot configure {name} in the container"), error))
 }
 
 /// The host routes for its containers. Stays on, as README says.
-fn switch_forwarding(host: &mut RouteSocket, result: &Attached) -> Result<(), Error> {
+fn switch_forwarding(host: &mut RouteSocket, result: &AddResult) -> Result<(), Error> {
     for v4 in [true, false] {
         if result.ips.iter().any(|ip| ip.address.is_ipv4() == v4) {
             forwarding::switch_on("ptp", host, v4)?;

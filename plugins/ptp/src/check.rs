@@ -2,7 +2,7 @@
 
 use pontoon_attach::container_link::{self, differs, listed, same_mac};
 use pontoon_attach::{forwarding, masquerade, reference, rules};
-use pontoon_conf::{Attached, Cidr, Error};
+use pontoon_conf::{AddResult, Cidr, Error};
 use pontoon_ipam::delegation;
 use pontoon_ledger::{Key, PtpRecord};
 use pontoon_netfilter::Owner;
@@ -30,7 +30,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let differences = backend
         .verify(&ruleset)
         .map_err(|error| rules::error(&error));
-    rules::linger(backend.into_sockets());
+    rules::close_in_detached_child(backend.into_sockets());
     match differences?.into_iter().next() {
         None => Ok(()),
         Some(difference) => Err(differs(format!("network {}: {difference}", key.network))
@@ -42,7 +42,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
 fn check_container(
     context: &Context,
     key: &Key,
-    previous: &Attached,
+    previous: &AddResult,
 ) -> Result<Option<u32>, Error> {
     let name = &key.interface;
     let failed = |error| kernel_error(format!("cannot look up {name}"), error);
@@ -60,7 +60,7 @@ fn check_container(
     Ok(link.peer)
 }
 
-fn check_host(key: &Key, peer: Option<u32>, previous: &Attached) -> Result<(), Error> {
+fn check_host(key: &Key, peer: Option<u32>, previous: &AddResult) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot look at the host's end of the veth pair", error);
     let mut host = RouteSocket::open().map_err(failed)?;
     let mut link = host.link_by_name(&key.host_interface()).map_err(failed)?;
@@ -135,7 +135,7 @@ pub(crate) fn status(context: &Context) -> Result<(), Error> {
     if config.ip_masq {
         let kind = rules::select(context, config.ip_masq_backend.as_deref());
         kind.and_then(|kind| rules::open(context, kind))
-            .map(|backend| rules::linger(backend.into_sockets()))
+            .map(|backend| rules::close_in_detached_child(backend.into_sockets()))
             .map_err(|cause| NoMasquerade { cause })?;
     }
     delegation::status(context, &config.ipam)

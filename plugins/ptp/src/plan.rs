@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use pontoon_attach::container_link;
-use pontoon_conf::{Attached, Cidr, IpConfig};
+use pontoon_conf::{AddResult, Cidr, IpConfig};
 use pontoon_ledger::Key;
 use pontoon_netfilter::{Egress, NetworkRules};
 use pontoon_netlink::RouteSpec;
 
 /// Fills in what the address plugin has left open. All addresses are the container's interface's,
 /// which is the second of the result.
-pub(crate) fn complete(result: &mut Attached) {
+pub(crate) fn complete(result: &mut AddResult) {
     for ip in &mut result.ips {
         ip.interface = Some(1);
         if ip.gateway.is_none() {
@@ -48,7 +48,7 @@ pub(crate) fn host_routes(ips: &[IpConfig], interface: u32) -> Vec<RouteSpec> {
 
 /// Routes of the container: the gateway is on the link, the rest of the subnet behind it, and then
 /// what the address plugin orders.
-pub(crate) fn container_routes(result: &Attached, interface: u32) -> Vec<RouteSpec> {
+pub(crate) fn container_routes(result: &AddResult, interface: u32) -> Vec<RouteSpec> {
     let mut routes: Vec<RouteSpec> = Vec::new();
     for ip in &result.ips {
         let Some(gateway) = ip.gateway else { continue };
@@ -106,8 +106,8 @@ pub(crate) fn rules(network: &str, ips: &[IpConfig]) -> NetworkRules {
 mod tests {
     use super::*;
 
-    fn result(addresses: &[(&str, Option<&str>)]) -> Attached {
-        let mut result = Attached {
+    fn result(addresses: &[(&str, Option<&str>)]) -> AddResult {
+        let mut result = AddResult {
             ips: addresses
                 .iter()
                 .map(|(address, gateway)| IpConfig {
@@ -116,7 +116,7 @@ mod tests {
                     gateway: gateway.map(|gateway| gateway.parse().unwrap()),
                 })
                 .collect(),
-            ..Attached::default()
+            ..AddResult::default()
         };
         complete(&mut result);
         result

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pontoon_attach::sockets;
-use pontoon_conf::{Attached, Error, IpConfig};
+use pontoon_conf::{AddResult, Error, IpConfig};
 use pontoon_ledger::{MovedRoute, SbrRecord};
 use pontoon_netlink::{RouteEntry, RouteSocket};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
@@ -24,7 +24,7 @@ pub(crate) fn inside(context: &Context, name: &str) -> Result<(RouteSocket, u32)
     Ok((inside, link.index))
 }
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let config = Config::from_context(context)?;
     let mut steps = Undo::default();
     match route(context, &config, &mut steps) {

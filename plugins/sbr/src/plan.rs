@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use pontoon_conf::{Attached, Error, IpConfig};
+use pontoon_conf::{AddResult, Error, IpConfig};
 use pontoon_ledger::MovedRoute;
 use pontoon_netlink::{IpNetwork, RouteEntry, RouteSpec};
 
@@ -14,7 +14,7 @@ const FIRST_TABLE: u32 = 100;
 
 /// The addresses of the interface in the result of the plugins before.
 pub(crate) fn addresses<'a>(
-    previous: Option<&'a Attached>,
+    previous: Option<&'a AddResult>,
     interface: &str,
 ) -> Result<Vec<&'a IpConfig>, Error> {
     let previous = previous.ok_or_else(|| {

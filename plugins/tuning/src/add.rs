@@ -1,6 +1,6 @@
 //! ADD: looks, plans, remembers what is, then changes it.
 
-use pontoon_conf::{Attached, Error};
+use pontoon_conf::{AddResult, Error};
 use pontoon_ledger::{Key, TuningRecord};
 use pontoon_netlink::Link;
 use pontoon_plugin::{Context, Undo, fault, warn};
@@ -10,7 +10,7 @@ use crate::error::SettingError;
 use crate::inside::Inside;
 use crate::{allowlist, backup, plan, undo};
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let mut config = Config::from_context(context)?;
     if config.needs_link()
         && let Some(mode) = context.mode()

@@ -6,18 +6,15 @@ use std::path::Path;
 use pontoon_ledger::files;
 use regex_lite::Regex;
 
-use crate::config::Sysctl;
+use crate::config::{ALLOWLIST, Sysctl};
 use crate::error::AllowlistError;
-
-/// As the reference plugin has it. Without the file every parameter below `net` is allowed.
-pub(crate) const FILE: &str = "/etc/cni/tuning/allowlist.conf";
 
 /// Bytes of it that are read.
 const LARGEST: u64 = 1024 * 1024;
 
 /// Refuses what is not on the list of the host.
 pub(crate) fn ask(sysctls: &[Sysctl]) -> Result<(), AllowlistError> {
-    match files::read_following(Path::new(FILE), LARGEST) {
+    match files::read_following(Path::new(ALLOWLIST), LARGEST) {
         Ok(bytes) => allowed(&String::from_utf8_lossy(&bytes), sysctls),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(AllowlistError::Unread { source: error }),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use pontoon_ledger::{Key, directory, files};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Act, BackupError};
+use crate::error::{BackupError, FileAction};
 
 /// Bytes of a file that is read: a thousand parameters with long names have 200 kB.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -30,12 +30,12 @@ pub(crate) struct Backup {
     pub(crate) tx_q_len: Option<u32>,
     /// By path below `/proc/sys`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(crate) sysctl: BTreeMap<String, Restored>,
+    pub(crate) sysctl: BTreeMap<String, SavedParameter>,
 }
 
 /// A kernel parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Restored {
+pub(crate) struct SavedParameter {
     pub(crate) before: String,
     /// What we set: another value by now is another program's, and stays.
     pub(crate) set: String,
@@ -50,7 +50,7 @@ pub(crate) fn path(dir: &Path, key: &Key) -> PathBuf {
     dir.join(format!("{}_{}.json", key.container, key.interface))
 }
 
-fn failed(act: Act, path: &Path) -> impl Fn(io::Error) -> BackupError + Copy {
+fn failed(act: FileAction, path: &Path) -> impl Fn(io::Error) -> BackupError + Copy {
     move |source| BackupError {
         act,
         path: path.to_owned(),
@@ -63,7 +63,7 @@ fn failed(act: Act, path: &Path) -> impl Fn(io::Error) -> BackupError + Copy {
 /// # Errors
 /// Code 5: what was before is not known, and the file stays for the administrator.
 pub(crate) fn read(path: &Path) -> Result<Option<Backup>, BackupError> {
-    let failed = failed(Act::Read, path);
+    let failed = failed(FileAction::Read, path);
     let bytes = match files::read(path, LARGEST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(failed)?,
@@ -76,7 +76,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Backup>, BackupError> {
 
 /// Writes a backup: complete or not at all.
 pub(crate) fn write(path: &Path, backup: &Backup) -> Result<(), BackupError> {
-    let failed = failed(Act::Write, path);
+    let failed = failed(FileAction::Write, path);
     let draft = draft(path);
     let text = serde_json::to_vec(backup).map_err(|error| failed(error.into()))?;
     // One left by a kill, whatever it is by now, is not written through.
@@ -108,7 +108,7 @@ pub(crate) fn remove(path: &Path) -> Result<(), BackupError> {
     for path in [path, &draft(path)] {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(Act::Remove, path)(error));
+                return Err(failed(FileAction::Remove, path)(error));
             }
             _ => {}
         }

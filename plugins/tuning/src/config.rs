@@ -11,6 +11,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
+/// The list of parameters that networks may set, as the reference plugin has it. Without the file every parameter
+/// below `net` is allowed.
+pub(crate) const ALLOWLIST: &str = "/etc/cni/tuning/allowlist.conf";
+
 /// Where the reference plugin keeps what was before.
 const DATA_DIR: &str = "/run/cni/tuning";
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use pontoon_conf::{OperationError, code};
 use thiserror::Error;
 
-use crate::allowlist::FILE;
+use crate::config::ALLOWLIST;
 
 /// The kernel's refusal of a parameter.
 #[derive(Debug, Error)]
@@ -61,13 +61,13 @@ impl OperationError for SettingError {
 
 /// What is done with the file of what was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum FileAction {
     Read,
     Write,
     Remove,
 }
 
-impl fmt::Display for Act {
+impl fmt::Display for FileAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Read => "read",
@@ -81,7 +81,7 @@ impl fmt::Display for Act {
 #[derive(Debug, Error)]
 #[error("cannot {act} {path}")]
 pub(crate) struct BackupError {
-    pub(crate) act: Act,
+    pub(crate) act: FileAction,
     pub(crate) path: PathBuf,
     pub(crate) source: io::Error,
 }
@@ -93,10 +93,10 @@ impl OperationError for BackupError {
 
     fn next_step(&self) -> String {
         match self.act {
-            Act::Read => {
+            FileAction::Read => {
                 "what the container's settings were before is not known: set them by hand, then remove the file"
             }
-            Act::Write | Act::Remove => "",
+            FileAction::Write | FileAction::Remove => "",
         }
         .to_owned()
     }
@@ -105,9 +105,9 @@ impl OperationError for BackupError {
 /// Asking the host's list of parameters.
 #[derive(Debug, Error)]
 pub(crate) enum AllowlistError {
-    #[error("cannot read {file}", file = FILE)]
+    #[error("cannot read {file}", file = ALLOWLIST)]
     Unread { source: io::Error },
-    #[error("{file}: {line:?} is no regular expression", file = FILE)]
+    #[error("{file}: {line:?} is no regular expression", file = ALLOWLIST)]
     Pattern {
         line: String,
         source: regex_lite::Error,
@@ -128,7 +128,7 @@ impl OperationError for AllowlistError {
         match self {
             Self::Unread { .. } | Self::Pattern { .. } => String::new(),
             Self::NotAllowed { .. } => {
-                format!("the list is {FILE}; its lines are regular expressions")
+                format!("the list is {ALLOWLIST}; its lines are regular expressions")
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use pontoon_conf::{Attached, Mac};
+use pontoon_conf::{AddResult, Mac};
 use pontoon_netlink::{Link, LinkChange};
 
-use crate::backup::{Backup, Restored};
+use crate::backup::{Backup, SavedParameter};
 use crate::config::{Config, Sysctl};
 
 /// What ADD does.
@@ -49,7 +49,7 @@ pub(crate) fn plan(config: &Config, link: &Link, before: &[Option<String>]) -> P
         match before {
             Some(before) if same(before, &sysctl.value) => continue,
             Some(before) => {
-                let restored = Restored {
+                let restored = SavedParameter {
                     before: before.clone(),
                     set: sysctl.value.clone(),
                 };
@@ -70,7 +70,7 @@ pub(crate) fn same(one: &str, other: &str) -> bool {
 }
 
 /// The result with what has changed on the interface.
-pub(crate) fn result(previous: &Attached, config: &Config, name: &str) -> Attached {
+pub(crate) fn result(previous: &AddResult, config: &Config, name: &str) -> AddResult {
     let mut result = previous.clone();
     for interface in result.interfaces.iter_mut().filter(|it| it.name == name) {
         if let Some(mac) = config.mac {
@@ -167,14 +167,14 @@ mod tests {
 
     #[test]
     fn the_result_tells_the_new_mac_and_mtu() {
-        let previous = Attached {
+        let previous = AddResult {
             interfaces: ["br0", "eth0"]
                 .map(|name| Interface {
                     name: name.into(),
                     ..Interface::default()
                 })
                 .into(),
-            ..Attached::default()
+            ..AddResult::default()
         };
         let wanted = Config {
             mac: Some(Mac([2, 0, 0, 0, 0, 9])),

@@ -1,6 +1,7 @@
 //! The repository itself: its layout, samples, schemas, and what README.md says.
 
 mod dependencies;
+mod import_circles;
 mod known_faults;
 mod layout;
 mod lints;

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use pontoon_conf::KnownAs;
-use pontoon_netfilter::{BackendKind, Policy, Protocol, Separation};
+use pontoon_netfilter::{BackendKind, Policy, PortIsolation, Protocol};
 use serde::{Deserialize, Serialize};
 
-use super::{AttachmentRecord, PerNetwork, Record};
-use crate::{About, Sandbox};
+use super::{AttachmentRecord, PerNetworkRecord, Record};
+use crate::{AttachmentSummary, Sandbox};
 
 /// firewall's record of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub struct FirewallRecord {
     /// The links that the container asks for.
     pub links: Vec<LinkRequest>,
     /// Its port is kept apart from its siblings': the network has no `icc`.
-    pub separation: Option<Separation>,
+    pub separation: Option<PortIsolation>,
     /// The zone of firewalld that has the addresses as sources, of a container on no bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
@@ -82,10 +82,10 @@ impl AttachmentRecord for FirewallRecord {
         &self.sandbox
     }
 
-    fn about(&self) -> About {
-        About {
+    fn about(&self) -> AttachmentSummary {
+        AttachmentSummary {
             names: self.names.iter().map(ToString::to_string).collect(),
-            ..About::of(&self.sandbox)
+            ..AttachmentSummary::of(&self.sandbox)
         }
     }
 }
@@ -94,6 +94,6 @@ impl Record for NetworkPolicyRecord {
     const WHAT: &'static str = "policy record of a network";
 }
 
-impl PerNetwork for NetworkPolicyRecord {
+impl PerNetworkRecord for NetworkPolicyRecord {
     const FOLDER: &'static str = "policy";
 }

@@ -7,7 +7,7 @@ use pontoon_netfilter::{BackendKind, SpoofGuard};
 use serde::{Deserialize, Serialize};
 
 use super::{AttachmentRecord, Record};
-use crate::{About, Sandbox};
+use crate::{AttachmentSummary, Sandbox};
 
 /// What ADD gave a container's interface. `pontoon doctor` compares it with what the interface has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,14 +143,14 @@ macro_rules! interface_record {
                 &self.sandbox
             }
 
-            fn about(&self) -> About {
+            fn about(&self) -> AttachmentSummary {
                 let settings: fn(&Self) -> Option<InterfaceSettings> = $settings;
-                About {
+                AttachmentSummary {
                     names: self.names.iter().map(ToString::to_string).collect(),
                     dns: self.dns.clone(),
                     leases: self.leases.clone(),
                     settings: settings(self),
-                    ..About::of(&self.sandbox)
+                    ..AttachmentSummary::of(&self.sandbox)
                 }
             }
         }

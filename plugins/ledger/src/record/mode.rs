@@ -7,7 +7,7 @@ use pontoon_netlink::Netns;
 use serde::{Deserialize, Serialize};
 
 use super::{AttachmentRecord, Record};
-use crate::{About, Key, Sandbox, State};
+use crate::{AttachmentSummary, Key, Sandbox, State};
 
 /// One path that a mount makes lead to a namespace which is not its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,10 +84,10 @@ pub struct NoneRecord {
     pub names: Vec<KnownAs>,
 }
 
-fn named(sandbox: &Sandbox, names: &[KnownAs]) -> About {
-    About {
+fn named(sandbox: &Sandbox, names: &[KnownAs]) -> AttachmentSummary {
+    AttachmentSummary {
         names: names.iter().map(ToString::to_string).collect(),
-        ..About::of(sandbox)
+        ..AttachmentSummary::of(sandbox)
     }
 }
 
@@ -119,8 +119,8 @@ impl AttachmentRecord for ContainerRecord {
         may_be_alive(state, key, self.rebind.as_ref(), &self.sandbox)
     }
 
-    fn about(&self) -> About {
-        About {
+    fn about(&self) -> AttachmentSummary {
+        AttachmentSummary {
             dns: Some(self.dns.clone()),
             container: self.container.clone(),
             ..named(&self.sandbox, &self.names)
@@ -143,7 +143,7 @@ impl AttachmentRecord for HostRecord {
         may_be_alive(state, key, self.rebind.as_ref(), &self.sandbox)
     }
 
-    fn about(&self) -> About {
+    fn about(&self) -> AttachmentSummary {
         named(&self.sandbox, &self.names)
     }
 }
@@ -159,7 +159,7 @@ impl AttachmentRecord for NoneRecord {
         &self.sandbox
     }
 
-    fn about(&self) -> About {
+    fn about(&self) -> AttachmentSummary {
         named(&self.sandbox, &self.names)
     }
 }

@@ -9,8 +9,8 @@ use pontoon_netlink::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 pub use super::upstream::{Upstream, UpstreamError};
-use super::{AttachmentRecord, PerNetwork, is_list};
-use crate::{About, RecordError, Sandbox, file};
+use super::{AttachmentRecord, PerNetworkRecord, is_list};
+use crate::{AttachmentSummary, RecordError, Sandbox, file};
 
 /// The version of the format. A file of another one is passed over with a warning.
 pub const VERSION: u32 = 1;
@@ -193,10 +193,10 @@ impl AttachmentRecord for DnsRecord {
         &self.sandbox
     }
 
-    fn about(&self) -> About {
-        About {
+    fn about(&self) -> AttachmentSummary {
+        AttachmentSummary {
             names: self.record.names.clone(),
-            ..About::of(&self.sandbox)
+            ..AttachmentSummary::of(&self.sandbox)
         }
     }
 }
@@ -213,7 +213,7 @@ impl super::Record for ResolverRecord {
     }
 }
 
-impl PerNetwork for ResolverRecord {
+impl PerNetworkRecord for ResolverRecord {
     const FOLDER: &'static str = "dns/network";
 }
 
@@ -229,7 +229,7 @@ impl super::Record for OpeningsRecord {
     }
 }
 
-impl PerNetwork for OpeningsRecord {
+impl PerNetworkRecord for OpeningsRecord {
     const FOLDER: &'static str = "dns/policy";
 }
 

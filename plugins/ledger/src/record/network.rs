@@ -3,7 +3,7 @@
 use pontoon_netfilter::{BackendKind, NetworkRules};
 use serde::{Deserialize, Serialize};
 
-use super::{PerNetwork, Record};
+use super::{PerNetworkRecord, Record};
 
 /// What was made for a network and goes with its last attachment. bridge and ptp write it, portmap and
 /// the resolver read it too.
@@ -21,6 +21,6 @@ impl Record for NetworkRecord {
     const WHAT: &'static str = "record of a network";
 }
 
-impl PerNetwork for NetworkRecord {
+impl PerNetworkRecord for NetworkRecord {
     const FOLDER: &'static str = "network";
 }

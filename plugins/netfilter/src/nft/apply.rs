@@ -8,7 +8,7 @@ use super::element::{self, Data, Element, Found};
 use super::error::Error;
 use super::lookup::look;
 use super::message::{Batch, Family};
-use super::plan::{Plan, Planned, PlannedChain, Purpose, Users};
+use super::plan::{ChainUsers, ElementPurpose, Plan, PlannedChain, PlannedElement};
 use super::skeleton;
 use super::socket::{Socket, TRIES};
 use super::uapi::NFT_MSG_NEWSETELEM;
@@ -25,9 +25,9 @@ fn lacks_rules(
     match (uses, chain.users) {
         (None, _) => Ok(true),
         // Exactly one element refers to it, so what is left are rules.
-        (Some(uses), Users::Network) => Ok(uses < rules + 1),
-        (Some(uses), Users::Attachment) => Ok(uses < rules),
-        (Some(uses), Users::Containers) => Ok(uses < rules
+        (Some(uses), ChainUsers::Network) => Ok(uses < rules + 1),
+        (Some(uses), ChainUsers::Attachment) => Ok(uses < rules),
+        (Some(uses), ChainUsers::Containers) => Ok(uses < rules
             || list::rules_of(socket, family, &chain.name)?.is_none_or(|count| count < rules)),
     }
 }
@@ -50,7 +50,7 @@ pub(super) fn apply(socket: &mut Socket, plan: &Plan) -> Result<bool, Error> {
         for (chain, uses) in plan.chains.iter().zip(&chains.own) {
             if !whole || lacks_rules(socket, plan.family, chain, *uses)? {
                 fill(&mut batch, plan.family, chain, uses.is_some());
-                made |= chain.users == Users::Network;
+                made |= chain.users == ChainUsers::Network;
             }
         }
         let change = Change::between(socket, plan, &found)?;
@@ -124,24 +124,28 @@ impl Change {
                 .as_ref()
                 .is_some_and(|found| found.key == element.key && found.data == element.data);
             match (planned.purpose, found) {
-                (Purpose::Egress(_) | Purpose::Bridge, Some(_)) if same => {}
-                (Purpose::Bridge, _) => change.add_shared.push(element.clone()),
-                (Purpose::Absent | Purpose::Gone, Some(found)) if found.tag == element.tag => {
+                (ElementPurpose::Egress(_) | ElementPurpose::Bridge, Some(_)) if same => {}
+                (ElementPurpose::Bridge, _) => change.add_shared.push(element.clone()),
+                (ElementPurpose::Absent | ElementPurpose::Gone, Some(found))
+                    if found.tag == element.tag =>
+                {
                     change.remove.push(element.clone());
                 }
-                (Purpose::Gone, _) | (Purpose::Absent, None) => {}
+                (ElementPurpose::Gone, _) | (ElementPurpose::Absent, None) => {}
                 // Whose name is on it does not matter as long as it says the same.
-                (Purpose::Policy, Some(_)) if same => {}
-                (Purpose::Policy | Purpose::Absent, Some(found)) if found.tag != element.tag => {
+                (ElementPurpose::Policy, Some(_)) if same => {}
+                (ElementPurpose::Policy | ElementPurpose::Absent, Some(found))
+                    if found.tag != element.tag =>
+                {
                     return Err(Error::BridgeTaken {
                         bridge: element::first_name(&element.key),
                         owner: found.tag.clone(),
                     });
                 }
-                (Purpose::Egress(_), _) => change.egress(socket, plan.family, planned)?,
-                (Purpose::Resolver, None) => change.add_shared.push(element.clone()),
+                (ElementPurpose::Egress(_), _) => change.egress(socket, plan.family, planned)?,
+                (ElementPurpose::Resolver, None) => change.add_shared.push(element.clone()),
                 (_, None) => change.add.push(element.clone()),
-                (Purpose::Port(port), Some(found)) if found.tag != element.tag => {
+                (ElementPurpose::Port(port), Some(found)) if found.tag != element.tag => {
                     return Err(Error::PortTaken {
                         port,
                         owner: found.tag.clone(),
@@ -152,8 +156,10 @@ impl Change {
                     change.remove.push(element.clone());
                     change.add.push(element.clone());
                     match (&found.data, purpose) {
-                        (Data::Jump(chain), Purpose::Port(_)) => change.chains.push(chain.clone()),
-                        (Data::Jump(chain), Purpose::Hairpin) if !same => {
+                        (Data::Jump(chain), ElementPurpose::Port(_)) => {
+                            change.chains.push(chain.clone())
+                        }
+                        (Data::Jump(chain), ElementPurpose::Hairpin) if !same => {
                             change.left.push(chain.clone());
                         }
                         _ => {}
@@ -171,7 +177,7 @@ impl Change {
         &mut self,
         socket: &mut Socket,
         family: Family,
-        planned: &Planned,
+        planned: &PlannedElement,
     ) -> Result<(), Error> {
         let element = &planned.element;
         for (other, chain) in list::intervals(socket, family, element.set)? {
@@ -180,7 +186,7 @@ impl Change {
             }
             if other.tag != element.tag {
                 return match planned.purpose {
-                    Purpose::Egress(subnet) => Err(Error::SubnetTaken {
+                    ElementPurpose::Egress(subnet) => Err(Error::SubnetTaken {
                         subnet,
                         owner: other.tag,
                     }),

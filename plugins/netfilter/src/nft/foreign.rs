@@ -22,7 +22,7 @@ const FIREWALLD_FORWARD: &str = "filter_FORWARD";
 
 /// A chain of another program that drops what it does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Obstacle {
+pub struct DroppingChain {
     /// Address family of the table, as nft writes it.
     pub family: &'static str,
     /// The table.
@@ -31,7 +31,7 @@ pub struct Obstacle {
     pub chain: String,
 }
 
-impl Obstacle {
+impl DroppingChain {
     /// Whether it is a chain of iptables itself, in which Pontoon can put its rules.
     #[must_use]
     pub fn is_iptables(&self) -> bool {
@@ -41,7 +41,7 @@ impl Obstacle {
     }
 }
 
-impl fmt::Display for Obstacle {
+impl fmt::Display for DroppingChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -53,14 +53,14 @@ impl fmt::Display for Obstacle {
 
 /// Where a packet meets the filters of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
+pub enum FilterHook {
     /// Into the host.
     Input = NF_INET_LOCAL_IN as isize,
     /// Through the host.
     Forward = NF_INET_FORWARD as isize,
 }
 
-impl Gate {
+impl FilterHook {
     /// The built-in chain of iptables.
     #[must_use]
     pub fn chain(self) -> &'static str {
@@ -74,7 +74,7 @@ impl Gate {
 /// Filters of other programs that a container's packet has to pass as well, as far as a plugin can do something about
 /// them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Others {
+pub struct ForeignFilters {
     /// The policy of iptables-nft's FORWARD chain is to drop, in either family.
     pub forward_drops: bool,
     /// The policy of iptables-nft's INPUT chain is to drop, in either family.
@@ -88,7 +88,7 @@ pub struct Others {
 }
 
 /// Looks for them: five questions by name, in one message.
-pub(super) fn others(socket: &mut Socket) -> Result<Others, Error> {
+pub(super) fn others(socket: &mut Socket) -> Result<ForeignFilters, Error> {
     let chains = [
         (Family::Ipv4, FILTER, FORWARD),
         (Family::Ipv6, FILTER, FORWARD),
@@ -102,7 +102,7 @@ pub(super) fn others(socket: &mut Socket) -> Result<Others, Error> {
     })?;
     let (iptables, firewalld) = answers.split_at(4);
     let (forward, input) = iptables.split_at(2);
-    Ok(Others {
+    Ok(ForeignFilters {
         forward_drops: forward.iter().flatten().any(drops),
         input_drops: input.iter().flatten().any(drops),
         forward_rules: forward.iter().flatten().any(has_rules),
@@ -116,9 +116,9 @@ pub(super) fn others(socket: &mut Socket) -> Result<Others, Error> {
 /// judged.
 pub(super) fn obstacles(
     socket: &mut Socket,
-    hook: Gate,
+    hook: FilterHook,
     bridge: &str,
-) -> Result<Vec<Obstacle>, Error> {
+) -> Result<Vec<DroppingChain>, Error> {
     let mut found = Vec::new();
     for family in [Family::Inet, Family::Ipv4, Family::Ipv6] {
         let chains = socket.list(NFT_MSG_GETCHAIN, family, |_| {})?;
@@ -135,7 +135,7 @@ pub(super) fn obstacles(
             let filter = text(NFTA_CHAIN_TYPE).is_some_and(|kind| kind == "filter");
             let drops = drops(&chain) || table == FIREWALLD;
             if filter && table != TABLE && drops && !names(socket, family, &table, bridge)? {
-                found.push(Obstacle {
+                found.push(DroppingChain {
                     family: family.name(),
                     table,
                     chain: name,

@@ -4,7 +4,7 @@ use super::element::{self, Element, Found};
 use super::error::Error;
 use super::list;
 use super::message::{TABLE, ask_chain};
-use super::plan::{Plan, Planned};
+use super::plan::{Plan, PlannedElement};
 use super::skeleton::Part;
 use super::socket::Socket;
 
@@ -20,7 +20,7 @@ pub(super) struct Chains {
 pub(super) fn look(
     socket: &mut Socket,
     plan: &Plan,
-    wanted: impl Fn(&Planned) -> bool,
+    wanted: impl Fn(&PlannedElement) -> bool,
 ) -> Result<(Chains, Vec<Option<Found>>), Error> {
     let fixed = plan.part.chains();
     let names: Vec<&str> = fixed

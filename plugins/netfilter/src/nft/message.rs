@@ -63,13 +63,13 @@ pub(super) const fn kind(message: u16) -> u16 {
 #[derive(Default)]
 pub(super) struct Batch {
     frames: Frames,
-    subjects: Vec<Subject>,
+    subjects: Vec<MessageSubject>,
     deletes: bool,
 }
 
 /// What a message of a batch is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Subject {
+pub(super) struct MessageSubject {
     /// What was tried: `NFT_MSG_…`.
     pub(super) message: u16,
     /// The object's name in nft's words.
@@ -91,7 +91,7 @@ impl Batch {
         }
         self.frames
             .push(kind(message), flags, &family.header(), fill);
-        self.subjects.push(Subject {
+        self.subjects.push(MessageSubject {
             message,
             object: object.into(),
         });
@@ -123,7 +123,7 @@ impl Batch {
     }
 
     /// The messages to send, and what those between the first and the last are about.
-    pub(super) fn finish(mut self) -> (Frames, Vec<Subject>) {
+    pub(super) fn finish(mut self) -> (Frames, Vec<MessageSubject>) {
         self.bracket(NFNL_MSG_BATCH_END);
         (self.frames, self.subjects)
     }

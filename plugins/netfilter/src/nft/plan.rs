@@ -26,7 +26,7 @@ pub(super) struct Plan {
     pub(super) part: Part,
     pub(super) family: Family,
     pub(super) chains: Vec<PlannedChain>,
-    pub(super) elements: Vec<Planned>,
+    pub(super) elements: Vec<PlannedElement>,
     /// The fixed chains are wanted even without an element.
     pub(super) base: bool,
 }
@@ -37,12 +37,12 @@ pub(super) struct PlannedChain {
     pub(super) name: String,
     pub(super) rules: Vec<Rule>,
     pub(super) comment: String,
-    pub(super) users: Users,
+    pub(super) users: ChainUsers,
 }
 
 /// Who refers to a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Users {
+pub(super) enum ChainUsers {
     /// One element of the network.
     Network,
     /// The containers of one subnet.
@@ -53,14 +53,14 @@ pub(super) enum Users {
 
 /// An element, and what it is for.
 #[derive(Debug, Clone)]
-pub(super) struct Planned {
+pub(super) struct PlannedElement {
     pub(super) element: Element,
-    pub(super) purpose: Purpose,
+    pub(super) purpose: ElementPurpose,
 }
 
 /// What an element is for, which decides what happens when its key is there already.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Purpose {
+pub(super) enum ElementPurpose {
     /// A published port: another owner's is an error.
     Port(Port),
     /// The way back of a container: what another owner left there is replaced, since addresses
@@ -84,7 +84,7 @@ pub(super) enum Purpose {
     Resolver,
 }
 
-impl Purpose {
+impl ElementPurpose {
     /// Belongs to the network and is therefore usually there already.
     pub(super) fn shared(self) -> bool {
         matches!(
@@ -112,7 +112,7 @@ impl Plan {
 
     pub(super) fn element(
         &mut self,
-        purpose: Purpose,
+        purpose: ElementPurpose,
         set: &'static str,
         key: Vec<u8>,
         data: Data,
@@ -125,14 +125,14 @@ impl Plan {
             data,
             tag: tag.to_owned(),
         };
-        self.elements.push(Planned { element, purpose });
+        self.elements.push(PlannedElement { element, purpose });
     }
 
     pub(super) fn network(&mut self, network: &NetworkRules) -> Result<(), Error> {
         let tag = Owner::network(&network.network).tag();
         interface(&network.bridge)?;
         self.element(
-            Purpose::Bridge,
+            ElementPurpose::Bridge,
             BRIDGES,
             interface_key(&network.bridge),
             Data::Nothing,
@@ -149,15 +149,15 @@ impl Plan {
                 data: Data::Jump(name.clone()),
                 tag: tag.clone(),
             };
-            self.elements.push(Planned {
+            self.elements.push(PlannedElement {
                 element,
-                purpose: Purpose::Egress(subnet),
+                purpose: ElementPurpose::Egress(subnet),
             });
             self.chains.push(PlannedChain {
                 name,
                 rules: egress_rules(egress)?,
                 comment: tag.clone(),
-                users: Users::Network,
+                users: ChainUsers::Network,
             });
         }
         Ok(())
@@ -188,14 +188,16 @@ impl Plan {
     pub(super) fn drop_repeated(&mut self) -> Option<Port> {
         let mut seen: HashMap<(&'static str, Vec<u8>), Data> = HashMap::new();
         let mut twice = None;
-        self.elements.retain(|Planned { element, purpose }| {
+        self.elements.retain(|PlannedElement { element, purpose }| {
             match seen.entry((element.set, element.key.clone())) {
                 Entry::Vacant(place) => {
                     place.insert(element.data.clone());
                     true
                 }
                 Entry::Occupied(there) => {
-                    if let (Purpose::Port(port), true) = (purpose, *there.get() != element.data) {
+                    if let (ElementPurpose::Port(port), true) =
+                        (purpose, *there.get() != element.data)
+                    {
                         twice = Some(*port);
                     }
                     false
@@ -245,7 +247,7 @@ impl Plan {
         };
         let key = port_key(at, port.protocol, port.host_port);
         let data = target(container.ip(), port.container_port);
-        self.element(Purpose::Port(port), set, key, data, tag);
+        self.element(ElementPurpose::Port(port), set, key, data, tag);
     }
 
     fn conditional_port(
@@ -276,7 +278,7 @@ impl Plan {
             })
             .collect();
         self.element(
-            Purpose::Port(*first),
+            ElementPurpose::Port(*first),
             maps(v6).conditional,
             port_key(None, first.protocol, first.host_port),
             Data::Jump(name.clone()),
@@ -286,7 +288,7 @@ impl Plan {
             name,
             rules,
             comment: tag.to_owned(),
-            users: Users::Attachment,
+            users: ChainUsers::Attachment,
         });
     }
 
@@ -307,7 +309,7 @@ impl Plan {
             }));
         }
         self.element(
-            Purpose::Hairpin,
+            ElementPurpose::Hairpin,
             maps(v6).hairpin,
             super::expression::octets(container.ip()),
             Data::Jump(name.clone()),
@@ -321,7 +323,7 @@ impl Plan {
             name,
             rules,
             comment,
-            users: Users::Containers,
+            users: ChainUsers::Containers,
         });
     }
 
@@ -331,7 +333,7 @@ impl Plan {
         for gateway in &resolver.gateways {
             for protocol in [Protocol::Udp, Protocol::Tcp] {
                 self.element(
-                    Purpose::Resolver,
+                    ElementPurpose::Resolver,
                     maps(gateway.is_ipv6()).resolver,
                     port_key(Some(*gateway), protocol, DOMAIN),
                     target(*gateway, resolver.port),
@@ -346,9 +348,9 @@ impl Plan {
         interface(&guard.port)?;
         let tag = guard.owner.tag();
         let allowed = interface_mac_key(&guard.port, guard.mac);
-        self.element(Purpose::Spoof, ALLOWED, allowed, Data::Nothing, &tag);
+        self.element(ElementPurpose::Spoof, ALLOWED, allowed, Data::Nothing, &tag);
         let guarded = interface_key(&guard.port);
-        self.element(Purpose::Spoof, GUARDED, guarded, Data::Nothing, &tag);
+        self.element(ElementPurpose::Spoof, GUARDED, guarded, Data::Nothing, &tag);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use super::element::{Data, interface_key, link_key, pair_key};
 use super::error::Error;
-use super::plan::{Plan, Purpose};
+use super::plan::{ElementPurpose, Plan};
 use super::policy_chains::{
     CLOSED, ISOLATED, ISOLATED_CLOSED, NO_HOST_ACCESS, NO_REDIRECTS, PUBLISHED_ONLY,
 };
@@ -12,7 +12,7 @@ use super::sets::{
 };
 use crate::interface::interface;
 use crate::owner::Owner;
-use crate::policy::{Ingress, Link, Policy, Separation};
+use crate::policy::{Ingress, Link, Policy, PortIsolation};
 
 impl Plan {
     /// All that a policy can say of its bridge is planned, to be there or to be gone, so that a
@@ -23,7 +23,13 @@ impl Plan {
         let tag = Owner::network(&policy.network).tag();
         let name = interface_key(bridge);
         let pair = pair_key(bridge, bridge);
-        self.element(Purpose::Bridge, BRIDGES, name.clone(), Data::Nothing, &tag);
+        self.element(
+            ElementPurpose::Bridge,
+            BRIDGES,
+            name.clone(),
+            Data::Nothing,
+            &tag,
+        );
         let jump = |chain: &str| Data::Jump(chain.to_owned());
         let restricted = (policy.ingress != Ingress::Open).then_some(Data::Nothing);
         let ingress = match policy.ingress {
@@ -61,9 +67,9 @@ impl Plan {
             (FROM_HOST, &name, from_host),
         ] {
             let purpose = if data.is_some() {
-                Purpose::Policy
+                ElementPurpose::Policy
             } else {
-                Purpose::Absent
+                ElementPurpose::Absent
             };
             self.element(
                 purpose,
@@ -76,7 +82,7 @@ impl Plan {
         for trusted in &policy.trusted {
             interface(trusted)?;
             let key = pair_key(trusted, bridge);
-            self.element(Purpose::Policy, TRUSTED, key, Data::Nothing, &tag);
+            self.element(ElementPurpose::Policy, TRUSTED, key, Data::Nothing, &tag);
         }
         self.drop_repeated();
         Ok(())
@@ -91,7 +97,7 @@ impl Plan {
                 (new.element.set, &new.element.key) == (planned.element.set, &planned.element.key)
             });
             if !kept {
-                planned.purpose = Purpose::Gone;
+                planned.purpose = ElementPurpose::Gone;
                 self.elements.push(planned);
             }
         }
@@ -109,7 +115,13 @@ impl Plan {
             }
             let set = if link.from.is_ipv6() { LINKS6 } else { LINKS4 };
             let tag = link.owner.tag();
-            self.element(Purpose::Link, set, link_key(link), Data::Nothing, &tag);
+            self.element(
+                ElementPurpose::Link,
+                set,
+                link_key(link),
+                Data::Nothing,
+                &tag,
+            );
         }
         self.drop_repeated();
         Ok(())
@@ -120,15 +132,15 @@ impl Plan {
         interface(bridge)?;
         let tag = Owner::network(network).tag();
         let key = interface_key(bridge);
-        self.element(Purpose::Bridge, SEPARATED, key, Data::Nothing, &tag);
+        self.element(ElementPurpose::Bridge, SEPARATED, key, Data::Nothing, &tag);
         Ok(())
     }
 
-    pub(super) fn separation(&mut self, separation: &Separation) -> Result<(), Error> {
+    pub(super) fn separation(&mut self, separation: &PortIsolation) -> Result<(), Error> {
         interface(&separation.port)?;
         let tag = separation.owner.tag();
         let key = interface_key(&separation.port);
-        self.element(Purpose::Spoof, SEPARATED, key, Data::Nothing, &tag);
+        self.element(ElementPurpose::Spoof, SEPARATED, key, Data::Nothing, &tag);
         Ok(())
     }
 }

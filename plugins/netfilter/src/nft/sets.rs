@@ -43,7 +43,7 @@ impl Field {
 
 /// What an element carries beside its key.
 #[derive(Clone, Copy)]
-pub(super) enum Carries {
+pub(super) enum ElementData {
     Nothing,
     Verdict,
     Fields(&'static [Field]),
@@ -53,11 +53,11 @@ pub(super) enum Carries {
 pub(super) struct Set {
     pub(super) name: &'static str,
     key: &'static [Field],
-    carries: Carries,
+    carries: ElementData,
     interval: bool,
 }
 
-const fn set(name: &'static str, key: &'static [Field], carries: Carries) -> Set {
+const fn set(name: &'static str, key: &'static [Field], carries: ElementData) -> Set {
     Set {
         name,
         key,
@@ -68,11 +68,11 @@ const fn set(name: &'static str, key: &'static [Field], carries: Carries) -> Set
 
 use Field::{Interface, Ipv4, Ipv6, Mac, Port, Protocol};
 
-const TARGET4: Carries = Carries::Fields(&[Ipv4, Port]);
-const TARGET6: Carries = Carries::Fields(&[Ipv6, Port]);
+const TARGET4: ElementData = ElementData::Fields(&[Ipv4, Port]);
+const TARGET6: ElementData = ElementData::Fields(&[Ipv6, Port]);
 
 /// Names of the maps of one IP family.
-pub(super) struct Maps {
+pub(super) struct MapNames {
     pub(super) resolver: &'static str,
     pub(super) ports: &'static str,
     pub(super) ports_at: &'static str,
@@ -81,7 +81,7 @@ pub(super) struct Maps {
     pub(super) egress: &'static str,
 }
 
-pub(super) const V4: Maps = Maps {
+pub(super) const V4: MapNames = MapNames {
     resolver: "resolver4",
     ports: "ports4",
     ports_at: "ports4_at",
@@ -90,7 +90,7 @@ pub(super) const V4: Maps = Maps {
     egress: "egress4",
 };
 
-pub(super) const V6: Maps = Maps {
+pub(super) const V6: MapNames = MapNames {
     resolver: "resolver6",
     ports: "ports6",
     ports_at: "ports6_at",
@@ -104,7 +104,7 @@ pub(super) const GUARDED: &str = "guarded";
 pub(super) const ALLOWED: &str = "allowed";
 
 /// The maps of a family.
-pub(super) fn maps(v6: bool) -> &'static Maps {
+pub(super) fn maps(v6: bool) -> &'static MapNames {
     if v6 { &V6 } else { &V4 }
 }
 
@@ -115,19 +115,19 @@ pub(super) const TRANSLATION_SETS: &[Set] = &[
     set(V6.ports, &[Protocol, Port], TARGET6),
     set(V4.ports_at, &[Ipv4, Protocol, Port], TARGET4),
     set(V6.ports_at, &[Ipv6, Protocol, Port], TARGET6),
-    set(V4.conditional, &[Protocol, Port], Carries::Verdict),
-    set(V6.conditional, &[Protocol, Port], Carries::Verdict),
-    set(V4.hairpin, &[Ipv4], Carries::Verdict),
-    set(V6.hairpin, &[Ipv6], Carries::Verdict),
+    set(V4.conditional, &[Protocol, Port], ElementData::Verdict),
+    set(V6.conditional, &[Protocol, Port], ElementData::Verdict),
+    set(V4.hairpin, &[Ipv4], ElementData::Verdict),
+    set(V6.hairpin, &[Ipv6], ElementData::Verdict),
     Set {
         interval: true,
-        ..set(V4.egress, &[Ipv4], Carries::Verdict)
+        ..set(V4.egress, &[Ipv4], ElementData::Verdict)
     },
     Set {
         interval: true,
-        ..set(V6.egress, &[Ipv6], Carries::Verdict)
+        ..set(V6.egress, &[Ipv6], ElementData::Verdict)
     },
-    set(BRIDGES, &[Interface], Carries::Nothing),
+    set(BRIDGES, &[Interface], ElementData::Nothing),
 ];
 
 pub(super) const RESTRICTED: &str = "restricted";
@@ -144,41 +144,41 @@ pub(super) const FROM_HOST: &str = "from_host";
 pub(super) const SEPARATED: &str = "separated";
 
 pub(super) const POLICY_SETS: &[Set] = &[
-    set(BRIDGES, &[Interface], Carries::Nothing),
-    set(RESTRICTED, &[Interface], Carries::Nothing),
-    set(INGRESS, &[Interface, Interface], Carries::Verdict),
-    set(INTERNAL, &[Interface], Carries::Nothing),
+    set(BRIDGES, &[Interface], ElementData::Nothing),
+    set(RESTRICTED, &[Interface], ElementData::Nothing),
+    set(INGRESS, &[Interface, Interface], ElementData::Verdict),
+    set(INTERNAL, &[Interface], ElementData::Nothing),
     set(
         LINKS4,
         &[Interface, Ipv4, Ipv4, Protocol, Port],
-        Carries::Nothing,
+        ElementData::Nothing,
     ),
     set(
         LINKS6,
         &[Interface, Ipv6, Ipv6, Protocol, Port],
-        Carries::Nothing,
+        ElementData::Nothing,
     ),
-    set(ICC, &[Interface, Interface], Carries::Verdict),
-    set(LEAVING, &[Interface], Carries::Verdict),
-    set(ENTERING, &[Interface], Carries::Verdict),
-    set(TRUSTED, &[Interface, Interface], Carries::Nothing),
-    set(TO_HOST, &[Interface], Carries::Verdict),
-    set(FROM_HOST, &[Interface], Carries::Verdict),
+    set(ICC, &[Interface, Interface], ElementData::Verdict),
+    set(LEAVING, &[Interface], ElementData::Verdict),
+    set(ENTERING, &[Interface], ElementData::Verdict),
+    set(TRUSTED, &[Interface, Interface], ElementData::Nothing),
+    set(TO_HOST, &[Interface], ElementData::Verdict),
+    set(FROM_HOST, &[Interface], ElementData::Verdict),
 ];
 
-pub(super) const MARKING_SETS: &[Set] = &[set(SEPARATED, &[Interface], Carries::Nothing)];
+pub(super) const MARKING_SETS: &[Set] = &[set(SEPARATED, &[Interface], ElementData::Nothing)];
 
 pub(super) const GUARD_SETS: &[Set] = &[
-    set(GUARDED, &[Interface], Carries::Nothing),
-    set(ALLOWED, &[Interface, Mac], Carries::Nothing),
+    set(GUARDED, &[Interface], ElementData::Nothing),
+    set(ALLOWED, &[Interface, Mac], ElementData::Nothing),
 ];
 
-pub(super) const SEPARATION_SETS: &[Set] = &[set(SEPARATED, &[Interface], Carries::Nothing)];
+pub(super) const SEPARATION_SETS: &[Set] = &[set(SEPARATED, &[Interface], ElementData::Nothing)];
 
 /// Writes what makes a set. `id` tells sets of one transaction apart.
 pub(super) fn write_set(out: &mut Attrs, set: &Set, id: u32) {
     let mut flags = 0;
-    if !matches!(set.carries, Carries::Nothing) {
+    if !matches!(set.carries, ElementData::Nothing) {
         flags |= NFT_SET_MAP;
     }
     if set.interval {
@@ -193,9 +193,9 @@ pub(super) fn write_set(out: &mut Attrs, set: &Set, id: u32) {
     out.u32be(NFTA_SET_KEY_TYPE, type_of(set.key));
     out.u32be(NFTA_SET_KEY_LEN, length_of(set.key));
     match set.carries {
-        Carries::Nothing => {}
-        Carries::Verdict => out.u32be(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
-        Carries::Fields(fields) => {
+        ElementData::Nothing => {}
+        ElementData::Verdict => out.u32be(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
+        ElementData::Fields(fields) => {
             out.u32be(NFTA_SET_DATA_TYPE, type_of(fields));
             out.u32be(NFTA_SET_DATA_LEN, length_of(fields));
         }

@@ -26,7 +26,7 @@ pub(super) enum Part {
     Translation,
     /// What may pass.
     Policy,
-    /// Marks redirected packets for `Separation`.
+    /// Marks redirected packets for `PortIsolation`.
     Marking,
     /// The source addresses of bridge ports.
     Guard,

@@ -9,7 +9,7 @@ use pontoon_netlink::attr::Attrs;
 use pontoon_netlink::{Errno, Frames, NetfilterError, NetfilterSocket, Refusal, Reply};
 
 use super::error::Error;
-use super::message::{Batch, Family, Subject, kind};
+use super::message::{Batch, Family, MessageSubject, kind};
 use super::uapi::*;
 
 /// How often an operation is begun again when others change the same objects meanwhile.
@@ -27,7 +27,7 @@ pub(super) struct RefusedBatch {
     /// The kernel's reason, with its words if it has any.
     pub(super) why: Refusal,
     /// The first message refused; `None` when it was the batch as a whole.
-    pub(super) subject: Option<Subject>,
+    pub(super) subject: Option<MessageSubject>,
 }
 
 impl From<RefusedBatch> for Error {
@@ -36,7 +36,7 @@ impl From<RefusedBatch> for Error {
         match (why.errno, subject) {
             (Errno::EPERM, _) => Self::Permission,
             (errno @ Errno::EOPNOTSUPP, None) => Self::NoNftables { errno },
-            (_, Some(Subject { message, object })) => Self::Refused {
+            (_, Some(MessageSubject { message, object })) => Self::Refused {
                 action: action(message),
                 object: object.into_owned(),
                 why,

@@ -4,7 +4,7 @@ use super::element::{self, Data};
 use super::error::Error;
 use super::list;
 use super::lookup::look;
-use super::plan::{Plan, Planned, Purpose};
+use super::plan::{ElementPurpose, Plan, PlannedElement};
 use super::socket::Socket;
 
 /// Appends what differs.
@@ -49,7 +49,10 @@ pub(super) fn verify(
         let found = found
             .as_ref()
             .filter(|found| found.key == planned.element.key);
-        if matches!(planned.purpose, Purpose::Absent | Purpose::Gone) {
+        if matches!(
+            planned.purpose,
+            ElementPurpose::Absent | ElementPurpose::Gone
+        ) {
             if found.is_some_and(|found| found.tag == planned.element.tag) {
                 differences.push(format!("nftables: {name} is in {set} and should not be"));
             }
@@ -75,22 +78,22 @@ pub(super) fn verify(
     Ok(())
 }
 
-fn name(planned: &Planned) -> String {
+fn name(planned: &PlannedElement) -> String {
     match planned.purpose {
-        Purpose::Port(port) => {
+        ElementPurpose::Port(port) => {
             let at = port
                 .host_ip
                 .map(|host| format!(" at {host}"))
                 .unwrap_or_default();
             format!("port {}/{}{at}", port.host_port, port.protocol)
         }
-        Purpose::Hairpin => "the container's address".to_owned(),
-        Purpose::Egress(subnet) => format!("subnet {subnet}"),
-        Purpose::Bridge => "the bridge".to_owned(),
-        Purpose::Spoof => "the bridge port".to_owned(),
-        Purpose::Link => "a link".to_owned(),
-        Purpose::Resolver => "port 53 of the bridge".to_owned(),
-        Purpose::Policy | Purpose::Absent | Purpose::Gone => {
+        ElementPurpose::Hairpin => "the container's address".to_owned(),
+        ElementPurpose::Egress(subnet) => format!("subnet {subnet}"),
+        ElementPurpose::Bridge => "the bridge".to_owned(),
+        ElementPurpose::Spoof => "the bridge port".to_owned(),
+        ElementPurpose::Link => "a link".to_owned(),
+        ElementPurpose::Resolver => "port 53 of the bridge".to_owned(),
+        ElementPurpose::Policy | ElementPurpose::Absent | ElementPurpose::Gone => {
             format!(
                 "the policy of bridge {}",
                 element::first_name(&planned.element.key)

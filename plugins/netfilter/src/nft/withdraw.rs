@@ -10,7 +10,7 @@ use super::error::Error;
 use super::list;
 use super::lookup::look;
 use super::message::{Batch, Family, TABLE, ask_chain, kind, table};
-use super::plan::{Plan, Purpose, Users};
+use super::plan::{ChainUsers, ElementPurpose, Plan};
 use super::socket::{Socket, TRIES};
 use super::uapi::{NFT_MSG_DELTABLE, NFT_MSG_GETTABLE};
 
@@ -36,7 +36,9 @@ pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
                 found.tag == planned.element.tag && found.key == planned.element.key
             });
             let Some(found) = ours else { continue };
-            if matches!(planned.purpose, Purpose::Egress(_)) && found.data != planned.element.data {
+            if matches!(planned.purpose, ElementPurpose::Egress(_))
+                && found.data != planned.element.data
+            {
                 // The network's configuration has changed since: only a listing tells where the
                 // subnet of then ends.
                 let all = list::intervals(socket, plan.family, planned.element.set)?;
@@ -49,15 +51,15 @@ pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
                 elements.push(planned.element.clone());
             }
             match (planned.purpose, &found.data) {
-                (Purpose::Egress(_) | Purpose::Port(_), Data::Jump(chain)) => {
+                (ElementPurpose::Egress(_) | ElementPurpose::Port(_), Data::Jump(chain)) => {
                     idle.push(chain.clone());
                 }
-                (Purpose::Hairpin, Data::Jump(chain)) => left.push(chain.clone()),
+                (ElementPurpose::Hairpin, Data::Jump(chain)) => left.push(chain.clone()),
                 _ => {}
             }
         }
         let shared = plan.chains.iter().zip(&chains.own);
-        for (chain, uses) in shared.filter(|(chain, _)| chain.users == Users::Containers) {
+        for (chain, uses) in shared.filter(|(chain, _)| chain.users == ChainUsers::Containers) {
             let leaving = left.iter().filter(|name| **name == chain.name).count();
             let kept = chain.rules.len() + leaving;
             if !contested && uses.is_some_and(|uses| uses as usize <= kept) {

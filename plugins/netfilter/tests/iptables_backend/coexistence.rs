@@ -65,7 +65,7 @@ fn takes_over_what_the_reference_made() {
         let mut backend = host.backend();
         host.node
             .run(move || {
-                let traces = ReferenceAttachment {
+                let reference_attachment = ReferenceAttachment {
                     owner: Owner {
                         network: "lan".into(),
                         container: "c1".into(),
@@ -73,7 +73,7 @@ fn takes_over_what_the_reference_made() {
                     },
                     addresses: Vec::new(),
                 };
-                backend.remove_reference_rules(ReferencePlugin::BridgeOrPtp, &traces)
+                backend.remove_reference_rules(ReferencePlugin::BridgeOrPtp, &reference_attachment)
             })
             .expect("forget");
         assert!(

@@ -8,7 +8,7 @@ use super::lab::{
 };
 use super::wire::{Wires, inside, serve, tcp, udp};
 use pontoon_netfilter::nft::Nft;
-use pontoon_netfilter::{Ingress, Link, Policy, Port, Protocol, Resolver, Ruleset, Separation};
+use pontoon_netfilter::{Ingress, Link, Policy, Port, PortIsolation, Protocol, Resolver, Ruleset};
 use pontoon_netlink::Netns;
 
 const SERVER: [&str; 2] = ["10.1.0.2", "fd00:1::2"];
@@ -93,7 +93,7 @@ fn separate() {
          ip -6 neigh add proxy fd00:1::2 dev br-lan; ip -6 neigh add proxy fd00:1::3 dev br-lan");
     for (port, container) in [("v1", "c1"), ("v2", "c2")] {
         apply(&Ruleset {
-            separation: Some(Separation {
+            separation: Some(PortIsolation {
                 owner: owner("lan", container),
                 bridge: "br-lan".into(),
                 port: port.into(),
@@ -222,7 +222,7 @@ fn icc_off(bridge_nf_call: bool) {
         for port in ["v1", "v2"] {
             let container = if port == "v1" { "c1" } else { "c2" };
             withdraw(&Ruleset {
-                separation: Some(Separation {
+                separation: Some(PortIsolation {
                     owner: owner("lan", container),
                     bridge: "br-lan".into(),
                     port: port.into(),

@@ -11,7 +11,7 @@ use nix::sys::socket::{MsgFlags, send};
 use super::message::{self, Flow};
 use super::{Conntrack, LOCAL, Port};
 use crate::error::Error;
-use crate::frame::{Frame, Frames, Meaning};
+use crate::frame::{Frame, Frames, MessageMeaning};
 use crate::netfilter::receive;
 use crate::route::RouteSocket;
 
@@ -27,15 +27,15 @@ const ORDER: usize = 512;
 
 /// Memory for a pass.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct SweepBuffers {
     listing: Vec<u8>,
     answer: Vec<u8>,
     order: Frames,
 }
 
-impl Default for Room {
+impl Default for SweepBuffers {
     fn default() -> Self {
-        Room {
+        SweepBuffers {
             listing: Vec::with_capacity(ROOM),
             answer: Vec::with_capacity(ROOM),
             order: Frames::with_room(ORDER),
@@ -45,7 +45,7 @@ impl Default for Room {
 
 /// The flows of one family.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct FamilySweep {
     request: Frames,
     v4: bool,
     ports: Vec<Port>,
@@ -58,8 +58,8 @@ pub(super) struct Pass {
 pub struct Sweep {
     netfilter: OwnedFd,
     route: OwnedFd,
-    passes: Vec<Pass>,
-    room: Room,
+    passes: Vec<FamilySweep>,
+    room: SweepBuffers,
 }
 
 impl Sweep {
@@ -70,14 +70,14 @@ impl Sweep {
             None => RouteSocket::open()?,
         };
         let pass = |(ports, keep): &(Vec<Port>, IpAddr)| {
-            let pass = || Pass::new(ports, keep.is_ipv4(), Some(*keep));
+            let pass = || FamilySweep::new(ports, keep.is_ipv4(), Some(*keep));
             (!ports.is_empty()).then(pass)
         };
         Ok(Sweep {
             netfilter: conntrack.socket.into_fd(),
             route: route.into_fd(),
             passes: stale.iter().filter_map(pass).collect(),
-            room: Room::default(),
+            room: SweepBuffers::default(),
         })
     }
 
@@ -95,13 +95,13 @@ impl Sweep {
     }
 }
 
-impl Pass {
-    pub(super) fn new(ports: &[Port], v4: bool, keep: Option<IpAddr>) -> Pass {
+impl FamilySweep {
+    pub(super) fn new(ports: &[Port], v4: bool, keep: Option<IpAddr>) -> FamilySweep {
         let mut request = Frames::new();
         request.push(message::GET, NLM_F_DUMP, &message::header(v4), |_| {});
         let mut ports = ports.to_vec();
         ports.sort_unstable();
-        Pass {
+        FamilySweep {
             request,
             v4,
             ports,
@@ -114,9 +114,9 @@ impl Pass {
         &self,
         netfilter: BorrowedFd<'_>,
         route: BorrowedFd<'_>,
-        room: &mut Room,
+        room: &mut SweepBuffers,
     ) -> Result<(), Errno> {
-        let Room {
+        let SweepBuffers {
             listing,
             answer,
             order,
@@ -130,9 +130,9 @@ impl Pass {
                     continue;
                 }
                 match frame.meaning() {
-                    Meaning::Data => {}
-                    Meaning::Failed(failure) => return Err(failure.errno),
-                    Meaning::Done | Meaning::Acknowledged => return Ok(()),
+                    MessageMeaning::Data => {}
+                    MessageMeaning::Failed(failure) => return Err(failure.errno),
+                    MessageMeaning::Done | MessageMeaning::Acknowledged => return Ok(()),
                 }
                 let Some(flow) = Flow::parse(frame.payload) else {
                     continue;
@@ -195,7 +195,8 @@ fn is_local(
     }
     let first = Frame::walk(answer).next();
     first.is_some_and(|frame| {
-        matches!(frame.meaning(), Meaning::Data) && frame.payload.get(ROUTE_TYPE) == Some(&LOCAL)
+        matches!(frame.meaning(), MessageMeaning::Data)
+            && frame.payload.get(ROUTE_TYPE) == Some(&LOCAL)
     })
 }
 
@@ -211,14 +212,14 @@ mod tests {
             (17, 53, Some(address("192.0.2.1"))),
             (17, 53, Some(address("192.0.2.2"))),
         ];
-        let pass = Pass {
+        let pass = FamilySweep {
             request: Frames::new(),
             v4: true,
             ports,
             keep: Some(address("10.0.0.2")),
         };
         #[track_caller]
-        fn check(pass: &Pass, flow: (u8, u16, &str, &str), local: bool, stale: bool) {
+        fn check(pass: &FamilySweep, flow: (u8, u16, &str, &str), local: bool, stale: bool) {
             let flow = Flow {
                 protocol: flow.0,
                 source: "198.51.100.1".parse().expect("an address"),

@@ -75,7 +75,7 @@ impl Netns {
 }
 
 /// A line of mountinfo (proc_pid_mountinfo(5)).
-struct Line<'a> {
+struct MountInfoLine<'a> {
     id: &'a str,
     parent: &'a str,
     root: &'a str,
@@ -83,12 +83,12 @@ struct Line<'a> {
     shared: bool,
 }
 
-impl<'a> Line<'a> {
-    fn parse(line: &'a str) -> Option<Line<'a>> {
+impl<'a> MountInfoLine<'a> {
+    fn parse(line: &'a str) -> Option<MountInfoLine<'a>> {
         let mut words = line.split(' ');
         let (id, parent) = (words.next()?, words.next()?);
         let (_device, root, point) = (words.next()?, words.next()?, words.next()?);
-        Some(Line {
+        Some(MountInfoLine {
             id,
             parent,
             root,
@@ -107,19 +107,19 @@ impl<'a> Line<'a> {
 }
 
 fn find(table: &str, id: &str) -> Option<NetnsMount> {
-    let lines = || table.lines().filter_map(Line::parse);
+    let lines = || table.lines().filter_map(MountInfoLine::parse);
     let top = lines().find(|line| line.id == id)?;
     let beneath = lines().find(|line| line.id == top.parent && line.point == top.point);
     Some(NetnsMount {
         point: unescape(top.point),
         ino: top.ino()?,
-        covers: beneath.as_ref().and_then(Line::ino),
+        covers: beneath.as_ref().and_then(MountInfoLine::ino),
         shared: top.shared,
     })
 }
 
 fn has(table: &str, mount: &NetnsMount) -> bool {
-    let mut lines = table.lines().filter_map(Line::parse);
+    let mut lines = table.lines().filter_map(MountInfoLine::parse);
     lines.any(|line| line.ino() == Some(mount.ino) && unescape(line.point) == mount.point)
 }
 

@@ -1,7 +1,7 @@
 //! Accepts and drops as administrators write them.
 
 use super::*;
-use crate::asks::{Ask, Judged};
+use crate::checks::{CheckOutcome, PacketCheck};
 use crate::rules::{parse_nft, parse_save};
 
 fn out() -> Packet {
@@ -34,13 +34,13 @@ fn beside(rules: &str, more: &str) -> Rules {
 #[track_caller]
 fn passes(rules: &str) {
     let found = beside(rules, "").judge(Hook::Forward, &out());
-    assert_eq!(found, Judgement::Passes, "{rules}");
+    assert_eq!(found, PacketVerdict::Passes, "{rules}");
 }
 
 #[track_caller]
 fn drops(rules: &Rules, packet: &Packet, words: &str) {
     match rules.judge(Hook::Forward, packet) {
-        Judgement::Dropped(drop) if drop.to_string().contains(words) => {}
+        PacketVerdict::Dropped(drop) if drop.to_string().contains(words) => {}
         other => panic!("{other:?}"),
     }
 }
@@ -69,7 +69,7 @@ fn behind_a_jump_and_in_a_named_set() {
         ,{"rule": {"family": "inet", "table": "filter", "chain": "fw2", "handle": 5, "expr": [
             {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "@brs"}}, {"accept": null}]}}"#;
     let rules = beside(r#"{"jump": {"target": "fw2"}}"#, more);
-    assert_eq!(rules.judge(Hook::Forward, &out()), Judgement::Passes);
+    assert_eq!(rules.judge(Hook::Forward, &out()), PacketVerdict::Passes);
     let other = out().forwarded("other", "eth0");
     drops(
         &rules,
@@ -91,7 +91,7 @@ fn replies_are_established() {
     let rules = beside(rule, "");
     assert_eq!(
         rules.judge(Hook::Forward, &out().reply()),
-        Judgement::Passes
+        PacketVerdict::Passes
     );
     drops(&rules, &out(), "policy");
 }
@@ -100,7 +100,7 @@ fn replies_are_established() {
 fn what_cannot_be_read_is_no_answer() {
     let rule = r#"{"match": {"op": "==", "left": {"meta": {"key": "cgroup"}}, "right": 7}}, {"accept": null}"#;
     let found = beside(rule, "").judge(Hook::Forward, &out());
-    assert!(matches!(found, Judgement::Unknown(_)), "{found:?}");
+    assert!(matches!(found, PacketVerdict::Unknown(_)), "{found:?}");
     // A drop by something else is certain all the same.
     let mut rules = beside("", "");
     rules
@@ -123,7 +123,7 @@ fn what_the_admins_chain_drops_is_as_they_wish() {
     };
     for (protocol, ours) in [("tcp", true), ("udp", false)] {
         let packet = Packet::new(protocol, (out().source, 1), (out().destination, 53));
-        let Judgement::Dropped(drop) = rules.judge(Hook::Forward, &packet.forwarded("b", "e"))
+        let PacketVerdict::Dropped(drop) = rules.judge(Hook::Forward, &packet.forwarded("b", "e"))
         else {
             panic!("{protocol} passes");
         };
@@ -143,7 +143,7 @@ fn limits_that_only_log_leave_no_doubt() {
         tables: parse_save("iptables-nft", true, save),
         unread: Vec::new(),
     };
-    assert_eq!(rules.judge(Hook::Forward, &out()), Judgement::Passes);
+    assert_eq!(rules.judge(Hook::Forward, &out()), PacketVerdict::Passes);
     let other = Packet::new(
         "udp",
         ("10.1.0.2".parse().unwrap(), 1),
@@ -181,9 +181,9 @@ fn an_ask_is_met_by_one_of_its_packets() {
         ..out()
     };
     let judged = |packets: Vec<Packet>, lenient| {
-        rules.judge_asks(
+        rules.judge_checks(
             Hook::Forward,
-            &[Ask {
+            &[PacketCheck {
                 what: "it".to_owned(),
                 packets,
                 lenient,
@@ -192,13 +192,16 @@ fn an_ask_is_met_by_one_of_its_packets() {
     };
     assert!(matches!(
         judged(vec![other.clone(), out()], false),
-        Judged::Passes
+        CheckOutcome::Passes
     ));
-    assert!(matches!(judged(Vec::new(), false), Judged::Passes));
+    assert!(matches!(judged(Vec::new(), false), CheckOutcome::Passes));
     assert!(matches!(
         judged(vec![other.clone()], false),
-        Judged::Dropped(..)
+        CheckOutcome::Dropped(..)
     ));
     // By the policy alone.
-    assert!(matches!(judged(vec![other], true), Judged::Unknown(_)));
+    assert!(matches!(
+        judged(vec![other], true),
+        CheckOutcome::Unknown(_)
+    ));
 }

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value as Json;
 
 use super::{
-    Base, Chain, Condition, Element, Field, Hook, Leads, Members, Pattern, Rewrite, Rule, Rules,
-    Statement, Table, Target, Value, Verdict,
+    Base, Chain, Condition, Element, Field, Hook, Members, Pattern, Rewrite, Rule, RuleAction,
+    Rules, Statement, Table, Target, Value, Verdict,
 };
 use super::{program, words};
 use crate::error::Error;
@@ -394,20 +394,20 @@ fn element(item: &Json) -> Element {
     }
 }
 
-fn leads_to(value: &Json) -> Leads {
+fn leads_to(value: &Json) -> RuleAction {
     if let Some((name, body)) = value.as_object().and_then(|object| object.iter().next())
         && let Some(verdict) = verdict(name, body)
     {
-        return Leads::Verdict(verdict);
+        return RuleAction::Verdict(verdict);
     }
     let parts = value["concat"].as_array();
     let address = parts.map_or(value, |parts| &parts[0]);
     match address.as_str().and_then(|text| text.parse().ok()) {
-        Some(address) => Leads::Target(Target {
+        Some(address) => RuleAction::Target(Target {
             address: Some(address),
             port: parts.and_then(|parts| port(parts.get(1)?)),
         }),
-        None => Leads::Unknown(shown_as(value)),
+        None => RuleAction::Unknown(shown_as(value)),
     }
 }
 

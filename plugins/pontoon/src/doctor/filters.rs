@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use pontoon_attach::rules::firewalld;
 use pontoon_ledger::NetworkPolicyRecord;
 use pontoon_netlink::sysctl;
-use pontoon_passage::{Drop, Hook, Judgement, Packet, Rules};
+use pontoon_passage::{DroppingRule, Hook, Packet, PacketVerdict, Rules};
 
 use super::{Finding, Ground, program};
 use crate::facts::{Attachment, Network, Port};
@@ -87,9 +87,9 @@ impl<'a> View<'a> {
 
     /// What drops a packet in FORWARD, when that is a rule of others. What our own policy, or the admin's
     /// chain in it, keeps from passing is meant to be kept.
-    fn obstacle(&self, packet: &Packet) -> Option<Drop> {
+    fn obstacle(&self, packet: &Packet) -> Option<DroppingRule> {
         match self.rules.judge_others(Hook::Forward, packet) {
-            Judgement::Dropped(drop) => Some(drop),
+            PacketVerdict::Dropped(drop) => Some(drop),
             _ => None,
         }
     }
@@ -126,7 +126,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn dropped(&self, obstacle: &Drop, means: &str) -> Finding {
+    fn dropped(&self, obstacle: &DroppingRule, means: &str) -> Finding {
         let bridge = self.bridge;
         let id = match obstacle.tool() {
             None => "forward-dropped-by-nftables",
@@ -193,7 +193,7 @@ impl<'a> View<'a> {
         );
     }
 
-    fn whose(&self, obstacle: &Drop) -> String {
+    fn whose(&self, obstacle: &DroppingRule) -> String {
         let table = self
             .rules
             .tables
@@ -212,7 +212,7 @@ impl<'a> View<'a> {
     }
 
     /// Where a rule for others belongs.
-    fn users_chain(&self, obstacle: &Drop) -> &'static str {
+    fn users_chain(&self, obstacle: &DroppingRule) -> &'static str {
         let mut tables = self.rules.tables.iter();
         let table = tables.find(|one| one.name == obstacle.table);
         match table.is_some_and(|table| table.chains.contains_key("DOCKER-USER")) {
@@ -221,7 +221,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn mend(&self, obstacle: &Drop) -> String {
+    fn mend(&self, obstacle: &DroppingRule) -> String {
         let bridge = self.bridge;
         let host = &self.ground.host;
         let record = host.record_of_network::<NetworkPolicyRecord>(&self.network.name);
@@ -241,7 +241,7 @@ impl<'a> View<'a> {
                 "{tool} -I {chain} -i {bridge} -j ACCEPT && {tool} -I {chain} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
             );
         }
-        let Drop {
+        let DroppingRule {
             table, base: chain, ..
         } = obstacle;
         let insert = |rule: &str| format!("nft 'insert rule {table} {chain} {rule}'");

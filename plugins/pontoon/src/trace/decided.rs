@@ -5,7 +5,7 @@ use pontoon_ledger::NetworkPolicyRecord;
 use pontoon_netfilter::{Ingress, Policy};
 use pontoon_passage::{Hook, Packet, Step};
 
-use super::walk::{End, Verdict};
+use super::path_end::{End, Verdict};
 use crate::facts::Host;
 
 /// Programs whose chains or tables are known by the beginning of their names.

@@ -8,10 +8,11 @@ use pontoon_netfilter::nft::{PacketHeader, Probe, ProbeKind, TraceEvent, TraceVe
 use pontoon_passage::{Rules, Step, shown};
 use serde::Serialize;
 
+use super::path_end::{End, Verdict};
 use super::probe::{Answer, Sender};
 use super::question::{Place, Protocol, Question};
 use super::reply::Reply;
-use super::walk::{End, Predicted, Verdict};
+use super::walk::Predicted;
 use crate::facts::Host;
 use crate::report::Failure;
 

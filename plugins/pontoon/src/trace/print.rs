@@ -4,9 +4,9 @@
 use pontoon_passage::Step;
 
 use super::Report;
+use super::path_end::{End, Verdict};
 use super::probe::Answer;
 use super::reply::{Fate, Reply};
-use super::walk::{End, Verdict};
 use crate::report::Style;
 
 pub(super) fn text(report: &Report, verbose: bool) -> String {

@@ -4,11 +4,12 @@
 use std::net::IpAddr;
 
 use pontoon_netlink::{Link, RouteQuestion, RouteSocket, sysctl};
-use pontoon_passage::{Hook, Judgement, Packet, Rules};
+use pontoon_passage::{Hook, Packet, PacketVerdict, Rules};
 use serde::Serialize;
 
+use super::path_end::Verdict;
 use super::question::{Place, Protocol, Question};
-use super::walk::{LOCAL, Predicted, Verdict};
+use super::walk::{LOCAL, Predicted};
 use crate::doctor::sockets;
 use crate::facts::{Attachment, Host};
 use crate::report::Failure;
@@ -296,7 +297,7 @@ impl Back<'_> {
                 )));
             }
         }
-        if let Judgement::Dropped(drop) = self.rules.judge(hook, &forwarded.reply()) {
+        if let PacketVerdict::Dropped(drop) = self.rules.judge(hook, &forwarded.reply()) {
             return Ok(lost(format!("it is dropped on its way back by {drop}")));
         }
         if let Place::Outside(link) = &self.question.place {

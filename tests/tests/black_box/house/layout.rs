@@ -98,7 +98,7 @@ pub(crate) fn entries(dir: &Path) -> Outcome<Vec<PathBuf>> {
 }
 
 /// All files below `dir`, without dot-folders and what Cargo builds.
-fn files(dir: &Path) -> Outcome<Vec<PathBuf>> {
+pub(crate) fn files(dir: &Path) -> Outcome<Vec<PathBuf>> {
     let mut all = Vec::new();
     for path in entries(dir)? {
         let name = path

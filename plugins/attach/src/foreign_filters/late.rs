@@ -10,11 +10,11 @@ use pontoon_ledger::{
     ResolverRecord, State,
 };
 use pontoon_netfilter::iptables::Variant;
-use pontoon_netfilter::nft::{Gate, Others};
+use pontoon_netfilter::nft::{FilterHook, ForeignFilters};
 use pontoon_netfilter::{BackendKind, Opening, Resolver};
 use pontoon_netlink::{IpNetwork, RouteSocket};
 
-use super::{Ask, dropping, forwarded, interface_to, others, questions};
+use super::{PacketCheck, dropping, forwarded, interface_to, others, questions};
 use crate::{backends, sockets};
 
 /// Notes a way into the host that is about to be made; what is noted of the network already is kept in
@@ -84,7 +84,7 @@ pub fn opening(host: &mut RouteSocket, resolver: &Resolver, addresses: &[IpAddr]
 /// caller holds the network's locks exclusively, and makes what is noted.
 pub(crate) fn meet(state: &State, search: &[PathBuf], network: &str) -> Result<(), Error> {
     let mut host = sockets::of_host()?;
-    let look = Look {
+    let look = LateFilters {
         state,
         search,
         others: others(),
@@ -93,21 +93,21 @@ pub(crate) fn meet(state: &State, search: &[PathBuf], network: &str) -> Result<(
     look.names(&mut host, network)
 }
 
-struct Look<'a> {
+struct LateFilters<'a> {
     state: &'a State,
     search: &'a [PathBuf],
-    others: Others,
+    others: ForeignFilters,
 }
 
-impl Look<'_> {
+impl LateFilters<'_> {
     fn dropping(
         &self,
-        gate: Gate,
+        gate: FilterHook,
         own: Option<Variant>,
-        mut asks: impl FnMut() -> Vec<Ask>,
+        mut checks: impl FnMut() -> Vec<PacketCheck>,
     ) -> Option<BackendKind> {
-        let asks = Some(&mut asks as &mut dyn FnMut() -> Vec<Ask>);
-        dropping(self.search, gate, own, self.others, asks)
+        let checks = Some(&mut checks as &mut dyn FnMut() -> Vec<PacketCheck>);
+        dropping(self.search, gate, own, self.others, checks)
     }
 
     /// The records of a network. One that cannot be read is told by whatever repairs the network.
@@ -132,8 +132,9 @@ impl Look<'_> {
                 .flat_map(|(_, one)| one.addresses.clone())
                 .collect();
             let bridge = record.policy.bridge.clone();
-            let asks = || forwarded(host, &bridge, &addresses);
-            if let Some(kind) = self.dropping(Gate::Forward, variant(record.backend), asks) {
+            let checks = || forwarded(host, &bridge, &addresses);
+            if let Some(kind) = self.dropping(FilterHook::Forward, variant(record.backend), checks)
+            {
                 backends::claim_for(self.state, "firewall", network, kind)?;
                 record.companion = Some((kind, record.policy.beside()));
                 self.state.write_network(network, &record)?;
@@ -143,14 +144,15 @@ impl Look<'_> {
             if one.bridge.is_some() || one.companion.is_some() {
                 continue;
             }
-            let asks = || {
+            let checks = || {
                 let first = one.addresses.first();
                 let link = first.and_then(|address| interface_to(host, *address));
                 link.map_or(Vec::new(), |link| {
                     forwarded(host, &link.name, &one.addresses)
                 })
             };
-            let Some(kind) = self.dropping(Gate::Forward, variant(one.backend), asks) else {
+            let Some(kind) = self.dropping(FilterHook::Forward, variant(one.backend), checks)
+            else {
                 continue;
             };
             backends::claim_for(self.state, "firewall", network, kind)?;
@@ -176,8 +178,8 @@ impl Look<'_> {
         let named = || named.iter().map(|one| &one.record);
         let addresses: Vec<IpAddr> = named().flat_map(|one| one.addresses.clone()).collect();
         let gateways: Vec<IpAddr> = named().flat_map(|one| one.gateways.clone()).collect();
-        let asks = || questions(host, &addresses, &gateways, resolver.port);
-        if let Some(kind) = self.dropping(Gate::Input, None, asks) {
+        let checks = || questions(host, &addresses, &gateways, resolver.port);
+        if let Some(kind) = self.dropping(FilterHook::Input, None, checks) {
             note_opening(self.state, kind, opening(host, &resolver, &addresses))?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Living beside the filters of others. A packet that our rules let pass can still be dropped by a chain of
+//! Filters of other programs. A packet that our rules let pass can still be dropped by a chain of
 //! another program: Docker and ufw set the policy of iptables' FORWARD chain to DROP, ufw that of INPUT
 //! too, of whichever variant of iptables they use. There Pontoon's rules can stand, in that variant. In the
 //! nftables table of another program nothing can be done: that is said.
@@ -12,9 +12,9 @@ use std::path::PathBuf;
 
 use pontoon_netfilter::BackendKind;
 use pontoon_netfilter::iptables::{Iptables, Variant, legacy_tables};
-use pontoon_netfilter::nft::{Gate, Nft, Obstacle, Others};
+use pontoon_netfilter::nft::{DroppingChain, FilterHook, ForeignFilters, Nft};
 use pontoon_netlink::{Link, RouteSocket};
-pub use pontoon_passage::{Ask, Judged};
+pub use pontoon_passage::{CheckOutcome, PacketCheck};
 use pontoon_passage::{Hook, Packet, Rules};
 
 use crate::rules;
@@ -36,21 +36,25 @@ const WAYS_OUT: usize = 8;
 
 /// Reads the rules of the host and asks them.
 #[must_use]
-pub fn judge(search: &[PathBuf], gate: Gate, asks: &[Ask]) -> Judged {
-    pontoon_passage::judge(search, hook(gate), asks)
+pub fn judge(search: &[PathBuf], gate: FilterHook, checks: &[PacketCheck]) -> CheckOutcome {
+    pontoon_passage::judge(search, hook(gate), checks)
 }
 
-fn hook(gate: Gate) -> Hook {
+fn hook(gate: FilterHook) -> Hook {
     match gate {
-        Gate::Input => Hook::Input,
-        Gate::Forward => Hook::Forward,
+        FilterHook::Input => Hook::Input,
+        FilterHook::Forward => Hook::Forward,
     }
 }
 
 /// What has to pass the FORWARD hook for a container: its own flows to the outside, and the replies.
 #[must_use]
-pub fn forwarded(host: &mut RouteSocket, interface: &str, addresses: &[IpAddr]) -> Vec<Ask> {
-    let mut asks = Vec::new();
+pub fn forwarded(
+    host: &mut RouteSocket,
+    interface: &str,
+    addresses: &[IpAddr],
+) -> Vec<PacketCheck> {
+    let mut checks = Vec::new();
     for v4 in [true, false] {
         let Some(address) = addresses.iter().find(|address| address.is_ipv4() == v4) else {
             continue;
@@ -71,18 +75,18 @@ pub fn forwarded(host: &mut RouteSocket, interface: &str, addresses: &[IpAddr]) 
             })
             .collect();
         let family = if v4 { "IPv4" } else { "IPv6" };
-        asks.push(Ask {
+        checks.push(PacketCheck {
             what: format!("what comes from {interface} ({family})"),
             packets: packets.clone(),
             lenient: false,
         });
-        asks.push(Ask {
+        checks.push(PacketCheck {
             what: format!("the replies to {interface} ({family})"),
             packets: packets.iter().map(Packet::reply).collect(),
             lenient: true,
         });
     }
-    asks
+    checks
 }
 
 /// What has to pass the INPUT hook for names: questions to the resolver by UDP and by TCP, as they are
@@ -93,8 +97,8 @@ pub fn questions(
     addresses: &[IpAddr],
     gateways: &[IpAddr],
     port: u16,
-) -> Vec<Ask> {
-    let mut asks = Vec::new();
+) -> Vec<PacketCheck> {
+    let mut checks = Vec::new();
     for gateway in gateways {
         let own = addresses.iter();
         let mut own = own.filter(|address| address.is_ipv4() == gateway.is_ipv4());
@@ -106,7 +110,7 @@ pub fn questions(
         };
         for protocol in ["udp", "tcp"] {
             let packet = Packet::new(protocol, (*address, FROM), (*gateway, port));
-            asks.push(Ask {
+            checks.push(PacketCheck {
                 what: format!(
                     "questions to the resolver at {gateway} port {port}/{protocol}, which arrive by {}",
                     interface.name
@@ -116,7 +120,7 @@ pub fn questions(
             });
         }
     }
-    asks
+    checks
 }
 
 /// The interface of the host that leads to an address.
@@ -153,36 +157,36 @@ fn ways_out(host: &mut RouteSocket, v4: bool, but: &str) -> Vec<String> {
 
 /// What all backends of this host are asked for by netlink.
 #[must_use]
-pub fn others() -> Others {
+pub fn others() -> ForeignFilters {
     let Ok(mut nft) = Nft::open() else {
-        return Others::default();
+        return ForeignFilters::default();
     };
     let others = nft.others().unwrap_or_default();
-    rules::linger(nft.into_sockets());
+    rules::close_in_detached_child(nft.into_sockets());
     others
 }
 
 /// The variant of iptables whose FORWARD or INPUT chain drops, so that Pontoon's rules have to stand there. `own`
-/// is the variant where they stand already. With `asks`, which makes what has to pass, also what takes
+/// is the variant where they stand already. With `checks`, which makes what has to pass, also what takes
 /// programs: the policy of iptables-legacy, and a drop by a rule.
 #[must_use]
 pub fn dropping(
     search: &[PathBuf],
-    gate: Gate,
+    gate: FilterHook,
     own: Option<Variant>,
-    others: Others,
-    asks: Option<&mut dyn FnMut() -> Vec<Ask>>,
+    others: ForeignFilters,
+    checks: Option<&mut dyn FnMut() -> Vec<PacketCheck>>,
 ) -> Option<BackendKind> {
     let installed = |variant| Iptables::detect(search, Some(variant)).ok().flatten();
     let (drops, rules) = match gate {
-        Gate::Forward => (others.forward_drops, others.forward_rules),
-        Gate::Input => (others.input_drops, others.input_rules),
+        FilterHook::Forward => (others.forward_drops, others.forward_rules),
+        FilterHook::Input => (others.input_drops, others.input_rules),
     };
     let nft = own != Some(Variant::Nft);
     if nft && drops && installed(Variant::Nft).is_some() {
         return Some(BackendKind::IptablesNft);
     }
-    let asks = asks?;
+    let checks = checks?;
     let filters = |v4| legacy_tables(v4).is_some_and(|tables| tables.iter().any(|t| t == "filter"));
     let legacy = own != Some(Variant::Legacy) && (filters(true) || filters(false));
     let may_drop = legacy || (nft && rules);
@@ -199,7 +203,7 @@ pub fn dropping(
     if failure.is_some() {
         return None;
     }
-    let Judged::Dropped(_, drop) = rules.judge_asks(hook(gate), &asks()) else {
+    let CheckOutcome::Dropped(_, drop) = rules.judge_checks(hook(gate), &checks()) else {
         return None;
     };
     let variant = drop.variant().filter(|_| drop.base == gate.chain())?;
@@ -221,12 +225,12 @@ fn kind(variant: Variant) -> BackendKind {
 /// Chains of others in which nothing can be done, and in whose tables nothing names the interface: found
 /// by netlink alone.
 #[must_use]
-pub fn obstacles(gate: Gate, interface: &str) -> Vec<Obstacle> {
+pub fn obstacles(gate: FilterHook, interface: &str) -> Vec<DroppingChain> {
     let Ok(mut nft) = Nft::open() else {
         return Vec::new();
     };
     let mut found = nft.obstacles(gate, interface).unwrap_or_default();
-    rules::linger(nft.into_sockets());
+    rules::close_in_detached_child(nft.into_sockets());
     found.retain(|obstacle| !obstacle.is_iptables());
     found
 }

@@ -8,7 +8,7 @@ use pontoon_netlink::RouteSocket;
 use pontoon_plugin::Context;
 
 /// What an ADD wants, before anything is changed.
-pub(crate) struct Wanted {
+pub(crate) struct PolicyRequest {
     pub(crate) key: Key,
     pub(crate) record: FirewallRecord,
     pub(crate) policy: Option<Policy>,
@@ -22,7 +22,7 @@ pub(crate) struct Wanted {
 /// Changes what is noted of the network.
 pub(crate) fn change(
     context: &Context,
-    wanted: &mut Wanted,
+    request: &mut PolicyRequest,
     how: impl FnOnce(&mut NetworkPolicyRecord),
 ) -> Result<(), Error> {
     let Some(mut network_policy) = policy::of(context)? else {
@@ -32,10 +32,10 @@ pub(crate) fn change(
     context
         .state
         .write_network(context.config.name.as_ref(), &network_policy)?;
-    wanted.network_policy = Some(network_policy);
+    request.network_policy = Some(network_policy);
     Ok(())
 }
 
-pub(crate) fn companion(wanted: &Wanted) -> Option<(BackendKind, Policy)> {
-    wanted.network_policy.as_ref()?.companion.clone()
+pub(crate) fn companion(request: &PolicyRequest) -> Option<(BackendKind, Policy)> {
+    request.network_policy.as_ref()?.companion.clone()
 }
