@@ -5,6 +5,7 @@
 //! process's start to the last one's exit; making the container's namespace is not part of it.
 
 mod contestant;
+mod floor;
 mod leases;
 mod names;
 mod netavark;
@@ -186,6 +187,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     }
     if wanted("start") {
         start(&mut table, &ours, &reference)?;
+        floor::measure(&mut table, &ours, size.samples)?;
     }
 
     // Asked for by name only: it takes ten minutes and 10,000 namespaces.
