@@ -82,28 +82,21 @@ const LONGEST_WORD: usize = 200;
 const LONGEST_TEXT: usize = 4096;
 
 impl Error {
-    /// An error without details. Words and quoted texts over 200 bytes are cut, the message at 4,096.
-    pub fn new(code: u32, msg: impl Into<String>) -> Error {
+    /// Private, so that an error is always one of an operation: see the type.
+    fn new(code: u32, msg: String, details: String) -> Error {
         Error {
             code,
-            msg: bounded(msg.into()),
-            details: String::new(),
+            msg: bounded(msg),
+            details: bounded(details),
             source: None,
         }
-    }
-
-    /// The same error with `details`, cut as [`Error::new`] cuts the message.
-    #[must_use]
-    pub fn with_details(mut self, details: impl Into<String>) -> Error {
-        self.details = bounded(details.into());
-        self
     }
 
     /// The object that a delegated plugin has printed ("Section 4: Plugin delegation"), passed on to the runtime
     /// as it came. Words and quoted texts over 200 bytes are cut, the message and the details at 4,096.
     #[must_use]
     pub fn of_delegate(code: u32, msg: String, details: String) -> Error {
-        Error::new(code, msg).with_details(details)
+        Error::new(code, msg, details)
     }
 
     /// The same error under another code: what is no address to ADD makes STATUS answer 50.
@@ -176,7 +169,7 @@ impl<E: OperationError> From<E> for Error {
             "; "
         };
         let details = format!("{reason}{separator}{step}");
-        let told = Error::new(error.code(), error.to_string()).with_details(details);
+        let told = Error::new(error.code(), error.to_string(), details);
         Error {
             source: Some(Arc::new(error)),
             ..told
@@ -292,7 +285,7 @@ mod tests {
                 format!("{cause}; mend it"),
             ),
         ] {
-            let expected = Error::new(code::KERNEL, "it broke").with_details(details);
+            let expected = Error::new(code::KERNEL, "it broke".to_owned(), details);
             assert_eq!(Error::from(broken), expected);
         }
     }
@@ -319,8 +312,8 @@ mod tests {
         let error = Error::new(
             code::INVALID_CONFIG,
             format!("key {long:?} is no {word} at all"),
-        )
-        .with_details(format!("{word} {word:?} \"{long}\" end"));
+            format!("{word} {word:?} \"{long}\" end"),
+        );
         for text in [&error.msg, &error.details] {
             assert!(text.len() < 1000, "{} bytes", text.len());
             assert!(!text.contains(&"x y".repeat(67)), "{text}");
@@ -332,9 +325,10 @@ mod tests {
 
     #[test]
     fn a_message_has_an_end() {
-        let error = Error::new(code::IO, "a b ".repeat(100_000));
+        let error = Error::new(code::IO, "a b ".repeat(100_000), String::new());
         assert!(error.msg.len() <= LONGEST_TEXT + '…'.len_utf8());
         let short = "é \"a\" ".repeat(20);
-        assert_eq!(Error::new(code::IO, short.clone()).msg, short);
+        let error = Error::new(code::IO, short.clone(), String::new());
+        assert_eq!(error.msg, short);
     }
 }

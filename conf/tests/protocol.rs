@@ -291,7 +291,11 @@ fn what_goes_to_standard_output() {
         "{\n    \"cniVersion\": \"1.0.0\",\n    \"supportedVersions\": [\n        \"0.4.0\",\n        \
          \"1.0.0\",\n        \"1.1.0\"\n    ]\n}"
     );
-    let error = Error::new(code::PORT_TAKEN, "port 80 is taken").with_details("by \"c2\"");
+    let error = Error::of_delegate(
+        code::PORT_TAKEN,
+        "port 80 is taken".to_owned(),
+        "by \"c2\"".to_owned(),
+    );
     assert_eq!(
         error.to_json(None),
         "{\n    \"code\": 102,\n    \"msg\": \"port 80 is taken\",\n    \

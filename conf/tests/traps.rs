@@ -428,7 +428,8 @@ fn words_of_the_protocol() {
         told.details,
         r#"config is "2.0.0", plugin supports ["0.1.0" "0.2.0" "0.3.0" "0.3.1" "0.4.0" "1.0.0" "1.1.0"]"#
     );
-    let told = told.with_details("").to_json(Some(Version::V1_0_0));
+    let told = Error::of_delegate(told.code, told.msg, String::new());
+    let told = told.to_json(Some(Version::V1_0_0));
     assert_eq!(
         told,
         "{\n    \"cniVersion\": \"1.0.0\",\n    \"code\": 1,\n    \

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use pontoon_conf::{
-    Error, Invocation, NetworkConfig, Route, Version, code, keys, keys::AddressRange,
+    ConfigError, Error, Invocation, NetworkConfig, Route, Version, excerpt, keys,
+    keys::AddressRange,
 };
 use serde::Deserialize;
 
@@ -55,10 +56,6 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
 }
 
-fn invalid(message: impl ToString) -> Error {
-    Error::new(code::INVALID_CONFIG, message.to_string())
-}
-
 /// The lease directory of the network; all that DEL needs to know, so that it
 /// goes on when the rest of the configuration is broken.
 pub(crate) fn lease_folder(config: &NetworkConfig) -> Result<PathBuf, Error> {
@@ -86,13 +83,14 @@ impl Settings {
     /// Without the addresses that an attachment asks for.
     pub(crate) fn of_network(config: &NetworkConfig) -> Result<Settings, Error> {
         if config.ipam().is_none() {
-            return Err(invalid("IPAM config missing 'ipam' key"));
+            return Err(ConfigError::refused("IPAM config missing 'ipam' key").into());
         }
         let keys: keys::HostLocal = config.ipam_keys()?;
         let runtime: Runtime = config.runtime()?;
         let exclude = Exclusions::parse(&keys.exclude).map_err(|error| {
-            invalid(error)
-                .with_details("correct the entry in \"exclude\" of the network's ipam section")
+            ConfigError::refused(error.to_string())
+                .quoting(error)
+                .with_next_step("correct the entry in \"exclude\" of the network's ipam section")
         })?;
         let data_dir = data_dir(&keys.data_dir).to_owned();
         let resolv_conf = (!keys.resolv_conf.is_empty()).then(|| PathBuf::from(&keys.resolv_conf));
@@ -113,7 +111,7 @@ impl Settings {
     }
 
     /// The pool, with the chosen subnet in the place of `auto`.
-    pub(crate) fn pool(&self, chosen: Option<&str>) -> Result<Pool, Error> {
+    pub(crate) fn pool(&self, chosen: Option<&str>) -> Result<Pool, ConfigError> {
         let mut sets = Vec::new();
         for (number, texts) in self.sets.iter().enumerate() {
             let set = match texts.iter().any(is_auto) {
@@ -126,25 +124,28 @@ impl Settings {
                     RangeSet::parse(&texts)
                 }
             };
-            let set =
-                set.map_err(|error| invalid(format!("invalid range set {number}: {error}")))?;
+            let set = set.map_err(|error| {
+                ConfigError::refused(format!("invalid range set {number}: {error}")).quoting(error)
+            })?;
             sets.push(set);
         }
         self.one_address_per_family(&sets)?;
         let all: Vec<&RangeSet> = sets.iter().collect();
         if let Some((i, j)) = range::first_overlap(&all) {
-            return Err(invalid(format!("range set {i} overlaps with {j}")));
+            return Err(ConfigError::refused(format!(
+                "range set {i} overlaps with {j}"
+            )));
         }
         Ok(Pool::new(sets, self.exclude.clone()))
     }
 
     /// Results before 0.3.0 have room for one address of each family.
-    fn one_address_per_family(&self, sets: &[RangeSet]) -> Result<(), Error> {
+    fn one_address_per_family(&self, sets: &[RangeSet]) -> Result<(), ConfigError> {
         let count = |family| sets.iter().filter(|set| set.family() == family).count();
         if self.version >= Version::V0_3_0 || (count(Family::V4) <= 1 && count(Family::V6) <= 1) {
             return Ok(());
         }
-        Err(invalid(format!(
+        Err(ConfigError::refused(format!(
             "CNI version {} does not support more than 1 address per family",
             self.version
         )))
@@ -160,7 +161,7 @@ fn is_auto(text: &AddressRange) -> bool {
 fn effective(
     keys: keys::HostLocal,
     ip_ranges: Vec<Vec<AddressRange>>,
-) -> Result<Vec<Vec<AddressRange>>, Error> {
+) -> Result<Vec<Vec<AddressRange>>, ConfigError> {
     let mut flat = AddressRange {
         subnet: keys.subnet.filter(|subnet| !subnet.is_empty()),
         range_start: keys.range_start,
@@ -177,26 +178,28 @@ fn effective(
         .chain(keys.ranges)
         .collect();
     if sets.len() > MOST_SETS {
-        return Err(invalid(format!(
+        return Err(ConfigError::refused(format!(
             "{} range sets are more than {MOST_SETS}",
             sets.len()
         ))
-        .with_details(
+        .with_next_step(
             "an attachment gets one address of each set: write ranges that serve one address as one set",
         ));
     }
     let autos: Vec<_> = sets.iter().flatten().filter(|text| is_auto(text)).collect();
     if autos.len() > 1 {
-        return Err(invalid("\"subnet\": \"auto\" stands more than once")
-            .with_details("one subnet is chosen for a network; write the others out"));
+        return Err(
+            ConfigError::refused("\"subnet\": \"auto\" stands more than once")
+                .with_next_step("one subnet is chosen for a network; write the others out"),
+        );
     }
     if autos.iter().any(|text| {
         text.range_start.is_some() || text.range_end.is_some() || text.gateway.is_some()
     }) {
-        return Err(
-            invalid("\"subnet\": \"auto\" cannot go with rangeStart, rangeEnd or gateway")
-                .with_details("leave these out, or write the subnet out"),
-        );
+        return Err(ConfigError::refused(
+            "\"subnet\": \"auto\" cannot go with rangeStart, rangeEnd or gateway",
+        )
+        .with_next_step("leave these out, or write the subnet out"));
     }
     Ok(sets)
 }
@@ -224,10 +227,11 @@ fn requested(
             false => range::parse_address(text.trim()),
         }
         .map_err(|error| {
-            let shown: String = text.chars().take(80).collect();
-            invalid(format!(
+            let shown = excerpt(text);
+            ConfigError::refused(format!(
                 "cannot understand the requested ip {shown:?} ({source}): {error}"
             ))
+            .quoting(error)
         })?;
         if known.insert(address) {
             found.push(address);

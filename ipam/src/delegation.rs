@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use pontoon_conf::{AddResult, Error, NetworkConfig, PluginType, Verb, code};
+use pontoon_conf::{AddResult, ConfigError, Error, NetworkConfig, PluginType, Verb, excerpt};
 use pontoon_plugin::{Context, delegate};
 use serde::Deserialize;
 
 use crate::config::lease_folder;
+use crate::error::NoAddress;
 use crate::{host_local, static_addresses};
 
 /// The address plugins that are linked into every plugin of Pontoon.
@@ -42,13 +43,8 @@ pub fn configured(config: &NetworkConfig) -> Result<Option<PluginType>, Error> {
     PluginType::try_from(kind.as_str())
         .map(Some)
         .map_err(|error| {
-            // Hostile values are shown, but not at any length.
-            let shown: String = kind.chars().take(80).collect();
-            Error::new(
-                code::INVALID_CONFIG,
-                format!("key \"ipam.type\": {shown:?} is no plugin name"),
-            )
-            .with_details(error.to_string())
+            let why = format!("{:?} is no plugin name", excerpt(&kind));
+            ConfigError::key("ipam.type", why).because(error).into()
         })
 }
 
@@ -89,11 +85,8 @@ pub fn add(context: &Context, kind: &PluginType) -> Result<AddResult, Error> {
         None => delegate::run(kind, Verb::Add, invocation, config)?.unwrap_or_default(),
     };
     if result.ips.is_empty() {
-        return Err(Error::new(
-            code::DELEGATE,
-            format!("IPAM plugin {kind} returned missing IP config"),
-        )
-        .with_details("a network with IPAM needs at least one address for a container"));
+        let kind = kind.clone();
+        return Err(NoAddress { kind }.into());
     }
     Ok(result)
 }

@@ -11,6 +11,7 @@ use crate::allocator::{Grant, Pool};
 use crate::auto::{DEFAULT_POOLS, choose, facts};
 use crate::boot::Boot;
 use crate::config::{self, Settings};
+use crate::error::{AllocateError, CheckError};
 use crate::owner::{Owner, Owners};
 use crate::range::RangeSet;
 use crate::resolv;
@@ -33,18 +34,15 @@ pub fn add(
     let dns = match &settings.resolv_conf {
         None => Default::default(),
         Some(path) => {
-            let bytes = files::read_following(path, files::RESOLV_CONF).map_err(|error| {
-                Error::new(
-                    code::IO,
-                    format!("cannot read resolvConf {}", path.display()),
-                )
-                .with_details(error.to_string())
+            let bytes = files::read_following(path, files::RESOLV_CONF).map_err(|source| {
+                let path = path.clone();
+                AllocateError::ResolvConf { path, source }
             })?;
             resolv::parse(&String::from_utf8_lossy(&bytes))
         }
     };
     let folder = config::lease_folder(config)?;
-    let mut store = Store::open(&folder, state, boot()?).map_err(store_error)?;
+    let mut store = Store::open(&folder, state, boot()?)?;
     let pool = match known {
         Some(pool) => pool,
         None => settings.pool(Some(&remembered(&mut store, config, &settings.data_dir)?))?,
@@ -55,7 +53,7 @@ pub fn add(
     if let Err(mut error) = outcome {
         for grant in &taken {
             if let Err(undo) = store.give_back(grant.address, &owner) {
-                let (address, undo) = (grant.address, store_error(undo));
+                let (address, undo) = (grant.address, Error::from(undo));
                 error = error.with_more(format_args!(
                     "and {address} could not be given back: {undo}"
                 ));
@@ -80,7 +78,7 @@ pub fn add(
 /// # Errors
 /// As ADD refuses the configuration; also where `auto` stands and no subnet is given for it.
 pub fn pool(config: &NetworkConfig, chosen: Option<&str>) -> Result<Pool, Error> {
-    Settings::of_network(config)?.pool(chosen)
+    Ok(Settings::of_network(config)?.pool(chosen)?)
 }
 
 /// Releases the addresses of the attachment, if it has any. Looks at nothing
@@ -88,11 +86,10 @@ pub fn pool(config: &NetworkConfig, chosen: Option<&str>) -> Result<Pool, Error>
 pub fn del(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let owner = owner(invocation)?;
     let folder = config::lease_folder(config)?;
-    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)?
-    else {
+    let Some(mut store) = Store::open_existing(&folder, state, boot()?)? else {
         return Ok(());
     };
-    store.release_all(&owner).map_err(store_error)?;
+    store.release_all(&owner)?;
     store.commit();
     Ok(())
 }
@@ -102,21 +99,13 @@ pub fn check(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> R
     let owner = owner(invocation)?;
     let folder = config::lease_folder(config)?;
     let mut found = Vec::new();
-    if let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)? {
-        found = store.owned_by(&owner).map_err(store_error)?;
+    if let Some(mut store) = Store::open_existing(&folder, state, boot()?)? {
+        found = store.owned_by(&owner)?;
         store.commit();
     }
     if found.is_empty() {
-        let message = format!(
-            "host-local: Failed to find address added by container {}",
-            owner.legacy_key()
-        );
-        return Err(
-            Error::new(code::CHECK_FAILED, message).with_details(format!(
-                "no lease in {} belongs to it; DEL and ADD it again",
-                folder.display()
-            )),
-        );
+        let owner = owner.legacy_key().to_owned();
+        return Err(CheckError::NoLease { owner, folder }.into());
     }
     Ok(())
 }
@@ -126,8 +115,7 @@ pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> 
     let settings = Settings::read(invocation, config)?;
     let folder = config::lease_folder(config)?;
     let unavailable = |error: Error| error.with_code(code::NOT_AVAILABLE);
-    let Some(mut store) = Store::open_existing(&folder, state, boot()?).map_err(store_error)?
-    else {
+    let Some(mut store) = Store::open_existing(&folder, state, boot()?)? else {
         // No lease yet: only a configuration that leaves no address can fail.
         let chosen = settings
             .is_auto()
@@ -139,23 +127,21 @@ pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> 
             .iter()
             .find(|set| pool.candidates(set, None).is_empty())
         {
-            Some(set) => Err(unavailable(full(set))),
+            Some(set) => Err(unavailable(full(set).into())),
             None => Ok(()),
         };
     };
-    let chosen = match store.note().map_err(store_error)?.auto() {
+    let chosen = match store.note()?.auto() {
         _ if !settings.is_auto() => None,
         Some(subnet) => Some(subnet.to_owned()),
         None => Some(facts::choose(&settings.data_dir, &folder).map_err(unavailable)?),
     };
     let pool = settings.pool(chosen.as_deref())?;
     for set in pool.sets() {
-        let next = pool
-            .next(set, None, |span| store.first_free(span))
-            .map_err(store_error)?;
+        let next = pool.next(set, None, |span| store.first_free(span))?;
         if next.is_none() {
             store.commit();
-            return Err(unavailable(full(set)));
+            return Err(unavailable(full(set).into()));
         }
     }
     store.commit();
@@ -167,7 +153,8 @@ pub fn judge(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Erro
     // Any subnet stands for the one that would be chosen.
     let chosen = choose(&DEFAULT_POOLS, &[]);
     let settings = Settings::read(invocation, config)?;
-    settings.pool(chosen.as_deref()).map(drop)
+    settings.pool(chosen.as_deref())?;
+    Ok(())
 }
 
 /// Releases what belongs to no valid attachment of the network. Without a
@@ -194,12 +181,12 @@ pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
 
 /// Releases the leases of all but these attachments, and what is left of earlier boots and crashes.
 fn release_others(folder: &Path, state: &Path, kept: Option<&[Attachment]>) -> Result<(), Error> {
-    let Some(mut store) = Store::open_existing(folder, state, boot()?).map_err(store_error)? else {
+    let Some(mut store) = Store::open_existing(folder, state, boot()?)? else {
         return Ok(());
     };
-    store.rescan().map_err(store_error)?;
+    store.rescan()?;
     if let Some(kept) = kept {
-        store.retain(&Owners::new(kept)).map_err(store_error)?;
+        store.retain(&Owners::new(kept))?;
     }
     store.commit();
     Ok(())
@@ -235,9 +222,7 @@ fn allocate(
         }
         .map_err(|error| error.within(&format!("failed to allocate for range {number}")))?;
         taken.push(grant);
-        store
-            .set_last_reserved(number, grant.address)
-            .map_err(store_error)?;
+        store.set_last_reserved(number, grant.address)?;
     }
     if left.is_empty() {
         return Ok(());
@@ -248,10 +233,8 @@ fn allocate(
     if let Some(more) = left.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         words.push(format!("and {more} more"));
     }
-    let message = format!("failed to allocate all requested IPs: {}", words.join(" "));
-    Err(Error::new(code::ADDRESS, message).with_details(
-        "no range set of the network has them, or another of them was taken from the same set",
-    ))
+    let asked = words.join(" ");
+    Err(AllocateError::InNoSet { asked }.into())
 }
 
 fn take_requested(
@@ -261,16 +244,13 @@ fn take_requested(
     owner: &Owner,
     address: IpAddr,
 ) -> Result<Grant, Error> {
-    let grant = pool.requested(set, address).map_err(|error| {
-        Error::new(code::ADDRESS, error.to_string())
-            .with_details("ask for another address of the network")
-    })?;
-    if store.reserve(address, owner).map_err(store_error)? {
+    let grant = pool.requested(set, address);
+    let grant = grant.map_err(AllocateError::Requested)?;
+    if store.reserve(address, owner)? {
         return Ok(grant);
     }
-    let message = format!("requested IP address {address} is not available in range set {set}");
-    Err(Error::new(code::ADDRESS, message)
-        .with_details("another attachment has it; see its lease file"))
+    let set = set.to_string();
+    Err(AllocateError::Taken { address, set }.into())
 }
 
 fn take_next(
@@ -280,25 +260,22 @@ fn take_next(
     set: &RangeSet,
     owner: &Owner,
 ) -> Result<Grant, Error> {
-    let own = store.owned_by(owner).map_err(store_error)?;
+    let own = store.owned_by(owner)?;
     if let Some(address) = own.iter().find(|address| set.range_of(**address).is_some()) {
-        let message = format!(
-            "{address} has been allocated to {}, duplicate allocation is not allowed",
-            owner.legacy_key()
-        );
-        return Err(Error::new(code::ADDRESS, message)
-            .with_details("DEL the attachment before it is added again"));
+        return Err(AllocateError::Twice {
+            address: *address,
+            owner: owner.legacy_key().to_owned(),
+        }
+        .into());
     }
-    let last = store.last_reserved(number).map_err(store_error)?;
+    let last = store.last_reserved(number)?;
     loop {
-        let grant = pool
-            .next(set, last, |span| store.first_free(span))
-            .map_err(store_error)?;
+        let grant = pool.next(set, last, |span| store.first_free(span))?;
         let Some(grant) = grant else {
-            return Err(full(set));
+            return Err(full(set).into());
         };
         // False when the index was wrong; it has learnt, so this ends.
-        if store.reserve(grant.address, owner).map_err(store_error)? {
+        if store.reserve(grant.address, owner)? {
             return Ok(grant);
         }
     }
@@ -307,14 +284,14 @@ fn take_next(
 /// The subnet chosen for the network; the first ADD chooses. The lock on the
 /// directory of all networks keeps two of them from choosing the same.
 fn remembered(store: &mut Store, config: &NetworkConfig, data_dir: &Path) -> Result<String, Error> {
-    let mut note = store.note().map_err(store_error)?;
+    let mut note = store.note()?;
     if let Some(subnet) = note.auto() {
         return Ok(subnet.to_owned());
     }
     let _choosing = facts::lock(data_dir)?;
     let subnet = facts::choose(data_dir, &data_dir.join(config.name.as_str()))?;
     note.set_auto(subnet.clone());
-    store.set_note(&note).map_err(store_error)?;
+    store.set_note(&note)?;
     Ok(subnet)
 }
 
@@ -330,10 +307,10 @@ fn remember_subnets(store: &mut Store, pool: &Pool) -> Result<(), Error> {
         .collect();
     // A subnet that is split into ranges is one.
     subnets.dedup();
-    let mut note = store.note().map_err(store_error)?;
+    let mut note = store.note()?;
     if note.subnets() != subnets {
         note.set_subnets(subnets);
-        store.set_note(&note).map_err(store_error)?;
+        store.set_note(&note)?;
     }
     Ok(())
 }
@@ -344,12 +321,11 @@ fn owner(invocation: &Invocation) -> Result<Owner, Error> {
 }
 
 fn boot() -> Result<Boot, Error> {
-    Boot::current().map_err(|error| store_error(StoreError::Boot(error)))
+    Ok(Boot::current().map_err(StoreError::Boot)?)
 }
 
 fn ip_config(grant: &Grant) -> Result<IpConfig, Error> {
-    let address = Cidr::new(grant.address, grant.prefix)
-        .map_err(|error| Error::new(code::INVALID_CONFIG, error.to_string()))?;
+    let address = Cidr::new(grant.address, grant.prefix).map_err(AllocateError::Prefix)?;
     Ok(IpConfig {
         interface: None,
         address,
@@ -357,29 +333,9 @@ fn ip_config(grant: &Grant) -> Result<IpConfig, Error> {
     })
 }
 
-fn full(set: &RangeSet) -> Error {
-    Error::new(
-        code::ADDRESS,
-        format!("no IP addresses available in range set: {set}"),
-    )
-    .with_details(
-        "every address is leased or excluded: remove attachments, run GC, or widen the range",
-    )
-}
-
-pub(crate) fn store_error(error: StoreError) -> Error {
-    if let StoreError::Fault(error) = error {
-        return error;
-    }
-    let mut details = String::new();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        details.push_str(&format!("{error}; "));
-        cause = error.source();
-    }
-    Error::new(code::IO, error.to_string()).with_details(format!(
-        "{details}see that dataDir is on a writable filesystem with space left"
-    ))
+fn full(set: &RangeSet) -> AllocateError {
+    let set = set.to_string();
+    AllocateError::Full { set }
 }
 
 #[cfg(test)]

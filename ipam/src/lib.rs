@@ -41,6 +41,7 @@ mod auto;
 mod boot;
 mod config;
 pub mod delegation;
+mod error;
 mod exclude;
 pub mod host_local;
 mod index;

@@ -5,9 +5,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use pontoon_conf::{
-    AddResult, Cidr, Error, Invocation, IpConfig, NetworkConfig, Version, code, keys,
+    AddResult, Cidr, ConfigError, Error, Invocation, IpConfig, NetworkConfig, Version, excerpt,
+    keys,
 };
 use serde::Deserialize;
+
+use crate::error::CheckError;
 
 /// `args.cni` and `runtimeConfig` have the same key.
 #[derive(Debug, Default, Deserialize)]
@@ -16,18 +19,15 @@ struct Ips {
     ips: Vec<String>,
 }
 
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(code::INVALID_CONFIG, message)
-}
-
 /// `source` says where the text stands.
-fn parse(text: &str, source: &str) -> Result<Cidr, Error> {
+fn parse(text: &str, source: &str) -> Result<Cidr, ConfigError> {
     text.trim()
         .parse()
         .map_err(|error: pontoon_conf::CidrError| {
-            let shown: String = text.chars().take(80).collect();
-            invalid(format!("{source}: invalid CIDR {shown}: {error}"))
-                .with_details("write the address with the prefix length of its subnet")
+            let shown = excerpt(text);
+            ConfigError::refused(format!("{source}: invalid CIDR {shown}: {error}"))
+                .quoting(error)
+                .with_next_step("write the address with the prefix length of its subnet")
         })
 }
 
@@ -43,7 +43,7 @@ fn bare(address: Cidr) -> IpConfig {
 /// or, before these, the runtime's `ips` take its place.
 fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<AddResult, Error> {
     if config.ipam().is_none() {
-        return Err(invalid("IPAM config missing 'ipam' key"));
+        return Err(ConfigError::refused("IPAM config missing 'ipam' key").into());
     }
     // MAC is for the plugin that called us with its own environment.
     invocation.args.check_known(&["IP", "GATEWAY", "MAC"])?;
@@ -56,10 +56,11 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<AddResult
         if let Some(gateway) = entry.gateway
             && gateway.is_ipv4() != address.is_ipv4()
         {
-            return Err(invalid(format!(
+            return Err(ConfigError::refused(format!(
                 "ipam.addresses[{number}].gateway: gateway {gateway} is of another family than address {address}"
             ))
-            .with_details("give each address a gateway of its own family, or none"));
+            .with_next_step("give each address a gateway of its own family, or none")
+            .into());
         }
         ips.push(IpConfig {
             gateway: entry.gateway,
@@ -78,11 +79,12 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<AddResult
     }
     let mut gateways = Vec::new();
     for text in list("GATEWAY") {
-        let gateway: IpAddr = pontoon_conf::address(text).map_err(|_| {
-            let shown: String = text.chars().take(80).collect();
-            invalid(format!(
+        let gateway: IpAddr = pontoon_conf::address(text).map_err(|error| {
+            let shown = excerpt(text);
+            ConfigError::refused(format!(
                 "GATEWAY in CNI_ARGS: invalid gateway address: {shown}"
             ))
+            .quoting(error)
         })?;
         gateways.push(gateway);
     }
@@ -100,10 +102,11 @@ fn settings(invocation: &Invocation, config: &NetworkConfig) -> Result<AddResult
     }
     let of_family = |v4| ips.iter().filter(|ip| ip.address.is_ipv4() == v4).count();
     if config.version < Version::V0_3_0 && (of_family(true) > 1 || of_family(false) > 1) {
-        return Err(invalid(format!(
+        return Err(ConfigError::refused(format!(
             "CNI version {} does not support more than 1 address per family",
             config.version
-        )));
+        ))
+        .into());
     }
     let attached = AddResult {
         interfaces: Vec::new(),
@@ -156,20 +159,17 @@ pub fn check(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Erro
     let previous = config
         .prev_result
         .as_ref()
-        .ok_or_else(|| invalid("Required prevResult missing"))?;
+        .ok_or_else(|| ConfigError::refused("Required prevResult missing"))?;
     let wanted = settings(invocation, config)?;
     let (container, _) = invocation.attachment()?;
     let got: HashSet<Cidr> = previous.ips.iter().map(|got| got.address).collect();
     for ip in &wanted.ips {
         if !got.contains(&ip.address) {
-            return Err(Error::new(
-                code::CHECK_FAILED,
-                format!("static: Failed to find address added by container {container}"),
-            )
-            .with_details(format!(
-                "{} is not in the previous result; DEL and ADD the container",
-                ip.address
-            )));
+            return Err(CheckError::NotInResult {
+                container: container.clone(),
+                address: ip.address,
+            }
+            .into());
         }
     }
     Ok(())

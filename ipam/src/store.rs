@@ -22,12 +22,15 @@ mod note;
 mod scan;
 mod spare;
 
+use std::error::Error as _;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+use pontoon_conf::{OperationError, code};
 
 pub(crate) use lease::cursor_at;
 pub use note::Note;
@@ -60,6 +63,34 @@ pub enum StoreError {
     Index { folder: PathBuf, reason: String },
     #[error("{0}")]
     Fault(#[source] pontoon_conf::Error),
+}
+
+impl OperationError for StoreError {
+    fn code(&self) -> u32 {
+        code::IO
+    }
+
+    /// All causes, the nearest first. The words of a fault that a test injects are the message.
+    fn reason(&self) -> String {
+        let mut causes = Vec::new();
+        let mut cause = match self {
+            Self::Fault(_) => None,
+            other => other.source(),
+        };
+        while let Some(error) = cause {
+            causes.push(error.to_string());
+            cause = error.source();
+        }
+        causes.join("; ")
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::Fault(_) => "",
+            _ => "see that dataDir is on a writable filesystem with space left",
+        }
+        .to_owned()
+    }
 }
 
 /// A lease directory, locked until dropped.

@@ -14,6 +14,8 @@ use crate::{DecodeError, NameError, OperationError, Verb, Version, code};
 #[error("{fault}")]
 pub struct ConfigError {
     fault: Fault,
+    /// The fault's words have the cause in them.
+    quotes_source: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
     next_step: Cow<'static, str>,
 }
@@ -57,6 +59,7 @@ impl ConfigError {
     fn of(fault: Fault) -> Self {
         Self {
             fault,
+            quotes_source: false,
             source: None,
             next_step: Cow::Borrowed(""),
         }
@@ -110,6 +113,15 @@ impl ConfigError {
         self
     }
 
+    /// The same error with its cause, which the message quotes already.
+    #[must_use]
+    pub fn quoting(self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self {
+            quotes_source: true,
+            ..self.because(source)
+        }
+    }
+
     /// The same error with what the admin can do about it.
     #[must_use]
     pub fn with_next_step(mut self, next_step: impl Into<Cow<'static, str>>) -> Self {
@@ -124,6 +136,11 @@ impl OperationError for ConfigError {
             Fault::Unsupported { .. } => code::UNSUPPORTED_FIELD,
             _ => code::INVALID_CONFIG,
         }
+    }
+
+    fn reason(&self) -> String {
+        let source = self.source.as_ref().filter(|_| !self.quotes_source);
+        source.map(ToString::to_string).unwrap_or_default()
     }
 
     fn next_step(&self) -> String {

@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::files;
 use pontoon_netlink::RouteSocket;
 
 use super::{DEFAULT_POOLS, choose as first_free, is_particular};
-use crate::host_local::store_error;
+use crate::error::ChooseError;
 use crate::resolv;
 use crate::span::Span;
 use crate::store::{Note, cursor_at};
@@ -19,17 +19,14 @@ const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.c
 
 /// Keeps others from choosing until dropped. A directory can be locked as a
 /// file can, so nothing is left lying about between the networks.
-pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, ChooseError> {
     let locked = File::open(data_dir).and_then(|directory| {
         directory.lock()?;
         Ok(directory)
     });
-    locked.map_err(|error| {
-        Error::new(
-            code::IO,
-            format!("cannot lock {} to choose a subnet", data_dir.display()),
-        )
-        .with_details(error.to_string())
+    locked.map_err(|source| {
+        let data_dir = data_dir.to_owned();
+        ChooseError::Lock { data_dir, source }
     })
 }
 
@@ -38,27 +35,17 @@ pub(crate) fn choose(data_dir: &Path, own: &Path) -> Result<String, Error> {
     let mut taken = routes()?;
     taken.extend(servers()?);
     taken.extend(networks(data_dir, own)?);
-    first_free(&DEFAULT_POOLS, &taken).ok_or_else(|| {
-        Error::new(
-            code::CONFLICT,
-            "could not find an available, non-overlapping IPv4 address pool among the defaults",
-        )
-        .with_details(
-            "host routes, resolvers and other networks overlap all of them: write \"subnet\" out",
-        )
-    })
+    let found = first_free(&DEFAULT_POOLS, &taken);
+    found.ok_or_else(|| ChooseError::NoneFree.into())
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Error {
-    Error::new(
-        code::IO,
-        format!("cannot read {} to choose a subnet", path.display()),
-    )
-    .with_details(format!("{error}; or write \"subnet\" out"))
+fn unreadable(path: &Path, source: io::Error) -> ChooseError {
+    let path = path.to_owned();
+    ChooseError::Unreadable { path, source }
 }
 
 /// A host that has no resolver file has no resolver to keep clear of.
-fn servers() -> Result<Vec<Span>, Error> {
+fn servers() -> Result<Vec<Span>, ChooseError> {
     let mut found = Vec::new();
     for path in RESOLVERS.map(Path::new) {
         match files::read_following(path, files::RESOLV_CONF) {
@@ -67,14 +54,14 @@ fn servers() -> Result<Vec<Span>, Error> {
                 found.extend(servers.into_iter().map(Span::one));
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(path, &error)),
+            Err(error) => return Err(unreadable(path, error)),
         }
     }
     Ok(found)
 }
 
 /// The entries of a directory; of what is gone, or is no directory, none.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, ChooseError> {
     let listed = fs::read_dir(dir).and_then(|entries| {
         entries
             .map(|entry| Ok(entry?.path()))
@@ -84,7 +71,7 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             Ok(Vec::new())
         }
-        listed => listed.map_err(|error| unreadable(dir, &error)),
+        listed => listed.map_err(|error| unreadable(dir, error)),
     }
 }
 
@@ -96,11 +83,11 @@ fn networks(data_dir: &Path, own: &Path) -> Result<Vec<Span>, Error> {
         if folder == own {
             continue;
         }
-        found.extend(Note::read(&folder).map_err(store_error)?.spans());
+        found.extend(Note::read(&folder)?.spans());
         for path in entries(&folder)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with("last_reserved_ip.") {
-                let cursor = cursor_at(path.clone()).map_err(store_error)?;
+                let cursor = cursor_at(path.clone())?;
                 found.extend(cursor.map(Span::one));
             }
         }
@@ -109,14 +96,8 @@ fn networks(data_dir: &Path, own: &Path) -> Result<Vec<Span>, Error> {
 }
 
 /// Where the host's main routing table says that another host is.
-fn routes() -> Result<Vec<Span>, Error> {
-    let failed = |error: pontoon_netlink::Error| {
-        Error::new(
-            code::KERNEL,
-            "cannot list the host's routes to choose a subnet",
-        )
-        .with_details(error.to_string())
-    };
+fn routes() -> Result<Vec<Span>, ChooseError> {
+    let failed = |source| ChooseError::Routes { source };
     let mut socket = RouteSocket::open().map_err(failed)?;
     let routes = socket.routes(true).map_err(failed)?;
     Ok(routes

@@ -14,8 +14,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, code};
-use pontoon_ledger::{Lock, State, mark};
+use pontoon_conf::Error;
+use pontoon_ledger::{FileError, Lock, State, mark};
 use pontoon_netfilter::BackendKind;
 use pontoon_plugin::{Context, warn};
 
@@ -85,10 +85,7 @@ pub fn claim(context: &Context, plugin: &str, kind: Option<BackendKind>) -> Resu
         let former = root(state).join(other).join(&name);
         if known != kind && former.exists() {
             let beside = former.with_file_name(format!("{name}{BESIDE}"));
-            fs::rename(&former, &beside).map_err(|error| {
-                Error::new(code::IO, format!("cannot rename {}", former.display()))
-                    .with_details(error.to_string())
-            })?;
+            fs::rename(&former, &beside).map_err(FileError::of("rename", &former))?;
         }
     }
     Ok(())
@@ -110,7 +107,8 @@ pub(crate) fn claim_for(
     kind: BackendKind,
 ) -> Result<(), Error> {
     let name = format!("{plugin}:{network}{BESIDE}");
-    mark(&folder(state, Some(kind)).join(name)).map(drop)
+    mark(&folder(state, Some(kind)).join(name))?;
+    Ok(())
 }
 
 /// The backend that a network uses: that of the plugin which made its interfaces, else that of another one
@@ -155,10 +153,7 @@ fn claims(state: &State) -> Result<Vec<BackendClaim>, Error> {
     let mut claims = Vec::new();
     for (name, kind) in FOLDERS {
         let folder = root(state).join(name);
-        let fail = |error: std::io::Error| {
-            Error::new(code::IO, format!("cannot list {}", folder.display()))
-                .with_details(error.to_string())
-        };
+        let fail = |error| FileError::of("list", &folder)(error);
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             entries => entries.map_err(fail)?,

@@ -4,11 +4,13 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use pontoon_conf::{AddResult, Cidr, Error, Interface, IpConfig, Mac, Route, code};
+use pontoon_conf::{AddResult, Cidr, ConfigError, Error, Interface, IpConfig, Mac, Route, excerpt};
 use pontoon_ledger::InterfaceSettings;
 use pontoon_netlink::{Link, Netns, RouteEntry, RouteSocket, RouteSpec, Setup, sysctl};
 
 use pontoon_plugin::{Context, kernel_error, netns_error, warn};
+
+use crate::error::{ContainerLinkError, Difference};
 
 /// What a result gives the interface. Whether the host is the gateway is for the plugin to say.
 #[must_use]
@@ -38,14 +40,9 @@ pub fn refuse_taken(context: &Context, inside: &mut RouteSocket) -> Result<(), E
     if found.is_none() {
         return Ok(());
     }
-    Err(Error::new(
-        code::EXISTS,
-        format!("container veth name (\"{name}\") already exists"),
-    )
-    .with_details(format!(
-        "an interface of that name is in {}; DEL the attachment first, or set another CNI_IFNAME",
-        context.invocation.netns.as_deref().unwrap_or_default()
-    )))
+    let netns = context.invocation.netns.clone().unwrap_or_default();
+    let name = name.to_string();
+    Err(ContainerLinkError::NameTaken { name, netns }.into())
 }
 
 /// The first gateway of a family, which routes without one of their own go through.
@@ -144,7 +141,7 @@ pub fn ipv6_settings(netns: &Netns, name: &str, wanted: Ipv6) -> Result<(), Erro
         return Ok(());
     }
     let outcomes = sysctl::write_in(netns, &settings).map_err(netns_error)?;
-    for (position, (outcome, (path, value))) in outcomes.into_iter().zip(&settings).enumerate() {
+    for (position, (outcome, (path, value))) in outcomes.into_iter().zip(settings).enumerate() {
         let Err(error) = outcome else { continue };
         if position < guarded {
             // A kernel without IPv6 takes none.
@@ -159,11 +156,12 @@ pub fn ipv6_settings(netns: &Netns, name: &str, wanted: Ipv6) -> Result<(), Erro
                 ));
             }
         } else if wanted.addresses && position == guarded {
-            return Err(Error::new(
-                code::KERNEL,
-                format!("cannot enable IPv6 on {name} in the container"),
-            )
-            .with_details(format!("/proc/sys/{path}: {error}")));
+            return Err(ContainerLinkError::WithoutIpv6 {
+                name: name.to_owned(),
+                path,
+                source: error,
+            }
+            .into());
         }
         // A container whose /proc/sys is read-only works without the others.
     }
@@ -245,18 +243,22 @@ pub fn requested_mac(context: &Context, written: &str) -> Result<Option<Mac>, Er
     text.parse()
         .map(Some)
         .map_err(|error: pontoon_conf::MacError| {
-            let shown: String = text.chars().take(80).collect();
-            Error::new(
-                code::INVALID_CONFIG,
-                format!("invalid args {shown} for MAC addr: {error}"),
-            )
+            let what = format!("invalid args {} for MAC addr: {error}", excerpt(text));
+            ConfigError::refused(what).quoting(error).into()
         })
 }
 
 /// What CHECK says when something is not as ADD left it.
 #[must_use]
-pub fn differs(msg: impl Into<String>) -> Error {
-    Error::new(code::CHECK_FAILED, msg).with_details("DEL and ADD of the container make it again")
+pub fn differs(what: impl Into<String>) -> Error {
+    differs_until(what, "DEL and ADD of the container make it again")
+}
+
+/// As [`differs`], of what something else than another ADD of the container makes again.
+#[must_use]
+pub fn differs_until(what: impl Into<String>, next_step: &'static str) -> Error {
+    let what = what.into();
+    Difference { what, next_step }.into()
 }
 
 /// An interface of a result by name; `sandboxed` ones are inside the container.

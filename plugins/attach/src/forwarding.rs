@@ -5,10 +5,12 @@
 //! with `accept_ra` 2 is exempt. Interfaces that live by advertisements get that value first, and keep it: after it
 //! nothing differs from before, while putting it back would take the route away.
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_netlink::{RouteEntry, RouteSocket, sysctl};
 
 use pontoon_plugin::{kernel_error, warn};
+
+use crate::error::{ForwardingError, ForwardingStatus};
 
 /// IPv4, for the whole host.
 pub const IPV4: &str = "net/ipv4/ip_forward";
@@ -65,13 +67,11 @@ pub fn switch_on(who: &str, host: &mut RouteSocket, v4: bool) -> Result<bool, Er
             ));
         }
     }
-    sysctl::write_if_different(path, "1").map_err(|error| {
-        Error::new(
-            code::KERNEL,
-            format!("cannot enable forwarding: /proc/sys/{path}"),
-        )
-        .with_details(format!("{error}; set it to 1 by hand, then try again"))
-    })
+    let switched = sysctl::write_if_different(path, "1");
+    Ok(switched.map_err(|source| ForwardingError::SwitchOn {
+        path: path.to_owned(),
+        source,
+    })?)
 }
 
 /// Lets the interfaces that live by router advertisements take them although the host forwards IPv6. Comes before any
@@ -84,16 +84,11 @@ pub fn keep_advertised(host: &mut RouteSocket) -> Result<Vec<String>, Error> {
         .map_err(|error| kernel_error("cannot list the host's IPv6 routes and addresses", error))?;
     for interface in &interfaces {
         let path = accept_ra(interface);
-        sysctl::write(&path, ALWAYS).map_err(|error| {
-            Error::new(
-                code::KERNEL,
-                format!(
-                    "cannot forward IPv6: the host would lose the routes that {interface} has by router advertisement"
-                ),
-            )
-            .with_details(format!(
-                "/proc/sys/{path}: {error}; set it to {ALWAYS} by hand, then try again"
-            ))
+        sysctl::write(&path, ALWAYS).map_err(|source| ForwardingError::KeepAdvertised {
+            interface: interface.clone(),
+            path,
+            value: ALWAYS,
+            source,
         })?;
     }
     Ok(interfaces)
@@ -173,12 +168,12 @@ pub fn lost_router_advertisements(
 pub fn status(network: &str, host: &mut RouteSocket, v6: bool) -> Result<(), Error> {
     for (v4, nothing) in [(true, "nothing"), (false, "no IPv6")] {
         if (v4 || v6) && is_off(v4) {
-            let msg = format!(
-                "the host forwards {nothing}: containers of network {network} reach the host and each other only"
-            );
-            let key = switch(v4).replace('/', ".");
-            return Err(Error::new(code::LIMITED, msg)
-                .with_details(format!("{key} is 0; try: pontoon ip-forward --fix")));
+            return Err(ForwardingStatus::Off {
+                nothing,
+                network: network.to_owned(),
+                setting: switch(v4).replace('/', "."),
+            }
+            .into());
         }
     }
     if !v6 {
@@ -190,18 +185,17 @@ pub fn status(network: &str, host: &mut RouteSocket, v6: bool) -> Result<(), Err
         interface,
         evidence,
         ..
-    }) = lost_router_advertisements.first()
+    }) = lost_router_advertisements.into_iter().next()
     else {
         return Ok(());
     };
-    let msg = format!(
-        "the host has no IPv6 default route, and {interface} ignores router advertisements: containers of network \
-         {network} reach nothing outside by IPv6"
-    );
-    Err(Error::new(code::LIMITED, msg).with_details(format!(
-        "accept_ra of {interface} is {UNLESS_FORWARDING} while the host forwards IPv6; {evidence}; try: pontoon \
-         ip-forward --fix"
-    )))
+    Err(ForwardingStatus::Deaf {
+        interface,
+        network: network.to_owned(),
+        value: UNLESS_FORWARDING,
+        evidence,
+    }
+    .into())
 }
 
 /// How many router advertisements an interface has received, accepted or not.

@@ -25,6 +25,7 @@
 
 pub mod backends;
 pub mod container_link;
+mod error;
 pub mod foreign_filters;
 pub mod forwarding;
 mod inventory;

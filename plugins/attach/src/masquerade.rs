@@ -78,9 +78,7 @@ pub fn noted(context: &Context) -> Result<Option<(bool, bool)>, Error> {
 /// Whatever the backend refused.
 pub fn apply(context: &Context, (kind, wanted): &Rules) -> Result<(Backend, bool), Error> {
     let mut backend = rules::open(context, *kind)?;
-    let made = backend
-        .apply(&ruleset(wanted))
-        .map_err(|error| rules::error(&error))?;
+    let made = backend.apply(&ruleset(wanted)).map_err(rules::error)?;
     Ok((backend, made))
 }
 

@@ -144,9 +144,7 @@ fn settle(context: &Context, key: &Key) -> Result<(), Error> {
         published: Some(published.clone()),
         ..Ruleset::default()
     };
-    let done = backend
-        .apply(&ruleset)
-        .map_err(|error| rules::error(&error));
+    let done = backend.apply(&ruleset).map_err(rules::error);
     rules::deleted(context);
     let sockets = backend.into_sockets();
     let new: Vec<IpNetwork> = published

@@ -3,11 +3,13 @@
 
 use std::path::Path;
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::{AttachmentRecord, Key, Rebind, State};
-use pontoon_netlink::{Netns, NetnsError, NetnsMount};
+use pontoon_netlink::{Netns, NetnsMount};
 
 use pontoon_plugin::{Context, Undo, fault, netns_error, warn};
+
+use crate::error::RebindError;
 
 /// A step of [`enter`].
 enum Step {
@@ -27,7 +29,8 @@ pub fn plan(context: &Context, target: &Netns, instead: &str) -> Result<Option<R
     }
     let path = context.invocation.required_netns()?;
     let mount = NetnsMount::at(Path::new(path)).map_err(netns_error)?;
-    decide(path, mount, own.id().ino, target.id().ino, instead).map(Some)
+    let rebind = decide(path, mount, own.id().ino, target.id().ino, instead)?;
+    Ok(Some(rebind))
 }
 
 /// Writes the record of the attachment, then re-binds the path; a failure undoes both. When
@@ -70,7 +73,7 @@ fn act<R: AttachmentRecord>(
     undo.push(Step::Mount);
     target
         .mount_over(Path::new(&rebind.path))
-        .map_err(|error| failed(&error))?;
+        .map_err(RebindError::Mount)?;
     fault::point("rebind.mounted")
 }
 
@@ -104,14 +107,9 @@ fn mount(rebind: &Rebind) -> Option<NetnsMount> {
 /// Code 100 with the path.
 pub fn restore(rebind: &Rebind) -> Result<(), Error> {
     match mount(rebind) {
-        Some(mount) => mount.detach().map_err(|error| failed(&error)),
+        Some(mount) => Ok(mount.detach().map_err(RebindError::Mount)?),
         None => Ok(()),
     }
-}
-
-fn failed(error: &NetnsError) -> Error {
-    Error::new(code::KERNEL, error.to_string())
-        .with_details("mounting needs CAP_SYS_ADMIN in the mount namespace of the path")
 }
 
 fn decide(
@@ -120,26 +118,16 @@ fn decide(
     own: u64,
     shared: u64,
     instead: &str,
-) -> Result<Rebind, Error> {
-    let refuse = |what: &str| {
-        Err(Error::new(
-            code::INVALID_NETNS,
-            format!("CNI_NETNS {path} {what}, and cannot be made to lead to another one"),
-        )
-        .with_details(instead))
-    };
+) -> Result<Rebind, RebindError> {
+    let (path, instead) = (path.to_owned(), instead.to_owned());
     let Some(mount) = mount.filter(|mount| mount.ino == own) else {
-        return refuse("is the network namespace of a running process");
+        return Err(RebindError::OfProcess { path, instead });
     };
     if mount.covers.is_some() {
-        return Err(Error::new(
-            code::EXISTS,
-            format!("CNI_NETNS {path} leads to a network namespace that is not its own already"),
-        )
-        .with_details("DEL the attachment that did it first, or unmount the path once"));
+        return Err(RebindError::Already { path });
     }
     let Some(point) = mount.point.to_str() else {
-        return refuse("has a path that is not UTF-8");
+        return Err(RebindError::NotUtf8 { path, instead });
     };
     Ok(Rebind {
         path: point.to_owned(),
@@ -150,6 +138,8 @@ fn decide(
 
 #[cfg(test)]
 mod tests {
+    use pontoon_conf::code;
+
     use super::*;
 
     fn mount(ino: u64, covers: Option<u64>) -> NetnsMount {
@@ -176,7 +166,7 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let refused = |mount| decide("/x", mount, 7, 1, "do this").unwrap_err();
+        let refused = |mount| Error::from(decide("/x", mount, 7, 1, "do this").unwrap_err());
         let error = refused(None);
         assert_eq!(error.code, code::INVALID_NETNS);
         assert!(error.msg.contains("running process"), "{error}");

@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use pontoon_conf::{Error, IpConfig, code};
+use pontoon_conf::{Error, IpConfig};
 use pontoon_ledger::{Key, ReferenceChains, files, kinds};
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::reference::{ReferenceAttachment, ReferencePlugin};
@@ -14,6 +14,7 @@ use pontoon_netfilter::{Backend, BackendKind};
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, kernel_error, warn};
 
+use crate::error::LeaseError;
 use crate::{rules, sockets, veth};
 
 /// Bytes of a lease that are read: a container id and an interface name.
@@ -70,7 +71,7 @@ pub fn forget_traces(
             backend
                 .reference()
                 .remove(role, reference_attachment)
-                .map_err(|error| rules::error(&error)),
+                .map_err(rules::error),
         );
         rules::close_in_detached_child(backend.into_sockets());
     }
@@ -98,17 +99,16 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let mut lost: Vec<ReferenceAttachment> = Vec::new();
-    let unreadable = |path: &Path, error: &io::Error| {
-        Error::new(code::IO, format!("cannot read {}", path.display())).with_details(format!(
-            "{error}; what the reference's plugins made is not looked for"
-        ))
+    let unreadable = |path: &Path, source| LeaseError {
+        path: path.to_owned(),
+        source,
     };
     let entries = match fs::read_dir(leases) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| unreadable(leases, &error))?,
+        entries => entries.map_err(|error| unreadable(leases, error))?,
     };
     for entry in entries {
-        let entry = entry.map_err(|error| unreadable(leases, &error))?;
+        let entry = entry.map_err(|error| unreadable(leases, error))?;
         let name = entry.file_name();
         let Some(address) = name.to_str().and_then(|name| name.parse::<IpAddr>().ok()) else {
             continue;
@@ -126,7 +126,7 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
             {
                 continue;
             }
-            read => read.map_err(|error| unreadable(&path, &error))?,
+            read => read.map_err(|error| unreadable(&path, error))?,
         };
         let text = String::from_utf8_lossy(&bytes);
         let Some((container, interface)) = leaseholder(&text) else {
@@ -252,7 +252,7 @@ pub fn create_chains(
     backend
         .reference()
         .create_chain(&reference_attachment(key, Vec::new()), chains.v4, chains.v6)
-        .map_err(|error| rules::error(&error))
+        .map_err(rules::error)
 }
 
 /// Whether another interface of the container on this network needs the same: they share it, as in the
@@ -290,7 +290,7 @@ pub fn delete_chains(context: &Context, chains: ReferenceChains, key: &Key) -> R
     let done = backend
         .reference()
         .delete_chain(&reference_attachment(key, Vec::new()))
-        .map_err(|error| rules::error(&error))?;
+        .map_err(rules::error)?;
     rules::deleted(context);
     rules::close_in_detached_child(done.into_iter().collect());
     Ok(())

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_ledger::{
     AttachmentRecord, BridgeRecord, FirewallRecord, Key, Lock, NetworkPolicyRecord, NetworkRecord,
     OpeningsRecord, PerNetworkRecord, PortmapRecord, PtpRecord, ReferenceChains, ResolverRecord,
@@ -17,6 +17,7 @@ use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{Backend, BackendKind, Link, Member, Policy, Ruleset};
 use pontoon_plugin::{Context, warn};
 
+use crate::error::ZoneError;
 use crate::{foreign_filters, reference, rules};
 
 /// What was done for a network.
@@ -79,7 +80,7 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
             if done.is_ok() {
                 made.extend(missing);
             }
-            done.map_err(|error| rules::error(&error))
+            done.map_err(rules::error)
         });
         repaired.failures.extend(done.err());
     }
@@ -96,9 +97,10 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
     {
         let part = Part::Interface(&record.policy.bridge);
         let done = rules::firewalld().and_then(|mut bus| bus.enter(zone, part));
-        let done = done.map_err(|error| Error::new(code::RULES, error.to_string()));
         repaired.rules += 1;
-        repaired.failures.extend(done.err());
+        repaired
+            .failures
+            .extend(done.err().map(|error| ZoneError(error).into()));
     }
     // Networks share chains: one that was gone is missed by each set of rules in it.
     let mut told = BTreeSet::new();

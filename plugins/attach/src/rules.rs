@@ -4,13 +4,15 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use pontoon_conf::{Error, code};
-use pontoon_ledger::{State, directory};
+use pontoon_conf::Error;
+use pontoon_ledger::{FileError, State, directory};
 use pontoon_netfilter::firewalld::{self, Firewalld};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset};
 use pontoon_netlink::conntrack::Sweep;
 use pontoon_netlink::{DetachedChild, Frames};
 use pontoon_plugin::Context;
+
+use crate::error::RulesError;
 
 /// For how long a nfnetlink socket is kept after its last use. Closing one while the kernel still
 /// frees what a transaction deleted (4 to 15 ms) waits for that, and keeps every other transaction
@@ -26,7 +28,7 @@ const CLEARED: Duration = Duration::from_millis(20);
 /// # Errors
 /// Code 2 when the key names none; code 105 when the backend asked for is not there.
 pub fn select(context: &Context, asked: Option<&str>) -> Result<BackendKind, Error> {
-    BackendKind::select(asked, &context.search).map_err(|error| self::error(&error))
+    BackendKind::select(asked, &context.search).map_err(error)
 }
 
 /// Opens a backend.
@@ -46,12 +48,9 @@ pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<B
     if kind != BackendKind::Nftables
         && let Some(dir) = lock.parent()
     {
-        directory::make(dir).map_err(|error| {
-            Error::new(code::IO, format!("cannot make {}", dir.display()))
-                .with_details(error.to_string())
-        })?;
+        directory::make(dir).map_err(FileError::of("make", dir))?;
     }
-    Backend::open(kind, search, &lock).map_err(|error| self::error(&error))
+    Backend::open(kind, search, &lock).map_err(error)
 }
 
 /// Refuses a ruleset with a value that cannot be a rule of the backend: before the ruleset is noted, since
@@ -60,7 +59,7 @@ pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<B
 /// # Errors
 /// Code 105 with the value.
 pub fn validate(kind: BackendKind, ruleset: &Ruleset) -> Result<(), Error> {
-    kind.validate(ruleset).map_err(|error| self::error(&error))
+    kind.validate(ruleset).map_err(error)
 }
 
 /// Connects to firewalld on the system bus that the environment names, or the usual one.
@@ -94,7 +93,7 @@ fn removing(
     let done = remove(&mut backend);
     deleted(context);
     close_in_detached_child(backend.into_sockets());
-    done.map_err(|error| self::error(&error))
+    done.map_err(error)
 }
 
 /// Removes the lock file of the iptables backend: no network has rules any more.
@@ -104,19 +103,8 @@ pub(crate) fn remove_lock(state: &State) {
 
 /// A backend's refusal, as the runtime should see it.
 #[must_use]
-pub fn error(error: &pontoon_netfilter::Error) -> Error {
-    let code = match error {
-        _ if error.is_transient() => code::TRY_AGAIN,
-        _ if error.is_clash() => code::CONFLICT,
-        _ => code::RULES,
-    };
-    let mut details = error.next_step();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        details = format!("{error}; {details}");
-        cause = error.source();
-    }
-    Error::new(code, error.to_string()).with_details(details)
+pub fn error(error: pontoon_netfilter::Error) -> Error {
+    RulesError(error).into()
 }
 
 /// As [`close_in_detached_child`], with messages that the child sends first, by a socket that it keeps too.

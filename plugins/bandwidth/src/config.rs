@@ -1,7 +1,7 @@
 //! The keys of the plugin, all of them the reference's. Rates are bits a second and bursts bits, as
 //! they are for the capability `bandwidth`.
 
-use pontoon_conf::{Error, NetworkConfig, code, keys};
+use pontoon_conf::{ConfigError, Error, NetworkConfig, keys};
 use serde::Deserialize;
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,9 +46,13 @@ pub(crate) fn limits(config: &NetworkConfig) -> Result<Limits, Error> {
     })
 }
 
-fn limit(direction: &str, rate: Option<u64>, burst: Option<u64>) -> Result<Option<Limit>, Error> {
-    let invalid = |msg: &str| {
-        Error::new(code::INVALID_CONFIG, msg).with_details(format!(
+fn limit(
+    direction: &str,
+    rate: Option<u64>,
+    burst: Option<u64>,
+) -> Result<Option<Limit>, ConfigError> {
+    let invalid = |what: &'static str| {
+        ConfigError::refused(what).with_next_step(format!(
             "keys \"{direction}Rate\" (bits a second) and \"{direction}Burst\" (bits)"
         ))
     };

@@ -205,9 +205,7 @@ fn attach(
             spoof_guard: Some(guard),
             ..Ruleset::default()
         };
-        backend
-            .apply(&ruleset)
-            .map_err(|error| rules::error(&error))?;
+        backend.apply(&ruleset).map_err(rules::error)?;
         sockets.extend(backend.into_sockets());
     }
     fault::point("bridge.guarded")?;

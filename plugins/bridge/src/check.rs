@@ -1,6 +1,6 @@
 //! CHECK: everything that ADD made is still there. STATUS: an ADD could succeed.
 
-use pontoon_attach::container_link::{self, differs, listed, same_mac};
+use pontoon_attach::container_link::{self, differs, differs_until, listed, same_mac};
 use pontoon_attach::{forwarding, reference, rules, sockets};
 use pontoon_conf::{AddResult, Error, code};
 use pontoon_ipam::delegation;
@@ -160,8 +160,10 @@ fn check_gateway(
         }
         let path = forwarding::switch(gateway.is_ipv4());
         if !config.internal && forwarding::is_off(gateway.is_ipv4()) {
-            return Err(differs(format!("forwarding is off: /proc/sys/{path} is 0"))
-                .with_details("pontoon ip-forward --fix switches it on"));
+            return Err(differs_until(
+                format!("forwarding is off: /proc/sys/{path} is 0"),
+                "pontoon ip-forward --fix switches it on",
+            ));
         }
     }
     Ok(())
@@ -216,13 +218,13 @@ fn check_rules(
     }
     for (kind, ruleset) in wanted {
         let mut backend: Backend = rules::open(context, kind)?;
-        let differences = backend
-            .verify(&ruleset)
-            .map_err(|error| rules::error(&error));
+        let differences = backend.verify(&ruleset).map_err(rules::error);
         rules::close_in_detached_child(backend.into_sockets());
         if let Some(difference) = differences?.into_iter().next() {
-            return Err(differs(format!("network {}: {difference}", key.network))
-                .with_details("the next ADD of the network makes its rules again"));
+            return Err(differs_until(
+                format!("network {}: {difference}", key.network),
+                "the next ADD of the network makes its rules again",
+            ));
         }
     }
     Ok(())

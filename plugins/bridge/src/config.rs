@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, decode, keys};
+use pontoon_conf::{ConfigError, Dns, Error, IfName, Mac, PluginType, decode, excerpt, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
 use serde::Deserialize;
@@ -81,31 +81,32 @@ impl Config {
             .unwrap_or("cni0");
         let bridge = interface("bridge", bridge)?;
         if keys.hairpin_mode && keys.promisc_mode {
-            return Err(invalid(
+            return Err(ConfigError::refused(
                 "cannot set hairpin mode and promiscuous mode at the same time",
-            ));
+            )
+            .into());
         }
         let ipam = delegation::configured(&context.config)?;
         if keys.disable_container_interface && ipam.is_some() {
-            return Err(invalid(
+            return Err(ConfigError::refused(
                 "cannot use IPAM when the container interface is disabled",
-            ));
+            )
+            .into());
         }
         if let Some(backend) = keys.ip_masq_backend.as_deref()
             && !matches!(backend, "" | "iptables" | "nftables")
         {
-            return Err(unsupported(
-                "ipMasqBackend",
-                backend,
-                "iptables or nftables",
-            ));
+            return Err(
+                ConfigError::unsupported("ipMasqBackend", backend, "iptables or nftables").into(),
+            );
         }
         let snat = snat(&keys.snat)?;
         if keys.internal && !snat.is_empty() {
-            return Err(
-                invalid("an internal network cannot have snat: nothing leaves it")
-                    .with_details("leave one of the keys \"internal\" and \"snat\" out"),
-            );
+            return Err(ConfigError::refused(
+                "an internal network cannot have snat: nothing leaves it",
+            )
+            .with_next_step("leave one of the keys \"internal\" and \"snat\" out")
+            .into());
         }
         Ok(Self {
             bridge,
@@ -141,34 +142,17 @@ impl Config {
     }
 }
 
-fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(code::INVALID_CONFIG, msg)
-}
-
-fn unsupported(key: &str, value: &str, allowed: &str) -> Error {
-    Error::new(
-        code::UNSUPPORTED_FIELD,
-        format!("key \"{key}\" cannot be \"{value}\""),
-    )
-    .with_details(format!("it takes {allowed}"))
-}
-
-fn interface(key: &str, name: &str) -> Result<IfName, Error> {
+fn interface(key: &str, name: &str) -> Result<IfName, ConfigError> {
     IfName::try_from(name).map_err(|error| {
-        invalid(format!(
-            "key \"{key}\": {:?} is no interface name",
-            clip(name)
-        ))
-        .with_details(error.to_string())
+        ConfigError::key(
+            key.to_owned(),
+            format!("{:?} is no interface name", excerpt(name)),
+        )
+        .because(error)
     })
 }
 
-/// Hostile values are shown, but not at any length.
-fn clip(text: &str) -> String {
-    text.chars().take(80).collect()
-}
-
-fn mtu(value: Option<&Value>) -> Result<Mtu, Error> {
+fn mtu(value: Option<&Value>) -> Result<Mtu, ConfigError> {
     let Some(value) = value else {
         return Ok(Mtu::Default);
     };
@@ -181,33 +165,32 @@ fn mtu(value: Option<&Value>) -> Result<Mtu, Error> {
         // Bounds of a veth device: drivers/net/veth.c, ETH_MIN_MTU and ETH_MAX_MTU.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         Some(number) if (68.0..=65535.0).contains(&number) => Ok(Mtu::Fixed(number as u32)),
-        _ => Err(
-            invalid(format!("key \"mtu\" cannot be {value}")).with_details(
-                "it takes a number from 68 to 65535, 0 for the kernel's default, or \"auto\"",
-            ),
-        ),
+        _ => Err(ConfigError::value("mtu", value).with_next_step(
+            "it takes a number from 68 to 65535, 0 for the kernel's default, or \"auto\"",
+        )),
     }
 }
 
-fn vlan_id(key: &str, id: i64, least: i64) -> Result<u16, Error> {
+fn vlan_id(key: &str, id: i64, least: i64) -> Result<u16, ConfigError> {
     u16::try_from(id)
         .ok()
         .filter(|_| (least..=4094).contains(&id))
         .ok_or_else(|| {
-            invalid(format!(
-                "key \"{key}\": invalid VLAN ID {id} (must be between {least} and 4094)"
-            ))
+            ConfigError::key(
+                key.to_owned(),
+                format!("invalid VLAN ID {id} (must be between {least} and 4094)"),
+            )
         })
 }
 
-fn vlan(id: i64) -> Result<Option<u16>, Error> {
+fn vlan(id: i64) -> Result<Option<u16>, ConfigError> {
     Ok(match vlan_id("vlan", id, 0)? {
         0 => None,
         id => Some(id),
     })
 }
 
-fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, Error> {
+fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, ConfigError> {
     let mut ranges = Vec::new();
     for entry in entries {
         match (entry.min_id, entry.max_id, entry.id) {
@@ -215,7 +198,9 @@ fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, Error> {
                 let first = vlan_id("vlanTrunk.minID", first, 0)?;
                 let last = vlan_id("vlanTrunk.maxID", last, 0)?;
                 if first > last {
-                    return Err(invalid("minID is greater than maxID in trunk parameter"));
+                    return Err(ConfigError::refused(
+                        "minID is greater than maxID in trunk parameter",
+                    ));
                 }
                 ranges.push((first, last));
                 if let Some(id) = id {
@@ -229,12 +214,12 @@ fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, Error> {
             }
             (None, None, None) => {}
             (None, Some(_), _) => {
-                return Err(invalid(
+                return Err(ConfigError::refused(
                     "minID and maxID should be configured simultaneously, minID is missing",
                 ));
             }
             (Some(_), None, _) => {
-                return Err(invalid(
+                return Err(ConfigError::refused(
                     "minID and maxID should be configured simultaneously, maxID is missing",
                 ));
             }
@@ -257,13 +242,13 @@ fn trunk(entries: &[keys::VlanTrunk]) -> Result<Vec<(u16, u16)>, Error> {
 /// Entries of `snat`: each is a rule that every packet out of the network meets.
 const MOST_SOURCES: usize = 1024;
 
-fn snat(values: &[Value]) -> Result<Vec<Snat>, Error> {
+fn snat(values: &[Value]) -> Result<Vec<Snat>, ConfigError> {
     if values.len() > MOST_SOURCES {
-        return Err(invalid(format!(
-            "key \"snat\": {} sources, where {MOST_SOURCES} are allowed",
-            values.len()
-        ))
-        .with_details("give one source per family, or one per family and outgoing interface"));
+        return Err(ConfigError::key(
+            "snat",
+            format!("{} sources, where {MOST_SOURCES} are allowed", values.len()),
+        )
+        .with_next_step("give one source per family, or one per family and outgoing interface"));
     }
     let mut entries: Vec<Snat> = Vec::new();
     let mut twins: HashMap<(Option<IfName>, bool), IpAddr> = HashMap::new();
@@ -274,29 +259,35 @@ fn snat(values: &[Value]) -> Result<Vec<Snat>, Error> {
                 source: source.clone(),
                 out: None,
             },
-            other => decode(other).map_err(|error| invalid(format!("key \"{key}\": {error}")))?,
+            other => decode(other)
+                .map_err(|error| ConfigError::key(key.clone(), &error).quoting(error))?,
         };
-        let source: IpAddr = pontoon_conf::address(&keys.source).map_err(|_| {
-            invalid(format!(
-                "key \"{key}\": {:?} is no IP address",
-                clip(&keys.source)
-            ))
-            .with_details("an address without prefix length, such as 198.51.100.7")
+        let source: IpAddr = pontoon_conf::address(&keys.source).map_err(|error| {
+            ConfigError::key(
+                key.clone(),
+                format!("{:?} is no IP address", excerpt(&keys.source)),
+            )
+            .quoting(error)
+            .with_next_step("an address without prefix length, such as 198.51.100.7")
         })?;
         if source.is_unspecified() || source.is_multicast() || source.is_loopback() {
-            return Err(invalid(format!(
-                "key \"{key}\": {source} cannot be a source address"
-            )));
+            return Err(ConfigError::key(
+                key.clone(),
+                format!("{source} cannot be a source address"),
+            ));
         }
         let out = match keys.out.as_deref().filter(|out| !out.is_empty()) {
             Some(name) => Some(interface(&format!("{key}.out"), name)?),
             None => None,
         };
         if let Some(twin) = twins.insert((out.clone(), source.is_ipv4()), source) {
-            return Err(invalid(format!(
-                "key \"{key}\": {source} can never be used beside {twin}"
-            ))
-            .with_details("give one source per family, or one per family and outgoing interface"));
+            return Err(ConfigError::key(
+                key.clone(),
+                format!("{source} can never be used beside {twin}"),
+            )
+            .with_next_step(
+                "give one source per family, or one per family and outgoing interface",
+            ));
         }
         entries.push(Snat { source, out });
     }
@@ -317,10 +308,11 @@ fn mac(context: &Context) -> Result<Option<Mac>, Error> {
     let Some(text) = text.filter(|mac| !mac.is_empty()) else {
         return Ok(None);
     };
-    text.parse::<Mac>().map(Some).map_err(|error| {
-        invalid(format!("MAC address {:?} is malformed", clip(&text)))
-            .with_details(error.to_string())
-    })
+    let mac = text.parse::<Mac>().map_err(|error| {
+        ConfigError::refused(format!("MAC address {:?} is malformed", excerpt(&text)))
+            .because(error)
+    })?;
+    Ok(Some(mac))
 }
 
 #[cfg(test)]
@@ -357,7 +349,7 @@ mod tests {
             let entries: Vec<keys::VlanTrunk> = serde_json::from_value(entry).unwrap();
             let error = trunk(&entries).unwrap_err();
             let told = format!("key \"{key}\": invalid VLAN ID");
-            assert!(error.msg.starts_with(&told), "{error}");
+            assert!(error.to_string().starts_with(&told), "{error}");
         }
     }
 

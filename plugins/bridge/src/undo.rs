@@ -76,9 +76,7 @@ pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error>
         spoof_guard: Some(guard),
         ..Ruleset::default()
     };
-    let done = backend
-        .withdraw(&ruleset)
-        .map_err(|error| rules::error(&error));
+    let done = backend.withdraw(&ruleset).map_err(rules::error);
     rules::deleted(context);
     rules::close_in_detached_child(backend.into_sockets());
     done

@@ -1,6 +1,6 @@
 //! The key `container`, in the configuration or in `args.cni`, and what must not be asked for.
 
-use pontoon_conf::{Error, code, keys};
+use pontoon_conf::{ConfigError, Error, keys};
 use pontoon_plugin::Context;
 
 /// Whose network namespace the container is to be in.
@@ -22,23 +22,20 @@ impl JoinTarget {
             None => said(context.config.keys()?),
         };
         let wanted = wanted.ok_or_else(|| {
-            Error::new(
-                code::INVALID_CONFIG,
+            ConfigError::refused(
                 "key \"container\" is missing: whose network namespace is to be shared?",
             )
-            .with_details(
+            .with_next_step(
                 "give the id of a container, or the path of a network namespace, in the \
                  configuration or in args.cni",
             )
         })?;
         if context.port_mappings()? > 0 {
-            return Err(Error::new(
-                code::INVALID_CONFIG,
-                format!(
-                    "ports cannot be published of a container that shares the network of {wanted}"
-                ),
-            )
-            .with_details(format!("publish them when {wanted} is attached")));
+            return Err(ConfigError::refused(format!(
+                "ports cannot be published of a container that shares the network of {wanted}"
+            ))
+            .with_next_step(format!("publish them when {wanted} is attached"))
+            .into());
         }
         Ok(if wanted.starts_with('/') {
             Self::Path(wanted)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pontoon_conf::{Dns, Error};
+use pontoon_conf::{Dns, Error, OperationError};
 use pontoon_ledger::{Attachment, AttachmentSummary, Sandbox};
 use pontoon_netlink::{Netns, NetnsMount};
 use pontoon_plugin::{Context, netns_error, warn};

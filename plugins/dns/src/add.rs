@@ -182,9 +182,7 @@ fn redirect(context: &Context, record: &Record, kind: BackendKind, port: u16) ->
     let wanted = plan::redirect(record, port);
     let first = resolver::note(context, kind, &wanted)?;
     let mut backend = rules::open(context, kind)?;
-    let done = backend
-        .apply(&ruleset(wanted))
-        .map_err(|error| rules::error(&error));
+    let done = backend.apply(&ruleset(wanted)).map_err(rules::error);
     let others = match &mut backend {
         Backend::Nftables(nft) => Some(nft.others().unwrap_or_default()),
         // Asked once for the network: it takes a socket of its own.

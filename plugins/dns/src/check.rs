@@ -37,9 +37,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             ..Ruleset::default()
         };
         let mut backend = rules::open(context, kind)?;
-        let differences = backend
-            .verify(&ruleset)
-            .map_err(|error| rules::error(&error));
+        let differences = backend.verify(&ruleset).map_err(rules::error);
         rules::close_in_detached_child(backend.into_sockets());
         if let Some(first) = differences?.into_iter().next() {
             return Err(differs(first).into());

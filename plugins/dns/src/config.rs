@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{AddResult, Error, KnownAs, code, keys};
+use pontoon_conf::{AddResult, ConfigError, Error, KnownAs, excerpt, keys};
 use pontoon_dns::name::{Name, is_localhost};
 use pontoon_dns::record::{Domain, Link, Upstream};
 use pontoon_dns::zone::DOMAIN;
@@ -74,12 +74,12 @@ impl Config {
         if let Some(other) = backend.as_deref()
             && !matches!(other, "iptables" | "nftables")
         {
-            return Err(unsupported("backend", other, "iptables or nftables"));
+            return Err(ConfigError::unsupported("backend", other, "iptables or nftables").into());
         }
         let serve = match keys.serve.as_deref().unwrap_or("gateway") {
             "" | "gateway" => true,
             "none" => false,
-            other => return Err(unsupported("serve", other, "gateway or none")),
+            other => return Err(ConfigError::unsupported("serve", other, "gateway or none").into()),
         };
         let domain = [keys.domain, keys.domain_name]
             .into_iter()
@@ -88,17 +88,22 @@ impl Config {
             .unwrap_or_else(|| DOMAIN.to_owned());
         match Name::parse(&domain) {
             None => {
-                return Err(invalid(format!(
-                    "key \"domain\": \"{}\" is no domain name",
-                    clip(&domain)
-                )));
+                return Err(ConfigError::key(
+                    "domain",
+                    format!("\"{}\" is no domain name", excerpt(&domain)),
+                )
+                .into());
             }
             Some(name) if is_localhost(name.wire()) => {
-                return Err(invalid(format!(
-                    "key \"domain\": \"{}\" always means the asking machine itself (RFC 6761)",
-                    clip(&domain)
-                ))
-                .with_details("containers would never find names in it"));
+                return Err(ConfigError::key(
+                    "domain",
+                    format!(
+                        "\"{}\" always means the asking machine itself (RFC 6761)",
+                        excerpt(&domain)
+                    ),
+                )
+                .with_next_step("containers would never find names in it")
+                .into());
             }
             Some(_) => {}
         }
@@ -107,9 +112,10 @@ impl Config {
             .ok()
             .filter(|ttl| *ttl <= LONGEST_TTL)
             .ok_or_else(|| {
-                invalid(format!(
-                    "key \"ttl\": {ttl} is not between 0 and {LONGEST_TTL} seconds"
-                ))
+                ConfigError::key(
+                    "ttl",
+                    format!("{ttl} is not between 0 and {LONGEST_TTL} seconds"),
+                )
             })?;
         let resolv_conf: PathBuf = keys
             .resolv_conf
@@ -131,7 +137,7 @@ impl Config {
                 names.push(name.to_owned());
             } else if id.is_none_or(|id| id.as_str() != name) {
                 // A container id of 64 characters is longer than a label; its short form serves.
-                unfit.push(format!("{} can be no domain name", clip(name)));
+                unfit.push(format!("{} can be no domain name", excerpt(name)));
             }
         }
         let mut links = Vec::new();
@@ -146,9 +152,9 @@ impl Config {
             {
                 unfit.push(format!(
                     "the link to {:?} as {:?} is left out: {:?} can be no name of a container",
-                    clip(&link.container),
-                    clip(&link.alias),
-                    clip(bad)
+                    excerpt(&link.container),
+                    excerpt(&link.alias),
+                    excerpt(bad)
                 ));
                 continue;
             }
@@ -199,41 +205,42 @@ impl Config {
     ///
     /// # Errors
     /// When there is one. `why` says what the resolver is missing.
-    pub(crate) fn refuse_unserved(&self, why: &str) -> Result<(), Error> {
+    pub(crate) fn refuse_unserved(&self, why: &str) -> Result<(), ConfigError> {
         let Some(server) = self.over_tls() else {
             return Ok(());
         };
         Err(
-            invalid(format!("key \"upstreams\": only the resolver asks {server} over TLS, and {why}"))
-                .with_details("without the resolver the container would ask in plain text: let it serve the network, or name plain addresses"),
+            ConfigError::key("upstreams", format!("only the resolver asks {server} over TLS, and {why}"))
+                .with_next_step("without the resolver the container would ask in plain text: let it serve the network, or name plain addresses"),
         )
     }
 }
 
 /// A list is looked through for each of its entries.
-fn refuse_more_than_most(what: &str, count: usize) -> Result<(), Error> {
+fn refuse_more_than_most(what: &str, count: usize) -> Result<(), ConfigError> {
     if count > AddResult::MOST {
         let most = AddResult::MOST;
-        return Err(
-            invalid(format!("{what}: {count} entries, where {most} are allowed"))
-                .with_details("a server that is silent costs a question a second: name a few"),
-        );
+        return Err(ConfigError::refused(format!(
+            "{what}: {count} entries, where {most} are allowed"
+        ))
+        .with_next_step("a server that is silent costs a question a second: name a few"));
     }
     Ok(())
 }
 
 /// A list of servers, or an object with a list for each domain; "." is everything else.
-fn upstreams(value: Option<&Value>) -> Result<(Vec<Upstream>, Vec<Domain>), Error> {
-    let list = |key: &str, value: &Value| -> Result<Vec<Upstream>, Error> {
+fn upstreams(value: Option<&Value>) -> Result<(Vec<Upstream>, Vec<Domain>), ConfigError> {
+    let list = |key: &str, value: &Value| -> Result<Vec<Upstream>, ConfigError> {
         let texts: Option<Vec<String>> = value.as_array().and_then(|list| {
             list.iter()
                 .map(|one| one.as_str().map(str::to_owned))
                 .collect()
         });
         let texts = texts.ok_or_else(|| {
-            invalid(format!("key \"{key}\" is no list of IP addresses")).with_details(
-                "it takes a list of addresses, or an object with a list for each domain",
-            )
+            ConfigError::refused(format!("key \"{key}\" is no list of IP addresses"))
+                .with_next_step(
+                    "it takes a list of addresses, or an object with a list for each domain",
+                )
         })?;
         refuse_more_than_most(&format!("key \"{key}\""), texts.len())?;
         servers(key, &texts)
@@ -246,20 +253,22 @@ fn upstreams(value: Option<&Value>) -> Result<(Vec<Upstream>, Vec<Domain>), Erro
     };
     let (mut rest, mut domains) = (Vec::new(), Vec::new());
     for (name, value) in object {
-        let key = format!("upstreams.{}", clip(name));
+        let key = format!("upstreams.{}", excerpt(name));
         let servers = list(&key, value)?;
         if name == "." {
             rest = servers;
             continue;
         }
         if Name::parse(name).is_none() {
-            return Err(invalid(format!(
-                "key \"upstreams\": \"{}\" is no domain name",
-                clip(name)
-            )));
+            return Err(ConfigError::key(
+                "upstreams",
+                format!("\"{}\" is no domain name", excerpt(name)),
+            ));
         }
         if servers.is_empty() {
-            return Err(invalid(format!("key \"{key}\" names no server")));
+            return Err(ConfigError::refused(format!(
+                "key \"{key}\" names no server"
+            )));
         }
         domains.push(Domain {
             name: name.clone(),
@@ -269,39 +278,41 @@ fn upstreams(value: Option<&Value>) -> Result<(Vec<Upstream>, Vec<Domain>), Erro
     Ok((rest, domains))
 }
 
-fn absolute(key: &str, path: &Path) -> Result<(), Error> {
+fn absolute(key: &str, path: &Path) -> Result<(), ConfigError> {
     if path.is_absolute() {
         return Ok(());
     }
     let path = path.display().to_string();
-    Err(invalid(format!(
-        "key \"{key}\": {} is no absolute path",
-        clip(&path)
-    )))
+    Err(ConfigError::key(
+        key.to_owned(),
+        format!("{} is no absolute path", excerpt(&path)),
+    ))
 }
 
-fn servers(key: &str, texts: &[String]) -> Result<Vec<Upstream>, Error> {
+fn servers(key: &str, texts: &[String]) -> Result<Vec<Upstream>, ConfigError> {
     let texts = texts.iter().map(|text| text.trim());
     texts
         .filter(|text| !text.is_empty())
         .map(|text| {
             text.parse().map_err(|error| {
-                invalid(format!("key \"{key}\": \"{}\" {error}", clip(text))).with_details(
-                    "a server is an IP address, asked at port 53, or tls://ADDRESS[:PORT]#NAME",
-                )
+                ConfigError::key(key.to_owned(), format!("\"{}\" {error}", excerpt(text)))
+                    .with_next_step(
+                        "a server is an IP address, asked at port 53, or tls://ADDRESS[:PORT]#NAME",
+                    )
             })
         })
         .collect()
 }
 
-fn addresses(key: &str, texts: &[String]) -> Result<Vec<IpAddr>, Error> {
+fn addresses(key: &str, texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
     let read = |text: &String| {
-        pontoon_conf::address(text.trim()).map_err(|_| {
-            invalid(format!(
-                "key \"{key}\": \"{}\" is no IP address",
-                clip(text)
-            ))
-            .with_details("servers are given by address, and asked at port 53")
+        pontoon_conf::address(text.trim()).map_err(|error| {
+            ConfigError::key(
+                key.to_owned(),
+                format!("\"{}\" is no IP address", excerpt(text)),
+            )
+            .quoting(error)
+            .with_next_step("servers are given by address, and asked at port 53")
         })
     };
     texts
@@ -309,21 +320,4 @@ fn addresses(key: &str, texts: &[String]) -> Result<Vec<IpAddr>, Error> {
         .filter(|text| !text.trim().is_empty())
         .map(read)
         .collect()
-}
-
-fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(code::INVALID_CONFIG, msg)
-}
-
-fn unsupported(key: &str, value: &str, takes: &str) -> Error {
-    Error::new(
-        code::UNSUPPORTED_FIELD,
-        format!("key \"{key}\" cannot be \"{}\"", clip(value)),
-    )
-    .with_details(format!("it takes {takes}"))
-}
-
-/// Hostile values are shown, but not at any length.
-fn clip(text: &str) -> String {
-    text.chars().take(80).collect()
 }

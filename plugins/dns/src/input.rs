@@ -54,7 +54,7 @@ pub(crate) fn open(
             ..Ruleset::default()
         });
         rules::close_in_detached_child(backend.into_sockets());
-        done.map_err(|error| rules::error(&error))?;
+        done.map_err(rules::error)?;
     }
     if first {
         warn(context, &mut host, record, port);
@@ -116,7 +116,7 @@ pub(crate) fn differences(context: &Context, network: &str) -> Result<Vec<String
             ..Ruleset::default()
         });
         rules::close_in_detached_child(backend.into_sockets());
-        found.extend(differences.map_err(|error| rules::error(&error))?);
+        found.extend(differences.map_err(rules::error)?);
     }
     Ok(found)
 }

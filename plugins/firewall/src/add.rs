@@ -215,9 +215,7 @@ fn hold(
         member: plan::member(&request.key, &request.record),
         ..Ruleset::default()
     };
-    let made = backend
-        .apply(&ruleset)
-        .map_err(|error| rules::error(&error))?;
+    let made = backend.apply(&ruleset).map_err(rules::error)?;
     fault::point("firewall.held")?;
     open_foreign_filters(context, request, &mut backend)?;
     fault::point("firewall.beside")?;
@@ -361,7 +359,7 @@ fn settle(
                 ..Ruleset::default()
             });
             rules::close_in_detached_child(backend.into_sockets());
-            done.map_err(|error| rules::error(&error))?;
+            done.map_err(rules::error)?;
         }
     }
     if former.iter().any(|(_, old)| old.icc != policy.icc) {

@@ -98,7 +98,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
             Ok(found) => differences.extend(found),
             // Kept apart by the bridge itself then.
             Err(error) if ruleset.separation.is_some() && error.is_unsupported() => {}
-            Err(error) => return Err(rules::error(&error)),
+            Err(error) => return Err(rules::error(error)),
         }
     }
     if differences.is_empty() {

@@ -52,7 +52,7 @@ pub(crate) fn open_foreign_filters(
         ..Ruleset::default()
     });
     rules::close_in_detached_child(backend.into_sockets());
-    done.map(drop).map_err(|error| rules::error(&error))
+    done.map(drop).map_err(rules::error)
 }
 
 /// Warns of chains of others that drop, and in which nothing can be done. They are found by netlink; only

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use pontoon_conf::{Error, IfName, code, keys};
+use pontoon_conf::{ConfigError, Error, IfName, NameError, excerpt, keys};
 use pontoon_ledger::LinkRequest;
 use pontoon_netfilter::{Ingress, Policy, Protocol};
 use pontoon_plugin::Context;
@@ -63,17 +63,17 @@ impl Config {
             "none" => Choice::None,
             other => {
                 let known = "iptables, nftables, firewalld or none";
-                return Err(unsupported("backend", other, known));
+                return Err(ConfigError::unsupported("backend", other, known).into());
             }
         };
         let zone = keys.firewalld_zone.clone().filter(|zone| !zone.is_empty());
         let policy = policy(context.config.name.as_ref(), &keys)?;
         if choice == Choice::None && promises(&keys) {
-            return Err(invalid(
+            return Err(ConfigError::refused(
                 "backend \"none\" makes no rules, and icc, isolation, directAccess, internal, hostAccess or \
                  ingressPolicy ask for some",
             )
-            .with_details("leave those keys out, or choose another backend"));
+            .with_next_step("leave those keys out, or choose another backend").into());
         }
         refuse_excess(keys.links.iter().chain(&runtime.links))?;
         let links = keys
@@ -105,18 +105,18 @@ fn promises(keys: &keys::Firewall) -> bool {
             .is_some_and(|policy| !matches!(policy, "" | "open"))
 }
 
-fn policy(network: &str, keys: &keys::Firewall) -> Result<Policy, Error> {
+fn policy(network: &str, keys: &keys::Firewall) -> Result<Policy, ConfigError> {
     let mut policy = match keys.profile.as_deref().unwrap_or_default() {
         "" => Policy::open(network, ""),
         "docker" => Policy::docker(network, ""),
-        other => return Err(unsupported("profile", other, "docker")),
+        other => return Err(ConfigError::unsupported("profile", other, "docker")),
     };
     policy.ingress = match keys.ingress_policy.as_deref().unwrap_or_default() {
         "" | "open" => Ingress::Open,
         "same-bridge" => Ingress::SameBridge,
         "isolated" => Ingress::Isolated,
         other => {
-            return Err(unsupported(
+            return Err(ConfigError::unsupported(
                 "ingressPolicy",
                 other,
                 "open, same-bridge or isolated",
@@ -127,7 +127,13 @@ fn policy(network: &str, keys: &keys::Firewall) -> Result<Policy, Error> {
         "" => None,
         "open" => Some(false),
         "closed" => Some(true),
-        other => return Err(unsupported("directAccess", other, "open or closed")),
+        other => {
+            return Err(ConfigError::unsupported(
+                "directAccess",
+                other,
+                "open or closed",
+            ));
+        }
     };
     policy.icc = keys.icc.unwrap_or(policy.icc);
     policy.isolated = keys.isolation.unwrap_or(policy.isolated);
@@ -137,11 +143,11 @@ fn policy(network: &str, keys: &keys::Firewall) -> Result<Policy, Error> {
     let mut trusted = HashSet::new();
     for name in &keys.trusted_interfaces {
         let name = IfName::try_from(name.as_str()).map_err(|error| {
-            invalid(format!(
-                "key \"trustedInterfaces\": \"{}\" is no interface name",
-                clip(name)
-            ))
-            .with_details(error.to_string())
+            ConfigError::key(
+                "trustedInterfaces",
+                format!("\"{}\" is no interface name", excerpt(name)),
+            )
+            .because(error)
         })?;
         if trusted.insert(name.clone()) {
             policy.trusted.push(name.to_string());
@@ -159,8 +165,10 @@ fn policy(network: &str, keys: &keys::Firewall) -> Result<Policy, Error> {
 }
 
 /// Keys of which one promises what another takes back.
-fn contradictions(keys: &keys::Firewall, policy: &Policy) -> Result<(), Error> {
-    let clash = |msg: &str, details: &str| Err(invalid(msg).with_details(details));
+fn contradictions(keys: &keys::Firewall, policy: &Policy) -> Result<(), ConfigError> {
+    let clash = |what: &'static str, next_step: &'static str| {
+        Err(ConfigError::refused(what).with_next_step(next_step))
+    };
     if policy.internal && !policy.trusted.is_empty() {
         return clash(
             "an internal network cannot have trustedInterfaces: no traffic comes in",
@@ -207,25 +215,25 @@ fn contradictions(keys: &keys::Firewall, policy: &Policy) -> Result<(), Error> {
 }
 
 /// What iptables takes as the name of a chain (28 bytes, XT_EXTENSION_MAXNAMELEN).
-fn admin_chain(name: &str) -> Result<String, Error> {
+fn admin_chain(name: &str) -> Result<String, ConfigError> {
     let plain = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if plain && name.len() <= 28 && !name.starts_with('-') {
         return Ok(name.to_owned());
     }
-    Err(invalid(format!(
-        "key \"iptablesAdminChainName\": \"{}\" is no name of a chain",
-        clip(name)
-    ))
-    .with_details("at most 28 letters, digits, `-`, `_` and `.`, not starting with `-`"))
+    Err(ConfigError::key(
+        "iptablesAdminChainName",
+        format!("\"{}\" is no name of a chain", excerpt(name)),
+    )
+    .with_next_step("at most 28 letters, digits, `-`, `_` and `.`, not starting with `-`"))
 }
 
 /// Links of one container, and ports of all of them together: each is a rule.
 const MOST_LINKS: usize = 1024;
 const MOST_PORTS: usize = 65_536;
 
-fn refuse_excess<'a>(links: impl Iterator<Item = &'a keys::Link>) -> Result<(), Error> {
+fn refuse_excess<'a>(links: impl Iterator<Item = &'a keys::Link>) -> Result<(), ConfigError> {
     let (mut count, mut ports) = (0, 0);
     for link in links {
         count += 1;
@@ -234,19 +242,19 @@ fn refuse_excess<'a>(links: impl Iterator<Item = &'a keys::Link>) -> Result<(), 
     if count <= MOST_LINKS && ports <= MOST_PORTS {
         return Ok(());
     }
-    Err(invalid(format!(
+    Err(ConfigError::refused(format!(
         "links: {count} links with {ports} ports are more than {MOST_LINKS} or {MOST_PORTS}"
     ))
-    .with_details("link the container to fewer others, or set \"icc\": true"))
+    .with_next_step("link the container to fewer others, or set \"icc\": true"))
 }
 
-fn link_request(keys: &keys::Link) -> Result<LinkRequest, Error> {
-    let container = keys.container.parse().map_err(|error| {
-        invalid(format!(
+fn link_request(keys: &keys::Link) -> Result<LinkRequest, ConfigError> {
+    let container = keys.container.parse().map_err(|error: NameError| {
+        ConfigError::refused(format!(
             "links: \"{}\" is no name of a container",
-            clip(&keys.container)
+            excerpt(&keys.container)
         ))
-        .with_details(format!("{error}"))
+        .because(error)
     })?;
     let (mut ports, mut known) = (Vec::new(), HashSet::new());
     for keys in &keys.ports {
@@ -254,8 +262,8 @@ fn link_request(keys: &keys::Link) -> Result<LinkRequest, Error> {
             .ok()
             .filter(|port| *port > 0)
             .ok_or_else(|| {
-                invalid(format!("links: {} is no port", keys.port))
-                    .with_details("ports are numbers from 1 to 65535")
+                ConfigError::refused(format!("links: {} is no port", keys.port))
+                    .with_next_step("ports are numbers from 1 to 65535")
             })?;
         let name = keys.protocol.as_deref().unwrap_or_default();
         let protocol = match name.to_ascii_lowercase().as_str() {
@@ -263,7 +271,7 @@ fn link_request(keys: &keys::Link) -> Result<LinkRequest, Error> {
             "udp" => Protocol::Udp,
             "sctp" => Protocol::Sctp,
             _ => {
-                return Err(unsupported(
+                return Err(ConfigError::unsupported(
                     "links.ports.protocol",
                     name,
                     "tcp, udp or sctp",
@@ -277,23 +285,6 @@ fn link_request(keys: &keys::Link) -> Result<LinkRequest, Error> {
     Ok(LinkRequest { container, ports })
 }
 
-pub(crate) fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(code::INVALID_CONFIG, msg)
-}
-
-fn unsupported(key: &str, value: &str, allowed: &str) -> Error {
-    Error::new(
-        code::UNSUPPORTED_FIELD,
-        format!("key \"{key}\" cannot be \"{}\"", clip(value)),
-    )
-    .with_details(format!("it takes {allowed}"))
-}
-
-/// Hostile values are shown, but not at any length.
-fn clip(text: &str) -> String {
-    text.chars().take(80).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -301,7 +292,10 @@ mod tests {
     use super::*;
 
     fn read(value: Value) -> Result<Policy, Error> {
-        policy("net", &pontoon_conf::decode(&value).expect("decodes"))
+        Ok(policy(
+            "net",
+            &pontoon_conf::decode(&value).expect("decodes"),
+        )?)
     }
 
     #[track_caller]

@@ -125,7 +125,7 @@ pub(crate) fn link(
             ..Ruleset::default()
         })
         .map(drop)
-        .map_err(|error| rules::error(&error))
+        .map_err(rules::error)
 }
 
 /// Takes the links that the attachment has a part in away again.
@@ -143,7 +143,7 @@ pub(crate) fn unlink(context: &Context, key: &Key, record: &FirewallRecord) -> R
             ..Ruleset::default()
         });
         rules::close_in_detached_child(backend.into_sockets());
-        done.map_err(|error| rules::error(&error))?;
+        done.map_err(rules::error)?;
     }
     index.remove(key, record);
     Ok(())

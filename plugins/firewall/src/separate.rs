@@ -45,7 +45,7 @@ pub(crate) fn separate(
     let done = match &mut apart {
         Ok(backend) => backend
             .apply(&ruleset(separation))
-            .map_err(|error| (error.is_unsupported(), rules::error(&error))),
+            .map_err(|error| (error.is_unsupported(), rules::error(error))),
         Err(error) => Err((true, error.clone())),
     };
     rules::close_in_detached_child(apart.map(Backend::into_sockets).unwrap_or_default());
@@ -88,7 +88,7 @@ pub(crate) fn join(
     let mut done = Ok(());
     if let Ok(mut backend) = rules::open(context, BackendKind::Nftables) {
         done = match backend.withdraw(&ruleset(separation)) {
-            Err(error) if !error.is_unsupported() => Err(rules::error(&error)),
+            Err(error) if !error.is_unsupported() => Err(rules::error(error)),
             _ => Ok(()),
         };
         rules::close_in_detached_child(backend.into_sockets());

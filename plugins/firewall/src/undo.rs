@@ -37,12 +37,12 @@ pub(crate) fn withdraw(context: &Context, key: &Key, record: &FirewallRecord) ->
         member: plan::member(key, record),
         ..Ruleset::default()
     };
-    let mut withdrawn = backend.withdraw(&own).map_err(|error| rules::error(&error));
+    let mut withdrawn = backend.withdraw(&own).map_err(rules::error);
     if let Some(kind) = record.companion {
         let beside = rules::open(context, kind).and_then(|mut backend| {
             let done = backend.withdraw(&own);
             rules::close_in_detached_child(backend.into_sockets());
-            done.map_err(|error| rules::error(&error))
+            done.map_err(rules::error)
         });
         withdrawn = withdrawn.and(beside);
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, keys};
+use pontoon_conf::{ConfigError, Dns, Error, IfName, Mac, PluginType, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
 use serde::Deserialize;
@@ -38,10 +38,6 @@ pub(crate) enum Selector {
     Pci(String),
 }
 
-fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(code::INVALID_CONFIG, msg)
-}
-
 impl Config {
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
         let runtime: Runtime = context.config.runtime()?;
@@ -56,7 +52,7 @@ impl Config {
 }
 
 /// The order of the reference plugin, in which the runtime's device takes the place of `pciBusID`.
-fn select(keys: keys::HostDevice, device_id: String) -> Result<Selector, Error> {
+fn select(keys: keys::HostDevice, device_id: String) -> Result<Selector, ConfigError> {
     let pci = if device_id.is_empty() {
         keys.pci_bus_id
     } else {
@@ -66,7 +62,7 @@ fn select(keys: keys::HostDevice, device_id: String) -> Result<Selector, Error> 
         return IfName::try_from(keys.device.as_str())
             .map(Selector::Name)
             .map_err(|error| {
-                invalid("key \"device\" is no interface name").with_details(error.to_string())
+                ConfigError::refused("key \"device\" is no interface name").because(error)
             });
     }
     if !keys.hwaddr.is_empty() {
@@ -75,7 +71,7 @@ fn select(keys: keys::HostDevice, device_id: String) -> Result<Selector, Error> 
             .parse()
             .map(Selector::Mac)
             .map_err(|error: pontoon_conf::MacError| {
-                invalid("key \"hwaddr\" is no MAC address").with_details(error.to_string())
+                ConfigError::refused("key \"hwaddr\" is no MAC address").because(error)
             });
     }
     if !keys.kernelpath.is_empty() {
@@ -86,20 +82,22 @@ fn select(keys: keys::HostDevice, device_id: String) -> Result<Selector, Error> 
         return if path.starts_with("/sys/devices/") && plain {
             Ok(Selector::KernelPath(path))
         } else {
-            Err(invalid(format!(
+            Err(ConfigError::refused(format!(
                 "kernel device path {:?} must be absolute and begin with /sys/devices/",
                 keys.kernelpath.chars().take(120).collect::<String>()
             )))
         };
     }
     if pci.is_empty() {
-        return Err(invalid(
+        return Err(ConfigError::refused(
             "specify either \"device\", \"hwaddr\", \"kernelpath\" or \"pciBusID\"",
         ));
     }
     if pci.contains('/') || pci.starts_with('.') {
-        return Err(invalid("key \"pciBusID\" is no address of a device")
-            .with_details("write it like 0000:00:1f.6"));
+        return Err(
+            ConfigError::refused("key \"pciBusID\" is no address of a device")
+                .with_next_step("write it like 0000:00:1f.6"),
+        );
     }
     Ok(Selector::Pci(pci))
 }
@@ -145,7 +143,7 @@ mod tests {
     fn anything_else_is_refused() {
         let refused = |keys, part: &str| {
             let error = select(keys, String::new()).unwrap_err();
-            assert!(error.msg.contains(part), "{error}");
+            assert!(error.to_string().contains(part), "{error}");
         };
         refused(keys("", "", "", ""), "specify either");
         refused(keys("a/b", "", "", ""), "device");

@@ -7,7 +7,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use nix::unistd::geteuid;
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
+
+use crate::error::{FileError, StateError};
 
 /// Only root lists, enters and writes it.
 const PRIVATE: u32 = 0o700;
@@ -77,34 +79,19 @@ pub fn again_with<T>(dir: &Path, mut act: impl FnMut() -> io::Result<T>) -> io::
 /// # Errors
 /// Code 5 with the directory and what to do.
 pub(crate) fn check(root: &Path) -> Result<(), Error> {
-    let failed = |error: io::Error| {
-        Error::new(code::IO, format!("cannot look at {}", root.display()))
-            .with_details(error.to_string())
-    };
+    let failed = |error| FileError::of("look at", root)(error);
     let there = match fs::metadata(root) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         there => there.map_err(failed)?,
     };
     let (owner, own, mode) = (there.uid(), geteuid().as_raw(), there.mode() & 0o7777);
-    let refused = |what: String, next: String| {
-        let msg = format!("the state directory {} {what}", root.display());
-        Err(Error::new(code::IO, msg).with_details(next))
-    };
-    let path = root.display();
+    let path = root.to_owned();
     // Root of a user namespace may be shown the state of the host's root as another user's.
     if owner != own && own == 0 {
-        return refused(
-            format!("belongs to user {owner}, not to root"),
-            format!(
-                "look at what is in it, then remove it, or give it to root: chown -R root {path}"
-            ),
-        );
+        return Err(StateError::OtherOwner { path, owner }.into());
     }
     if mode & WRITABLE_BY_OTHERS != 0 {
-        return refused(
-            format!("may be written by others than its owner (mode {mode:04o})"),
-            format!("look at what others have put there, then: chmod -R go-w {path}"),
-        );
+        return Err(StateError::WritableByOthers { path, mode }.into());
     }
     if mode & LISTABLE_BY_OTHERS != 0 && owner == own {
         close(root).map_err(failed)?;
@@ -134,6 +121,8 @@ fn close(root: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use pontoon_conf::code;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {

@@ -47,6 +47,7 @@
 pub mod attachments;
 pub mod directory;
 pub mod draft;
+mod error;
 mod file;
 pub mod files;
 mod key;
@@ -63,7 +64,8 @@ mod sandbox;
 mod state;
 
 pub use attachments::{Attachment, AttachmentSummary, THIRD_PARTY, find};
-pub use file::{RecordError, mark};
+pub use error::{FileError, RecordError};
+pub use file::mark;
 pub use key::Key;
 pub use lock::Lock;
 pub use record::{

@@ -14,8 +14,9 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use pontoon_conf::{Error, KnownAs, code};
+use pontoon_conf::{Error, KnownAs};
 
+use crate::error::FileError;
 use crate::record::FirewallRecord;
 use crate::{Key, State, file};
 
@@ -44,9 +45,10 @@ impl LinksIndex {
     /// # Errors
     /// Code 5 with the path.
     pub fn enter(&self, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
-        self.paths(key, record)
-            .iter()
-            .try_for_each(|path| file::mark(path).map(drop))
+        for path in self.paths(key, record) {
+            file::mark(&path)?;
+        }
+        Ok(())
     }
 
     /// Removes an attachment.
@@ -86,10 +88,7 @@ impl LinksIndex {
         });
         let names = match listed {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            listed => listed.map_err(|error| {
-                Error::new(code::IO, format!("cannot list {}", dir.display()))
-                    .with_details(error.to_string())
-            })?,
+            listed => listed.map_err(FileError::of("list", &dir))?,
         };
         let keys = names
             .iter()

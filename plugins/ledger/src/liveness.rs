@@ -15,13 +15,13 @@
 //! mounted in another mount namespace alone, cannot be seen from here.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_netlink::{Netns, NetnsError, RouteSocket};
 
+use crate::error::LivenessError;
 use crate::record::{BridgeRecord, PtpRecord};
 use crate::{Key, Lock, Sandbox, State};
 
@@ -38,12 +38,9 @@ impl State {
         match Netns::open(Path::new(&sandbox.path)) {
             Ok(netns) if sandbox.is(&netns) => return Ok(false),
             Ok(_) | Err(NetnsError::NotFound { .. } | NetnsError::NotNamespace { .. }) => {}
-            Err(error) => {
-                return Err(Error::new(
-                    code::IO,
-                    format!("cannot tell whether container {} is alive", key.container),
-                )
-                .with_details(error.to_string()));
+            Err(source) => {
+                let container = key.container.clone();
+                return Err(LivenessError::Namespace { container, source }.into());
             }
         }
         if veth_leads_to_a_living_namespace(key)? {
@@ -71,10 +68,11 @@ impl State {
 
 /// Whether the host's end of the attachment's veth pair is there, and leads to a namespace that still
 /// lives after [`SETTLING`].
-fn veth_leads_to_a_living_namespace(key: &Key) -> Result<bool, Error> {
+fn veth_leads_to_a_living_namespace(key: &Key) -> Result<bool, LivenessError> {
     let name = key.host_interface();
-    let failed = |error: pontoon_netlink::Error| {
-        Error::new(code::KERNEL, format!("cannot look up {name}")).with_details(error.to_string())
+    let failed = |source| LivenessError::Veth {
+        name: name.clone(),
+        source,
     };
     let mut host = RouteSocket::open().map_err(failed)?;
     let deadline = Instant::now() + SETTLING;
@@ -96,10 +94,8 @@ fn veth_leads_to_a_living_namespace(key: &Key) -> Result<bool, Error> {
 }
 
 /// Whether a process is in the namespace.
-fn has_process(sandbox: &Sandbox) -> Result<bool, Error> {
-    let failed = |error: io::Error| {
-        Error::new(code::IO, "cannot read /proc").with_details(error.to_string())
-    };
+fn has_process(sandbox: &Sandbox) -> Result<bool, LivenessError> {
+    let failed = |source| LivenessError::Processes { source };
     for entry in fs::read_dir("/proc").map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();

@@ -16,10 +16,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Cidr, Error, Mac, code};
+use pontoon_conf::{Cidr, Error, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::error::{FileError, OverlayError};
 use crate::record::Record;
 use crate::{RecordError, directory, draft, file, state};
 
@@ -319,10 +320,9 @@ impl OverlayFiles {
     pub fn write_network(&self, network: &OverlayNetwork) -> Result<(), Error> {
         let path = self.network_path(named(&network.network)?);
         if let Some(problem) = network.problem() {
-            let msg = format!("{} {problem}", path.display());
-            return Err(Error::new(code::INVALID_CONFIG, msg));
+            return Err(OverlayError::Values { path, problem }.into());
         }
-        self.write(&path, network)
+        Ok(self.write(&path, network)?)
     }
 
     /// Writes the other hosts of a network. The list is on the disk then, complete.
@@ -330,7 +330,7 @@ impl OverlayFiles {
     /// # Errors
     /// Code 5 with the path; code 7 when no file can be called so.
     pub fn write_peers(&self, network: &str, peers: &OverlayPeers) -> Result<(), Error> {
-        self.write(&self.peers_path(named(network)?), peers)
+        Ok(self.write(&self.peers_path(named(network)?), peers)?)
     }
 
     /// Removes both files of a network; success when there are none.
@@ -339,9 +339,8 @@ impl OverlayFiles {
     /// Code 5 with the path.
     pub fn remove(&self, network: &str) -> Result<(), Error> {
         let peers = file::remove(&self.peers_path(network));
-        file::remove(&self.network_path(network))
-            .and(peers)
-            .map(drop)
+        file::remove(&self.network_path(network)).and(peers)?;
+        Ok(())
     }
 
     /// The networks that have a file of [`OverlayNetwork`], by name.
@@ -359,7 +358,7 @@ impl OverlayFiles {
         Ok(networks)
     }
 
-    fn write<R: Record>(&self, path: &Path, record: &R) -> Result<(), Error> {
+    fn write<R: Record>(&self, path: &Path, record: &R) -> Result<(), FileError> {
         let drafts = self.dir.join(DRAFTS);
         draft::sweep(&drafts);
         file::write_to_disk(&drafts, path, record)
@@ -367,14 +366,13 @@ impl OverlayFiles {
 }
 
 /// A network whose files have names of their own: those of network `x.peers` would be the lists of network `x`.
-fn named(network: &str) -> Result<&str, Error> {
+fn named(network: &str) -> Result<&str, OverlayError> {
     let plain = !network.is_empty() && !network.contains('/') && !network.starts_with('.');
     if plain && !network.ends_with(".peers") {
         return Ok(network);
     }
-    let msg = format!("{network:?} cannot be the name of an overlay network");
-    Err(Error::new(code::INVALID_CONFIG, msg)
-        .with_details("choose a name that does not end in \".peers\", without a slash"))
+    let network = network.to_owned();
+    Err(OverlayError::Name { network })
 }
 
 #[cfg(test)]

@@ -143,6 +143,8 @@ pub trait PerNetworkRecord: Record {
 
 #[cfg(test)]
 mod tests {
+    use pontoon_conf::OperationError;
+
     use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 
+use crate::error::FileError;
 use crate::{Key, file};
 
 /// The folder of one plugin's records of attachments.
@@ -54,12 +55,7 @@ impl Records {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => false,
             Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(error) => {
-                return Err(
-                    Error::new(code::IO, format!("cannot remove {}", network.display()))
-                        .with_details(error.to_string()),
-                );
-            }
+            Err(error) => return Err(FileError::of("remove", &network)(error).into()),
         };
         if last {
             let _ = fs::remove_dir(&self.dir);

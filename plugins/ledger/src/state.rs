@@ -6,9 +6,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_netlink::Netns;
 
+use crate::error::{FileError, StateError};
 use crate::record::{AttachmentRecord, PerNetworkRecord};
 use crate::{Key, Lock, NetworkRecord, RecordError, Records, directory, draft, file, kinds};
 
@@ -23,16 +24,8 @@ const OTHER_HOST: &str = "netns-";
 ///
 /// # Errors
 /// Code 100 when the kernel does not tell the namespace's cookie (before Linux 5.14).
-pub(crate) fn of_this_namespace(root: &Path) -> Result<PathBuf, Error> {
-    let cookie = Netns::cookie().map_err(|error| {
-        Error::new(
-            code::KERNEL,
-            "cannot tell the host's network namespace from others",
-        )
-        .with_details(format!(
-            "{error}; SO_NETNS_COOKIE needs Linux 5.14 or newer"
-        ))
-    })?;
+pub(crate) fn of_this_namespace(root: &Path) -> Result<PathBuf, StateError> {
+    let cookie = Netns::cookie().map_err(|source| StateError::NoCookie { source })?;
     Ok(match cookie {
         1 => root.to_owned(),
         cookie => root.join(format!("{OTHER_HOST}{cookie}")),
@@ -105,7 +98,7 @@ impl State {
     /// Code 5 with the path.
     pub fn write<R: AttachmentRecord>(&self, key: &Key, record: &R) -> Result<(), Error> {
         let path = self.records_of::<R>().path(key);
-        file::write(&self.drafts(), &path, record)
+        Ok(file::write(&self.drafts(), &path, record)?)
     }
 
     fn network_path<R: PerNetworkRecord>(&self, network: &str) -> PathBuf {
@@ -132,7 +125,11 @@ impl State {
         network: &str,
         record: &R,
     ) -> Result<(), Error> {
-        file::write(&self.drafts(), &self.network_path::<R>(network), record)
+        Ok(file::write(
+            &self.drafts(),
+            &self.network_path::<R>(network),
+            record,
+        )?)
     }
 
     /// Removes a record of a network; success when there is none.
@@ -156,7 +153,7 @@ impl State {
     /// # Errors
     /// Code 5 with the directory that cannot be listed.
     pub fn networks<R: PerNetworkRecord>(&self) -> Result<Vec<String>, Error> {
-        file::list(&self.dir.join(R::FOLDER))
+        Ok(file::list(&self.dir.join(R::FOLDER))?)
     }
 
     /// The lock of a network. ADD holds it shared; what removes or changes the network's own things
@@ -260,10 +257,7 @@ impl State {
     /// # Errors
     /// Code 5 with the path.
     pub fn lock(&self, path: &Path, take: fn(&Path) -> io::Result<Lock>) -> Result<Lock, Error> {
-        take(path).map_err(|error| {
-            Error::new(code::IO, format!("cannot lock {}", path.display()))
-                .with_details(error.to_string())
-        })
+        Ok(take(path).map_err(FileError::of("lock", path))?)
     }
 
     /// Takes the lock of a network as a verb on one of its attachments does: several may hold it so.
@@ -358,6 +352,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use pontoon_conf::code;
+
     use super::*;
     use crate::{Sandbox, TuningRecord};
 

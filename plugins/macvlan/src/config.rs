@@ -1,7 +1,7 @@
 //! The keys of the plugin, all of them the reference's.
 
 use pontoon_attach::container_link;
-use pontoon_conf::{Dns, Error, IfName, Mac, PluginType, code, keys};
+use pontoon_conf::{ConfigError, Dns, Error, IfName, Mac, PluginType, excerpt, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
 
@@ -37,16 +37,13 @@ impl Mode {
         ("passthru", Mode::Passthru),
     ];
 
-    fn parse(text: &str) -> Result<Mode, Error> {
+    fn parse(text: &str) -> Result<Mode, ConfigError> {
         let wanted = if text.is_empty() { "bridge" } else { text };
         let found = Self::ALL.into_iter().find(|(name, _)| *name == wanted);
         found.map(|(_, mode)| mode).ok_or_else(|| {
-            let shown: String = text.chars().take(80).collect();
-            Error::new(
-                code::INVALID_CONFIG,
-                format!("unknown macvlan mode: {shown:?}"),
-            )
-            .with_details("key \"mode\" takes bridge, private, vepa or passthru")
+            let shown = excerpt(text);
+            ConfigError::refused(format!("unknown macvlan mode: {shown:?}"))
+                .with_next_step("key \"mode\" takes bridge, private, vepa or passthru")
         })
     }
 
@@ -70,8 +67,7 @@ impl Config {
         let master = Some(keys.master.as_str()).filter(|name| !name.is_empty());
         let master = master.map(|name| {
             IfName::try_from(name).map_err(|error| {
-                Error::new(code::INVALID_CONFIG, "key \"master\" is no interface name")
-                    .with_details(error.to_string())
+                ConfigError::refused("key \"master\" is no interface name").because(error)
             })
         });
         Ok(Self {
@@ -106,7 +102,7 @@ mod tests {
             assert!(text.is_empty() || Mode::name(mode) == text);
         }
         assert_eq!(
-            Mode::parse("tree").unwrap_err().msg,
+            Mode::parse("tree").unwrap_err().to_string(),
             "unknown macvlan mode: \"tree\""
         );
     }

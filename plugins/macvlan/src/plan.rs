@@ -1,17 +1,16 @@
 //! Decisions: the MTU of the link, and what it is called while it is made.
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::ConfigError;
 use pontoon_ledger::Key;
 
 /// The MTU to set: none is the master's, of which a macvlan can have less and never more.
-pub(crate) fn mtu(asked: i64, master: u32) -> Result<Option<u32>, Error> {
+pub(crate) fn mtu(asked: i64, master: u32) -> Result<Option<u32>, ConfigError> {
     match u32::try_from(asked) {
         Ok(0) => Ok(None),
         Ok(mtu) if mtu <= master => Ok(Some(mtu)),
-        _ => Err(Error::new(
-            code::INVALID_CONFIG,
-            format!("invalid MTU {asked}, must be [0, master MTU({master})]"),
-        )),
+        _ => Err(ConfigError::refused(format!(
+            "invalid MTU {asked}, must be [0, master MTU({master})]"
+        ))),
     }
 }
 
@@ -31,7 +30,7 @@ mod tests {
         for wrong in [-1, 1501] {
             let error = mtu(wrong, 1500).unwrap_err();
             assert_eq!(
-                error.msg,
+                error.to_string(),
                 format!("invalid MTU {wrong}, must be [0, master MTU(1500)]")
             );
         }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use pontoon_conf::OperationError;
 use pontoon_ledger::kinds::{self, Role};
 use pontoon_ledger::{
     AttachmentRecord, AttachmentSummary, Key, NetworkPolicyRecord, NetworkRecord, PerNetworkRecord,

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use pontoon_attach::forwarding;
+use pontoon_conf::OperationError;
 use pontoon_ledger::{NetworkRecord, State};
 use pontoon_netlink::{RouteEntry, RouteSocket, solicit_routers, sysctl};
 use serde::Serialize;

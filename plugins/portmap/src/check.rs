@@ -42,9 +42,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         published: Some(published.clone()),
         ..Ruleset::default()
     };
-    let differences = backend
-        .verify(&ruleset)
-        .map_err(|error| rules::error(&error));
+    let differences = backend.verify(&ruleset).map_err(rules::error);
     rules::close_in_detached_child(backend.into_sockets());
     let mut differences = differences?;
     for port in Reservations::at(context.state.dir()).missing(&published) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use pontoon_conf::{Error, code, keys};
+use pontoon_conf::{ConfigError, Error, excerpt, keys};
 use pontoon_netfilter::{Mark, Port, Protocol};
 use pontoon_plugin::Context;
 use serde::Deserialize;
@@ -46,26 +46,26 @@ impl Config {
         if let Some(other) = backend.as_deref()
             && !matches!(other, "iptables" | "nftables")
         {
-            return Err(Error::new(
-                code::UNSUPPORTED_FIELD,
-                format!("key \"backend\" cannot be \"{}\"", clip(other)),
-            )
-            .with_details("it takes iptables or nftables"));
+            let takes = "iptables or nftables";
+            return Err(ConfigError::unsupported("backend", other, takes).into());
         }
         let external = keys
             .external_set_mark_chain
             .filter(|chain| !chain.is_empty());
         let mark = match (external, keys.mark_masq_bit) {
             (Some(_), Some(_)) => {
-                return Err(invalid(
+                return Err(ConfigError::refused(
                     "Cannot specify externalSetMarkChain and markMasqBit",
-                ));
+                )
+                .into());
             }
             (Some(_), None) if backend.as_deref() == Some("nftables") => {
-                return Err(invalid(
-                    "key \"externalSetMarkChain\": the nftables backend marks no packets",
+                return Err(ConfigError::key(
+                    "externalSetMarkChain",
+                    "the nftables backend marks no packets",
                 )
-                .with_details("leave the key out, or set \"backend\": \"iptables\""));
+                .with_next_step("leave the key out, or set \"backend\": \"iptables\"")
+                .into());
             }
             (Some(chain), None) => Mark::Chain(chain),
             (None, bit) => Mark::Bit(mark_bit(bit.unwrap_or(13))?),
@@ -103,31 +103,22 @@ const MOST: i64 = 8 * 65_536;
 /// Different host addresses of a request: those that share a port are looked through one by one.
 const MOST_ADDRESSES: usize = 1024;
 
-fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(code::INVALID_CONFIG, msg)
-}
-
-/// Hostile values are shown, but not at any length.
-fn clip(text: &str) -> String {
-    text.chars().take(80).collect()
-}
-
-fn mark_bit(bit: i64) -> Result<u8, Error> {
+fn mark_bit(bit: i64) -> Result<u8, ConfigError> {
     u8::try_from(bit)
         .ok()
         .filter(|bit| *bit <= 31)
-        .ok_or_else(|| invalid("MasqMarkBit must be between 0 and 31"))
+        .ok_or_else(|| ConfigError::refused("MasqMarkBit must be between 0 and 31"))
 }
 
-fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, Error> {
+fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, ConfigError> {
     let mut ports: Vec<Port> = Vec::with_capacity(mappings.len());
     // Before any range is expanded.
     let counts = mappings.iter().map(|mapping| mapping.range.max(1));
     if counts.fold(0, i64::saturating_add) > MOST {
-        return Err(invalid(format!(
+        return Err(ConfigError::refused(format!(
             "portMappings: more than {MOST} ports are asked for"
         ))
-        .with_details("give each port once: a protocol and a host address have 65535"));
+        .with_next_step("give each port once: a protocol and a host address have 65535"));
     }
     let mut seen = HashMap::new();
     let mut addresses = HashSet::new();
@@ -139,19 +130,19 @@ fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, Error> {
         let host_ip = host_ip(&mapping.host_ip)?;
         addresses.insert(host_ip);
         if addresses.len() > MOST_ADDRESSES {
-            return Err(invalid(format!(
+            return Err(ConfigError::refused(format!(
                 "portMappings: more than {MOST_ADDRESSES} different host addresses are asked for"
             ))
-            .with_details("leave hostIP empty to publish at every address of the host"));
+            .with_next_step("leave hostIP empty to publish at every address of the host"));
         }
         for (host_port, container_port) in host.zip(container) {
             match seen.insert((protocol, host_ip, host_port), container_port) {
                 Some(other) if other == container_port => continue,
                 Some(other) => {
-                    return Err(invalid(format!(
+                    return Err(ConfigError::refused(format!(
                         "host port {host_port}/{protocol} is mapped to the container ports {other} and {container_port}"
                     ))
-                    .with_details("give each host port once"));
+                    .with_next_step("give each host port once"));
                 }
                 None => ports.push(Port {
                     protocol,
@@ -166,42 +157,45 @@ fn ports(mappings: &[Mapping]) -> Result<Vec<Port>, Error> {
 }
 
 /// The ports of one side of a mapping.
-fn port(side: &str, first: i64, count: i64) -> Result<std::ops::RangeInclusive<u16>, Error> {
+fn port(side: &str, first: i64, count: i64) -> Result<std::ops::RangeInclusive<u16>, ConfigError> {
     let last = first.checked_add(count - 1);
     match (u16::try_from(first), last.map(u16::try_from)) {
         (Ok(first), Some(Ok(last))) if first > 0 && count > 0 => Ok(first..=last),
-        _ if count <= 1 => Err(invalid(format!("Invalid {side} port number: {first}"))
-            .with_details("ports are numbers from 1 to 65535")),
-        _ => Err(invalid(format!(
+        _ if count <= 1 => Err(ConfigError::refused(format!(
+            "Invalid {side} port number: {first}"
+        ))
+        .with_next_step("ports are numbers from 1 to 65535")),
+        _ => Err(ConfigError::refused(format!(
             "Invalid range of {count} {side} ports from {first}"
         ))
-        .with_details("ports are numbers from 1 to 65535")),
+        .with_next_step("ports are numbers from 1 to 65535")),
     }
 }
 
-fn protocol(name: &str) -> Result<Protocol, Error> {
+fn protocol(name: &str) -> Result<Protocol, ConfigError> {
     match name.to_ascii_lowercase().as_str() {
         "" | "tcp" => Ok(Protocol::Tcp),
         "udp" => Ok(Protocol::Udp),
         "sctp" => Ok(Protocol::Sctp),
-        _ => Err(Error::new(
-            code::UNSUPPORTED_FIELD,
-            format!("portMappings: protocol cannot be \"{}\"", clip(name)),
-        )
-        .with_details("it takes tcp, udp or sctp")),
+        _ => Err(ConfigError::unsupported(
+            "portMappings.protocol",
+            name,
+            "tcp, udp or sctp",
+        )),
     }
 }
 
-fn host_ip(text: &str) -> Result<Option<IpAddr>, Error> {
+fn host_ip(text: &str) -> Result<Option<IpAddr>, ConfigError> {
     if text.is_empty() {
         return Ok(None);
     }
-    pontoon_conf::address(text).map(Some).map_err(|_| {
-        invalid(format!(
+    pontoon_conf::address(text).map(Some).map_err(|error| {
+        ConfigError::refused(format!(
             "portMappings: hostIP \"{}\" is no IP address",
-            clip(text)
+            excerpt(text)
         ))
-        .with_details("leave it empty for every address of the host")
+        .quoting(error)
+        .with_next_step("leave it empty for every address of the host")
     })
 }
 

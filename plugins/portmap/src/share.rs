@@ -145,7 +145,7 @@ pub(crate) fn make(context: &Context, record: &PortmapRecord) -> Result<Vec<Owne
     let mut backend = rules::open(context, record.backend)?;
     backend
         .apply(&ruleset(&record.published))
-        .map_err(|error| rules::error(&error))?;
+        .map_err(rules::error)?;
     Ok(backend.into_sockets())
 }
 
@@ -229,7 +229,7 @@ pub(crate) fn remove_locked(
     let done = backend
         .reference()
         .withdraw_with_chain(&ruleset, reference_chain.as_ref())
-        .map_err(|error| rules::error(&error));
+        .map_err(rules::error);
     rules::deleted(context);
     let mut sockets = backend.into_sockets();
     let done = done

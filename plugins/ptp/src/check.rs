@@ -1,6 +1,6 @@
 //! CHECK: everything that ADD made is still there. STATUS: an ADD could succeed.
 
-use pontoon_attach::container_link::{self, differs, listed, same_mac};
+use pontoon_attach::container_link::{self, differs, differs_until, listed, same_mac};
 use pontoon_attach::{forwarding, masquerade, reference, rules};
 use pontoon_conf::{AddResult, Cidr, Error};
 use pontoon_ipam::delegation;
@@ -27,14 +27,14 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let mut backend = rules::open(context, kind)?;
     let ips: Vec<_> = previous.ips_of(&key.interface).cloned().collect();
     let ruleset = masquerade::ruleset(&plan::rules(&key.network, &ips));
-    let differences = backend
-        .verify(&ruleset)
-        .map_err(|error| rules::error(&error));
+    let differences = backend.verify(&ruleset).map_err(rules::error);
     rules::close_in_detached_child(backend.into_sockets());
     match differences?.into_iter().next() {
         None => Ok(()),
-        Some(difference) => Err(differs(format!("network {}: {difference}", key.network))
-            .with_details("the next ADD of the network makes its rules again")),
+        Some(difference) => Err(differs_until(
+            format!("network {}: {difference}", key.network),
+            "the next ADD of the network makes its rules again",
+        )),
     }
 }
 
@@ -100,8 +100,10 @@ fn check_host(key: &Key, peer: Option<u32>, previous: &AddResult) -> Result<(), 
         }
         let path = forwarding::switch(address.is_ipv4());
         if forwarding::is_off(address.is_ipv4()) {
-            return Err(differs(format!("forwarding is off: /proc/sys/{path} is 0"))
-                .with_details("pontoon ip-forward --fix switches it on"));
+            return Err(differs_until(
+                format!("forwarding is off: /proc/sys/{path} is 0"),
+                "pontoon ip-forward --fix switches it on",
+            ));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The keys of the plugin, all of them the reference's.
 
-use pontoon_conf::{Dns, Error, PluginType, code, keys};
+use pontoon_conf::{ConfigError, Dns, Error, PluginType, keys};
 use pontoon_ipam::delegation;
 use pontoon_plugin::Context;
 
@@ -21,11 +21,8 @@ impl Config {
         if let Some(backend) = backend.as_deref()
             && !matches!(backend, "iptables" | "nftables")
         {
-            return Err(Error::new(
-                code::UNSUPPORTED_FIELD,
-                format!("key \"ipMasqBackend\" cannot be \"{backend}\""),
-            )
-            .with_details("it takes iptables or nftables"));
+            let takes = "iptables or nftables";
+            return Err(ConfigError::unsupported("ipMasqBackend", backend, takes).into());
         }
         // Bounds of a veth device: drivers/net/veth.c, ETH_MIN_MTU and ETH_MAX_MTU.
         let mtu = match keys.mtu {
@@ -35,15 +32,14 @@ impl Config {
                     .ok()
                     .filter(|mtu| (68..=65535).contains(mtu))
                     .ok_or_else(|| {
-                        Error::new(code::INVALID_CONFIG, format!("key \"mtu\" cannot be {mtu}"))
-                            .with_details(
-                                "it takes a number from 68 to 65535, or 0 for the kernel's default",
-                            )
+                        ConfigError::value("mtu", mtu).with_next_step(
+                            "it takes a number from 68 to 65535, or 0 for the kernel's default",
+                        )
                     })?,
             ),
         };
         let ipam = delegation::configured(&context.config)?.ok_or_else(|| {
-            Error::new(code::INVALID_CONFIG, "key \"ipam\" is missing").with_details(
+            ConfigError::missing("ipam").with_next_step(
                 "a point-to-point network needs addresses; name an IPAM plugin such as host-local",
             )
         })?;

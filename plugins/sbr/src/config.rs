@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use pontoon_conf::{Error, IpConfig, code, keys};
+use pontoon_conf::{ConfigError, Error, IpConfig, excerpt, keys};
 use pontoon_netlink::IpNetwork;
 use pontoon_plugin::Context;
 
@@ -17,10 +17,6 @@ pub(crate) struct Config {
     pub(crate) source_hints: bool,
 }
 
-pub(crate) fn invalid(msg: String) -> Error {
-    Error::new(code::INVALID_CONFIG, msg)
-}
-
 impl Config {
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
         let keys: keys::Sbr = context.config.keys()?;
@@ -31,24 +27,27 @@ impl Config {
                     .ok()
                     .filter(|table| *table > 0 && !RESERVED.contains(table))
                     .ok_or_else(|| {
-                        invalid(format!("key \"table\": {table} cannot be a routing table"))
-                            .with_details("choose a number from 1 to 4294967295, but 252 to 255")
+                        ConfigError::key("table", format!("{table} cannot be a routing table"))
+                            .with_next_step("choose a number from 1 to 4294967295, but 252 to 255")
                     })?,
             ),
         };
         let mut gateways: Vec<IpAddr> = Vec::new();
         for text in &keys.gateways {
-            let shown: String = text.chars().take(80).collect();
-            let gateway: IpAddr = pontoon_conf::address(text.trim())
-                .map_err(|_| invalid(format!("key \"gateways\": \"{shown}\" is no IP address")))?;
+            let gateway: IpAddr = pontoon_conf::address(text.trim()).map_err(|error| {
+                let why = format!("\"{}\" is no IP address", excerpt(text));
+                ConfigError::key("gateways", why).quoting(error)
+            })?;
             if gateways
                 .iter()
                 .any(|other| other.is_ipv4() == gateway.is_ipv4())
             {
-                return Err(invalid(format!(
-                    "key \"gateways\": {gateway} is the second of its family"
-                ))
-                .with_details("give one gateway for each family"));
+                return Err(ConfigError::key(
+                    "gateways",
+                    format!("{gateway} is the second of its family"),
+                )
+                .with_next_step("give one gateway for each family")
+                .into());
             }
             gateways.push(gateway);
         }

@@ -3,11 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use pontoon_conf::{AddResult, Error, IpConfig};
+use pontoon_conf::{AddResult, ConfigError, IpConfig};
 use pontoon_ledger::MovedRoute;
 use pontoon_netlink::{IpNetwork, RouteEntry, RouteSpec};
 
-use crate::config::{Config, holds, invalid, is_reserved};
+use crate::config::{Config, holds, is_reserved};
 
 /// First table that is given to an address without one of its own, as in the reference plugin.
 const FIRST_TABLE: u32 = 100;
@@ -16,15 +16,19 @@ const FIRST_TABLE: u32 = 100;
 pub(crate) fn addresses<'a>(
     previous: Option<&'a AddResult>,
     interface: &str,
-) -> Result<Vec<&'a IpConfig>, Error> {
+) -> Result<Vec<&'a IpConfig>, ConfigError> {
     let previous = previous.ok_or_else(|| {
-        invalid("must be called as chained plugin: no prevResult".to_owned())
-            .with_details("list sbr after the plugin that makes the interface")
+        ConfigError::refused("must be called as chained plugin: no prevResult")
+            .with_next_step("list sbr after the plugin that makes the interface")
     })?;
     let found: Vec<&IpConfig> = previous.ips_of(interface).collect();
     if found.is_empty() {
-        return Err(invalid(format!("no address of {interface} in prevResult"))
-            .with_details("the plugin before sbr must give the container's interface an address"));
+        return Err(
+            ConfigError::refused(format!("no address of {interface} in prevResult"))
+                .with_next_step(
+                    "the plugin before sbr must give the container's interface an address",
+                ),
+        );
     }
     Ok(found)
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use pontoon_conf::keys::Tuning;
-use pontoon_conf::{Error, Mac, code, field};
+use pontoon_conf::{ConfigError, Error, Mac, excerpt, field};
 use pontoon_plugin::Context;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -44,10 +44,6 @@ pub(crate) struct Sysctl {
     /// Below `/proc/sys`.
     pub(crate) path: String,
     pub(crate) value: String,
-}
-
-fn invalid(msg: impl Into<String>) -> Error {
-    Error::new(code::INVALID_CONFIG, msg)
 }
 
 impl Config {
@@ -95,12 +91,12 @@ impl Config {
             .args
             .get("MAC")
             .map(str::to_owned));
-        merge(
+        Ok(merge(
             context.config.keys()?,
             context.config.args_cni()?,
             mac.unwrap_or_default(),
             interface,
-        )
+        )?)
     }
 }
 
@@ -112,7 +108,12 @@ pub(crate) fn data_dir(context: &Context) -> PathBuf {
 }
 
 /// `asked` is the MAC address of the runtime or of `CNI_ARGS`.
-fn merge(keys: Tuning, args: Tuning, asked: String, interface: &str) -> Result<Config, Error> {
+fn merge(
+    keys: Tuning,
+    args: Tuning,
+    asked: String,
+    interface: &str,
+) -> Result<Config, ConfigError> {
     let mut written = keys.sysctl;
     written.extend(args.sysctl);
     let mut sysctls: Vec<Sysctl> = Vec::new();
@@ -123,14 +124,16 @@ fn merge(keys: Tuning, args: Tuning, asked: String, interface: &str) -> Result<C
             Value::Number(number) => number.to_string(),
             Value::Null => continue,
             other => {
-                return Err(invalid(format!("key \"sysctl.{key}\" cannot be {other}"))
-                    .with_details("it takes a string"));
+                return Err(ConfigError::value(format!("sysctl.{key}"), other)
+                    .with_next_step("it takes a string"));
             }
         };
         let path = path(&key, interface)?;
         if !paths.insert(path.clone()) {
-            return Err(invalid("duplicated sysctl keys are not allowed")
-                .with_details(format!("{key} is /proc/sys/{path}, which is set already")));
+            return Err(
+                ConfigError::refused("duplicated sysctl keys are not allowed")
+                    .with_next_step(format!("{key} is /proc/sys/{path}, which is set already")),
+            );
         }
         sysctls.push(Sysctl { key, path, value });
     }
@@ -139,14 +142,15 @@ fn merge(keys: Tuning, args: Tuning, asked: String, interface: &str) -> Result<C
         .find(|mac| !mac.is_empty());
     let mac = mac.map(|text| {
         text.parse::<Mac>().map_err(|error| {
-            let shown: String = text.chars().take(80).collect();
-            invalid(format!("invalid args {shown} for MAC addr: {error}"))
-                .with_details("write it like 02:42:ac:11:00:02")
+            let what = format!("invalid args {} for MAC addr: {error}", excerpt(&text));
+            ConfigError::refused(what)
+                .quoting(error)
+                .with_next_step("write it like 02:42:ac:11:00:02")
         })
     });
     let mtu = if args.mtu == 0 { keys.mtu } else { args.mtu };
-    let number = |key: &str, number: i64| {
-        u32::try_from(number).map_err(|_| invalid(format!("key \"{key}\" cannot be {number}")))
+    let number = |key: &'static str, number: i64| {
+        u32::try_from(number).map_err(|_| ConfigError::value(key, number))
     };
     let queue = args.tx_q_len.or(keys.tx_q_len);
     Ok(Config {
@@ -167,11 +171,11 @@ fn merge(keys: Tuning, args: Tuning, asked: String, interface: &str) -> Result<C
 /// The path below `/proc/sys` of a key, by the rule of sysctl(8): the first separator tells how the
 /// rest is written, so that `net/ipv4/conf/eth0.100/rp_filter` is possible. `IFNAME` is the
 /// container's interface, whatever characters its name has.
-fn path(key: &str, interface: &str) -> Result<String, Error> {
+fn path(key: &str, interface: &str) -> Result<String, ConfigError> {
     let wrong = || {
         let shown: String = key.chars().take(120).collect();
-        invalid(format!("invalid net sysctl key: {shown:?}"))
-            .with_details("only parameters below net. can be set")
+        ConfigError::refused(format!("invalid net sysctl key: {shown:?}"))
+            .with_next_step("only parameters below net. can be set")
     };
     let dots = key
         .find(['.', '/'])
@@ -197,7 +201,7 @@ fn path(key: &str, interface: &str) -> Result<String, Error> {
 }
 
 /// JSON allows one key twice and most readers take the last; which one was meant cannot be known.
-fn refuse_duplicates(document: &[u8]) -> Result<(), Error> {
+fn refuse_duplicates(document: &[u8]) -> Result<(), ConfigError> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Document {
@@ -230,8 +234,10 @@ fn refuse_duplicates(document: &[u8]) -> Result<(), Error> {
     match serde_json::from_slice(document) {
         Ok(Document {
             sysctl: Some(Distinct(Some(key))),
-        }) => Err(invalid("duplicated sysctl keys are not allowed")
-            .with_details(format!("{key} stands twice"))),
+        }) => Err(
+            ConfigError::refused("duplicated sysctl keys are not allowed")
+                .with_next_step(format!("{key} stands twice")),
+        ),
         _ => Ok(()),
     }
 }

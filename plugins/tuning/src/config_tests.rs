@@ -1,4 +1,4 @@
-use pontoon_conf::decode;
+use pontoon_conf::{OperationError, code, decode};
 use serde_json::json;
 
 use super::*;
@@ -122,7 +122,7 @@ fn what_cannot_be_meant_is_refused() {
     let refused = |written: Value, part: &str| {
         let error = merge(keys(written), Tuning::default(), String::new(), "eth0").unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
-        assert_eq!(error.code, code::INVALID_CONFIG);
+        assert_eq!(error.code(), code::INVALID_CONFIG);
     };
     refused(json!({ "mac": "02:42" }), "invalid args 02:42 for MAC addr");
     refused(json!({ "mtu": -1 }), "mtu");
@@ -146,7 +146,7 @@ fn a_key_that_stands_twice_is_refused() {
     let twice =
         br#"{"name": "net", "sysctl": {"net.core.x": "1", "net.core.y": "1", "net.core.x": "2"}}"#;
     assert_eq!(
-        refuse_duplicates(twice).unwrap_err().msg,
+        refuse_duplicates(twice).unwrap_err().to_string(),
         "duplicated sysctl keys are not allowed"
     );
     refuse_duplicates(br#"{"sysctl": {"net.core.x": "1"}, "sysctl.": {}}"#).unwrap();

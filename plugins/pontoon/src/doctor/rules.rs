@@ -58,7 +58,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
 fn verify(ground: &Ground, kind: BackendKind, rulesets: &[Ruleset]) -> Result<Vec<String>, Error> {
     let mut backend = rules::open_in(&ground.host.state, &ground.search, kind)?;
     let differences = backend.verify_all(rulesets);
-    differences.map_err(|error| rules::error(&error))
+    differences.map_err(rules::error)
 }
 
 fn unusable(kind: BackendKind, error: &Error, findings: &mut Vec<Finding>) {

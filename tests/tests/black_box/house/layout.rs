@@ -272,6 +272,46 @@ fn plugins_warn_in_one_place() -> Outcome {
     wrong(lines)
 }
 
+/// Every error of an operation is a type with its cause and its code; `conf` alone makes the object of the protocol of
+/// it. The one object that is passed on as it came is that of a delegated plugin.
+#[test]
+fn errors_become_the_object_of_the_protocol_in_one_place() -> Outcome {
+    let (mapping, passed_on) = ("conf/src/error.rs", "plugins/plugin/src/delegate.rs");
+    let mut lines = Vec::new();
+    let (mut operations, mut objects) = (0, 0);
+    for room in ["conf/src", "plugins", "ipam", "dns"] {
+        for path in files(&root().join(room))? {
+            if path.extension().is_none_or(|found| found != "rs") {
+                continue;
+            }
+            let text =
+                fs::read_to_string(&path).map_err(Failure::act(path.display().to_string()))?;
+            // Tests may make one of their own.
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            operations += code.matches("impl OperationError for ").count();
+            let made =
+                code.matches("Error::new(").count() - code.matches("io::Error::new(").count();
+            let given = code.matches("of_delegate(").count();
+            objects += given;
+            if path.ends_with(mapping) {
+                if code.contains("pub fn new(") || code.contains("pub(crate) fn new(") {
+                    lines.push(format!("{mapping}: Error::new is not private"));
+                }
+            } else if made > 0 {
+                lines.push(format!("{} calls Error::new", path.display()));
+            } else if given > 0 && !path.ends_with(passed_on) {
+                lines.push(format!("{} calls Error::of_delegate", path.display()));
+            }
+        }
+    }
+    if operations < 50 || objects != 2 {
+        lines.push(format!(
+            "{operations} types of errors and {objects} mentions of of_delegate were found"
+        ));
+    }
+    wrong(lines)
+}
+
 /// What is made by these calls has the mode that the caller's umask allows: with a umask of 0, every user may write it.
 /// `pontoon_ledger::directory` and `draft` make directories and files with a mode of their own.
 #[test]
