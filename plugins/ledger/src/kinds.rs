@@ -155,7 +155,10 @@ mod tests {
                 folders.push((name, entry.path().join("src")));
             }
         }
-        for (binary, file) in [("host-local", "bin/host-local.rs"), ("static", "bin/static.rs")] {
+        for (binary, file) in [
+            ("host-local", "bin/host-local.rs"),
+            ("static", "bin/static.rs"),
+        ] {
             folders.push((binary.to_owned(), root.join("ipam/src").join(file)));
         }
         let text = |path: &Path| -> String {
