@@ -37,17 +37,20 @@ pub struct Args {
 
 impl Args {
     /// Keeps the text of the variable.
+    #[must_use]
     pub fn new(raw: impl Into<String>) -> Args {
         Args { raw: raw.into() }
     }
 
     /// The variable as it came, for delegates.
+    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.raw
     }
 
     /// The value of `key`, whose case matters. The last one counts, as in the reference plugins;
     /// an empty value is none.
+    #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.pairs()
             .filter_map(|pair| pair.split_once('='))
@@ -58,12 +61,16 @@ impl Args {
     }
 
     /// Whether keys that the plugin does not know are to be passed over.
+    #[must_use]
     pub fn ignore_unknown(&self) -> bool {
         self.get("IgnoreUnknown").is_some_and(is_true)
     }
 
     /// Refuses what a plugin that knows the keys `known` cannot understand: text without `=`, and
     /// other keys unless `IgnoreUnknown` is set. Every plugin knows the keys of Kubernetes.
+    ///
+    /// # Errors
+    /// Code 4 with the pair that is not understood.
     pub fn check_known(&self, known: &[&str]) -> Result<(), Error> {
         if let Some(pair) = self.pairs().find(|pair| !pair.contains('=')) {
             let pair = pair.to_owned();

@@ -53,6 +53,9 @@ pub fn address(text: &str) -> Result<IpAddr, AddrParseError> {
 
 impl Cidr {
     /// `address` in a network of `prefix` bits.
+    ///
+    /// # Errors
+    /// When the family has no prefix of that length.
     pub fn new(address: IpAddr, prefix: u8) -> Result<Cidr, CidrError> {
         IpNetwork::new(address, prefix)
             .map(Cidr)
@@ -60,11 +63,13 @@ impl Cidr {
     }
 
     /// The address alone.
+    #[must_use]
     pub fn addr(&self) -> IpAddr {
         self.0.ip()
     }
 
     /// The prefix length.
+    #[must_use]
     pub fn prefix(&self) -> u8 {
         self.0.prefix()
     }
@@ -77,21 +82,25 @@ impl Cidr {
     }
 
     /// Whether this is IPv4.
+    #[must_use]
     pub fn is_ipv4(&self) -> bool {
         self.0.is_ipv4()
     }
 
     /// Whether this is IPv6.
+    #[must_use]
     pub fn is_ipv6(&self) -> bool {
         self.0.is_ipv6()
     }
 
     /// Whether `address` lies in the network; never for one of the other family.
+    #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(address)
     }
 
     /// Whether the two networks share an address; never for different families.
+    #[must_use]
     pub fn overlaps(&self, other: &Cidr) -> bool {
         // Networks nest or are disjoint, so one contains the other's base if they meet.
         self.contains(other.0.network()) || other.contains(self.0.network())
@@ -99,6 +108,7 @@ impl Cidr {
 
     /// The address after the network's own, which is what the reference plugins take as gateway
     /// when none is given. A network of a single address has only that one.
+    #[must_use]
     pub fn first_host(&self) -> IpAddr {
         let single = self.prefix() == if self.is_ipv4() { 32 } else { 128 };
         match self.0.network() {
@@ -110,6 +120,7 @@ impl Cidr {
 
     /// The last address of the network: the broadcast address in IPv4; in IPv6, which has no
     /// broadcast, an ordinary address.
+    #[must_use]
     pub fn broadcast(&self) -> IpAddr {
         self.0.broadcast()
     }

@@ -69,11 +69,18 @@ impl NetworkConfig {
     ///
     /// Not for VERSION, whose input is no network configuration:
     /// see [`VersionInfo::answer`](crate::VersionInfo::answer).
+    ///
+    /// # Errors
+    /// Code 6 for text that is no JSON, code 1 for a version that is not supported, code 7 for a
+    /// field that is missing or wrong.
     pub fn parse(bytes: &[u8], verb: Verb) -> Result<NetworkConfig, Error> {
         NetworkConfig::parse_supporting(bytes, verb, &Version::ALL)
     }
 
     /// Reads standard input for `verb`, for a plugin that speaks the versions `supported`.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
     pub fn parse_supporting(
         bytes: &[u8],
         verb: Verb,
@@ -83,6 +90,7 @@ impl NetworkConfig {
     }
 
     /// The version of a configuration that may be broken otherwise, for the error object.
+    #[must_use]
     pub fn peek_version(bytes: &[u8]) -> Option<Version> {
         parse::refuse_excess(bytes).ok()?;
         let document: Value = serde_json::from_slice(bytes).ok()?;
@@ -90,11 +98,15 @@ impl NetworkConfig {
     }
 
     /// Standard input as it came, for delegates.
+    #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The whole document as a plugin's own struct of keys.
+    ///
+    /// # Errors
+    /// Code 7 with the path of the key that is of the wrong type.
     pub fn keys<T: DeserializeOwned>(&self) -> Result<T, Error> {
         decode(&self.raw).map_err(|why| self.invalid(why))
     }
@@ -118,16 +130,25 @@ impl NetworkConfig {
     }
 
     /// `runtimeConfig` as a plugin's own struct.
+    ///
+    /// # Errors
+    /// Code 7 with the path of the value that is of the wrong type.
     pub fn runtime<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.part(&RUNTIME_CONFIG)
     }
 
     /// `args.cni` as a plugin's own struct.
+    ///
+    /// # Errors
+    /// Code 7 with the path of the value that is of the wrong type.
     pub fn args_cni<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.part(&ARGS_CNI)
     }
 
     /// `ipam` as a plugin's own struct; an absent one reads like `{}`.
+    ///
+    /// # Errors
+    /// Code 7 with the path of the key that is of the wrong type.
     pub fn ipam_keys<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.part(&IPAM)
     }

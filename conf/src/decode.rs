@@ -25,12 +25,16 @@ use reader::Reader;
 /// serde collects `untagged` and internally tagged enums and `flatten`ed structs before it knows
 /// their fields; inside those, keys must be written exactly. Where that matters, take a
 /// [`Value`] and call this on it once its kind is seen.
+///
+/// # Errors
+/// With the path of the value that is of another type than `T` has there.
 pub fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, DecodeError> {
     T::deserialize(Reader::new(value))
 }
 
 /// The value of `name` in `object` without regard to ASCII case, `None` when absent or `null`. The
 /// exact spelling wins over others, and among others the last.
+#[must_use]
 pub fn field<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     entry(object, name).map(|(_, value)| value)
 }

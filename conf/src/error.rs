@@ -122,6 +122,7 @@ impl Error {
 
     /// The error object as it goes to standard output; `version` is that of the configuration,
     /// when it could be read.
+    #[must_use]
     pub fn to_json(&self, version: Option<Version>) -> String {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]

@@ -23,6 +23,7 @@ pub enum Verb {
 
 impl Verb {
     /// As it stands in `CNI_COMMAND`.
+    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Verb::Add => "ADD",
@@ -35,6 +36,7 @@ impl Verb {
     }
 
     /// Whether the verb is about one interface of one container.
+    #[must_use]
     pub const fn is_about_attachment(self) -> bool {
         matches!(self, Verb::Add | Verb::Del | Verb::Check)
     }
@@ -103,6 +105,9 @@ impl Invocation {
     ///
     /// Variables that the verb does not need are not looked at: podman asks VERSION with a
     /// `CNI_NETNS` of `dummy` and an empty container id.
+    ///
+    /// # Errors
+    /// Code 4 with the variable that is missing or wrong.
     pub fn from_environment(
         var: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Invocation>, Error> {
@@ -142,6 +147,9 @@ impl Invocation {
     }
 
     /// Whose attachment the call is about: there for ADD, CHECK and DEL.
+    ///
+    /// # Errors
+    /// Code 4 when `CNI_CONTAINERID` or `CNI_IFNAME` is missing.
     pub fn attachment(&self) -> Result<(&ContainerId, &IfName), Error> {
         self.container_id
             .as_ref()
@@ -150,6 +158,9 @@ impl Invocation {
     }
 
     /// The path of the container's network namespace: there for ADD and CHECK.
+    ///
+    /// # Errors
+    /// Code 4 when `CNI_NETNS` is missing.
     pub fn required_netns(&self) -> Result<&str, Error> {
         self.netns
             .as_deref()

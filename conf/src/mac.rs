@@ -15,6 +15,7 @@ pub struct MacError(pub String);
 
 impl Mac {
     /// Whether an interface may carry it: not a group address, and not all zeros.
+    #[must_use]
     pub fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
     }

@@ -125,6 +125,7 @@ pub struct Route {
 
 impl Route {
     /// A route to `dst` with nothing else said.
+    #[must_use]
     pub fn to(dst: Cidr) -> Route {
         Route {
             dst,
@@ -160,6 +161,7 @@ pub struct Dns {
 
 impl Dns {
     /// Whether nothing is said.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Dns::default()
     }
@@ -184,12 +186,19 @@ impl AddResult {
 
     /// Reads a result in any version's shape. `fallback`, the version of the configuration, counts
     /// when the result does not name its own.
+    ///
+    /// # Errors
+    /// Code 6 for a value that is no result of its version, code 1 for a version that is not known,
+    /// code 7 for a list that is too long and for an interface that is not there.
     pub fn parse(value: &Value, fallback: Version) -> Result<AddResult, Error> {
         parse::attached(value, fallback)
     }
 
     /// The result as `version` writes it, for standard output. What a version has no place for is
     /// left out, except that the two oldest cannot do without an address.
+    ///
+    /// # Errors
+    /// Code 1 when the version needs an address and the result has none.
     pub fn to_json(&self, version: Version) -> Result<String, Error> {
         print::attached(self, version)
     }
@@ -197,6 +206,9 @@ impl AddResult {
 
 /// For `#[serde(deserialize_with)]` on an `Option`: the empty string is none, as it is for Go's
 /// addresses (containerd sends `"HostIP": ""`). Needs `#[serde(default)]` beside it.
+///
+/// # Errors
+/// Those of the deserializer.
 pub fn blank_is_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -212,6 +224,9 @@ where
 }
 
 /// An address in its canonical form; an empty text means none.
+///
+/// # Errors
+/// Those of the deserializer, and text that is no address.
 pub fn address_or_none<'de, D>(deserializer: D) -> Result<Option<IpAddr>, D::Error>
 where
     D: Deserializer<'de>,

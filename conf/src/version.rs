@@ -36,6 +36,7 @@ impl Version {
     pub const NEWEST: Version = Version::V1_1_0;
 
     /// As it stands in `cniVersion`.
+    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Version::V0_1_0 => "0.1.0",
@@ -100,6 +101,7 @@ impl VersionInfo {
     ///
     /// The request may be empty or anything else: a runtime that asks for the versions cannot know
     /// yet how to ask, so nothing on standard input is an error here.
+    #[must_use]
     pub fn answer(stdin: &[u8], supported: &[Version]) -> VersionInfo {
         let asked = serde_json::from_slice::<Value>(stdin)
             .ok()
@@ -117,6 +119,7 @@ impl VersionInfo {
     }
 
     /// The document for standard output.
+    #[must_use]
     pub fn to_json(&self) -> String {
         pretty(self)
     }
@@ -124,6 +127,7 @@ impl VersionInfo {
 
 /// What a plugin tells on standard error when it is run without `CNI_COMMAND`, by a person or by a
 /// tool that collects versions; the exit status is 0.
+#[must_use]
 pub fn banner(plugin: &str, version: &str) -> String {
     format!(
         "CNI {plugin} plugin {version}\nCNI protocol versions supported: {}\n",

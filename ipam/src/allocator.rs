@@ -53,6 +53,7 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of these sets; each attachment gets one address from each.
+    #[must_use]
     pub fn new(sets: Vec<RangeSet>, exclude: Exclusions) -> Pool {
         let ranges = sets.iter().flat_map(RangeSet::ranges);
         let spans = ranges.map(Range::gateway).map(Span::one);
@@ -65,12 +66,14 @@ impl Pool {
     }
 
     /// The sets, in the effective order.
+    #[must_use]
     pub fn sets(&self) -> &[RangeSet] {
         &self.sets
     }
 
     /// All addresses that the sets give out: without the network, broadcast and gateway addresses, and
     /// without the excluded ones.
+    #[must_use]
     pub fn usable(&self) -> Vec<Span> {
         let sets = self.sets.iter();
         sets.flat_map(|set| self.candidates(set, None)).collect()
@@ -78,6 +81,7 @@ impl Pool {
 
     /// Which of the requested addresses each set gives: the first that it has; and those for which
     /// there is no set, or no set any more.
+    #[must_use]
     pub fn assign(&self, requested: &[IpAddr]) -> (Vec<Option<IpAddr>>, Vec<IpAddr>) {
         let mut assigned = vec![None; self.sets.len()];
         let mut left = Vec::new();
@@ -100,6 +104,7 @@ impl Pool {
 
     /// Runs of addresses to try for a set, in order: from the one after `last`
     /// round to `last` itself, so that a freed address rests as long as it can.
+    #[must_use]
     pub fn candidates(&self, set: &RangeSet, last: Option<IpAddr>) -> Vec<Span> {
         let spans = span::cut(range::round_robin(set, last), &self.kept);
         span::cut(spans, &span::merge(range::unusable(set).collect()))
@@ -107,6 +112,9 @@ impl Pool {
 
     /// The next free address of a set. `first_free` finds the lowest free
     /// address of a span.
+    ///
+    /// # Errors
+    /// Those of `first_free`.
     pub fn next<E>(
         &self,
         set: &RangeSet,
@@ -124,6 +132,9 @@ impl Pool {
     }
 
     /// The grant for an address asked for by name, if policy allows it.
+    ///
+    /// # Errors
+    /// When the address lies outside of the set, is excluded, or is never given out.
     pub fn requested(&self, set: &RangeSet, address: IpAddr) -> Result<Grant, RequestError> {
         let range = set.range_of(address).ok_or_else(|| RequestError::Outside {
             address,

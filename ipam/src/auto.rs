@@ -17,6 +17,7 @@ pub struct SubnetPool {
 
 impl SubnetPool {
     /// A pool `base/prefix` of subnets `/size`.
+    #[must_use]
     pub const fn new(base: Ipv4Addr, prefix: u8, size: u8) -> SubnetPool {
         SubnetPool { base, prefix, size }
     }
@@ -41,6 +42,7 @@ pub const DEFAULT_POOLS: [SubnetPool; 7] = [
 
 /// The first subnet that has no address in common with anything taken, as
 /// `address/length`.
+#[must_use]
 pub fn choose(pools: &[SubnetPool], taken: &[Span]) -> Option<String> {
     pools
         .iter()

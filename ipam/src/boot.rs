@@ -13,6 +13,9 @@ pub struct Boot {
 
 impl Boot {
     /// The boot that is running.
+    ///
+    /// # Errors
+    /// Those of reading below `/proc`.
     pub fn current() -> io::Result<Boot> {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         Ok(Boot {
@@ -22,6 +25,7 @@ impl Boot {
     }
 
     /// A boot by name and start, for those who know better than `/proc`.
+    #[must_use]
     pub fn new(id: impl Into<String>, began: SystemTime) -> Boot {
         Boot {
             id: id.into(),
@@ -30,6 +34,7 @@ impl Boot {
     }
 
     /// The kernel's random name for it.
+    #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -37,6 +42,9 @@ impl Boot {
     /// When it began, in whole seconds: a file older than this was left by an
     /// earlier boot. Read only when needed; it takes the kernel a while to
     /// compose `/proc/stat`.
+    ///
+    /// # Errors
+    /// Those of reading below `/proc`.
     pub fn began(&self) -> io::Result<SystemTime> {
         if let Some(began) = self.began {
             return Ok(began);

@@ -21,6 +21,9 @@ pub struct Exclusions(Vec<Span>);
 
 impl Exclusions {
     /// Reads entries such as `10.0.0.5`, `10.0.0.64/28`, `10.0.0.10-10.0.0.20`.
+    ///
+    /// # Errors
+    /// With the entry that is no address, subnet or range, or is of two families.
     pub fn parse<T: AsRef<str>>(entries: &[T]) -> Result<Exclusions, ExcludeError> {
         let mut spans = entries
             .iter()
@@ -36,6 +39,7 @@ impl Exclusions {
     }
 
     /// Whether this address is kept back.
+    #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|span| span.contains(address))
     }

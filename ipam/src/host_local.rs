@@ -19,6 +19,10 @@ use crate::store::{Store, StoreError};
 
 /// Takes one address of each range set for the attachment. Whatever fails,
 /// nothing that this call took stays taken.
+///
+/// # Errors
+/// Code 4 for an attachment without container or interface, code 5 when the lease directory cannot
+/// be used, code 7 for a configuration that gives out no address, code 101 when no address is left.
 pub fn add(
     invocation: &Invocation,
     config: &NetworkConfig,
@@ -83,6 +87,10 @@ pub fn pool(config: &NetworkConfig, chosen: Option<&str>) -> Result<Pool, Error>
 
 /// Releases the addresses of the attachment, if it has any. Looks at nothing
 /// of the configuration but where the leases are.
+///
+/// # Errors
+/// Code 4 for an attachment without container or interface, code 5 when the lease directory cannot
+/// be used.
 pub fn del(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let owner = owner(invocation)?;
     let folder = config::lease_folder(config)?;
@@ -95,6 +103,10 @@ pub fn del(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
 }
 
 /// Fails when the attachment has no address.
+///
+/// # Errors
+/// Code 4 for an attachment without container or interface, code 5 when the lease directory cannot
+/// be used, code 104 when the attachment has no address.
 pub fn check(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let owner = owner(invocation)?;
     let folder = config::lease_folder(config)?;
@@ -111,6 +123,9 @@ pub fn check(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> R
 }
 
 /// Fails when an ADD would find no address.
+///
+/// # Errors
+/// Code 7 for a configuration that gives out no address, code 50 when none is left.
 pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let settings = Settings::read(invocation, config)?;
     let folder = config::lease_folder(config)?;
@@ -149,6 +164,9 @@ pub fn status(invocation: &Invocation, config: &NetworkConfig, state: &Path) -> 
 }
 
 /// Refuses a configuration by which no address can be given out.
+///
+/// # Errors
+/// Code 7 for a configuration that gives out no address.
 pub fn judge(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Error> {
     // Any subnet stands for the one that would be chosen.
     let chosen = choose(&DEFAULT_POOLS, &[]);
@@ -164,6 +182,9 @@ pub fn judge(invocation: &Invocation, config: &NetworkConfig) -> Result<(), Erro
 /// are spared: then every lease goes whose owner has no record at this moment.
 /// The lock of the network is held meanwhile, which ADD holds from before its
 /// lease until its record is written, so that no ADD under way loses one.
+///
+/// # Errors
+/// Code 5 when the lease directory cannot be used.
 pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Result<(), Error> {
     let folder = config::lease_folder(config)?;
     let (None, Some(spared)) = (&config.valid_attachments, &config.spared_attachments) else {

@@ -15,6 +15,7 @@ pub struct Owner {
 
 impl Owner {
     /// The owner of this container's interface.
+    #[must_use]
     pub fn new(container: &ContainerId, interface: &IfName) -> Owner {
         Owner::of(container.as_str(), interface.as_str())
     }
@@ -48,6 +49,7 @@ pub struct Owners {
 impl Owners {
     /// The owners of these attachments; a lease without an interface belongs
     /// to every attachment of its container.
+    #[must_use]
     pub fn new(attachments: &[Attachment]) -> Owners {
         let mut owners = Owners::default();
         for attachment in attachments {

@@ -57,6 +57,9 @@ pub struct Range {
 
 impl Range {
     /// Checks what was written and fills in what was left out.
+    ///
+    /// # Errors
+    /// With the field that is wrong: a subnet too small, or an address outside of it.
     pub fn parse(text: &AddressRange) -> Result<Range, RangeError> {
         let written = text.subnet.as_deref().ok_or(RangeError::NoSubnet)?;
         let (subnet, prefix) = parse_network(written)?;
@@ -103,21 +106,25 @@ impl Range {
     }
 
     /// The subnet's own address.
+    #[must_use]
     pub fn subnet(&self) -> IpAddr {
         self.subnet
     }
 
     /// The subnet's prefix length.
+    #[must_use]
     pub fn prefix(&self) -> u8 {
         self.prefix
     }
 
     /// The gateway of the subnet.
+    #[must_use]
     pub fn gateway(&self) -> IpAddr {
         self.gateway
     }
 
     /// First to last address of the range.
+    #[must_use]
     pub fn span(&self) -> Span {
         self.span
     }
@@ -150,6 +157,9 @@ pub struct RangeSet {
 
 impl RangeSet {
     /// Checks every range, and that they fit together.
+    ///
+    /// # Errors
+    /// With the field that is wrong: a subnet too small, or an address outside of it.
     pub fn parse(texts: &[AddressRange]) -> Result<RangeSet, RangeError> {
         let ranges = texts
             .iter()
@@ -173,11 +183,13 @@ impl RangeSet {
     }
 
     /// The ranges, in the order written.
+    #[must_use]
     pub fn ranges(&self) -> &[Range] {
         &self.ranges
     }
 
     /// The family of all its addresses.
+    #[must_use]
     pub fn family(&self) -> Family {
         self.ranges
             .first()
@@ -196,11 +208,13 @@ impl RangeSet {
     }
 
     /// The range that has this address.
+    #[must_use]
     pub fn range_of(&self, address: IpAddr) -> Option<&Range> {
         self.position(address).map(|number| &self.ranges[number])
     }
 
     /// Whether two sets could hand out the same address.
+    #[must_use]
     pub fn overlaps(&self, other: &RangeSet) -> bool {
         first_overlap(&[self, other]).is_some()
     }

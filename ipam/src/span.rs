@@ -17,6 +17,7 @@ pub enum Family {
 
 impl Family {
     /// The family of an address.
+    #[must_use]
     pub fn of(address: IpAddr) -> Family {
         match address {
             IpAddr::V4(_) => Family::V4,
@@ -25,6 +26,7 @@ impl Family {
     }
 
     /// Address length in bits.
+    #[must_use]
     pub fn bits(self) -> u8 {
         match self {
             Family::V4 => 32,
@@ -69,6 +71,7 @@ pub struct Span {
 impl Span {
     /// From the first to the last address; `None` when the families differ or
     /// the order is wrong.
+    #[must_use]
     pub fn new(first: IpAddr, last: IpAddr) -> Option<Span> {
         let family = Family::of(first);
         if family != Family::of(last) || number(first) > number(last) {
@@ -82,6 +85,7 @@ impl Span {
     }
 
     /// Just this address.
+    #[must_use]
     pub fn one(address: IpAddr) -> Span {
         Span {
             family: Family::of(address),
@@ -91,6 +95,7 @@ impl Span {
     }
 
     /// All addresses of a network, its own and its broadcast address included.
+    #[must_use]
     pub fn network(address: IpAddr, prefix: u8) -> Span {
         let family = Family::of(address);
         let host_bits = u32::from(family.bits().saturating_sub(prefix));
@@ -107,21 +112,25 @@ impl Span {
     }
 
     /// The family of the addresses.
+    #[must_use]
     pub fn family(&self) -> Family {
         self.family
     }
 
     /// The lowest address.
+    #[must_use]
     pub fn first(&self) -> IpAddr {
         self.family.address(self.first)
     }
 
     /// The highest address.
+    #[must_use]
     pub fn last(&self) -> IpAddr {
         self.family.address(self.last)
     }
 
     /// How many addresses it has; one fewer than it has for all of IPv6.
+    #[must_use]
     pub fn size(&self) -> u128 {
         (self.last - self.first).saturating_add(1)
     }
@@ -137,11 +146,13 @@ impl Span {
     }
 
     /// Whether the address lies inside.
+    #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.family == Family::of(address) && (self.first..=self.last).contains(&number(address))
     }
 
     /// Whether the two have an address in common.
+    #[must_use]
     pub fn overlaps(&self, other: &Span) -> bool {
         self.family == other.family && self.first <= other.last && other.first <= self.last
     }

@@ -110,12 +110,18 @@ pub struct Store {
 impl Store {
     /// Opens a network's lease directory, making it when it is not there.
     /// `state` is where the index lives.
+    ///
+    /// # Errors
+    /// When the lease directory or its index cannot be made, locked or read.
     pub fn open(folder: &Path, state: &Path, boot: Boot) -> Result<Store, StoreError> {
         let lock = Lock::acquire(folder)?;
         Store::with_lock(folder, state, boot, lock)
     }
 
     /// Opens it if it is there: who only releases needs no directory.
+    ///
+    /// # Errors
+    /// When the lease directory or its index cannot be locked or read.
     pub fn open_existing(
         folder: &Path,
         state: &Path,
@@ -163,11 +169,15 @@ impl Store {
 
     /// Whether this call had to read every lease, as the first one of a boot
     /// does, or the first after another program's change.
+    #[must_use]
     pub fn rebuilt(&self) -> bool {
         self.rebuilt
     }
 
     /// Number of leases.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn leases(&mut self) -> Result<u64, StoreError> {
         self.ask(|index| Ok(index.leases()))
     }
@@ -196,6 +206,9 @@ impl Store {
 
     /// The addresses of this attachment, and those leased to its container
     /// without an interface.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn owned_by(&mut self, owner: &Owner) -> Result<Vec<IpAddr>, StoreError> {
         let mut found = self.leased_to(owner.key())?;
         found.extend(self.leased_to(owner.legacy_key())?);
@@ -204,11 +217,17 @@ impl Store {
     }
 
     /// The lowest address of the span that is free.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn first_free(&mut self, span: &Span) -> Result<Option<IpAddr>, StoreError> {
         self.ask(|index| index.first_free(span))
     }
 
     /// Takes an address for an owner; false when another owner has it.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn reserve(&mut self, address: IpAddr, owner: &Owner) -> Result<bool, StoreError> {
         if self.first_free(&Span::one(address))?.is_none() {
             return Ok(false);
@@ -240,12 +259,18 @@ impl Store {
     }
 
     /// Gives back what this very owner took.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn give_back(&mut self, address: IpAddr, owner: &Owner) -> Result<(), StoreError> {
         self.release(address, hash(owner.key().as_bytes()))
     }
 
     /// Releases all addresses of an attachment, or, when it has none, those
     /// of its container without an interface. Returns them.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn release_all(&mut self, owner: &Owner) -> Result<Vec<IpAddr>, StoreError> {
         for key in [owner.key(), owner.legacy_key()] {
             let found = self.leased_to(key)?;
@@ -260,6 +285,9 @@ impl Store {
     }
 
     /// Releases every lease that belongs to none of these owners.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn retain(&mut self, owners: &Owners) -> Result<Vec<IpAddr>, StoreError> {
         let mut released = Vec::new();
         for (key, address) in self.ask(|index| index.entries())? {
@@ -276,16 +304,25 @@ impl Store {
     }
 
     /// Reads every lease again, whatever the index knows.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn rescan(&mut self) -> Result<(), StoreError> {
         self.rebuild().map(|_| ())
     }
 
     /// The address that a range set gave out last.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn last_reserved(&self, set: usize) -> Result<Option<IpAddr>, StoreError> {
         lease::last_reserved(&self.folder, set)
     }
 
     /// Remembers it. To lose this costs a round of the robin, no address.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn set_last_reserved(&mut self, set: usize, address: IpAddr) -> Result<(), StoreError> {
         fault("ipam-cursor")?;
         self.changed = true;
@@ -293,11 +330,17 @@ impl Store {
     }
 
     /// What is remembered about the network beside its leases.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn note(&self) -> Result<Note, StoreError> {
         Note::read(&self.folder)
     }
 
     /// Changes it.
+    ///
+    /// # Errors
+    /// When the lease directory cannot be read or written.
     pub fn set_note(&mut self, note: &Note) -> Result<(), StoreError> {
         self.changed = true;
         note.write(&self.folder)

@@ -14,11 +14,13 @@ pub struct DecodeError {
 impl DecodeError {
     /// Where: keys as the document spells them, such as `ipam.ranges[0][1].subnet`. Empty for the
     /// document itself.
+    #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
     /// What is wrong there.
+    #[must_use]
     pub fn problem(&self) -> &str {
         &self.problem
     }

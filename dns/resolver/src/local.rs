@@ -84,6 +84,7 @@ fn plain(packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The question of a request that was read from `packet`, as the parts see it that decide.
+#[must_use]
 pub fn query<'a>(request: &Request, packet: &'a [u8]) -> Option<Query<'a>> {
     let edns = request.edns.as_ref().map(|edns| wire::Edns {
         size: edns.max_payload(),
@@ -128,6 +129,7 @@ impl Local {
     /// The answer of a verdict; `None` when another server gives it. `rotation` says which of
     /// several addresses comes first; what does not fit into `limit` bytes is left out, and the reply
     /// says so.
+    #[must_use]
     pub fn of(request: &Request, verdict: &Verdict, rotation: usize, limit: usize) -> Option<Self> {
         let code = match verdict {
             Verdict::Forward => return None,
@@ -173,6 +175,7 @@ impl Local {
     }
 
     /// A reply without records.
+    #[must_use]
     pub fn bare(request: &Request, code: ResponseCode, truncated: bool) -> Self {
         let mut local = Self::new(request, code);
         local.metadata.truncation = truncated;

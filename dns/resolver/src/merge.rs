@@ -50,6 +50,7 @@ pub enum MergeOutcome {
 
 impl<W> Merge<W> {
     /// For a process that may have so many descriptors.
+    #[must_use]
     pub fn new(descriptors: usize) -> Self {
         // When there are few, a third of them at least stays for the rest of the program.
         let usable = descriptors - RESERVE.min(descriptors / 3);
@@ -65,11 +66,13 @@ impl<W> Merge<W> {
     }
 
     /// How many questions are under way.
+    #[must_use]
     pub fn under_way(&self) -> usize {
         self.pending_questions.len()
     }
 
     /// How many sockets may be kept in all for replies that come late.
+    #[must_use]
     pub fn late_sockets(&self) -> usize {
         self.late
     }

@@ -56,6 +56,7 @@ pub struct Plan {
 
 impl Plan {
     /// Of a question that is asked from now on.
+    #[must_use]
     pub fn new(servers: Rc<[Server]>, now: Instant) -> Self {
         Self {
             servers,
@@ -105,6 +106,7 @@ impl Plan {
 
 /// Whether a reply of a server that was given up ends the question: nothing but a whole answer is
 /// worth more than the attempt under way.
+#[must_use]
 pub fn is_worth_it_late(reply: &[u8]) -> bool {
     let flags = flags(reply);
     let code = flags & flag::RCODE;

@@ -32,6 +32,7 @@ pub struct Note {
 
 impl Note {
     /// The boot whose leases the directory holds.
+    #[must_use]
     pub fn boot(&self) -> Option<&str> {
         self.boot.as_deref()
     }
@@ -41,6 +42,7 @@ impl Note {
     }
 
     /// The subnet chosen for `"subnet": "auto"`.
+    #[must_use]
     pub fn auto(&self) -> Option<&str> {
         self.auto.as_deref()
     }
@@ -51,6 +53,7 @@ impl Note {
     }
 
     /// The subnets last used by the network, for others to avoid.
+    #[must_use]
     pub fn subnets(&self) -> &[String] {
         &self.subnets
     }
@@ -61,6 +64,7 @@ impl Note {
     }
 
     /// All subnets of the network.
+    #[must_use]
     pub fn spans(&self) -> Vec<Span> {
         self.auto
             .iter()
@@ -71,6 +75,9 @@ impl Note {
     }
 
     /// Reads a network's note; an empty one when there is none.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
     pub fn read(folder: &Path) -> Result<Note, StoreError> {
         let path = folder.join(NAME);
         match files::read(&path, LARGEST) {

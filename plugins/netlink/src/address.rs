@@ -108,6 +108,9 @@ pub(crate) fn message(index: u32, cidr: IpNetwork, nodad: bool) -> AddressMessag
 
 impl RouteSocket {
     /// The addresses of one link, chosen by the kernel.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn addresses(&mut self, index: u32) -> Result<Vec<Address>, Error> {
         let mut question = AddressMessage::default();
         question.header.index = index;
@@ -124,6 +127,9 @@ impl RouteSocket {
     }
 
     /// All addresses of the namespace in one family: IPv4, else IPv6.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn all_addresses(&mut self, v4: bool) -> Result<Vec<Address>, Error> {
         let read = |frame: Frame<'_>| {
             (frame.kind == RTM_NEWADDR)
@@ -141,6 +147,9 @@ impl RouteSocket {
 
     /// Gives a link an address; false when it has it already. With `nodad` an IPv6 address works at once instead of a
     /// second later.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn add_address(&mut self, index: u32, cidr: IpNetwork, nodad: bool) -> Result<bool, Error> {
         match self.act(
             RTM_NEWADDR,
@@ -157,6 +166,9 @@ impl RouteSocket {
     }
 
     /// Takes an address from a link; false when it was gone, or the link was.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn remove_address(&mut self, index: u32, cidr: IpNetwork) -> Result<bool, Error> {
         match self.act(RTM_DELADDR, 0, &message(index, cidr, false))? {
             None => Ok(true),

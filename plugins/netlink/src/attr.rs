@@ -31,11 +31,13 @@ pub struct Attrs {
 
 impl Attrs {
     /// The attributes written so far, padded.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The attributes as an owned buffer.
+    #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -135,41 +137,49 @@ pub struct Attr<'a> {
 
 impl<'a> Attr<'a> {
     /// The value as one byte.
+    #[must_use]
     pub fn u8(&self) -> Option<u8> {
         self.value.first().copied()
     }
 
     /// The value as two bytes in the machine's order.
+    #[must_use]
     pub fn u16(&self) -> Option<u16> {
         Some(u16::from_ne_bytes(self.value.get(..2)?.try_into().ok()?))
     }
 
     /// The value as four bytes in the machine's order.
+    #[must_use]
     pub fn u32(&self) -> Option<u32> {
         Some(u32::from_ne_bytes(self.value.get(..4)?.try_into().ok()?))
     }
 
     /// The value as two bytes in network order.
+    #[must_use]
     pub fn u16be(&self) -> Option<u16> {
         self.u16().map(u16::from_be)
     }
 
     /// The value as four bytes in network order.
+    #[must_use]
     pub fn u32be(&self) -> Option<u32> {
         self.u32().map(u32::from_be)
     }
 
     /// The value as eight bytes in network order.
+    #[must_use]
     pub fn u64be(&self) -> Option<u64> {
         Some(u64::from_be_bytes(self.value.get(..8)?.try_into().ok()?))
     }
 
     /// The value up to its first zero byte, foreign bytes replaced.
+    #[must_use]
     pub fn text(&self) -> String {
         text(self.value)
     }
 
     /// The value as an address, by its length.
+    #[must_use]
     pub fn ip(&self) -> Option<std::net::IpAddr> {
         match self.value.len() {
             4 => <[u8; 4]>::try_from(self.value)
@@ -183,6 +193,7 @@ impl<'a> Attr<'a> {
     }
 
     /// The attributes inside.
+    #[must_use]
     pub fn nested(&self) -> AttrReader<'a> {
         read(self.value)
     }
@@ -195,6 +206,7 @@ pub struct AttrReader<'a> {
 }
 
 /// Bytes up to the first zero byte, those that are not UTF-8 replaced.
+#[must_use]
 pub fn text(bytes: &[u8]) -> String {
     let end = bytes
         .iter()
@@ -204,17 +216,20 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// Reads a list of attributes.
+#[must_use]
 pub fn read(bytes: &[u8]) -> AttrReader<'_> {
     AttrReader { rest: bytes }
 }
 
 impl<'a> AttrReader<'a> {
     /// The first attribute of this kind.
+    #[must_use]
     pub fn get(mut self, kind: u16) -> Option<Attr<'a>> {
         self.find(|attr| attr.kind == kind)
     }
 
     /// Follows nested attributes: the first one of each kind, each inside the one before.
+    #[must_use]
     pub fn path<const N: usize>(self, kinds: [u16; N]) -> Option<Attr<'a>> {
         let mut reader = self;
         let mut found = None;

@@ -132,6 +132,9 @@ pub struct Conntrack {
 
 impl Conntrack {
     /// Opens it in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// When the socket cannot be opened.
     pub fn open() -> Result<Conntrack, Error> {
         Ok(Conntrack {
             socket: NetfilterSocket::open()?,
@@ -140,6 +143,9 @@ impl Conntrack {
     }
 
     /// Opens it in another namespace, as [`RouteSocket::open_in`] does.
+    ///
+    /// # Errors
+    /// When the socket cannot be opened, or the namespace not entered.
     pub fn open_in(netns: &Netns) -> Result<Conntrack, Error> {
         Ok(Conntrack {
             socket: NetfilterSocket::open_in(netns)?,
@@ -148,6 +154,9 @@ impl Conntrack {
     }
 
     /// The number of flows.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn count(&mut self) -> Result<u32, Error> {
         let replies = self
             .socket
@@ -171,6 +180,9 @@ impl Conntrack {
     /// Cuts all flows that match. The kernel does the choosing, in one message; one before Linux 6.10 or so cannot, and
     /// its flows are listed and deleted one by one, as are those of a filter with an IPv6
     /// address.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn cut(&mut self, filter: &Filter) -> Result<(), Error> {
         if filter.original_port.is_none()
             && filter.original_source.is_none()
@@ -212,6 +224,9 @@ impl Conntrack {
     }
 
     /// The flows of one family and protocol to some ports of their destination, in the order of the kernel's table.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn flows_to(
         &mut self,
         v4: bool,
@@ -245,6 +260,9 @@ impl Conntrack {
     ///
     /// Few IPv4 ports are left to the kernel, which can choose flows by the address that answers but not exempt one. So it cuts the flows that no
     /// rule has redirected: one to `keep` always was, and one to a container that has gone was cut at its DEL.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn cut_stale(
         &mut self,
         ports: &[Port],
@@ -275,6 +293,9 @@ impl Conntrack {
     /// The messages of [`Conntrack::cut_stale`], for another process to send, which reads no refusal. So a kernel
     /// that may take no filters is sent the first one here: `None` when it refuses, or when all flows would have to be
     /// listed for another reason.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn stale_deletions(&mut self, ports: &[Port], v4: bool) -> Result<Option<Frames>, Error> {
         let filters = if v4 { self.few(ports)? } else { None };
         let Some((first, rest)) = filters.as_deref().and_then(<[Filter]>::split_first) else {
@@ -292,6 +313,7 @@ impl Conntrack {
     }
 
     /// Hands out the socket, to be closed by a detached child: as with any of netfilter's, closing it may wait.
+    #[must_use]
     pub fn into_fd(self) -> std::os::fd::OwnedFd {
         self.socket.into_fd()
     }

@@ -52,6 +52,9 @@ impl DetachedChild {
     ///
     /// The child shares our memory instead of copying it, which costs 0.05 ms where a fork costs 0.3; some 40 kB stay
     /// taken for it. It is not waited for: once its parent has ended, init does that.
+    ///
+    /// # Errors
+    /// When the child cannot be started (clone(2)), or its memory not be had.
     pub fn spawn(
         sockets: Vec<OwnedFd>,
         links: &[u32],
@@ -69,6 +72,9 @@ impl DetachedChild {
     }
 
     /// As [`DetachedChild::spawn`], for netfilter messages whose answers are not needed.
+    ///
+    /// # Errors
+    /// When the child cannot be started (clone(2)), or its memory not be had.
     pub fn send(
         mut sockets: Vec<OwnedFd>,
         socket: OwnedFd,
@@ -81,6 +87,9 @@ impl DetachedChild {
     }
 
     /// As [`DetachedChild::spawn`], for flows to cut. Without a child they are cut here and now.
+    ///
+    /// # Errors
+    /// When the child cannot be started (clone(2)), or its memory not be had.
     pub fn sweep(
         sockets: Vec<OwnedFd>,
         sweep: Sweep,
@@ -93,6 +102,9 @@ impl DetachedChild {
     ///
     /// The child goes on in a copy of the caller's memory, where a lock that another thread held at the fork would stay
     /// held for ever: refused unless the process has one thread.
+    ///
+    /// # Errors
+    /// When the child cannot be started (clone(2)), or its memory not be had.
     pub fn detach(sockets: Vec<OwnedFd>, work: impl FnOnce()) -> Result<DetachedChild, Error> {
         let threads = std::fs::read_dir("/proc/self/task").map(Iterator::count);
         if threads.map_err(Error::io("count threads"))? != 1 {
@@ -119,6 +131,9 @@ impl DetachedChild {
     }
 
     /// Waits for the child's end; for a process that lives on and wants no zombie.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
     pub fn wait(self) -> io::Result<()> {
         waitpid(self.pid, None)?;
         Ok(())
@@ -267,6 +282,9 @@ extern "C" fn child_main(work: *mut libc::c_void) -> libc::c_int {
 
 impl RouteSocket {
     /// Waits until a link is out of sight, which takes about a millisecond after its deletion was ordered.
+    ///
+    /// # Errors
+    /// When the kernel does not answer, or the link is still there after `timeout`.
     pub fn wait_gone(&mut self, index: u32, timeout: Duration) -> Result<(), Error> {
         let start = Instant::now();
         let mut nap = Duration::from_micros(50);

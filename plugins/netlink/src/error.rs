@@ -183,6 +183,7 @@ impl From<Failure> for Refusal {
 
 impl Error {
     /// The error number, when the kernel refused.
+    #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Error::Kernel { why, .. } | Error::Setup { why, .. } | Error::NoConntrack { why } => {
@@ -202,11 +203,13 @@ impl Error {
     }
 
     /// The object is there already.
+    #[must_use]
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(Errno::EEXIST)
     }
 
     /// The bridge has no port left.
+    #[must_use]
     pub fn is_bridge_full(&self) -> bool {
         self.errno() == Some(Errno::EXFULL)
     }

@@ -26,6 +26,7 @@ pub struct Frames {
 
 impl Frames {
     /// An empty batch.
+    #[must_use]
     pub fn new() -> Frames {
         Frames::default()
     }
@@ -100,21 +101,25 @@ impl Frames {
     }
 
     /// The bytes to send.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// How many messages.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len()
     }
 
     /// Whether there is nothing to send.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
     /// Position in the batch of the message with this sequence number.
+    #[must_use]
     pub fn position(&self, sequence: u32) -> Option<usize> {
         // Numbers are given in ascending order.
         self.messages

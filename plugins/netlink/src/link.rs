@@ -229,6 +229,9 @@ impl RouteSocket {
     }
 
     /// Finds a link by number.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>, Error> {
         self.find(&question().index(index).build(), &format!("number {index}"))
     }
@@ -242,11 +245,17 @@ impl RouteSocket {
     }
 
     /// All links of the namespace.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn links(&mut self) -> Result<Vec<Link>, Error> {
         self.dump("interfaces", RTM_GETLINK, &question().build(), read_link)
     }
 
     /// All links of a kind, chosen by the kernel.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn links_of_kind(&mut self, kind: &str) -> Result<Vec<Link>, Error> {
         let kind = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]);
         self.dump(
@@ -258,6 +267,9 @@ impl RouteSocket {
     }
 
     /// The ports of a bridge, chosen by the kernel.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn links_of_bridge(&mut self, index: u32) -> Result<Vec<Link>, Error> {
         self.dump(
             "ports of a bridge",
@@ -282,6 +294,9 @@ impl RouteSocket {
     ///
     /// The link is out of sight after a millisecond, yet the call returns only after a grace period of RCU, 8 to 33 ms
     /// on. [`DetachedChild`](crate::DetachedChild) does the same without the wait.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn delete_link(&mut self, index: u32) -> Result<bool, Error> {
         let message = LinkMessageBuilder::<LinkUnspec>::default()
             .index(index)

@@ -72,6 +72,9 @@ fn message(index: u32, address: Ipv6Addr) -> NeighbourMessage {
 
 impl RouteSocket {
     /// The neighbours that the namespace knows, of both families.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn neighbours(&mut self) -> Result<Vec<Neighbour>, Error> {
         let read = |frame: Frame<'_>| {
             (frame.kind == RTM_NEWNEIGH)
@@ -84,6 +87,9 @@ impl RouteSocket {
 
     /// Lets the host answer for an IPv6 address on a link, once `proxy_ndp` of the link is on. Repeating it changes
     /// nothing.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn add_proxied_neighbour(&mut self, index: u32, address: Ipv6Addr) -> Result<(), Error> {
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
         match self.act(RTM_NEWNEIGH, flags, &message(index, address))? {
@@ -93,6 +99,9 @@ impl RouteSocket {
     }
 
     /// Ends it; false when the host did not, or the link is gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn remove_proxied_neighbour(
         &mut self,
         index: u32,

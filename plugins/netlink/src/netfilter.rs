@@ -38,6 +38,7 @@ impl Reply {
     }
 
     /// The attributes behind `struct nfgenmsg`.
+    #[must_use]
     pub fn attrs(&self) -> crate::attr::AttrReader<'_> {
         crate::attr::read(self.payload.get(4..).unwrap_or_default())
     }
@@ -65,6 +66,7 @@ fn describe(failure: &Failure) -> String {
 
 impl NetfilterError {
     /// The failures by message, if the kernel refused.
+    #[must_use]
     pub fn failures(&self) -> &[Failure] {
         match self {
             NetfilterError::Refused(failures) => failures,
@@ -73,6 +75,7 @@ impl NetfilterError {
     }
 
     /// The first error number.
+    #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
             NetfilterError::Refused(failures) => failures.first().map(|failure| failure.errno),
@@ -235,6 +238,7 @@ impl NetfilterSocket {
     }
 
     /// Hands out the descriptor, for [`DetachedChild`](crate::DetachedChild).
+    #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.socket.into_fd()
     }

@@ -92,6 +92,9 @@ impl NetnsError {
 
 impl Netns {
     /// Opens the namespace at a path, after making sure that it is one.
+    ///
+    /// # Errors
+    /// When the path cannot be opened, or leads to no network namespace.
     pub fn open(path: &Path) -> Result<Netns, NetnsError> {
         // O_PATH first: opening has effects of its own on a FIFO (waits) or a watchdog device (starts the countdown).
         let probe = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(
@@ -128,6 +131,9 @@ impl Netns {
     }
 
     /// The namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the namespace of the process cannot be opened.
     pub fn current() -> Result<Netns, NetnsError> {
         let path = Path::new(CURRENT);
         // A socket knows its namespace, without a walk through this thread's part of /proc; only who may administrate
@@ -140,6 +146,9 @@ impl Netns {
     }
 
     /// Makes a namespace that has no name and ends with its last user.
+    ///
+    /// # Errors
+    /// When the kernel makes no namespace (unshare(2)).
     pub fn create_unnamed() -> Result<Netns, NetnsError> {
         on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET).map_err(|e| {
@@ -161,17 +170,22 @@ impl Netns {
     }
 
     /// Whether both are the same namespace.
+    #[must_use]
     pub fn same_as(&self, other: &Netns) -> bool {
         self.id == other.id
     }
 
     /// What tells this namespace from all others alive.
+    #[must_use]
     pub fn id(&self) -> NetnsId {
         self.id
     }
 
     /// The kernel's number for the calling thread's namespace, never given out twice in a boot; 1 is the initial
     /// namespace.
+    ///
+    /// # Errors
+    /// When the kernel does not tell (`SO_NETNS_COOKIE`, Linux 5.14).
     pub fn cookie() -> Result<u64, NetnsError> {
         let failed = NetnsError::io("read the cookie of", Path::new(CURRENT));
         let socket = match UnixDatagram::unbound() {
@@ -198,6 +212,9 @@ impl Netns {
     }
 
     /// Runs `work` inside, on a thread that enters and never comes back.
+    ///
+    /// # Errors
+    /// When no thread can be started, or it cannot enter the namespace (setns(2)).
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
         on_a_thread(|| {
             self.enter()?;

@@ -19,12 +19,18 @@ pub struct RouteSocket {
 
 impl RouteSocket {
     /// Opens a socket in the calling thread's namespace.
+    ///
+    /// # Errors
+    /// When the socket cannot be opened.
     pub fn open() -> Result<RouteSocket, Error> {
         Self::prepare(Socket::bare(netlink_sys::protocols::NETLINK_ROUTE))
     }
 
     /// Opens a socket in another namespace. The calling thread enters it for the length of one system call; the process
     /// aborts should the way back fail.
+    ///
+    /// # Errors
+    /// When the socket cannot be opened, or the namespace not entered.
     pub fn open_in(netns: &Netns) -> Result<RouteSocket, Error> {
         let bare = netns.make_inside(|| Socket::bare(netlink_sys::protocols::NETLINK_ROUTE))?;
         Self::prepare(bare)
@@ -38,6 +44,7 @@ impl RouteSocket {
     }
 
     /// Hands out the descriptor, for [`DetachedChild`](crate::DetachedChild).
+    #[must_use]
     pub fn into_fd(self) -> OwnedFd {
         self.socket.into_fd()
     }

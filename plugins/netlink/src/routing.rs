@@ -75,6 +75,7 @@ pub struct RouteSpec {
 
 impl RouteSpec {
     /// A route with nothing but a destination.
+    #[must_use]
     pub fn to(dst: IpNetwork) -> RouteSpec {
         RouteSpec {
             dst,
@@ -154,11 +155,13 @@ pub struct NextHop {
 
 impl RouteEntry {
     /// Whether it leads everywhere.
+    #[must_use]
     pub fn is_default(&self) -> bool {
         self.destination.prefix() == 0 && self.kind == UNICAST
     }
 
     /// Whether it came by a router advertisement.
+    #[must_use]
     pub fn is_advertised(&self) -> bool {
         self.protocol == ADVERTISED
     }
@@ -265,6 +268,9 @@ pub(crate) fn read_route(frame: Frame<'_>) -> Option<RouteEntry> {
 impl RouteSocket {
     /// Adds a route. A second gateway for the same destination joins the first in IPv6; in IPv4 it stands behind it, and
     /// [`RouteSocket::configure`] makes one route with several ways of them. False when this very route is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn add_route(&mut self, spec: &RouteSpec) -> Result<bool, Error> {
         let message = encode::message(&Group::one(*spec));
         match self.act(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND, &message)? {
@@ -275,6 +281,9 @@ impl RouteSocket {
     }
 
     /// Removes a route; false when it was gone. What the specification leaves open matches anything.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn remove_route(&mut self, spec: &RouteSpec) -> Result<bool, Error> {
         match self.act(RTM_DELROUTE, 0, &removal(spec))? {
             None => Ok(true),
@@ -284,11 +293,17 @@ impl RouteSocket {
     }
 
     /// The routes of one family in the main table, chosen by the kernel.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn routes(&mut self, v4: bool) -> Result<Vec<RouteEntry>, Error> {
         self.routes_of_table(v4, MAIN)
     }
 
     /// The routes of one table. A table that never had a route is empty.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn routes_of_table(&mut self, v4: bool, table: u32) -> Result<Vec<RouteEntry>, Error> {
         let mut question = RouteMessage::default();
         question.header.address_family = family(v4);
@@ -306,6 +321,9 @@ impl RouteSocket {
     }
 
     /// The routes of one family in every table.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn all_routes(&mut self, v4: bool) -> Result<Vec<RouteEntry>, Error> {
         let mut question = RouteMessage::default();
         question.header.address_family = family(v4);
@@ -313,6 +331,9 @@ impl RouteSocket {
     }
 
     /// The way a packet of this machine to `address` would go; none when there is no way.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn route_to(&mut self, address: IpAddr) -> Result<Option<RouteEntry>, Error> {
         let mut question = RouteMessage::default();
         question.header.address_family = family(address.is_ipv4());
@@ -331,6 +352,9 @@ impl RouteSocket {
 
     /// The way that the kernel would send this packet, or why it would not: `EHOSTUNREACH`, `ENETUNREACH`, `EXDEV` and
     /// `EINVAL` (a source that cannot come in there, or cannot leave).
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn route_of(
         &mut self,
         question: &RouteQuestion,
@@ -360,6 +384,9 @@ impl RouteSocket {
     }
 
     /// The link that carries the default route, IPv4's before IPv6's; of several the one with the lowest metric.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn uplink(&mut self) -> Result<Option<Link>, Error> {
         for v4 in [true, false] {
             let routes = self.routes(v4)?;

@@ -74,6 +74,9 @@ fn read(frame: Frame<'_>) -> Option<SourceRule> {
 
 impl RouteSocket {
     /// The rules of one family, in their order.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn source_rules(&mut self, v4: bool) -> Result<Vec<SourceRule>, Error> {
         let mut question = RuleMessage::default();
         question.header.family = if v4 {
@@ -85,6 +88,9 @@ impl RouteSocket {
     }
 
     /// Adds a rule; false when this very rule is there.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn add_source_rule(&mut self, source: IpAddr, table: u32) -> Result<bool, Error> {
         let message = message(source, table);
         match self.act(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &message)? {
@@ -95,6 +101,9 @@ impl RouteSocket {
     }
 
     /// Removes a rule; false when it was gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn remove_source_rule(&mut self, source: IpAddr, table: u32) -> Result<bool, Error> {
         match self.act(RTM_DELRULE, 0, &message(source, table))? {
             None => Ok(true),
@@ -104,6 +113,9 @@ impl RouteSocket {
     }
 
     /// Every table of a family that has a route.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn tables(&mut self, v4: bool) -> Result<Vec<u32>, Error> {
         let mut tables: Vec<u32> = self
             .all_routes(v4)?

@@ -81,6 +81,9 @@ impl RouteSocket {
     ///
     /// A destination that other links have routes to, as the default one of a container's first network, gets one
     /// behind theirs, by its metric: of two equal ones the kernel takes now this and now that.
+    ///
+    /// # Errors
+    /// With the step that the kernel refused; the steps before it are done.
     pub fn configure(&mut self, setup: &Setup<'_>) -> Result<(), Error> {
         let mut routes = setup.routes.to_vec();
         if setup.index > LOOPBACK + 1 {

@@ -16,6 +16,9 @@ const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
 /// Sends a router solicitation out of a link of the calling thread's namespace. Its answer is an advertisement, which
 /// the kernel treats as any other.
+///
+/// # Errors
+/// Those of the raw socket (packet(7), ipv6(7)).
 pub fn solicit_routers(index: u32) -> io::Result<()> {
     let socket = socket(
         AddressFamily::Inet6,

@@ -10,6 +10,9 @@ use crate::netns::{Netns, NetnsError};
 const ROOT: &str = "/proc/sys";
 
 /// Reads a parameter by its path below `/proc/sys` (`net/ipv4/ip_forward`), without the closing line break.
+///
+/// # Errors
+/// Those of the file below `/proc/sys`.
 pub fn read(path: &str) -> io::Result<String> {
     let text = fs::read_to_string(locate(path)?)?;
     Ok(text.trim_end_matches('\n').to_owned())
@@ -18,6 +21,9 @@ pub fn read(path: &str) -> io::Result<String> {
 /// Writes a parameter unless it has the value already. True when it was written. A parameter that others watch, or that
 /// drops caches when it is touched, stays untouched this way, and a read-only /proc does no harm where nothing must
 /// change.
+///
+/// # Errors
+/// Those of the file below `/proc/sys`, such as a value that the kernel refuses.
 pub fn write_if_different(path: &str, value: &str) -> io::Result<bool> {
     // What cannot be read (write-only parameters exist) is written.
     if read(path).is_ok_and(|current| current == value) {
@@ -28,6 +34,9 @@ pub fn write_if_different(path: &str, value: &str) -> io::Result<bool> {
 }
 
 /// Writes a parameter of something that has just been made, whose value is known to be another.
+///
+/// # Errors
+/// Those of the file below `/proc/sys`, such as a value that the kernel refuses.
 pub fn write(path: &str, value: &str) -> io::Result<()> {
     fs::write(locate(path)?, value)
 }
@@ -36,6 +45,9 @@ pub fn write(path: &str, value: &str) -> io::Result<()> {
 ///
 /// The calling thread enters the namespace while it opens the files, and no longer: a file stays the namespace's that it
 /// was opened in. A thread of its own would cost three times as much.
+///
+/// # Errors
+/// When the namespace cannot be entered; an error of one parameter is in its place of the list.
 pub fn write_in(
     netns: &Netns,
     settings: &[(String, &str)],

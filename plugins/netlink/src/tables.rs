@@ -69,6 +69,7 @@ pub enum TableChange {
 
 impl TableChange {
     /// The entry that it is about.
+    #[must_use]
     pub fn entry(&self) -> &TableEntry {
         match self {
             Self::Add(entry) | Self::Replace(entry) | Self::Remove(entry) => entry,

@@ -182,11 +182,17 @@ fn read_redirection(frame: Frame<'_>) -> Option<u32> {
 
 impl RouteSocket {
     /// Puts a token bucket on the way out of a link that has none.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn add_token_bucket(&mut self, index: u32, spec: &TokenBucket) -> Result<(), Error> {
         self.new_qdisc("add a token bucket to", index, &bucket(index, spec))
     }
 
     /// Redirects all that comes in by a link to the way out of another.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn redirect_ingress(&mut self, from: u32, to: u32) -> Result<(), Error> {
         let ingress = message(from, INGRESS_HANDLE, INGRESS, 0, |out| {
             out.cstr(TCA_KIND, "ingress");
@@ -215,11 +221,17 @@ impl RouteSocket {
     }
 
     /// Takes our token bucket off the way out of a link; false when there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn remove_token_bucket(&mut self, index: u32) -> Result<bool, Error> {
         self.delete_qdisc(index, BUCKET, ROOT)
     }
 
     /// Takes the redirection of what comes in by a link away, and every other filter there; false when there is none.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn remove_ingress(&mut self, index: u32) -> Result<bool, Error> {
         self.delete_qdisc(index, INGRESS_HANDLE, INGRESS)
     }
@@ -243,6 +255,9 @@ impl RouteSocket {
     }
 
     /// The way out of a link; none when the link is gone.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn root_qdisc(&mut self, index: u32) -> Result<Option<Qdisc>, Error> {
         let question = message(index, 0, ROOT, 0, |_| {});
         // The answer is a notification, which the kernel sends to the asking socket only with NLM_F_ECHO.
@@ -258,6 +273,9 @@ impl RouteSocket {
     }
 
     /// Where what comes in by a link is redirected to.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn ingress_redirection(&mut self, index: u32) -> Result<Option<u32>, Error> {
         let question = message(index, 0, INGRESS_HANDLE, 0, |_| {});
         match self.dump("filters", RTM_GETTFILTER, &question, read_redirection) {

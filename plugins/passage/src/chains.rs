@@ -85,6 +85,7 @@ enum RuleOutcome {
 
 impl<'a> HookTraversal<'a> {
     /// The hook in words.
+    #[must_use]
     pub fn at(&self) -> String {
         match self.bridge {
             true => format!("bridge {}", self.hook.name()),

@@ -115,16 +115,19 @@ impl Packet {
     }
 
     /// Whether it is of IPv4.
+    #[must_use]
     pub fn v4(&self) -> bool {
         self.destination.is_ipv4()
     }
 
     /// The port that it is sent to.
+    #[must_use]
     pub fn destination_port(&self) -> Option<u16> {
         self.ports.map(|(_, port)| port)
     }
 
     /// `10.0.0.2:80`.
+    #[must_use]
     pub fn target(&self) -> String {
         shown(self.destination, self.destination_port())
     }
@@ -214,6 +217,7 @@ impl Packet {
 }
 
 /// An address with a port.
+#[must_use]
 pub fn shown(address: IpAddr, port: Option<u16>) -> String {
     match (address, port) {
         (address, None) => address.to_string(),

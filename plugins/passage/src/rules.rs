@@ -286,6 +286,7 @@ impl Rules {
     }
 
     /// What a table of nftables is called here: one of iptables-nft by the tool that shows it.
+    #[must_use]
     pub fn table_name(&self, family: &str, table: &str) -> String {
         let name = format!("{family} {table}");
         let shown = iptables::shown_as(family, table);
@@ -294,6 +295,7 @@ impl Rules {
     }
 
     /// The rule of this number, of a chain of a table of nftables: `ip`, `filter`.
+    #[must_use]
     pub fn by_handle(&self, family: &str, table: &str, chain: &str, handle: u64) -> Option<&Rule> {
         let name = format!("{family} {table}");
         // The nft variant of iptables has such tables too.
@@ -324,6 +326,7 @@ impl Hook {
     ];
 
     /// As nftables calls it.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Prerouting => "prerouting",

@@ -64,6 +64,9 @@ pub struct Sweep {
 
 impl Sweep {
     /// What [`Conntrack::cut_stale`] does, for later: for each family the ports, and the address of who is spared.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn new(conntrack: Conntrack, stale: &[(Vec<Port>, IpAddr)]) -> Result<Sweep, Error> {
         let route = match conntrack.route {
             Some(route) => route,

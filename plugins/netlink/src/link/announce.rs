@@ -16,6 +16,9 @@ impl RouteSocket {
     /// Both ends of a veth pair have a carrier as soon as the second one is up, but their queues drop everything until
     /// a worker of the kernel (linkwatch) has put them into service, and a bridge forwards nothing from a port before.
     /// Since Linux 6.8 the question itself does that work; older kernels take some 0.1 ms.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn wait_operational(&mut self, index: u32) -> Result<Option<Link>, Error> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -33,6 +36,9 @@ impl RouteSocket {
     ///
     /// The link gets the hardware address that it has: nothing changes, but the kernel announces as after a change. When
     /// the link came up it could not, because it had no carrier, or because an address was still to come.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn announce(&mut self, index: u32) -> Result<bool, Error> {
         let Some(link) = self.wait_operational(index)? else {
             return Ok(false);

@@ -35,6 +35,9 @@ impl RouteSocket {
     /// It does not snoop on multicast. Without a querier, and a container host has none, snooping changes nothing about
     /// who gets what; but each port that comes or goes restarts the query timers of all others
     /// (`br_port_state_selection` in the kernel), 0.3 ms at 300 ports.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn create_bridge(&mut self, spec: &BridgeSpec<'_>) -> Result<Link, Error> {
         InterfaceName::new(spec.name)?;
         let mut builder = LinkBridge::new(spec.name)
@@ -104,6 +107,7 @@ impl RouteSocket {
 /// Whether this kernel's bridges can filter VLANs: makes one in a throw-away namespace and looks whether it has a
 /// default PVID. About a millisecond; an existing bridge tells the same in [`BridgeInfo`](super::BridgeInfo). False also
 /// when no bridge can be made, which the bridge that is wanted will explain better.
+#[must_use]
 pub fn vlan_filtering_supported() -> bool {
     probe().is_ok_and(|link| link.bridge.is_some_and(|bridge| bridge.vlan_supported))
 }

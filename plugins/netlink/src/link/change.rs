@@ -61,6 +61,9 @@ pub struct LinkChange {
 impl RouteSocket {
     /// Changes a link in one message. The kernel works through it piece by piece: what came before the failing piece is
     /// done.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn set_link(&mut self, index: u32, change: &LinkChange) -> Result<(), Error> {
         self.set_link_in_steps(index, &[change])
     }
@@ -98,6 +101,9 @@ impl RouteSocket {
 impl RouteSocket {
     /// Sets hairpin mode of a bridge's port, as [`LinkChange::hairpin`] does, by the bridge's own message: the other
     /// one tells the whole host that the link has changed, for which IPv6 walks through all of its routes.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn set_hairpin(&mut self, index: u32, on: bool) -> Result<(), Error> {
         let mut header = [0; 16];
         header[0] = libc::AF_BRIDGE as u8;

@@ -14,6 +14,9 @@ use crate::route::RouteSocket;
 
 impl RouteSocket {
     /// Makes an ifb device, up, with one queue.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn create_ifb(
         &mut self,
         name: &str,

@@ -34,6 +34,9 @@ pub struct MacvlanSpec<'a> {
 
 impl RouteSocket {
     /// Makes a macvlan link on a master of this socket's namespace. It is down.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn create_macvlan(&mut self, spec: &MacvlanSpec<'_>) -> Result<(), Error> {
         InterfaceName::new(spec.name)?;
         let mode = MacVlanMode::from(spec.mode);

@@ -14,6 +14,9 @@ use crate::route::RouteSocket;
 impl RouteSocket {
     /// Moves a link to another namespace, where it comes down, gets a name and a note. Its addresses and routes are lost.
     /// The name that it has must be free there too. Waits for RCU, 15 to 46 ms.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn move_link(
         &mut self,
         index: u32,

@@ -23,6 +23,9 @@ pub struct VlanRange {
 impl RouteSocket {
     /// Puts a bridge's port into VLANs and takes it out of others, in this order: removal first, so that the default
     /// VLAN can be replaced. Removing a VLAN that the port is not in succeeds, as the kernel has it.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
     pub fn port_vlans(
         &mut self,
         index: u32,

@@ -13,6 +13,9 @@ use super::{CURRENT, Netns, NetnsError, on_a_thread};
 
 impl Netns {
     /// Makes a namespace and names it by mounting it on a new file. Its loopback interface is down.
+    ///
+    /// # Errors
+    /// When the file cannot be made, the namespace not be made, or not be mounted there.
     pub fn create_at(path: &Path) -> Result<Netns, NetnsError> {
         if let Some(parent) = path.parent() {
             share(parent)?;
@@ -51,6 +54,9 @@ impl Netns {
 
     /// Unmounts the namespace and removes its file. What is gone already is success. The namespace itself ends with its
     /// last user.
+    ///
+    /// # Errors
+    /// When the mount or the file cannot be removed.
     pub fn remove_at(path: &Path) -> Result<(), NetnsError> {
         match umount2(path, MntFlags::MNT_DETACH) {
             // EINVAL: no mount here, as after a crash between the creation of the file and the mount.

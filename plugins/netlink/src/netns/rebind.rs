@@ -29,6 +29,9 @@ impl NetnsMount {
     /// The namespace that is mounted at a path, as the calling thread's mount namespace has it. `None` when none is:
     /// nothing is there, something else is, or the namespace is reached through a process (`/proc/PID/ns/net`) and is
     /// mounted nowhere.
+    ///
+    /// # Errors
+    /// When `/proc/self/mountinfo` cannot be read.
     pub fn at(path: &Path) -> Result<Option<NetnsMount>, NetnsError> {
         let Ok(file) = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) else {
             return Ok(None);
@@ -47,12 +50,16 @@ impl NetnsMount {
 
     /// Whether init has this mount too. It has not when it was made in a mount namespace whose mounts stay inside, as
     /// `ip netns exec` makes one. `None` when init's mounts are not to be seen.
+    #[must_use]
     pub fn is_seen_by_init(&self) -> Option<bool> {
         let table = fs::read_to_string("/proc/1/mountinfo").ok()?;
         Some(has(&table, self))
     }
 
     /// Takes the mount away again. The namespace itself goes with its last user, files open in it stay open.
+    ///
+    /// # Errors
+    /// When the mount cannot be taken away (umount2(2)).
     pub fn detach(&self) -> Result<(), NetnsError> {
         umount2(&self.point, MntFlags::MNT_DETACH)
             .map_err(|e| NetnsError::io("unmount", &self.point)(e.into()))
@@ -61,6 +68,9 @@ impl NetnsMount {
 
 impl Netns {
     /// Mounts this namespace over the one at `path`, which leads here until [`NetnsMount::detach`].
+    ///
+    /// # Errors
+    /// When the path cannot be mounted over (mount(2)).
     pub fn mount_over(&self, path: &Path) -> Result<(), NetnsError> {
         let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         mount(

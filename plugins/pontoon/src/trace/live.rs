@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::path_end::{End, Verdict};
 use super::probe::{Answer, Sender};
-use super::question::{Place, Protocol, Question};
+use super::question::{PacketOrigin, Protocol, Question};
 use super::reply::Reply;
 use super::walk::Predicted;
 use crate::facts::Host;
@@ -45,9 +45,9 @@ pub(super) fn follow(
     patience: Duration,
 ) -> Result<Live, Failure> {
     let mut sender = match &question.place {
-        Place::Outside(_) => None,
-        Place::Host => Some(Sender::open(question, None)?),
-        Place::Container(inside) => Some(Sender::open(question, Some(&inside.netns))?),
+        PacketOrigin::Outside(_) => None,
+        PacketOrigin::Host => Some(Sender::open(question, None)?),
+        PacketOrigin::Container(inside) => Some(Sender::open(question, Some(&inside.netns))?),
     };
     let from = sender.as_ref().map(Sender::number);
     let to = question.ports.map_or(0, |(_, to)| to);

@@ -33,15 +33,15 @@ pub(crate) enum Protocol {
 }
 
 /// Where a packet starts.
-pub(crate) enum Place {
+pub(crate) enum PacketOrigin {
     Host,
     /// Beyond the link of this name.
     Outside(Link),
-    Container(Inside),
+    Container(Box<ContainerEndpoint>),
 }
 
 /// A container with an interface of its own.
-pub(crate) struct Inside {
+pub(crate) struct ContainerEndpoint {
     pub(crate) name: String,
     pub(crate) netns: Netns,
     /// The host's end of its veth pair.
@@ -51,7 +51,7 @@ pub(crate) struct Inside {
 
 /// A packet to be traced.
 pub(crate) struct Question {
-    pub(crate) place: Place,
+    pub(crate) place: PacketOrigin,
     /// `None`: the kernel chooses.
     pub(crate) source: Option<IpAddr>,
     pub(crate) destination: IpAddr,
@@ -76,9 +76,9 @@ impl Question {
     /// In one line.
     pub(crate) fn text(&self) -> String {
         let from = match &self.place {
-            Place::Host => "the host".to_owned(),
-            Place::Outside(link) => format!("outside, by {}", link.name),
-            Place::Container(inside) => format!("container {}", inside.name),
+            PacketOrigin::Host => "the host".to_owned(),
+            PacketOrigin::Outside(link) => format!("outside, by {}", link.name),
+            PacketOrigin::Container(inside) => format!("container {}", inside.name),
         };
         format!(
             "{} from {from} to {}",
@@ -260,32 +260,35 @@ fn beyond(host: &mut Host, v4: bool) -> Result<IpAddr, Failure> {
 }
 
 /// Where the sender is, and its address.
-fn place(host: &mut Host, name: &str, v4: bool) -> Result<(Place, Option<IpAddr>), Failure> {
+fn place(host: &mut Host, name: &str, v4: bool) -> Result<(PacketOrigin, Option<IpAddr>), Failure> {
     if name == "host" {
-        return Ok((Place::Host, None));
+        return Ok((PacketOrigin::Host, None));
     }
     if name == "outside" {
         let address = beyond(host, v4)?;
-        return Ok((Place::Outside(uplink(host, v4)?), Some(address)));
+        return Ok((PacketOrigin::Outside(uplink(host, v4)?), Some(address)));
     }
     if let Ok(address) = name.parse::<IpAddr>() {
         return place_of(host, address);
     }
     let attachments = attachments_of(host, name)?;
     match attachments.iter().find(|one| one.mode == "host") {
-        Some(_) => Ok((Place::Host, None)),
-        None => Ok((Place::Container(inside(host, &attachments)?), None)),
+        Some(_) => Ok((PacketOrigin::Host, None)),
+        None => Ok((
+            PacketOrigin::Container(Box::new(inside(host, &attachments)?)),
+            None,
+        )),
     }
 }
 
-fn place_of(host: &mut Host, address: IpAddr) -> Result<(Place, Option<IpAddr>), Failure> {
+fn place_of(host: &mut Host, address: IpAddr) -> Result<(PacketOrigin, Option<IpAddr>), Failure> {
     if host
         .socket
         .all_addresses(address.is_ipv4())?
         .iter()
         .any(|own| own.cidr.ip() == address)
     {
-        return Ok((Place::Host, Some(address)));
+        return Ok((PacketOrigin::Host, Some(address)));
     }
     let own = host.attachments();
     let has = |one: &&Attachment| {
@@ -295,18 +298,18 @@ fn place_of(host: &mut Host, address: IpAddr) -> Result<(Place, Option<IpAddr>),
     };
     if let Some(one) = own.iter().find(has) {
         let inside = inside(host, std::slice::from_ref(one))?;
-        return Ok((Place::Container(inside), Some(address)));
+        return Ok((PacketOrigin::Container(Box::new(inside)), Some(address)));
     }
     let route = host.socket.route_to(address)?;
     let link = route.and_then(|route| host.link(route.interface?)).cloned();
     match link {
-        Some(link) => Ok((Place::Outside(link), Some(address))),
+        Some(link) => Ok((PacketOrigin::Outside(link), Some(address))),
         None => Err(wrong(format!("this host has no way to {address}"))),
     }
 }
 
 /// Of a container's attachments the first with an interface of its own, or that of whom it shares.
-fn inside(host: &Host, attachments: &[Attachment]) -> Result<Inside, Failure> {
+fn inside(host: &Host, attachments: &[Attachment]) -> Result<ContainerEndpoint, Failure> {
     let all = host.attachments();
     for one in attachments {
         let other = one.shares.as_ref();
@@ -322,7 +325,7 @@ fn inside(host: &Host, attachments: &[Attachment]) -> Result<Inside, Failure> {
         };
         let netns = own.about.as_ref().and_then(|about| about.sandbox.open());
         if let (Some(port), Some(netns)) = (named(&own.host_interface), netns) {
-            return Ok(Inside {
+            return Ok(ContainerEndpoint {
                 name: one.names.first().unwrap_or(&one.id).clone(),
                 netns,
                 port,

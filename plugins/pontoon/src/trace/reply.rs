@@ -8,7 +8,7 @@ use pontoon_passage::{Hook, Packet, PacketVerdict, Rules};
 use serde::Serialize;
 
 use super::path_end::Verdict;
-use super::question::{Place, Protocol, Question};
+use super::question::{PacketOrigin, Protocol, Question};
 use super::walk::{LOCAL, Predicted};
 use crate::doctor::sockets;
 use crate::facts::{Attachment, Host};
@@ -229,7 +229,7 @@ impl Back<'_> {
     fn past_the_host(&self, who: &str, one: &Attachment, interface: &str, hop: IpAddr) -> Reply {
         let rewritten = self.packet.dnat || self.packet.snat;
         let bridged = match &self.question.place {
-            Place::Container(from) => {
+            PacketOrigin::Container(from) => {
                 from.bridge.as_ref().map(|bridge| &bridge.name) == one.bridge.as_ref()
                     && interface == one.interface
             }
@@ -276,12 +276,12 @@ impl Back<'_> {
         forwarded.source = sender;
         forwarded.out_interface.clone_from(&by.name);
         let hook = match &self.question.place {
-            Place::Host => Hook::Input,
-            Place::Outside(link) => {
+            PacketOrigin::Host => Hook::Input,
+            PacketOrigin::Outside(link) => {
                 forwarded.in_interface.clone_from(&link.name);
                 Hook::Forward
             }
-            Place::Container(from) => {
+            PacketOrigin::Container(from) => {
                 let link = from.bridge.as_ref().unwrap_or(&from.port);
                 forwarded.in_interface.clone_from(&link.name);
                 Hook::Forward
@@ -300,7 +300,7 @@ impl Back<'_> {
         if let PacketVerdict::Dropped(drop) = self.rules.judge(hook, &forwarded.reply()) {
             return Ok(lost(format!("it is dropped on its way back by {drop}")));
         }
-        if let Place::Outside(link) = &self.question.place {
+        if let PacketOrigin::Outside(link) = &self.question.place {
             let back = RouteQuestion {
                 source: None,
                 destination: sender,

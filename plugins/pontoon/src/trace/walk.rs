@@ -10,7 +10,7 @@ use pontoon_passage::{Hook, HookOutcome, HookTraversal, Packet, Rules, Step};
 
 use super::decided;
 use super::path_end::{End, Verdict};
-use super::question::{Inside, Place, Question};
+use super::question::{ContainerEndpoint, PacketOrigin, Question};
 use crate::facts::{Attachment, Host};
 use crate::report::Failure;
 
@@ -97,15 +97,15 @@ impl<'a> Walk<'a> {
             self.own.push((address.index, address.cidr.ip()));
         }
         let found = match &self.question.place {
-            Place::Host => self.sent_by_host()?,
-            Place::Outside(link) => {
+            PacketOrigin::Host => self.sent_by_host()?,
+            PacketOrigin::Outside(link) => {
                 let source = self.question.source.unwrap_or(self.question.destination);
                 let packet = self.packet(source);
                 let link = link.clone();
                 self.tell("wire", format!("comes in by {}", link.name));
                 self.comes_in(packet, &link, None)?
             }
-            Place::Container(inside) => self.sent_by_container(inside)?,
+            PacketOrigin::Container(inside) => self.sent_by_container(inside)?,
         };
         Ok(match self.doubts.is_empty() {
             true => found,
@@ -280,7 +280,7 @@ impl<'a> Walk<'a> {
         self.leaves(packet, &route, &out, None)
     }
 
-    fn sent_by_container(&mut self, inside: &Inside) -> Result<End, Failure> {
+    fn sent_by_container(&mut self, inside: &ContainerEndpoint) -> Result<End, Failure> {
         let mut socket = RouteSocket::open_in(&inside.netns)?;
         let destination = self.question.destination;
         let question = RouteQuestion {
