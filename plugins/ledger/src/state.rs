@@ -14,8 +14,8 @@ use crate::record::{AttachmentRecord, PerNetworkRecord};
 use crate::{Key, Lock, NetworkRecord, RecordError, Records, directory, draft, file, kinds};
 
 const ROOT: &str = "/run/pontoon";
-/// What lies in the directory beside records: locks, drafts, and the resolver's own files.
-const BESIDE_RECORDS: [&str; 3] = ["lock", "draft", "dns"];
+/// What lies in the directory beside records: locks, drafts, and the resolver's and the agent's own files.
+const BESIDE_RECORDS: [&str; 4] = ["lock", "draft", "dns", "node"];
 /// What the state directory of another network namespace begins with.
 const OTHER_HOST: &str = "netns-";
 
@@ -210,6 +210,12 @@ impl State {
     #[must_use]
     pub fn resolver_socket(&self) -> PathBuf {
         self.dir.join("dns/control")
+    }
+
+    /// The control socket of the agent of a host among several.
+    #[must_use]
+    pub fn node_socket(&self) -> PathBuf {
+        self.dir.join("node/control")
     }
 
     /// The folder of the files of names that a container reads.

@@ -27,6 +27,12 @@ pub enum Group {
     Ipv4Addresses,
     /// IPv6 addresses.
     Ipv6Addresses,
+    /// Neighbours of links, and entries of forwarding databases.
+    Neighbours,
+    /// IPv4 routes.
+    Ipv4Routes,
+    /// IPv6 routes.
+    Ipv6Routes,
     /// Changes of nf_tables.
     Nftables,
     /// Packets that nf_tables traces.
@@ -37,7 +43,10 @@ impl Group {
     fn number(self) -> u32 {
         match self {
             Self::Links => 1,
+            Self::Neighbours => 3,
             Self::Ipv4Addresses => 5,
+            Self::Ipv4Routes => 7,
+            Self::Ipv6Routes => 11,
             Self::Ipv6Addresses => 9,
             Self::Nftables => 7,
             Self::NftablesTrace => 9,

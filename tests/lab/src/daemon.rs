@@ -75,6 +75,25 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Sends it a signal: SIGSTOP hangs it, SIGCONT wakes it.
+    pub fn signal(&self, signal: Signal) -> Outcome {
+        let id = i32::try_from(self.child.id()).map_err(Failure::act("name a process"))?;
+        kill(Pid::from_raw(id), signal).map_err(Failure::act(format!("send {signal}")))
+    }
+
+    /// Kills it, as the kernel does with one for which there is no memory.
+    pub fn kill(mut self) -> Outcome {
+        let act = format!("kill {}", self.name);
+        self.child.kill().map_err(Failure::act(&act))?;
+        self.child.wait().map_err(Failure::act(act)).map(drop)
+    }
+
+    /// What it has said so far.
+    #[must_use]
+    pub fn words(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     fn ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }

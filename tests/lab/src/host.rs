@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::{fs, str};
@@ -135,6 +136,33 @@ impl Host {
         PathBuf::from(format!("/run/pontoon/netns-{}", self.cookie))
     }
 
+    /// A host whose uplink is a port of a switch, which stands for its outside. `equip` is left to the caller.
+    pub(crate) fn at_a_switch(switch: &Netns, port: &str, mac: [u8; 6]) -> Outcome<Self> {
+        let netns = Netns::create_unnamed().map_err(Failure::act("make a namespace"))?;
+        let act = "lay the cable between host and switch";
+        let path = format!("/proc/self/fd/{}", switch.as_fd().as_raw_fd());
+        let outside = Netns::open(path.as_ref()).map_err(Failure::act(act))?;
+        let cookie = netns.run(Netns::cookie).map_err(Failure::act(act))?;
+        let host = Self {
+            netns,
+            outside,
+            cookie: cookie.map_err(Failure::act(act))?,
+        };
+        let mut socket = host.run(RouteSocket::open)?.map_err(Failure::act(act))?;
+        let spec = VethSpec {
+            peer_mac: Some(mac),
+            ..VethSpec::new("eth0", port, &host.outside)
+        };
+        socket.create_veth(&spec).map_err(Failure::act(act))?;
+        Ok(host)
+    }
+
+    /// Where the plugins and the agent keep what survives a boot.
+    #[must_use]
+    pub fn lasting_dir(&self) -> PathBuf {
+        PathBuf::from(format!("/var/lib/pontoon/netns-{}", self.cookie))
+    }
+
     // On the host: the cable, and both its ends.
     fn cable(&self) -> Outcome {
         let act = "lay the cable between host and outside";
@@ -259,5 +287,6 @@ impl Drop for Host {
     fn drop(&mut self) {
         // The namespaces go with their descriptors; state is a directory like any other.
         let _ = fs::remove_dir_all(self.state_dir());
+        let _ = fs::remove_dir_all(self.lasting_dir());
     }
 }

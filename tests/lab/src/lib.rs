@@ -25,9 +25,11 @@
 
 mod admin;
 mod chained;
+mod cluster;
 mod container;
 mod containerd;
 mod daemon;
+mod etcd;
 mod failure;
 mod firewall;
 mod host;
@@ -51,9 +53,11 @@ mod station;
 mod volley;
 
 pub use chained::{Chained, chained_faults};
+pub use cluster::Cluster;
 pub use container::Container;
 pub use containerd::{Containerd, Pod};
 pub use daemon::Daemon;
+pub use etcd::{Authority, Etcd};
 pub use failure::{Failure, Outcome};
 pub use firewall::Backend;
 pub use host::{HOST_V4, HOST_V6, Host, OUTSIDE_V4, OUTSIDE_V6, SECOND_V4, SECOND_V6, cable};

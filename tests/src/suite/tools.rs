@@ -28,7 +28,7 @@ const TOOLS: [(&str, &str); 11] = [
 
 /// Scripts in `tests/scripts`, and their arguments after the folder that they unpack into. One that
 /// finds its work done ends at once.
-const SCRIPTS: [(&str, &str, &[&str]); 9] = [
+const SCRIPTS: [(&str, &str, &[&str]); 10] = [
     ("cnitool 1.1.2 and 1.3.0", "cnitool.sh", &[]),
     ("reference plugins 1.1.1", "reference.sh", &["1.1.1"]),
     ("reference plugins 1.9.1", "reference.sh", &["1.9.1"]),
@@ -38,6 +38,7 @@ const SCRIPTS: [(&str, &str, &[&str]); 9] = [
     ("musl's resolver", "musl.sh", &[]),
     ("podman 4.3", "podman.sh", &[]),
     ("containerd 1.6", "containerd.sh", &[]),
+    ("etcd 3.4", "etcd.sh", &[]),
 ];
 
 /// Programs that are being unpacked.

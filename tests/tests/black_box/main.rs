@@ -13,6 +13,7 @@
 mod admin;
 mod beside;
 mod chain;
+mod cluster;
 mod doctor;
 mod house;
 mod modes;

@@ -12,7 +12,10 @@ use pontoon_lab::{Failure, Outcome};
 use serde_json::Value;
 
 /// Dependencies that no line of a package names: package, dependency, and what it is for.
-const FOR_THEIR_FEATURES: [(&str, &str); 1] = [
+const FOR_THEIR_FEATURES: [(&str, &str); 3] = [
+    // The compiler of etcd-client's messages, which `.cargo/protoc` finds in them.
+    ("pontoon-node", "protoc-bin-vendored-linux-aarch_64"),
+    ("pontoon-node", "protoc-bin-vendored-linux-x86_64"),
     // Its feature `release_max_level_off` removes hickory's log messages.
     ("pontoon-resolver", "tracing"),
 ];

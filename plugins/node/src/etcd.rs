@@ -1,0 +1,273 @@
+//! Talking to etcd: the connection to one member, lists, and transactions. What is written is decided elsewhere.
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcd_client::{
+    Certificate, Client, Compare, CompareOp, ConnectOptions, GetOptions, Identity, PutOptions,
+    TlsOptions, Txn, TxnOp,
+};
+use tokio::time::timeout;
+
+use crate::claims::Act;
+use crate::cluster::Cluster;
+use crate::key::{Key, PREFIX};
+use crate::settings::Etcd;
+use crate::value::ClaimValue;
+
+/// For how long a member may take to answer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a quiet connection is tried, and for how long its answer is waited for.
+const PING: Duration = Duration::from_secs(3);
+/// Keys in one answer: each has less than 2 kB, and a message of gRPC has at most 4 MB.
+const PAGE: i64 = 1000;
+
+/// Why something of etcd did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EtcdError {
+    /// A file for TLS cannot be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The member, or the way to it, says no.
+    #[error("cannot {what}: {}", chain(source))]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// The answer.
+        source: Box<etcd_client::Error>,
+    },
+    /// No answer.
+    #[error("cannot {what}: no answer within {} s", PATIENCE.as_secs())]
+    Late {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The watch ended.
+    #[error("the watch ended: {0}")]
+    WatchEnded(String),
+    /// What was to be watched is no longer kept.
+    #[error("the watch is behind etcd's compaction at revision {0}")]
+    Compacted(i64),
+    /// Another machine has this host's id.
+    #[error(
+        "another machine is host {host} (its boot is {boot}): give one of them another `host` in {}; if it is this \
+         machine before its last boot, its lease ends within {} s",
+        crate::settings::FILE,
+        crate::session::LEASE.as_secs()
+    )]
+    Twice {
+        /// The id.
+        host: String,
+        /// What the other one says of its boot.
+        boot: String,
+    },
+}
+
+/// An error with its causes.
+fn chain(error: &etcd_client::Error) -> String {
+    // The library's error has no `source`; its gRPC status does.
+    match error {
+        etcd_client::Error::GRpcStatus(status) => {
+            let mut text = status.message().to_owned();
+            let mut cause = std::error::Error::source(status);
+            while let Some(error) = cause {
+                let more = error.to_string();
+                if !text.contains(&more) {
+                    text = format!("{text}: {more}");
+                }
+                cause = error.source();
+            }
+            text
+        }
+        error => error.to_string(),
+    }
+}
+
+/// An answer that is waited for, for a while.
+pub(crate) async fn answered<T>(
+    what: &'static str,
+    call: impl Future<Output = Result<T, etcd_client::Error>>,
+) -> Result<T, EtcdError> {
+    match timeout(PATIENCE, call).await {
+        Ok(answer) => answer.map_err(|source| EtcdError::Refused {
+            what,
+            source: Box::new(source),
+        }),
+        Err(_) => Err(EtcdError::Late { what }),
+    }
+}
+
+/// Connects to one member.
+///
+/// # Errors
+/// When a file cannot be read, or the endpoint is none. Whether the member answers is seen by the first question.
+pub(crate) async fn connect(settings: &Etcd, endpoint: &str) -> Result<Client, EtcdError> {
+    let mut options = ConnectOptions::new()
+        .with_connect_timeout(PATIENCE)
+        .with_keep_alive(PING, PING)
+        .with_keep_alive_while_idle(true)
+        // A member without a leader ends the watch instead of saying nothing.
+        .with_require_leader(true);
+    if endpoint.starts_with("https://") {
+        let mut tls = TlsOptions::new();
+        if let Some(ca) = &settings.ca {
+            tls = tls.ca_certificate(Certificate::from_pem(read(ca)?));
+        }
+        if let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        options = options.with_tls(tls);
+    }
+    answered(
+        "connect to etcd",
+        Client::connect([endpoint], Some(options)),
+    )
+    .await
+}
+
+/// Connects to the first member that answers.
+///
+/// # Errors
+/// That of the last member.
+pub(crate) async fn connect_to_any(settings: &Etcd) -> Result<(Client, Cluster, i64), EtcdError> {
+    let mut last = EtcdError::Late {
+        what: "connect to etcd",
+    };
+    for endpoint in &settings.endpoints {
+        let listed = async {
+            let mut client = connect(settings, endpoint).await?;
+            let (cluster, revision) = list(&mut client).await?;
+            Ok((client, cluster, revision))
+        };
+        match listed.await {
+            Ok(found) => return Ok(found),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, EtcdError> {
+    fs::read(path).map_err(|source| EtcdError::File {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Everything below the prefix at one revision, which is told. The answer is the cluster's, not that of a member that
+/// is behind.
+///
+/// # Errors
+/// When the member does not answer or says no.
+pub(crate) async fn list(client: &mut Client) -> Result<(Cluster, i64), EtcdError> {
+    let mut cluster = Cluster::default();
+    let mut revision = 0;
+    let mut from = PREFIX.as_bytes().to_vec();
+    // The first key that does not begin with the prefix.
+    let end = {
+        let mut end = PREFIX.as_bytes().to_vec();
+        if let Some(last) = end.last_mut() {
+            *last += 1;
+        }
+        end
+    };
+    loop {
+        let options = GetOptions::new()
+            .with_range(end.clone())
+            .with_limit(PAGE)
+            .with_revision(revision);
+        let answer = answered("list etcd's keys", client.get(from.clone(), Some(options))).await?;
+        if revision == 0 {
+            revision = answer.header().map_or(0, |header| header.revision());
+        }
+        for entry in answer.kvs() {
+            let (key, value) = (String::from_utf8_lossy(entry.key()), entry.value());
+            cluster.put(&key, value, entry.create_revision(), entry.mod_revision());
+        }
+        match answer.kvs().last() {
+            Some(last) if answer.more() => {
+                from = last.key().to_vec();
+                from.push(0);
+            }
+            _ => return Ok((cluster, revision)),
+        }
+    }
+}
+
+/// Carries out what was decided about a block. Tells whether it was done, and etcd's revision then: it is not done
+/// when etcd says something else than what was decided by.
+///
+/// # Errors
+/// When the member does not answer or says no.
+pub(crate) async fn carry_out(
+    client: &mut Client,
+    host: &str,
+    network: &str,
+    act: &Act,
+) -> Result<(bool, i64), EtcdError> {
+    let claim_key = |block| Key::Claim(network.to_owned(), block).path();
+    let confirmation_key =
+        |block| Key::Confirmation(host.to_owned(), network.to_owned(), block).path();
+    let claim = ClaimValue {
+        host: host.to_owned(),
+    };
+    let claim = serde_json::to_vec(&claim).unwrap_or_default();
+    let txn = match act {
+        Act::Claim { block, over } => Txn::new()
+            .when([unchanged(claim_key(*block), *over)])
+            .and_then([
+                TxnOp::put(claim_key(*block), claim, None),
+                TxnOp::put(confirmation_key(*block), "{}", None),
+            ]),
+        Act::Mend { block, over } => Txn::new()
+            .when([unchanged(claim_key(*block), *over)])
+            .and_then([TxnOp::put(claim_key(*block), claim, None)]),
+        Act::Release { block } => {
+            let own = Compare::value(claim_key(*block), CompareOp::Equal, claim);
+            let both = [
+                TxnOp::delete(claim_key(*block), None),
+                TxnOp::delete(confirmation_key(*block), None),
+            ];
+            Txn::new()
+                .when([own])
+                .and_then(both)
+                .or_else([TxnOp::delete(confirmation_key(*block), None)])
+        }
+    };
+    let answer = answered("write a block to etcd", client.txn(txn)).await?;
+    let revision = answer.header().map_or(0, |header| header.revision());
+    // A block whose claim is another host's is given back as well.
+    let done = answer.succeeded() || matches!(act, Act::Release { .. });
+    Ok((done, revision))
+}
+
+/// That a key was last written at a revision; 0: that there is none.
+fn unchanged(key: String, revision: i64) -> Compare {
+    Compare::mod_revision(key, CompareOp::Equal, revision)
+}
+
+/// Writes this host's two keys: how it is reached, and with a lease that it is alive.
+///
+/// # Errors
+/// When the member does not answer or says no.
+pub(crate) async fn write_host(
+    client: &mut Client,
+    host: &str,
+    (info, alive): (Vec<u8>, Vec<u8>),
+    lease: i64,
+) -> Result<(), EtcdError> {
+    let leased = PutOptions::new().with_lease(lease);
+    let txn = Txn::new().and_then([
+        TxnOp::put(Key::Info(host.to_owned()).path(), info, None),
+        TxnOp::put(Key::Alive(host.to_owned()).path(), alive, Some(leased)),
+    ]);
+    answered("tell etcd that this host is alive", client.txn(txn)).await?;
+    Ok(())
+}

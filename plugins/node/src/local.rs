@@ -1,0 +1,329 @@
+//! One look at this host: its configurations, leases and addresses, the files of its networks, and the kernel. What
+//! has to be done about them is decided by [`plan`](crate::plan), and done here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pontoon_conf::Cidr;
+use pontoon_ledger::State;
+use pontoon_ledger::overlay::{OverlayFiles, OverlayNetwork};
+use pontoon_netlink::RouteSocket;
+
+use crate::claims::{Own, lost};
+use crate::plan::{Here, Plan, plan};
+use crate::shared::Shared;
+use crate::usage::{Leases, by_block};
+use crate::{choose, conflists, kernel, say, underlay};
+
+/// For how long a block is in no file before it is given back: an ADD that has read the file before is over then.
+const RETIREMENT: Duration = Duration::from_secs(5);
+
+/// What is kept between two looks.
+pub(crate) struct Local {
+    shared: Rc<Shared>,
+    state: State,
+    files: OverlayFiles,
+    socket: RouteSocket,
+    leases: Leases,
+    /// The networks with a configuration, and the folders of their leases.
+    configured: BTreeMap<String, PathBuf>,
+    /// Blocks that this host had, and the hosts that have them now.
+    lost: BTreeMap<(String, Cidr), String>,
+    /// Since when blocks of this host are in no file.
+    retiring: BTreeMap<(String, Cidr), Instant>,
+}
+
+impl Local {
+    pub(crate) fn new(
+        shared: Rc<Shared>,
+        state: State,
+        files: OverlayFiles,
+        socket: RouteSocket,
+    ) -> Self {
+        Self {
+            shared,
+            state,
+            files,
+            socket,
+            leases: Leases::default(),
+            configured: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            retiring: BTreeMap::new(),
+        }
+    }
+
+    /// Looks at everything. `audit` compares the kernel with what is wanted even where nothing has changed.
+    pub(crate) fn look(&mut self, audit: bool) {
+        let mut warnings = BTreeMap::new();
+        self.read_configurations(&mut warnings);
+        self.find_underlay(&mut warnings);
+        let mut own = BTreeMap::new();
+        for network in self.networks(&mut warnings) {
+            match self.look_at(&network, audit, &mut warnings) {
+                Ok(found) => drop(own.insert(network, found)),
+                // What is not known now is claimed and given back by what was known before.
+                Err(error) => {
+                    warnings.insert(format!("network {network}"), error);
+                    let before = self.shared.own.borrow().get(&network).cloned();
+                    own.extend(before.map(|before| (network, before)));
+                }
+            }
+        }
+        self.shared.with_cluster(|cluster| {
+            let unreadable = cluster.unreadable.iter();
+            warnings.extend(unreadable.map(|(key, why)| {
+                (
+                    format!("key {key}"),
+                    format!("its value cannot be read: {why}"),
+                )
+            }));
+        });
+        *self.shared.own.borrow_mut() = own;
+        if audit {
+            self.shared.count(|counts| counts.audits += 1);
+        }
+        self.tell(warnings);
+        self.shared.local_changed.notify_one();
+    }
+
+    /// Tells new warnings once, and what is over.
+    fn tell(&self, warnings: BTreeMap<String, String>) {
+        let mut told = self.shared.warnings.borrow_mut();
+        for (about, text) in &warnings {
+            if told.get(about) != Some(text) {
+                say!("{about}: {text}");
+            }
+        }
+        for about in told.keys().filter(|about| !warnings.contains_key(*about)) {
+            say!("{about}: all is well again");
+        }
+        *told = warnings;
+    }
+
+    fn read_configurations(&mut self, warnings: &mut BTreeMap<String, String>) {
+        let folder = &self.shared.settings.conflists;
+        match conflists::networks(folder) {
+            Ok(networks) => self.configured = networks,
+            Err(error) => {
+                let about = format!("folder {}", folder.display());
+                warnings.insert(about, format!("cannot be listed: {error}"));
+            }
+        }
+    }
+
+    fn find_underlay(&mut self, warnings: &mut BTreeMap<String, String>) {
+        let settings = &self.shared.settings.underlay;
+        let about = || "underlay".to_owned();
+        match underlay::find(&mut self.socket, settings) {
+            Ok(found) if found.tunnel().is_some() => self.shared.underlay.set(found),
+            Ok(_) => {
+                let what = settings.interface.as_deref();
+                let what = what.map_or("the interface of the default route".to_owned(), |name| {
+                    format!("interface {name}")
+                });
+                let next = "write `underlay.interface` or `underlay.addresses`";
+                warnings.insert(about(), format!("{what} has no global address: {next}"));
+            }
+            Err(error) => drop(warnings.insert(about(), error.to_string())),
+        }
+    }
+
+    /// The networks that this host has something to do with.
+    fn networks(&self, warnings: &mut BTreeMap<String, String>) -> BTreeSet<String> {
+        let mut networks: BTreeSet<String> = self.configured.keys().cloned().collect();
+        match self.files.networks() {
+            Ok(names) => networks.extend(names),
+            Err(error) => drop(warnings.insert("files".to_owned(), error.to_string())),
+        }
+        // Blocks of networks that this host has forgotten are given back.
+        let host = &self.shared.settings.host;
+        self.shared.with_cluster(|cluster| {
+            let held = cluster.networks_with_blocks();
+            let held = held.filter(|network| !cluster.blocks_of(network, host).is_empty());
+            networks.extend(held.map(str::to_owned));
+        });
+        networks
+    }
+
+    fn look_at(
+        &mut self,
+        network: &str,
+        audit: bool,
+        warnings: &mut BTreeMap<String, String>,
+    ) -> Result<Own, String> {
+        let shared = Rc::clone(&self.shared);
+        let host = &shared.settings.host;
+        let file = self.files.read_network(network);
+        let file = file.map_err(|error| format!("{error}; {}", error.next_step()))?;
+        let on_disk: BTreeSet<Cidr> = file.iter().flat_map(|it| &it.blocks).copied().collect();
+        let held = shared.with_cluster(|cluster| cluster.blocks_of(network, host));
+        let held = held.unwrap_or_default();
+        let known: Vec<Cidr> = on_disk
+            .iter()
+            .copied()
+            .chain(held.iter().copied())
+            .collect();
+        let leases = self.configured.get(network).cloned();
+        let configured = leases.is_some();
+        let leases = leases.unwrap_or_else(|| conflists::usual_leases(network));
+        let addresses = self.leases.of(&leases).map_err(|error| {
+            format!(
+                "the leases in {} cannot be counted: {error}",
+                leases.display()
+            )
+        })?;
+        let addresses = addresses.to_vec();
+        let mut used = by_block(&known, &addresses);
+        let recorded = self.state.records(conflists::PLUGIN).has_network(network);
+        let in_use = recorded || used.values().any(|used| *used > 0);
+        if recorded && used.values().all(|used| *used == 0) {
+            // Its containers have leases elsewhere: how many is not known.
+            used.clear();
+        }
+        let draining = shared.with_cluster(|cluster| cluster.draining.contains(host));
+        let draining = draining.unwrap_or_default();
+        let mut own = Own {
+            host: host.clone(),
+            seed: choose::seed(host, network),
+            on_disk,
+            used,
+            retired: BTreeSet::new(),
+            wanted: configured && !draining,
+        };
+        let here = Here {
+            network: network.to_owned(),
+            configured,
+            in_use,
+            draining,
+            underlay: shared.underlay.get(),
+            file,
+        };
+        let planned = {
+            let cluster = shared.cluster.borrow();
+            if let Some(cluster) = &*cluster {
+                let missing = configured && !cluster.networks.contains_key(network);
+                if missing {
+                    let next = format!("make it with `pontoon network create {network}`");
+                    warnings.insert(
+                        format!("network {network}"),
+                        format!("etcd has no such network: {next}"),
+                    );
+                }
+                for (block, owner) in lost(cluster, network, &own) {
+                    let key = (network.to_owned(), block);
+                    self.lost.insert(key, owner.to_owned());
+                }
+            }
+            plan(cluster.as_ref(), &here, &own)
+        };
+        self.warn_of_lost(network, &addresses, warnings);
+        let in_file = self.carry_out(&here, planned, audit)?;
+        own.on_disk = in_file.iter().flat_map(|it| &it.blocks).copied().collect();
+        own.retired = self.retire(network, &held, &own);
+        Ok(own)
+    }
+
+    /// Containers with addresses of a block that is another host's are not reached from elsewhere.
+    fn warn_of_lost(
+        &mut self,
+        network: &str,
+        addresses: &[IpAddr],
+        warnings: &mut BTreeMap<String, String>,
+    ) {
+        let inside = |block: &Cidr| addresses.iter().filter(|it| block.contains(**it)).count();
+        self.lost
+            .retain(|(of, block), _| of != network || inside(block) > 0);
+        for ((_, block), owner) in self.lost.iter().filter(|((of, _), _)| of == network) {
+            let about = format!("block {block} of network {network}");
+            let text = format!(
+                "host {owner} has it now, and {} containers of this host have addresses of it: they are not reached \
+                 from other hosts any more, restart them",
+                inside(block)
+            );
+            warnings.insert(about, text);
+        }
+    }
+
+    /// Does it; what the file says then.
+    fn carry_out(
+        &mut self,
+        here: &Here,
+        planned: Plan,
+        audit: bool,
+    ) -> Result<Option<OverlayNetwork>, String> {
+        let text = |error: pontoon_conf::Error| error.to_string();
+        let network = &here.network;
+        let (wanted, peers) = match planned {
+            Plan::Nothing => return Ok(None),
+            Plan::Remove => {
+                let removed = kernel::remove(&mut self.socket, network);
+                self.files.remove(network).map_err(text)?;
+                say!("network {network}: its files and its tunnel are removed");
+                removed?;
+                return Ok(None);
+            }
+            Plan::Keep => {
+                let Some(mut file) = here.file.clone() else {
+                    return Ok(None);
+                };
+                if here.underlay.tunnel().is_some() {
+                    file.underlay = here.underlay;
+                }
+                (file, None)
+            }
+            Plan::Write(file, peers) => (file, Some(peers)),
+        };
+        let before = self.files.read_peers(network);
+        let (peers, other_peers) = match (peers, before) {
+            // A list that cannot be read is written again.
+            (Some(peers), before) => {
+                let same = before.is_ok_and(|before| before.as_ref() == Some(&peers));
+                if !same {
+                    self.files.write_peers(network, &peers).map_err(text)?;
+                }
+                (peers, !same)
+            }
+            (None, Ok(before)) => (before.unwrap_or_default(), false),
+            (None, Err(error)) => return Err(format!("{error}; {}", error.next_step())),
+        };
+        let rewritten = here.file.as_ref() != Some(&wanted);
+        if rewritten {
+            self.files.write_network(&wanted).map_err(text)?;
+        }
+        if audit || other_peers || rewritten {
+            let changes = kernel::apply(&mut self.socket, &wanted, &peers)?;
+            self.shared.count(|counts| {
+                counts.added += changes.added;
+                counts.changed += changes.changed;
+                counts.removed += changes.removed;
+            });
+        }
+        Ok(Some(wanted))
+    }
+
+    /// The blocks of this host that no ADD takes an address from any more.
+    fn retire(&mut self, network: &str, held: &[Cidr], own: &Own) -> BTreeSet<Cidr> {
+        let idle = |block: &&Cidr| {
+            !own.on_disk.contains(*block) && own.used.get(*block).copied() == Some(0)
+        };
+        let idle: BTreeSet<Cidr> = match own.wanted {
+            // A new block is in the file with the next look.
+            true => BTreeSet::new(),
+            false => held.iter().filter(idle).copied().collect(),
+        };
+        self.retiring
+            .retain(|(of, block), _| of != network || idle.contains(block));
+        for block in idle {
+            let key = (network.to_owned(), block);
+            self.retiring.entry(key).or_insert_with(Instant::now);
+        }
+        let over = self
+            .retiring
+            .iter()
+            .filter(|((of, _), since)| of == network && since.elapsed() >= RETIREMENT);
+        over.map(|((_, block), _)| *block).collect()
+    }
+}

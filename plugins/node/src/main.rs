@@ -1,0 +1,67 @@
+//! `pontoon-node`: the agent of a host among several, and the admin's commands about networks and hosts that need
+//! etcd.
+//!
+//! The agent claims blocks of networks in etcd, tells of this host there, writes what it knows of networks and peers
+//! to files, which the plugin `overlay` reads on ADD, and keeps the kernel's tunnels as the files say. No plugin talks
+//! to etcd, and none waits for the agent.
+//!
+//! | what | where | has |
+//! | --- | --- | --- |
+//! | decides | [`claims`], [`choose`], [`plan`], [`cluster`], `admin::judge` | neither socket nor file |
+//! | talks to etcd | [`session`], [`etcd`], [`admin`] | |
+//! | looks at this host | [`local`], [`kernel`], [`usage`], [`conflists`], [`underlay`] | |
+//! | answers | [`control`], [`status`] | |
+//!
+//! Exit codes: 0 all is well; 1 something was found, or failed; 2 wrong usage; 3 there is nothing of that name.
+
+mod admin;
+mod agent;
+mod choose;
+mod claims;
+mod cli;
+mod cluster;
+mod conflists;
+mod control;
+mod etcd;
+mod kernel;
+mod key;
+mod local;
+mod plan;
+mod say;
+mod session;
+mod settings;
+mod shared;
+mod status;
+mod underlay;
+mod usage;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use say::say;
+use settings::Settings;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let settings = || Settings::read(&cli.config);
+    let answer = match cli.command {
+        Some(Command::Status { json, metrics }) => return admin::status(json, metrics),
+        None => settings().map(|settings| agent::run(settings, cli.once)),
+        Some(Command::Network(ref command)) => {
+            settings().map(|settings| admin::network(&settings, command))
+        }
+        Some(Command::Nodes(ref shape)) => {
+            settings().map(|settings| admin::nodes(&settings, shape))
+        }
+        Some(Command::Node(ref command)) => {
+            settings().map(|settings| admin::node(&settings, command))
+        }
+    };
+    answer.unwrap_or_else(|error| {
+        say!("{error}");
+        ExitCode::FAILURE
+    })
+}

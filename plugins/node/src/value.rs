@@ -1,0 +1,46 @@
+//! The values in etcd. Each is JSON; a field that a newer program writes is passed over by an older one.
+
+use pontoon_conf::Mac;
+use pontoon_ledger::overlay::{OverlayMode, OverlaySubnet, Underlay};
+use serde::{Deserialize, Serialize};
+
+/// A network of several hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NetworkValue {
+    /// Its subnets, at most one of each family.
+    pub(crate) subnets: Vec<OverlaySubnet>,
+    /// Its number in the tunnel.
+    pub(crate) vni: u32,
+    /// UDP port of the tunnel.
+    pub(crate) port: u16,
+    /// How packets get to other hosts.
+    pub(crate) mode: OverlayMode,
+}
+
+/// Who asked for a block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClaimValue {
+    /// The host.
+    pub(crate) host: String,
+}
+
+/// How a host is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InfoValue {
+    /// Its end of the tunnels.
+    pub(crate) underlay: Underlay,
+    /// The hardware address of its tunnel devices.
+    pub(crate) mac: Mac,
+    /// The agent's version.
+    pub(crate) version: String,
+    /// Key for encrypted packets, when there will be such: nothing reads it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) public_key: Option<String>,
+}
+
+/// That a host is alive, and since which boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AliveValue {
+    /// The machine's `/proc/sys/kernel/random/boot_id`.
+    pub(crate) boot: String,
+}

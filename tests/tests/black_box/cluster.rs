@@ -1,0 +1,7 @@
+//! Networks over several hosts: three hosts on one switch, a member of etcd on each, and the agent.
+
+mod agents;
+mod commands;
+mod failures;
+mod scene;
+mod tls;
