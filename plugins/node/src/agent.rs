@@ -14,8 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::deletions::Deletions;
 use crate::etcd::{self, EtcdError};
-use crate::kernel::Deletions;
 use crate::key::Key;
 use crate::local::Local;
 use crate::settings::Settings;
@@ -98,6 +98,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
         .ok();
     // The tunnels come first: they need no etcd.
     local.look(true);
+    local.sweep();
     spawn_local(control::serve(Rc::clone(&shared), listener));
     spawn_local(session::keep_talking(Rc::clone(&shared)));
     say!("host {} is looked after", shared.settings.host);
@@ -108,7 +109,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
     loop {
         let deleted = async {
             match &mut deletions {
-                Some(deletions) => deletions.wait().await,
+                Some(deletions) => deletions.wait(&shared.devices).await,
                 None => std::future::pending().await,
             }
         };
@@ -139,6 +140,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
 async fn look_once(settings: Settings) -> Result<(), String> {
     let (shared, mut local, _) = set_up(settings)?;
     local.look(true);
+    local.sweep();
     let talked = talk_once(&shared, &mut local).await;
     local.look(true);
     talked

@@ -15,14 +15,16 @@ use crate::claims::Act;
 use crate::cluster::Cluster;
 use crate::key::{Key, PREFIX};
 use crate::settings::Etcd;
-use crate::value::ClaimValue;
+use crate::value::{ClaimValue, LEASE};
 
 /// For how long a member may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 /// How often a quiet connection is tried, and for how long its answer is waited for.
 const PING: Duration = Duration::from_secs(3);
-/// Keys in one answer: each has less than 2 kB, and a message of gRPC has at most 4 MB.
+/// Keys in one answer at first. Pontoon's have less than 2 kB each, and an answer of gRPC has at most 4 MB.
 const PAGE: i64 = 1000;
+/// By what a page is divided whose answer is larger than that: any host can write what is larger.
+const SMALLER: i64 = 10;
 
 /// Why something of etcd did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +62,7 @@ pub(crate) enum EtcdError {
         "another machine is host {host} (its boot is {boot}): give one of them another `host` in {}; if it is this \
          machine before its last boot, its lease ends within {} s",
         crate::settings::FILE,
-        crate::session::LEASE.as_secs()
+        LEASE.as_secs()
     )]
     Twice {
         /// The id.
@@ -68,6 +70,21 @@ pub(crate) enum EtcdError {
         /// What the other one says of its boot.
         boot: String,
     },
+}
+
+impl EtcdError {
+    /// Whether the answer was larger than a message may be. (tonic says `OutOfRange`, gRPC's own libraries
+    /// `ResourceExhausted`.)
+    fn is_too_large(&self) -> bool {
+        const CODES: [i32; 2] = [8, 11];
+        match self {
+            Self::Refused { source, .. } => match &**source {
+                etcd_client::Error::GRpcStatus(status) => CODES.contains(&(status.code() as i32)),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
 }
 
 /// An error with its causes.
@@ -178,12 +195,20 @@ pub(crate) async fn list(client: &mut Client) -> Result<(Cluster, i64), EtcdErro
         }
         end
     };
+    let mut page = PAGE;
     loop {
         let options = GetOptions::new()
             .with_range(end.clone())
-            .with_limit(PAGE)
+            .with_limit(page)
             .with_revision(revision);
-        let answer = answered("list etcd's keys", client.get(from.clone(), Some(options))).await?;
+        let asked = client.get(from.clone(), Some(options));
+        let answer = match answered("list etcd's keys", asked).await {
+            Err(error) if page > 1 && error.is_too_large() => {
+                page = (page / SMALLER).max(1);
+                continue;
+            }
+            answer => answer?,
+        };
         if revision == 0 {
             revision = answer.header().map_or(0, |header| header.revision());
         }

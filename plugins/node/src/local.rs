@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use pontoon_conf::Cidr;
 use pontoon_ledger::State;
-use pontoon_ledger::overlay::{OverlayFiles, OverlayNetwork};
+use pontoon_ledger::overlay::{self, OverlayFiles, OverlayNetwork};
 use pontoon_netlink::RouteSocket;
+use pontoon_overlay::tunnel::{self, Changes, Wanted};
 
 use crate::claims::{Own, lost};
 use crate::plan::{Here, Plan, plan};
 use crate::shared::Shared;
 use crate::usage::{Leases, by_block};
-use crate::{choose, conflists, kernel, say, underlay};
+use crate::{choose, conflists, say, underlay};
 
 /// For how long a block is in no file before it is given back: an ADD that has read the file before is over then.
 const RETIREMENT: Duration = Duration::from_secs(5);
@@ -30,6 +31,8 @@ pub(crate) struct Local {
     leases: Leases,
     /// The networks with a configuration, and the folders of their leases.
     configured: BTreeMap<String, PathBuf>,
+    /// Tunnels that the last attempt could not make as wanted, and why.
+    unmade: BTreeMap<String, String>,
     /// Blocks that this host had, and the hosts that have them now.
     lost: BTreeMap<(String, Cidr), String>,
     /// Since when blocks of this host are in no file.
@@ -50,6 +53,7 @@ impl Local {
             socket,
             leases: Leases::default(),
             configured: BTreeMap::new(),
+            unmade: BTreeMap::new(),
             lost: BTreeMap::new(),
             retiring: BTreeMap::new(),
         }
@@ -72,6 +76,12 @@ impl Local {
                 }
             }
         }
+        let networks: BTreeSet<String> = own
+            .keys()
+            .map(|it| format!("tunnel of network {it}"))
+            .collect();
+        self.unmade.retain(|about, _| networks.contains(about));
+        warnings.extend(self.unmade.clone());
         self.shared.with_cluster(|cluster| {
             let unreadable = cluster.unreadable.iter();
             warnings.extend(unreadable.map(|(key, why)| {
@@ -81,6 +91,7 @@ impl Local {
                 )
             }));
         });
+        self.find_devices(own.keys());
         *self.shared.own.borrow_mut() = own;
         if audit {
             self.shared.count(|counts| counts.audits += 1);
@@ -129,6 +140,16 @@ impl Local {
             }
             Err(error) => drop(warnings.insert(about(), error.to_string())),
         }
+    }
+
+    /// A device that is made again has another number.
+    fn find_devices<'n>(&mut self, networks: impl Iterator<Item = &'n String>) {
+        let mut devices = BTreeSet::new();
+        for network in networks {
+            let link = self.socket.link_by_name(&overlay::device(network));
+            devices.extend(link.ok().flatten().map(|link| link.index));
+        }
+        *self.shared.devices.borrow_mut() = devices;
     }
 
     /// The networks that this host has something to do with.
@@ -259,10 +280,12 @@ impl Local {
         let (wanted, peers) = match planned {
             Plan::Nothing => return Ok(None),
             Plan::Remove => {
-                let removed = kernel::remove(&mut self.socket, network);
+                let subnets = here.file.iter().flat_map(|file| &file.subnets);
+                let subnets: Vec<Cidr> = subnets.map(|it| it.subnet).collect();
+                let removed = tunnel::remove(&mut self.socket, network, &subnets);
                 self.files.remove(network).map_err(text)?;
                 say!("network {network}: its files and its tunnel are removed");
-                removed?;
+                self.count(&removed.map_err(|error| with_causes(&error))?);
                 return Ok(None);
             }
             Plan::Keep => {
@@ -294,14 +317,52 @@ impl Local {
             self.files.write_network(&wanted).map_err(text)?;
         }
         if audit || other_peers || rewritten {
-            let changes = kernel::apply(&mut self.socket, &wanted, &peers)?;
-            self.shared.count(|counts| {
-                counts.added += changes.added;
-                counts.changed += changes.changed;
-                counts.removed += changes.removed;
-            });
+            let wanted = Wanted {
+                network: wanted.clone(),
+                peers,
+            };
+            let applied = tunnel::apply(&mut self.socket, &wanted);
+            let about = format!("tunnel of network {network}");
+            let failed = match applied {
+                Ok(changes) => {
+                    self.count(&changes);
+                    changes.failed.join("; ")
+                }
+                Err(error) => with_causes(&error),
+            };
+            self.unmade.remove(&about);
+            if !failed.is_empty() {
+                self.unmade.insert(about, failed);
+            }
         }
         Ok(Some(wanted))
+    }
+
+    fn count(&self, changes: &Changes) {
+        self.shared.count(|counts| {
+            counts.added += changes.added as u64;
+            counts.changed += changes.changed as u64;
+            counts.removed += changes.removed as u64;
+        });
+    }
+
+    /// Removes what is left of networks that ended while no agent ran.
+    pub(crate) fn sweep(&mut self) {
+        let read = || -> Result<Vec<Wanted>, pontoon_conf::Error> {
+            let mut known = Vec::new();
+            for network in self.files.networks()? {
+                known.extend(Wanted::read(&self.files, &network)?);
+            }
+            Ok(known)
+        };
+        let swept = read().map_err(|error| error.to_string()).and_then(|known| {
+            let swept = tunnel::sweep(&mut self.socket, &known);
+            swept.map_err(|error| with_causes(&error))
+        });
+        match swept {
+            Ok(changes) => self.count(&changes),
+            Err(error) => say!("what earlier networks left is not removed: {error}"),
+        }
     }
 
     /// The blocks of this host that no ADD takes an address from any more.
@@ -326,4 +387,15 @@ impl Local {
             .filter(|((of, _), since)| of == network && since.elapsed() >= RETIREMENT);
         over.map(|((_, block), _)| *block).collect()
     }
+}
+
+/// An error with its causes.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

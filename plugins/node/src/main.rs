@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | decides | [`claims`], [`choose`], [`plan`], [`cluster`], `admin::judge` | neither socket nor file |
 //! | talks to etcd | [`session`], [`etcd`], [`admin`] | |
-//! | looks at this host | [`local`], [`kernel`], [`usage`], [`conflists`], [`underlay`] | |
+//! | looks at this host | [`local`], [`deletions`], [`usage`], [`conflists`], [`underlay`] | |
 //! | answers | [`control`], [`status`] | |
 //!
 //! Exit codes: 0 all is well; 1 something was found, or failed; 2 wrong usage; 3 there is nothing of that name.
@@ -22,8 +22,8 @@ mod cli;
 mod cluster;
 mod conflists;
 mod control;
+mod deletions;
 mod etcd;
-mod kernel;
 mod key;
 mod local;
 mod plan;

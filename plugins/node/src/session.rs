@@ -15,10 +15,8 @@ use crate::etcd::{self, EtcdError, answered};
 use crate::key::PREFIX;
 use crate::say;
 use crate::shared::{Link, Shared};
-use crate::value::AliveValue;
+use crate::value::{AliveValue, LEASE};
 
-/// For how long a host that says nothing counts as alive.
-pub(crate) const LEASE: Duration = Duration::from_secs(10);
 /// How often the lease is renewed.
 const RENEWAL: Duration = Duration::from_secs(3);
 /// How often etcd is asked how far the watch is.

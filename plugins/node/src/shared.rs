@@ -1,7 +1,7 @@
 //! What the agent's tasks share. All of them run on one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use pontoon_ledger::overlay::{Underlay, tunnel_mac};
@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) lease: Cell<Option<i64>>,
     /// This host's end of the tunnels.
     pub(crate) underlay: Cell<Underlay>,
+    /// The numbers of the tunnels' devices.
+    pub(crate) devices: RefCell<BTreeSet<u32>>,
     /// What this host has of each network.
     pub(crate) own: RefCell<BTreeMap<String, Own>>,
     /// What is not as it should be, by what it is about.
@@ -81,6 +83,7 @@ impl Shared {
             }),
             lease: Cell::default(),
             underlay: Cell::default(),
+            devices: RefCell::default(),
             own: RefCell::default(),
             warnings: RefCell::default(),
             counts: Cell::default(),

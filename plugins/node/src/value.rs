@@ -1,8 +1,13 @@
 //! The values in etcd. Each is JSON; a field that a newer program writes is passed over by an older one.
 
+use std::time::Duration;
+
 use pontoon_conf::Mac;
 use pontoon_ledger::overlay::{OverlayMode, OverlaySubnet, Underlay};
 use serde::{Deserialize, Serialize};
+
+/// For how long a host that says nothing counts as alive.
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
 
 /// A network of several hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

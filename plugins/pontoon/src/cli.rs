@@ -2,7 +2,9 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{dns, doctor, gc, graph, inspect, install, leases, lint, manual, repair, trace, watch};
+use crate::{
+    dns, doctor, gc, graph, inspect, install, leases, lint, manual, node, repair, trace, watch,
+};
 
 #[derive(Parser)]
 #[command(
@@ -42,8 +44,14 @@ pub(crate) enum Command {
     Ls(Shape),
     /// Write the man pages into a folder
     Man(manual::Folder),
+    /// Make, list and remove networks of several hosts: create, ls, rm
+    Network(node::Words),
     /// List the networks
     Networks(Shape),
+    /// Empty a host among several, or forget one that is dead: drain, forget
+    Node(node::Words),
+    /// List the hosts that share networks with this one
+    Nodes(node::Words),
     /// List the published ports
     Ports(Shape),
     /// Make flushed rules again, and cut stale flows

@@ -14,11 +14,14 @@ use pontoon_netlink::{Link, RouteSocket};
 use crate::facts::Host;
 use crate::report::{AS_ROOT, Failure, Outcome, write};
 
-/// The plugins, by the names under which runtimes look for them, and the resolver that `dns` starts.
+/// The plugins, by the names under which runtimes look for them, the resolver that `dns` starts, and the agent of a
+/// host among several.
 pub(crate) fn programs() -> impl Iterator<Item = &'static str> {
     let plugins = kinds::KINDS.iter().map(|kind| kind.name);
     let aliases = kinds::ALIASES.iter().map(|(alias, _)| *alias);
-    plugins.chain(aliases).chain(["pontoon-dns"])
+    plugins
+        .chain(aliases)
+        .chain(["pontoon-dns", "pontoon-node"])
 }
 
 macro_rules! samples {

@@ -21,6 +21,7 @@ mod lint;
 mod ls;
 mod manual;
 mod networks;
+mod node;
 mod ports;
 mod repair;
 mod report;
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
         Command::Lint(options) => report::finish(lint::run(&options)),
         Command::Ls(options) => report::finish(ls::run(&options)),
         Command::Man(options) => report::finish(manual::pages(&options, Cli::command())),
+        Command::Network(words) => report::finish(node::hand_over("network", &words)),
+        Command::Node(words) => report::finish(node::hand_over("node", &words)),
+        Command::Nodes(words) => report::finish(node::hand_over("nodes", &words)),
         Command::Networks(options) => report::finish(networks::run(&options)),
         Command::Ports(options) => report::finish(ports::run(&options)),
         Command::Repair(options) => report::finish(repair::run(&options)),

@@ -3,5 +3,7 @@
 mod agents;
 mod commands;
 mod failures;
+mod guests;
+mod packets;
 mod scene;
 mod tls;

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use pontoon_lab::{Failure, Outcome};
+use pontoon_lab::{Cluster, Etcd, Failure, Outcome};
 use serde_json::{Value, json};
 
 use super::scene::{NETWORK, PATIENCE, Scene, same, wait_for};
@@ -183,11 +183,13 @@ fn the_watch_is_compacted_while_an_agent_sleeps() -> Outcome {
     scene.create("other", &["--subnet", "10.6.0.0/16"])?;
     // More than etcd keeps for a watch that does not read: 128 answers, and what is on the way.
     let value = "x".repeat(60_000);
-    let etcd = scene.etcd.borrow();
+    let held = scene.etcd.borrow();
+    let (etcd, cluster): (&Etcd, &Cluster) = (&held, &scene.cluster);
+    let value = value.as_str();
     let write = |thread: usize| -> Outcome {
         for turn in 0..60 {
             let key = format!("/pontoon/v1/lab/{thread}-{turn}");
-            etcd.control_as(&scene.cluster, "root", &["put", &key, &value])?;
+            etcd.control_as(cluster, "root", &["put", &key, value])?;
         }
         Ok(())
     };

@@ -62,8 +62,13 @@ impl Scene {
 
     /// The same with a network, its configuration on every host, and an agent on each: each has a block.
     pub(super) fn with_agents() -> Outcome<Self> {
+        Self::with_network(&[])
+    }
+
+    /// The same, with more options of the network.
+    pub(super) fn with_network(options: &[&str]) -> Outcome<Self> {
         let scene = Self::new(false)?;
-        scene.create(NETWORK, &["--subnet", SUBNET])?;
+        scene.create(NETWORK, &[&["--subnet", SUBNET], options].concat())?;
         for number in 1..=3 {
             scene.configure(number, NETWORK)?;
             scene.start(number)?;

@@ -162,6 +162,40 @@ fn dependencies_point_one_way() -> Outcome {
     wrong(lines)
 }
 
+/// What the agent talks to etcd by is in no other program.
+#[test]
+fn only_the_agent_links_etcd() -> Outcome {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--workspace",
+            "--invert",
+            "etcd-client",
+            "--edges",
+            "normal",
+        ])
+        .args([
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--offline",
+            "--locked",
+        ])
+        .current_dir(root())
+        .output()
+        .map_err(Failure::act("run cargo tree"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    match found == BTreeSet::from(["etcd-client", "pontoon-node"]) {
+        true => Ok(()),
+        false => wrong(vec![format!("etcd-client is linked by {found:?}")]),
+    }
+}
+
 #[test]
 fn the_top_holds_nothing_else() -> Outcome {
     let rooms = [
@@ -246,9 +280,11 @@ fn plugins_warn_in_one_place() -> Outcome {
     let mut lines = Vec::new();
     let mut warned = 0;
     let own = |path: &Path| {
-        // The command is no plugin: it talks to its user.
-        let command = path.starts_with(root().join("plugins/pontoon"));
-        command || path.ends_with("plugin/src/warning.rs") || !path.iter().any(|part| part == "src")
+        // They are no plugins: the command talks to its user, the agent to the journal.
+        let other = ["pontoon", "node"].map(|name| root().join("plugins").join(name));
+        other.iter().any(|folder| path.starts_with(folder))
+            || path.ends_with("plugin/src/warning.rs")
+            || !path.iter().any(|part| part == "src")
     };
     let sources = ["plugins", "ipam"].map(|room| files(&root().join(room)));
     for room in sources {

@@ -18,10 +18,13 @@ const WHERE_NEEDED: [&str; 3] = ["config.rs", "plan.rs", "undo.rs"];
 /// The plugins without one of these, and why.
 const WITHOUT: [(&str, &str, &str); 1] = [("loopback", "config.rs", "it has no keys")];
 
-/// The folders of the plugins: those of `plugins` that make a binary, without the admin's command.
+/// The folders of the plugins: those of `plugins` that make a binary, without the admin's command and the agent.
 fn plugins() -> Outcome<Vec<PathBuf>> {
     let mut found = entries(&root().join("plugins"))?;
-    found.retain(|folder| folder.join("src/main.rs").is_file() && !folder.ends_with("pontoon"));
+    let other = ["pontoon", "node"];
+    found.retain(|folder| {
+        folder.join("src/main.rs").is_file() && !other.iter().any(|name| folder.ends_with(name))
+    });
     if found.len() < 14 {
         return Err(Failure::new(format!("only {found:?} are plugins")));
     }

@@ -1,9 +1,11 @@
-//! The kernel's part of a network: its tunnel, and how changes of it by others are noticed.
+//! Deletions by other programs: what is gone of a tunnel is made again at once, and not with the next look.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
-use pontoon_ledger::overlay::{OverlayNetwork, OverlayPeers};
-use pontoon_netlink::{Group, Listener, Received, Reply, RouteSocket};
+use pontoon_netlink::{Group, Listener, Received, Reply};
+use pontoon_overlay::tunnel::PROTOCOL;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -11,32 +13,6 @@ use tokio::io::unix::AsyncFd;
 const RTM_DELLINK: u16 = 17;
 const RTM_DELROUTE: u16 = 25;
 const RTM_DELNEIGH: u16 = 29;
-/// Routes that the kernel made itself (linux/rtnetlink.h).
-const RTPROT_KERNEL: u8 = 2;
-/// linux/neighbour.h.
-const NUD_PERMANENT: u8 = 0x80;
-
-/// How many objects of the kernel were not as they should be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Changes {
-    pub(crate) added: u64,
-    pub(crate) changed: u64,
-    pub(crate) removed: u64,
-}
-
-/// Makes the tunnel of a network what it should be.
-pub(crate) fn apply(
-    _socket: &mut RouteSocket,
-    _network: &OverlayNetwork,
-    _peers: &OverlayPeers,
-) -> Result<Changes, String> {
-    Ok(Changes::default())
-}
-
-/// Removes the tunnel of a network.
-pub(crate) fn remove(_socket: &mut RouteSocket, _network: &str) -> Result<(), String> {
-    Ok(())
-}
 
 /// Deletions of links, routes and neighbours by whatever program.
 pub(crate) struct Deletions {
@@ -74,8 +50,9 @@ impl Deletions {
         Ok(Self { socket })
     }
 
-    /// Waits until something of a tunnel is deleted, or more happened than can be told.
-    pub(crate) async fn wait(&mut self) {
+    /// Waits until something of a tunnel is deleted, or more happened than can be told. `devices` are the numbers of the
+    /// tunnels' devices.
+    pub(crate) async fn wait(&mut self, devices: &RefCell<BTreeSet<u32>>) {
         loop {
             let Ok(mut guard) = self.socket.readable_mut().await else {
                 // A listener that cannot be waited for: the timer does its work.
@@ -83,7 +60,8 @@ impl Deletions {
             };
             match guard.get_inner_mut().0.recv(std::time::Instant::now()) {
                 Ok(Received::Messages(messages)) => {
-                    if messages.iter().any(is_of_a_tunnel) {
+                    let devices = devices.borrow();
+                    if messages.iter().any(|it| is_of_a_tunnel(it, &devices)) {
                         return;
                     }
                 }
@@ -95,25 +73,46 @@ impl Deletions {
     }
 }
 
-/// Whether a message tells that something is gone which may be part of a tunnel. Most that goes on a host is of
-/// containers: their interfaces are no VXLAN devices, and their routes are the kernel's own.
-fn is_of_a_tunnel(message: &Reply) -> bool {
+/// Whether a message tells that something of a tunnel is gone. Most that goes on a host is of containers.
+fn is_of_a_tunnel(message: &Reply, devices: &BTreeSet<u32>) -> bool {
+    // `ifi_index` of `struct ifinfomsg` and `ndm_ifindex` of `struct ndmsg` lie at the same place.
+    let number = || {
+        let bytes = message.payload.get(4..8)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
     match message.kind {
-        RTM_DELLINK => contains(&message.payload, b"vxlan\0"),
+        RTM_DELLINK | RTM_DELNEIGH => number().is_some_and(|number| devices.contains(&number)),
         // `rtm_protocol` of `struct rtmsg`.
-        RTM_DELROUTE => message
-            .payload
-            .get(5)
-            .is_some_and(|it| *it != RTPROT_KERNEL),
-        // `ndm_state` of `struct ndmsg`: what is permanent goes only when somebody takes it.
-        RTM_DELNEIGH => message
-            .payload
-            .get(8)
-            .is_some_and(|it| it & NUD_PERMANENT != 0),
+        RTM_DELROUTE => message.payload.get(5).is_some_and(|it| *it == PROTOCOL),
         _ => false,
     }
 }
 
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(kind: u16, payload: &[u8], expected: bool) {
+        let message = Reply {
+            kind,
+            payload: payload.to_vec(),
+        };
+        assert_eq!(is_of_a_tunnel(&message, &[5].into()), expected);
+    }
+
+    #[test]
+    fn only_what_is_of_a_tunnel_counts() {
+        let route = |protocol| [2, 24, 0, 0, 254, protocol, 0, 1];
+        check(RTM_DELROUTE, &route(PROTOCOL), true);
+        check(RTM_DELROUTE, &route(2), false);
+        let of_device = |number: u32| [[0; 4], number.to_ne_bytes()].concat();
+        for kind in [RTM_DELLINK, RTM_DELNEIGH] {
+            check(kind, &of_device(5), true);
+            check(kind, &of_device(6), false);
+            check(kind, b"", false);
+        }
+        // RTM_NEWLINK.
+        check(16, &of_device(5), false);
+    }
 }
