@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pontoon_conf::Cidr;
+use pontoon_conf::{Cidr, OperationError};
 use pontoon_ledger::State;
 use pontoon_ledger::overlay::{self, OverlayFiles, OverlayNetwork};
 use pontoon_netlink::RouteSocket;
