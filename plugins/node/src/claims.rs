@@ -7,7 +7,7 @@ use pontoon_conf::Cidr;
 use pontoon_ledger::overlay::OverlaySubnet;
 
 use crate::choose::{choose, overlap};
-use crate::cluster::Cluster;
+use crate::cluster::{Block, Cluster};
 
 /// Of a host's addresses, the part in use at which it asks for another block: three quarters.
 const FULL: (u64, u64) = (3, 4);
@@ -122,7 +122,7 @@ pub(crate) fn room(block: Cidr) -> u64 {
 }
 
 /// The revision of the claim to write over, 0 for none; `None` when the block is another host's.
-fn may_be_claimed(said: Option<&crate::cluster::Block>, host: &str) -> Option<i64> {
+fn may_be_claimed(said: Option<&Block>, host: &str) -> Option<i64> {
     let Some(said) = said else { return Some(0) };
     if said.owner().is_some_and(|owner| owner != host) {
         return None;
@@ -133,6 +133,13 @@ fn may_be_claimed(said: Option<&crate::cluster::Block>, host: &str) -> Option<i6
     }
 }
 
+/// Whether a block is this host's, or nothing keeps this host from claiming it again.
+pub(crate) fn is_or_may_be(cluster: &Cluster, network: &str, block: Cidr, host: &str) -> bool {
+    let said = cluster.said_of(network, block);
+    let owner = said.and_then(Block::owner);
+    owner == Some(host) || may_be_claimed(said, host).is_some()
+}
+
 fn asked(act: &Act) -> Option<Cidr> {
     match act {
         Act::Claim { block, .. } => Some(*block),
@@ -140,7 +147,7 @@ fn asked(act: &Act) -> Option<Cidr> {
     }
 }
 
-fn inside(block: Cidr, subnets: &[OverlaySubnet]) -> bool {
+pub(crate) fn inside(block: Cidr, subnets: &[OverlaySubnet]) -> bool {
     subnets.iter().any(|it| {
         it.subnet.is_ipv4() == block.is_ipv4()
             && it.subnet.prefix() <= block.prefix()

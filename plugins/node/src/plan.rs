@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pontoon_conf::Cidr;
 use pontoon_ledger::overlay::{OverlayNetwork, OverlayPeer, OverlayPeers, Underlay};
 
-use crate::claims::Own;
+use crate::claims::{Own, inside, is_or_may_be};
 use crate::cluster::Cluster;
 
 /// What is known of one network on this host.
@@ -71,17 +71,21 @@ pub(crate) fn plan(cluster: Option<&Cluster>, here: &Here, own: &Own) -> Plan {
             mode: value.mode,
             host: own.host.clone(),
             underlay: here.underlay,
-            blocks: blocks(here, own, &held),
+            blocks: blocks(here, own, &held, |block| {
+                is_or_may_be(cluster, &here.network, block, &own.host)
+                    && inside(block, &value.subnets)
+            }),
         },
         peers(cluster, &here.network, &own.host),
     )
 }
 
 /// The blocks in the file: those that are used first, in the order in which they came. A host that is emptied, or has
-/// no configuration of the network, keeps those that are in use.
-fn blocks(here: &Here, own: &Own, held: &[Cidr]) -> Vec<Cidr> {
+/// no configuration of the network, keeps those that are in use. A block that etcd has forgotten stays in the file, by
+/// which it is claimed again, until it is another host's.
+fn blocks(here: &Here, own: &Own, held: &[Cidr], is_or_may_be: impl Fn(Cidr) -> bool) -> Vec<Cidr> {
     let before = here.file.iter().flat_map(|file| &file.blocks);
-    let mut blocks: Vec<Cidr> = before.filter(|it| held.contains(it)).copied().collect();
+    let mut blocks: Vec<Cidr> = before.copied().filter(|it| is_or_may_be(*it)).collect();
     let more: Vec<&Cidr> = held.iter().filter(|it| !blocks.contains(it)).collect();
     blocks.extend(more);
     if here.draining || !here.configured {
@@ -237,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_etcd_has_forgotten_stays_until_it_is_another_host_s() {
+        let mut cluster = cluster();
+        let mut here = here();
+        let (file, _) = written(plan(Some(&cluster), &here, &own()));
+        here.file = Some(file);
+        cluster.delete("/pontoon/v1/block/lan/10.5.1.0-24");
+        cluster.delete("/pontoon/v1/host/a/block/lan/10.5.1.0-24");
+        let (network, _) = written(plan(Some(&cluster), &here, &own()));
+        assert_eq!(network.blocks, [cidr("10.5.1.0/24")]);
+        cluster.put(
+            "/pontoon/v1/block/lan/10.5.1.0-24",
+            br#"{"host":"b"}"#,
+            9,
+            9,
+        );
+        let (network, _) = written(plan(Some(&cluster), &here, &own()));
+        assert_eq!(network.blocks, []);
+    }
+
+    #[test]
     fn blocks_keep_their_order() {
         let mut cluster = cluster();
         for (revision, block) in [(8, "10.5.0.0-24"), (9, "10.5.9.0-24")] {
@@ -248,7 +272,7 @@ mod tests {
         file.blocks = vec![
             cidr("10.5.9.0/24"),
             cidr("10.5.1.0/24"),
-            cidr("10.5.77.0/24"),
+            cidr("10.6.7.0/24"),
         ];
         here.file = Some(file);
         let (network, _) = written(plan(Some(&cluster), &here, &own()));
