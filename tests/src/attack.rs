@@ -3,13 +3,16 @@
 //! - `kill` ends a verb at each of its system calls.
 //! - `fail` makes each system call of a verb fail once.
 //! - `power` cuts the directory of leases off between any two changes.
-//! - `storm` has containers come and go with kills, vanishing namespaces and flushes in between;
-//!   `storm beside` runs the admin's GC beside ADDs as well.
+//! - `hostile` hands plugins configurations and variables that are mutated at random.
+//! - `storm` has containers come and go with kills, vanishing namespaces and flushes in between, and
+//!   the reference plugins on one network; `storm beside` runs the admin's GC beside ADDs as well.
 //!
-//! A slice takes a part by random choice from a seed, which is printed; `--whole` takes all.
+//! A slice takes a part by random choice from a seed, which is printed; `--whole` takes all, and
+//! `--count` only says how many points there are.
 
 mod calls;
 mod fail;
+mod hostile;
 mod kill;
 mod known;
 mod machine;
@@ -20,19 +23,33 @@ mod storm;
 mod tracer;
 mod work;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use pontoon_lab::{Failure, Outcome};
 
-use work::Settings;
+use self::report::{Summary, conclude};
+use self::work::Settings;
 
-const USAGE: &str = "usage: cargo xtask attack kill|fail|power|storm|storm beside [--seconds N] [--seed S] [--whole] [--only PLUGIN] [--points N]";
+const USAGE: &str = "usage: cargo xtask attack all|kill|fail|power|hostile|storm|storm beside [--seconds N] [--seed S] [--whole] [--only PLUGIN] [--points N] [--count]";
 
-/// Runs one attack.
+/// The parts, and for how many seconds a slice of each goes on in the suite.
+const PARTS: [(&str, u64); 6] = [
+    ("kill", 45),
+    ("fail", 45),
+    ("power", 10),
+    ("hostile", 20),
+    ("storm", 30),
+    ("storm beside", 30),
+];
+
+/// Runs the attacks that the command line asks for.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
-    let (mut seconds, mut whole, mut only, mut slice) = (60, false, None, None);
-    let mut seed = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
+    let (mut seconds, mut whole, mut only, mut slice) = (None, false, None, None);
+    let mut count = false;
+    let mut seed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
         .map_or(1, |time| time.as_secs());
-    let mut parts = Vec::new();
+    let mut words = Vec::new();
     let mut rest = arguments.iter();
     while let Some(word) = rest.next() {
         let mut number = || -> Outcome<u64> {
@@ -40,26 +57,62 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
             value.parse().map_err(Failure::act(USAGE))
         };
         match *word {
-            "--seconds" => seconds = number()?,
+            "--seconds" => seconds = Some(number()?),
             "--seed" => seed = number()?,
             "--points" => slice = usize::try_from(number()?).ok(),
             "--whole" => whole = true,
+            "--count" => count = true,
             "--only" => {
                 let text = rest.next().ok_or_else(|| Failure::new(USAGE))?;
                 only = Some((*text).to_owned());
             }
-            part => parts.push(part),
+            part => words.push(part),
         }
     }
-    let mut settings = Settings::new(seconds, seed, whole, only);
-    settings.slice = slice;
-    println!("== attack {} (seed {seed})", parts.join(" "));
-    match parts.as_slice() {
-        ["kill"] => kill::run(&settings),
-        ["fail"] => fail::run(&settings),
-        ["power"] => power::run(&settings),
-        ["storm"] => storm::run(&settings, false),
-        ["storm", "beside"] => storm::run(&settings, true),
+    let name = words.join(" ");
+    let all = name == "all";
+    // Counting asks every plugin, however long it takes.
+    let otherwise = if count { 3600 } else { 60 };
+    let mut settings = Settings::new(
+        seconds.unwrap_or(otherwise),
+        seed,
+        whole || all && seconds.is_none(),
+        only,
+    );
+    settings.slice = if count { Some(0) } else { slice };
+    let parts: Vec<&str> = PARTS
+        .iter()
+        .map(|(part, _)| *part)
+        .filter(|part| all || *part == name)
+        .collect();
+    if parts.is_empty() {
+        return Err(Failure::new(USAGE));
+    }
+    let summaries: Outcome<Vec<Summary>> = parts
+        .into_iter()
+        .map(|part| attack(part, &settings.again(settings.seconds)))
+        .collect();
+    conclude(&summaries?)
+}
+
+/// A slice of every part, or with `whole` all of it, for the suite.
+pub(crate) fn of_suite(seed: u64, whole: bool) -> Outcome {
+    let summaries: Outcome<Vec<Summary>> = PARTS
+        .into_iter()
+        .map(|(part, seconds)| attack(part, &Settings::new(seconds, seed, whole, None)))
+        .collect();
+    conclude(&summaries?)
+}
+
+fn attack(part: &str, settings: &Settings) -> Outcome<Summary> {
+    println!("== attack {part} (seed {})", settings.seed);
+    match part {
+        "kill" => Ok(kill::run(settings)),
+        "fail" => Ok(fail::run(settings)),
+        "power" => power::run(settings),
+        "hostile" => hostile::run(settings),
+        "storm" => storm::run(settings, false),
+        "storm beside" => storm::run(settings, true),
         _ => Err(Failure::new(USAGE)),
     }
 }

@@ -30,8 +30,8 @@ usage: cargo xtask COMMAND
   bench [--quick] [--built] [SECTION]...
                     our chain against the reference plugins 1.9.1; sections: nftables, iptables,
                     ports, leases, names, start; --built measures target/dist as it is
-  attack PART [--seconds N] [--seed S] [--whole]
-                    kills, failures, storms: what a hostile environment leaves
+  attack all|PART [--seconds N] [--seed S] [--whole]
+                    kills, failures, storms: what a hostile environment leaves; all of it whole
   schemas           JSON schemas of all configurations, from their types, into conf/schemas
   dist              static release binaries in target/dist";
 

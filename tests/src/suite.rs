@@ -11,7 +11,7 @@ use pontoon_lab::{Failure, Outcome};
 
 use self::steps::{Times, failed};
 use crate::build::{self, Profile, cargo};
-use crate::{demo, require_privileges};
+use crate::{attack, demo, require_privileges};
 
 /// Modules that are run with static release binaries too, which have no fault points: the main paths.
 const RELEASED: [&str; 8] = [
@@ -87,10 +87,34 @@ fn steps_of(extent: Extent<'_>, times: &mut Times) -> Outcome {
         return tested;
     }
     // The rest is worth knowing where a test has failed.
-    match (tested, rest(&all, &environment, times)) {
-        (Err(first), Err(second)) => Err(Failure::new(format!("{first}\n{second}"))),
-        (first, second) => first.and(second),
+    let attacked = times.step("attacks", |_| {
+        attack::of_suite(
+            seed_of(&environment),
+            extent == (Extent::All { whole: true }),
+        )
+    });
+    let rested = rest(&all, &environment, times);
+    let failures: Vec<String> = [tested, attacked, rested]
+        .into_iter()
+        .filter_map(Result::err)
+        .map(|failure| failure.to_string())
+        .collect();
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(failures.join("\n")))
     }
+}
+
+/// The seed of what is drawn, as a number: a word that is none stands for the same number each time.
+fn seed_of(environment: &[(&str, String)]) -> u64 {
+    let seed = environment.iter().find(|(name, _)| *name == "PONTOON_SEED");
+    let word = seed.map_or("", |(_, seed)| seed.as_str());
+    word.parse().unwrap_or_else(|_| {
+        word.bytes().fold(0, |hash: u64, byte| {
+            hash.wrapping_mul(31).wrapping_add(u64::from(byte))
+        })
+    })
 }
 
 /// What the suite does after the tests.

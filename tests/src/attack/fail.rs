@@ -2,13 +2,13 @@
 //! hang, an error in JSON, and nothing left after DEL.
 
 use nix::errno::Errno;
-use pontoon_lab::Outcome;
 
 use super::kill::{Attack, attack};
+use super::report::Summary;
 use super::work::Settings;
 
 /// Runs the attack.
-pub(crate) fn run(settings: &Settings) -> Outcome {
+pub(crate) fn run(settings: &Settings) -> Summary {
     attack("fail", settings, Attack::Fail)
 }
 
@@ -33,8 +33,16 @@ pub(crate) fn errors(call: &str) -> &'static [Errno] {
         "poll" | "ppoll" => &[Errno::EINTR, Errno::ENOMEM],
         "mount" | "umount2" | "setns" | "unshare" => &[Errno::EPERM, Errno::ENOMEM],
         "clone" | "clone3" | "execve" => &[Errno::ENOMEM, Errno::EAGAIN],
-        "wait4" | "waitid" => &[Errno::EINTR],
-        "getrandom" => &[Errno::EINTR],
+        "wait4" | "waitid" | "getrandom" | "futex" | "nanosleep" | "clock_nanosleep" => {
+            &[Errno::EINTR]
+        }
+        "mmap" | "brk" | "mprotect" => &[Errno::ENOMEM],
+        "fcntl" | "dup2" | "dup3" => &[Errno::EMFILE],
+        "close" | "utimensat" | "access" | "chdir" | "fchown" => &[Errno::EIO],
+        "ioctl" | "lseek" => &[Errno::EIO],
+        // These fail only where the program is wrong, or never return.
+        "munmap" | "rt_sigaction" | "rt_sigprocmask" | "getpid" | "setsid" | "exit"
+        | "exit_group" | "kill" | "close_range" => &[],
         _ => &[],
     }
 }

@@ -9,7 +9,7 @@ use pontoon_lab::{Outcome, Snapshot};
 use super::fail;
 use super::known::KNOWN;
 use super::machine::look;
-use super::report::{Leak, Report};
+use super::report::{Leak, Report, Summary};
 use super::scene::{Kind, Scene, kinds};
 use super::tracer::{Act, Point, Traced};
 use super::work::{Random, Settings, in_parallel};
@@ -31,7 +31,7 @@ pub(crate) enum Then {
 pub(crate) const ALL: [Then; 3] = [Then::Del, Then::AddAndDel, Then::Gc];
 
 /// Runs the attack.
-pub(crate) fn run(settings: &Settings) -> Outcome {
+pub(crate) fn run(settings: &Settings) -> Summary {
     attack("kill", settings, Attack::Kill)
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Attack {
 }
 
 /// Attacks every plugin; each on hosts of its own.
-pub(crate) fn attack(name: &str, settings: &Settings, attack: Attack) -> Outcome {
+pub(crate) fn attack(name: &str, settings: &Settings, attack: Attack) -> Summary {
     let mut jobs = kinds();
     jobs.retain(|kind| settings.wants(&kind.to_string()));
     Random::new(settings.seed).shuffle(&mut jobs);
@@ -60,21 +60,22 @@ pub(crate) fn attack(name: &str, settings: &Settings, attack: Attack) -> Outcome
         }
     });
     report.print(name);
-    report.judge(attack, settings)
+    report.judge(name, attack, settings)
 }
 
-struct Work<'w> {
-    kind: Kind,
-    attack: Attack,
-    settings: &'w Settings,
-    report: &'w Report,
+/// The attack of one plugin.
+pub(crate) struct Work<'w> {
+    pub(crate) kind: Kind,
+    pub(crate) attack: Attack,
+    pub(crate) settings: &'w Settings,
+    pub(crate) report: &'w Report,
 }
 
 /// A scene with what is seen in it.
-struct Ready {
-    scene: Scene,
+pub(crate) struct Ready {
+    pub(crate) scene: Scene,
     /// The container is there, and attached to nothing.
-    gone: Snapshot,
+    pub(crate) gone: Snapshot,
     /// The container has gone and GC has run.
     clean: Snapshot,
     /// What is left without any attack.
@@ -84,7 +85,7 @@ struct Ready {
 impl Work<'_> {
     fn run(&self, seed: u64) -> Outcome {
         let verbs: &[&'static str] = match self.attack {
-            Attack::Kill => &["ADD", "DEL", "CHECK", "GC"],
+            Attack::Kill => &["ADD", "DEL", "CHECK", "STATUS", "GC"],
             Attack::Fail => &["ADD", "DEL"],
         };
         let mut random = Random::new(seed);
@@ -139,7 +140,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn ready(&self) -> Outcome<Ready> {
+    /// A host on which the plugin has been used once.
+    pub(crate) fn ready(&self) -> Outcome<Ready> {
         let mut scene = Scene::new(self.kind)?;
         // Once through, for what stays after the first use: the index of leases, the bare bridge.
         scene.enter()?;
@@ -230,7 +232,10 @@ impl Work<'_> {
     ) -> Outcome<bool> {
         self.prepare(ready, verb)?;
         let start = ready.scene.result();
-        let attached = (verb == "CHECK").then(|| look(&ready.scene)).transpose()?;
+        let attached = ["CHECK", "STATUS"]
+            .contains(&verb)
+            .then(|| look(&ready.scene))
+            .transpose()?;
         let traced = ready.scene.traced(verb, Some((point.number, act)))?;
         let Some(hit) = traced.points.first() else {
             self.report.missed(self.kind, verb);
@@ -257,7 +262,9 @@ impl Work<'_> {
         if act != Act::Kill
             && let Err(error) = traced.finished.verdict(verb)
             && error.code == 0
-            // The loader speaks before the plugin, and nothing can be written to a broken output.
+            // Without memory a process ends as by a kill. The loader speaks before the plugin, and
+            // nothing can be written to a broken output.
+            && !["mmap", "brk", "mprotect"].contains(&hit.name.as_str())
             && !traced.finished.stderr.contains("error while loading shared libraries")
             && !hit.file.ends_with("/stdout")
         {
@@ -271,10 +278,11 @@ impl Work<'_> {
                 return say("wrong success", error.text());
             }
         }
+        let changes_nothing = attached.is_some();
         if let Some(attached) = attached {
             let left = self.changes(ready, &attached)?;
             if !left.is_empty() {
-                return say("CHECK changes", left);
+                return say(&format!("{verb} changes"), left);
             }
         }
         if verb == "GC" || then == Then::Gc {
@@ -289,7 +297,7 @@ impl Work<'_> {
             ready.scene.enter()?;
             return Ok(true);
         }
-        if then == Then::AddAndDel && verb != "CHECK" && !(verb == "ADD" && done) {
+        if then == Then::AddAndDel && !changes_nothing && !(verb == "ADD" && done) {
             if verb == "DEL" {
                 // DEL again is what the specification asks for; ADD wants the plugins before it.
                 if let Err(error) = ready.scene.leave() {
@@ -324,7 +332,7 @@ impl Work<'_> {
     }
 
     /// What is otherwise than it was, once it has had time to go.
-    fn changes(&self, ready: &Ready, wanted: &Snapshot) -> Outcome<String> {
+    pub(crate) fn changes(&self, ready: &Ready, wanted: &Snapshot) -> Outcome<String> {
         let scene = &ready.scene;
         // Without containers the bridge may stay bare until GC, as docker0 does.
         let plain = |snapshot: Snapshot| {

@@ -1,4 +1,4 @@
-//! What an attack has found, and the table of it.
+//! What an attack has found, and the tables of it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,6 +11,69 @@ use super::known::{self, Known};
 use super::scene::Kind;
 use super::tracer::{Act, Point};
 use super::work::Settings;
+
+/// What an attack has tried and found: a row of the table in tests/README.md.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    /// The attack's words on the command line.
+    pub(crate) attack: String,
+    /// How much was tried.
+    pub(crate) tried: String,
+    /// What should not be; nothing else makes the attack fail.
+    pub(crate) findings: Vec<String>,
+    /// What does the same again.
+    pub(crate) command: String,
+}
+
+impl Summary {
+    /// A summary of an attack with these settings.
+    pub(crate) fn new(
+        attack: &str,
+        settings: &Settings,
+        tried: String,
+        findings: Vec<String>,
+    ) -> Self {
+        Self {
+            attack: attack.to_owned(),
+            tried,
+            findings,
+            command: settings.command(attack),
+        }
+    }
+}
+
+/// Prints the table of attacks, and fails with all findings.
+pub(crate) fn conclude(summaries: &[Summary]) -> Outcome {
+    let mut table =
+        String::from("\n| attack | tried | outcome | command |\n| --- | --- | --- | --- |\n");
+    for one in summaries {
+        let outcome = match one.findings.len() {
+            0 => "no finding".to_owned(),
+            count => format!("**{count} findings**"),
+        };
+        let (attack, tried, command) = (&one.attack, &one.tried, &one.command);
+        let _ = writeln!(table, "| {attack} | {tried} | {outcome} | `{command}` |");
+    }
+    println!("{table}");
+    let found: Vec<String> = summaries
+        .iter()
+        .filter(|one| !one.findings.is_empty())
+        .map(|one| {
+            format!(
+                "attack {}: {} findings; again by `{}`\n{}",
+                one.attack,
+                one.findings.len(),
+                one.command,
+                one.findings.join("\n")
+            )
+        })
+        .collect();
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(found.join("\n\n")))
+    }
+}
 
 /// One finding.
 #[derive(Debug, Clone)]
@@ -131,8 +194,8 @@ impl Report {
         println!("{text}");
     }
 
-    /// Fails for what is not known, and for what is known and did not happen.
-    pub(crate) fn judge(&self, attack: Attack, settings: &Settings) -> Outcome {
+    /// What was tried, and as findings what is not known, and what is known and did not happen.
+    pub(crate) fn judge(&self, name: &str, attack: Attack, settings: &Settings) -> Summary {
         let leaks = self
             .leaks
             .lock()
@@ -146,25 +209,19 @@ impl Report {
         if let Ok(broken) = self.broken.lock() {
             wrong.extend(broken.iter().cloned());
         }
-        let tried = self
-            .rows
-            .lock()
-            .is_ok_and(|rows| rows.values().any(|row| row.hits > 0));
-        if !tried {
+        let (points, tried) = self.rows.lock().map_or((0, 0), |rows| {
+            rows.values().fold((0, 0), |(points, tried), row| {
+                (points + row.points, tried + row.hits)
+            })
+        });
+        if tried == 0 && settings.slice != Some(0) {
             wrong.push("nothing was tried".to_owned());
         }
         if settings.whole && settings.only.is_none() {
             wrong.extend(healed(self, attack));
         }
-        if wrong.is_empty() {
-            Ok(())
-        } else {
-            Err(Failure::new(format!(
-                "{} findings:\n{}",
-                wrong.len(),
-                wrong.join("\n")
-            )))
-        }
+        let tried = format!("{tried} at {points} system calls");
+        Summary::new(name, settings, tried, wrong)
     }
 }
 

@@ -2,6 +2,7 @@
 //! the container, and a neighbour may be in the network.
 
 use std::fs;
+use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -35,8 +36,7 @@ impl std::fmt::Display for Kind {
 const BOTH: &[Backend] = &[Backend::Nftables, Backend::IptablesNft];
 const ONE: &[Backend] = &[Backend::Nftables];
 
-/// Every plugin, with the backends that it knows and whether the first container of a network is
-/// another thing for it than the second one.
+/// Every plugin, with the backends that it knows and whether it is attacked without a neighbour too.
 const PLUGINS: [(&str, &[Backend], bool); 16] = [
     ("bridge", BOTH, true),
     ("portmap", BOTH, true),
@@ -44,16 +44,17 @@ const PLUGINS: [(&str, &[Backend], bool); 16] = [
     ("ptp", BOTH, true),
     ("dns", BOTH, true),
     ("host-local", ONE, true),
-    ("macvlan", ONE, false),
-    ("host-device", ONE, false),
-    ("tuning", ONE, false),
-    ("bandwidth", ONE, false),
-    ("sbr", ONE, false),
+    ("macvlan", ONE, true),
+    ("host-device", ONE, true),
+    ("tuning", ONE, true),
+    ("bandwidth", ONE, true),
+    ("sbr", ONE, true),
+    // The container that is shared is there first.
     ("container", ONE, false),
-    ("host", ONE, false),
-    ("none", ONE, false),
-    ("loopback", ONE, false),
-    ("static", ONE, false),
+    ("host", ONE, true),
+    ("none", ONE, true),
+    ("loopback", ONE, true),
+    ("static", ONE, true),
 ];
 
 /// All that is attacked.
@@ -350,6 +351,11 @@ impl Scene {
         let plugin = &self.network.plugins()[position];
         let program = plugin["type"].as_str().unwrap_or_default().to_owned();
         let runtime = self.site.runtime();
+        if verb == "STATUS" {
+            let stdin = self.network.stdin(plugin, &serde_json::Map::new(), None);
+            let call = Call::new(verb, runtime.programs().dir(), stdin.to_string());
+            return Ok((program, call));
+        }
         if verb == "GC" {
             let valid: Vec<Value> = self
                 .neighbours
@@ -376,6 +382,20 @@ impl Scene {
         Ok(self.site.runtime().call(&program, &call)?)
     }
 
+    /// The program that is attacked, and a call of it that succeeds.
+    pub(crate) fn attacked_call(&self, verb: &str) -> Outcome<(String, Call)> {
+        self.call(verb, self.position)
+    }
+
+    /// Where files of calls lie, beside the directory of leases.
+    pub(crate) fn tracer_dir(&self) -> PathBuf {
+        self.site
+            .leases
+            .path()
+            .join("../")
+            .join(tracer_dir(&self.site))
+    }
+
     /// Runs a verb of the attacked plugin.
     pub(crate) fn verb(&self, verb: &str) -> Outcome<Finished> {
         self.run(verb, self.position)
@@ -384,12 +404,7 @@ impl Scene {
     /// Runs a verb of the attacked plugin under the tracer.
     pub(crate) fn traced(&self, verb: &str, order: Option<(usize, Act)>) -> Outcome<Traced> {
         let (program, call) = self.call(verb, self.position)?;
-        let dir = self
-            .site
-            .leases
-            .path()
-            .join("../")
-            .join(tracer_dir(&self.site));
+        let dir = self.tracer_dir();
         self.site.host.run(|| {
             let runtime = self.site.runtime();
             Tracer::new(&runtime, &dir).run(&program, &call, order)
@@ -416,13 +431,7 @@ fn tracer_dir(site: &Site) -> String {
 impl Drop for Scene {
     fn drop(&mut self) {
         kill_all_in(self.site.host.netns());
-        let _ = fs::remove_dir_all(
-            self.site
-                .leases
-                .path()
-                .join("../")
-                .join(tracer_dir(&self.site)),
-        );
+        let _ = fs::remove_dir_all(self.tracer_dir());
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) only: Option<String>,
     /// How many points of a verb a slice tries.
     pub(crate) slice: Option<usize>,
+    /// For how long a slice goes on.
+    pub(crate) seconds: u64,
 }
 
 impl Settings {
@@ -33,6 +35,31 @@ impl Settings {
             until: Instant::now() + Duration::from_secs(seconds),
             only,
             slice: None,
+            seconds,
+        }
+    }
+
+    /// The command that does an attack with these settings.
+    pub(crate) fn command(&self, attack: &str) -> String {
+        let extent = match self.whole {
+            true => "--whole".to_owned(),
+            false => format!("--seconds {}", self.seconds),
+        };
+        let only = self.only.as_ref();
+        let only = only.map_or_else(String::new, |only| format!(" --only \"{only}\""));
+        let points = self.slice;
+        let points = points.map_or_else(String::new, |count| format!(" --points {count}"));
+        format!(
+            "cargo xtask attack {attack} {extent} --seed {}{only}{points}",
+            self.seed
+        )
+    }
+
+    /// The same, beginning now, for another part of so many seconds.
+    pub(crate) fn again(&self, seconds: u64) -> Self {
+        Self {
+            slice: self.slice,
+            ..Self::new(seconds, self.seed, self.whole, self.only.clone())
         }
     }
 
