@@ -78,6 +78,7 @@ fn act<R: AttachmentRecord>(
 }
 
 fn warn_of_private_mount(rebind: &Rebind) {
+    // A warning more or less: where the mounts cannot be read, nothing is known to be wrong.
     let mount = NetnsMount::at(Path::new(&rebind.path)).ok().flatten();
     if mount.and_then(|mount| mount.is_seen_by_init()) == Some(false) {
         warn(format_args!(
@@ -89,15 +90,11 @@ fn warn_of_private_mount(rebind: &Rebind) {
     }
 }
 
-/// Whether the path leads to the shared namespace, by Pontoon's mount.
-#[must_use]
-pub fn stands(rebind: &Rebind) -> bool {
-    mount(rebind).is_some()
-}
-
-fn mount(rebind: &Rebind) -> Option<NetnsMount> {
-    let mount = NetnsMount::at(Path::new(&rebind.path)).ok()??;
-    (mount.ino == rebind.shared && mount.covers == Some(rebind.own)).then_some(mount)
+/// Pontoon's mount at the path, where it leads to the shared namespace by that.
+fn mount(rebind: &Rebind) -> Result<Option<NetnsMount>, Error> {
+    let mount = NetnsMount::at(Path::new(&rebind.path)).map_err(RebindError::Mount)?;
+    let ours = |mount: &NetnsMount| mount.ino == rebind.shared && mount.covers == Some(rebind.own);
+    Ok(mount.filter(ours))
 }
 
 /// Makes the path lead to the container's own namespace again. Any other mount is left alone:
@@ -106,7 +103,7 @@ fn mount(rebind: &Rebind) -> Option<NetnsMount> {
 /// # Errors
 /// Code 100 with the path.
 pub fn restore(rebind: &Rebind) -> Result<(), Error> {
-    match mount(rebind) {
+    match mount(rebind)? {
         Some(mount) => Ok(mount.detach().map_err(RebindError::Mount)?),
         None => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! Facts: the namespace that is to be shared, and who is in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pontoon_conf::{Dns, Error, OperationError};
 use pontoon_ledger::{Attachment, AttachmentSummary, Sandbox};
@@ -50,12 +50,12 @@ fn by_path(context: &Context, path: &str) -> Result<Target, Error> {
     let opened = Netns::open(Path::new(path));
     let netns = opened.map_err(|reason| TargetError::NoNamespace { reason })?;
     let own = context.invocation.required_netns()?;
-    let point = |path: &str| {
-        let mount = NetnsMount::at(Path::new(path)).ok().flatten();
-        mount.map(|mount| mount.point)
+    let point = |path: &str| -> Result<Option<PathBuf>, Error> {
+        let mount = NetnsMount::at(Path::new(path)).map_err(|error| netns_error(&error))?;
+        Ok(mount.map(|mount| mount.point))
     };
-    let same = path == own || point(path).is_some_and(|there| point(own) == Some(there));
-    if same {
+    let point_of_target = point(path)?;
+    if path == own || point_of_target.is_some() && point(own)? == point_of_target {
         return Err(TargetError::OwnNamespace {
             path: path.to_owned(),
         }

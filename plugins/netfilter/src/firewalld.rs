@@ -406,6 +406,27 @@ mod tests {
     }
 
     #[test]
+    fn mutated_messages_are_read_or_not() {
+        let call = message(7, ["a.b", "/a", "a.c"], "do", &["trusted", "br-x"]);
+        let fields = number(&call, 12).unwrap();
+        let good = [
+            call[16..16 + fields].to_vec(),
+            b"\x05\x01u\0\x09\0\0\0\x04\x01s\0\x03\0\0\0a.b\0".to_vec(),
+            call[16 + fields.next_multiple_of(8)..].to_vec(),
+        ];
+        pontoon_lab::fuzz("D-Bus messages", &good, |bytes, _| {
+            if let Some((_, Some(error))) = header(bytes) {
+                assert!(error.len() <= 3 * bytes.len());
+            }
+            let (mut at, mut read) = (0, 0);
+            while let Some(text) = string_at(bytes, &mut at) {
+                read += 1;
+                assert!(read <= bytes.len() && text.len() <= 3 * bytes.len());
+            }
+        });
+    }
+
+    #[test]
     fn cut_messages_are_no_header() {
         let call = message(1, ["a.b", "/a", "a.c"], "do", &["x"]);
         let fields = number(&call, 12).unwrap();

@@ -46,6 +46,8 @@ mod element;
 mod error;
 mod expression;
 mod foreign;
+#[cfg(test)]
+mod fuzz;
 mod list;
 mod lookup;
 mod message;

@@ -49,7 +49,7 @@ pub struct Address {
 }
 
 impl Address {
-    fn parse(payload: &[u8]) -> Option<Address> {
+    pub(crate) fn parse(payload: &[u8]) -> Option<Address> {
         let header = payload.get(..HEADER)?;
         let (mut local, mut address, mut flags) = (None, None, u32::from(header[2]));
         for attr in attr::read(&payload[HEADER..]) {

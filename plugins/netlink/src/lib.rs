@@ -35,6 +35,8 @@ pub mod sysctl;
 mod address;
 mod detached_child;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod listener;
 mod name;

@@ -166,7 +166,7 @@ impl RouteEntry {
         self.protocol == ADVERTISED
     }
 
-    fn parse(payload: &[u8]) -> Option<RouteEntry> {
+    pub(crate) fn parse(payload: &[u8]) -> Option<RouteEntry> {
         let header = payload.get(..HEADER)?;
         let any = match i32::from(header[0]) {
             libc::AF_INET => IpAddr::from([0; 4]),

@@ -145,7 +145,7 @@ fn redirection(from: u32, to: u32) -> Message {
     })
 }
 
-fn read_qdisc(frame: Frame<'_>) -> Option<Qdisc> {
+pub(crate) fn read_qdisc(frame: Frame<'_>) -> Option<Qdisc> {
     let attrs = attr::read(frame.payload.get(HEADER..)?);
     let mut qdisc = Qdisc {
         kind: attrs.clone().get(TCA_KIND)?.text(),
@@ -170,7 +170,7 @@ fn read_qdisc(frame: Frame<'_>) -> Option<Qdisc> {
 }
 
 /// The link that a filter redirects to.
-fn read_redirection(frame: Frame<'_>) -> Option<u32> {
+pub(crate) fn read_redirection(frame: Frame<'_>) -> Option<u32> {
     let attrs = attr::read(frame.payload.get(HEADER..)?);
     let actions = attrs.get(TCA_OPTIONS)?.nested().get(TCA_U32_ACT)?;
     actions.nested().find_map(|action| {

@@ -78,17 +78,23 @@ impl Places {
     /// The configuration of a network, as a list.
     pub(crate) fn network(&self, name: &str) -> Result<Value, Failure> {
         let dir = self.conf_dir();
+        // One that cannot be read may be this network's: it is told where no other is.
+        let mut unread = String::new();
         for path in self.files()? {
-            let value: Option<Value> = fs::read(&path)
-                .ok()
-                .and_then(|text| serde_json::from_slice(&text).ok());
+            let read = fs::read(&path).map_err(|error| error.to_string());
+            let value = read.and_then(|text| {
+                serde_json::from_slice::<Value>(&text).map_err(|error| error.to_string())
+            });
             match value {
-                Some(value) if value["name"] == name => return Ok(list(value)),
-                _ => {}
+                Ok(value) if value["name"] == name => return Ok(list(value)),
+                Ok(_) => {}
+                Err(error) => {
+                    unread += &format!("\nhint: {} cannot be read: {error}", path.display());
+                }
             }
         }
         Err(Failure::NotFound(format!(
-            "no configuration in {} has the name {name}\nhint: --conf-dir says where configurations are",
+            "no configuration in {} has the name {name}{unread}\nhint: --conf-dir says where configurations are",
             dir.display()
         )))
     }

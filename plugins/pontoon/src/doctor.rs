@@ -29,7 +29,7 @@ use std::rc::Rc;
 
 use clap::Args;
 use pontoon_ledger::{InterfaceSettings, Key};
-use pontoon_netlink::{IpNetwork, Link, Neighbour, Netns, RouteEntry, RouteSocket};
+use pontoon_netlink::{IpNetwork, Link, Neighbour, RouteEntry, RouteSocket};
 use pontoon_passage::Rules;
 use serde::Serialize;
 
@@ -308,8 +308,13 @@ impl Ground {
         let mut insides = HashMap::new();
         let own = ["bridge", "ptp", "macvlan"];
         for one in attachments.iter().filter(|one| own.contains(&one.mode)) {
-            if let Some(inside) = look_inside(one) {
-                insides.insert(one.key(), inside);
+            match look_inside(one) {
+                Ok(Some(inside)) => drop(insides.insert(one.key(), inside)),
+                Ok(None) => {}
+                Err(error) => eprintln!(
+                    "pontoon: the inside of container {} on network {} is not looked at: {error}",
+                    one.id, one.network
+                ),
             }
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -341,24 +346,29 @@ impl Ground {
     }
 }
 
-fn look_inside(one: &Attachment) -> Option<Inside> {
-    let about = one.about.as_ref()?;
-    let netns: Netns = about.sandbox.open()?;
-    let mut socket = RouteSocket::open_in(&netns).ok()?;
+/// What a living container has inside; `None` when it has gone.
+fn look_inside(one: &Attachment) -> Result<Option<Inside>, pontoon_netlink::Error> {
+    let Some(about) = one.about.as_ref() else {
+        return Ok(None);
+    };
+    let Some(netns) = about.sandbox.open() else {
+        return Ok(None);
+    };
+    let mut socket = RouteSocket::open_in(&netns)?;
     let mut inside = Inside {
         settings: about.settings.clone(),
-        link: socket.link_by_name(&one.interface).ok()?,
+        link: socket.link_by_name(&one.interface)?,
         ..Inside::default()
     };
     let Some(link) = &inside.link else {
-        return Some(inside);
+        return Ok(Some(inside));
     };
     inside.mtu = link.mtu;
     let index = link.index;
-    let addresses = socket.addresses(index).ok()?;
+    let addresses = socket.addresses(index)?;
     inside.addresses = addresses.iter().map(|address| address.cidr).collect();
     for v4 in [true, false] {
-        inside.routes.extend(socket.routes(v4).ok()?);
+        inside.routes.extend(socket.routes(v4)?);
     }
     let by_it = |route: &&RouteEntry| route.interface == Some(index);
     let defaults = inside.routes.iter().filter(by_it);
@@ -371,20 +381,20 @@ fn look_inside(one: &Attachment) -> Option<Inside> {
             continue;
         }
         // A plugin after this one, as sbr, may have moved them to tables of their own.
-        for rule in socket.source_rules(v4).ok()? {
+        for rule in socket.source_rules(v4)? {
             let own = |source| inside.addresses.iter().any(|own| own.ip() == source);
             if rule.source.is_some_and(own) {
-                let moved = socket.routes_of_table(v4, rule.table).ok()?;
+                let moved = socket.routes_of_table(v4, rule.table)?;
                 inside.routes.extend(moved);
             }
         }
     }
-    let neighbours = socket.neighbours().ok()?;
+    let neighbours = socket.neighbours()?;
     inside.neighbours = neighbours
         .into_iter()
         .filter(|entry| entry.interface == index)
         .collect();
-    Some(inside)
+    Ok(Some(inside))
 }
 
 /// Runs a printed command, finding this program under its name.

@@ -88,7 +88,7 @@ pub(crate) struct Host {
     recorded_networks: Vec<String>,
     pub(crate) links: Vec<Link>,
     pub(crate) socket: RouteSocket,
-    /// The unreadable records that have been told.
+    /// What could not be read, and has been told.
     told: RefCell<BTreeSet<String>>,
     /// Looked at once: each look enters the namespace of each container.
     attachments: OnceCell<Rc<Vec<Attachment>>>,
@@ -186,7 +186,14 @@ impl Host {
         let inside = netns.as_ref().map(|netns| match recorded.mode {
             // The host's addresses are not the container's own.
             "host" => Some(Vec::new()),
-            mode => addresses(netns, &recorded.key.interface, mode).unwrap_or_default(),
+            mode => addresses(netns, &recorded.key.interface, mode).unwrap_or_else(|failure| {
+                let (Failure::NotFound(why) | Failure::Failed(why)) = failure;
+                self.tell(format!(
+                    "the inside of container {} cannot be read: {why}",
+                    recorded.key.container
+                ));
+                None
+            }),
         });
         let age = self.state.attached_at(recorded);
         let age = age.and_then(|at| SystemTime::now().duration_since(at).ok());
@@ -267,13 +274,17 @@ impl Host {
 
     fn readable<T>(&self, read: Result<Option<T>, RecordError>) -> Option<T> {
         read.unwrap_or_else(|error| {
-            let text = format!("{error}; {}", error.next_step());
-            if !self.told.borrow().contains(&text) {
-                eprintln!("pontoon: warning: {text}");
-                self.told.borrow_mut().insert(text);
-            }
+            self.tell(format!("{error}; {}", error.next_step()));
             None
         })
+    }
+
+    /// Warns, of each thing once.
+    fn tell(&self, text: String) {
+        if !self.told.borrow().contains(&text) {
+            eprintln!("pontoon: warning: {text}");
+            self.told.borrow_mut().insert(text);
+        }
     }
 
     /// The bridge that carries a network's tag.

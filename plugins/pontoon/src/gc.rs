@@ -1,10 +1,11 @@
 //! `pontoon gc NET`: removes what dead containers left.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use clap::{ArgGroup, Args};
-use pontoon_ledger::{Key, NetworkRecord, kinds};
+use pontoon_ledger::{Key, NetworkRecord, files, kinds};
 use pontoon_netlink::{Netns, NetnsError};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,6 +18,8 @@ use crate::{inspect, leases};
 
 /// Where libcni keeps the results of ADDs, in all of its versions.
 const RESULTS: &str = "/var/lib/cni/results";
+/// Bytes of such a result that are read: with the configuration that it holds, which has 6 MB at most.
+const LARGEST: u64 = 16 << 20;
 
 #[derive(Args)]
 #[command(group(ArgGroup::new("who").required(true).args(["keep", "all_dead"])))]
@@ -69,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
             "{kind} is another vendor's plugin, whose containers leave no record here: which of them are dead is not known\nhint: name those that live by --keep"
         )));
     }
-    let known = Known::of(&host, &options.network, &network);
+    let known = Known::of(&host, &options.network, &network)?;
     let mut kept = Vec::new();
     for wanted in &options.keep {
         kept.push(known.id(&host, wanted)?);
@@ -165,7 +168,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         };
         options.places.gc(&network, &rest)?;
         // What the plugins did counts, not what they were thought to do.
-        let left = Known::of(&host, &options.network, &network);
+        let left = Known::of(&host, &options.network, &network)?;
         doomed.retain(|one| !left.has(&host, one));
         let gone = match &bridge {
             Some(bridge) => host.socket.link_by_index(bridge.index)?.is_none(),
@@ -204,7 +207,7 @@ struct Known {
 }
 
 impl Known {
-    fn of(host: &Host, name: &str, network: &Value) -> Self {
+    fn of(host: &Host, name: &str, network: &Value) -> Result<Self, Failure> {
         let own = host.attachments().to_vec().into_iter();
         let recorded: Vec<(Pair, bool)> = own
             .filter(|one| one.network == name)
@@ -214,24 +217,28 @@ impl Known {
             Some(dir) if !dir.is_empty() => Path::new(dir).join(name),
             _ => leases::folder(host, name),
         };
-        let leases = leases::read(host, name, &folder, None);
-        let leases = leases.map(|found| found.leases).unwrap_or_default();
+        // What is not known is not spared: only a folder that is not there has no leases.
+        let leases = match leases::read(host, name, &folder, None) {
+            Ok(found) => found.leases,
+            Err(Failure::NotFound(_)) => Vec::new(),
+            Err(failure) => return Err(failure),
+        };
         let leased = leases.iter().map(|lease| {
             let interface = lease.interface.clone();
             // The reference plugin's oldest leases have the id alone.
             let interface = interface.unwrap_or_else(|| "eth0".to_owned());
             (lease.container.clone(), interface)
         });
-        let results = cached(name).into_iter().map(|(pair, _)| pair);
+        let results = cached(name)?.into_iter().map(|(pair, _)| pair);
         let mut unrecorded: Vec<Pair> = leased.chain(results).collect();
         unrecorded.sort_unstable();
         unrecorded.dedup();
         unrecorded.retain(|pair| !recorded.iter().any(|(known, _)| known == pair));
-        Self {
+        Ok(Self {
             recorded,
             unrecorded,
             leases,
-        }
+        })
     }
 
     /// Whether what was to go is there still.
@@ -279,24 +286,55 @@ fn lease_name(lease: &Lease) -> String {
 }
 
 /// The attachments of a network of which a runtime keeps the result (libcni's cache), with the result.
-fn cached(network: &str) -> Vec<(Pair, Value)> {
+///
+/// # Errors
+/// When a result that may be of this network cannot be read: its container would count as unknown.
+fn cached(network: &str) -> Result<Vec<(Pair, Value)>, Failure> {
+    let failed = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::Failed(format!(
+            "cannot read {}, where a runtime keeps the result of an ADD: {error}\nhint: a container that only this tells of would be taken for dead; remove the file if its container is gone",
+            path.display()
+        ))
+    };
+    let folder = Path::new(RESULTS);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(folder, &error)),
+    };
     let prefix = format!("{network}-");
-    let entries = fs::read_dir(RESULTS).into_iter().flatten().flatten();
-    let own = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
-    own.filter_map(|entry| {
-        let mut value: Value = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(folder, &error))?;
+        if !entry.file_name().to_string_lossy().starts_with(&prefix) {
+            continue;
+        }
+        let path = entry.path();
+        let text = match files::read(&path, LARGEST) {
+            Ok(text) => text,
+            // Its DEL has come meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(&path, &error)),
+        };
+        let mut value: Value =
+            serde_json::from_slice(&text).map_err(|error| failed(&path, &error))?;
+        // The name of another network may begin like this one's.
+        if value["networkName"] != network {
+            continue;
+        }
         let word = |key: &str| value[key].as_str().map(str::to_owned);
-        let pair = (word("containerId")?, word("ifName")?);
-        (word("networkName")? == network).then(|| (pair, value["result"].take()))
-    })
-    .collect()
+        if let (Some(container), Some(interface)) = (word("containerId"), word("ifName")) {
+            found.push(((container, interface), value["result"].take()));
+        }
+    }
+    Ok(found)
 }
 
 /// The attachments of a network whose result names a namespace that is there: those of other vendors'
 /// plugins, which leave no record, are known to be alive by this alone.
 fn living(network: &str) -> Result<Vec<Pair>, Failure> {
     let mut living = Vec::new();
-    for (pair, result) in cached(network) {
+    for (pair, result) in cached(network)? {
         for interface in result["interfaces"].as_array().into_iter().flatten() {
             let Some(path) = interface["sandbox"]
                 .as_str()

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use pontoon_attach::reference;
 use pontoon_ipam::{Boot, Note};
+use pontoon_ledger::files;
 use serde::Serialize;
 
 use crate::conflist::Places;
@@ -17,6 +18,9 @@ use crate::report::{AS_ROOT, Failure, Outcome, Style, Table, print, short};
 mod pool;
 
 pub(crate) use pool::Source;
+
+/// Bytes of a lease, or of a note of the last address: more than any program writes.
+const LONGEST: u64 = 4096;
 
 /// Where leases lie unless the configuration says otherwise.
 pub(crate) const DATA_DIR: &str = "/var/lib/cni/networks";
@@ -122,20 +126,36 @@ pub(crate) fn read(
     // As the allocator judges: what is older than this boot, in a folder that no ADD of it has seen.
     let began = match note.boot() == Some(boot.id()) {
         true => None,
-        false => boot.began().ok(),
+        false => Some(boot.began().map_err(|error| {
+            Failure::Failed(format!("cannot read when this host has booted: {error}"))
+        })?),
     };
     let mut leases = Vec::new();
     let mut last = Vec::new();
-    for entry in entries.flatten() {
+    for entry in entries {
+        let entry = entry.map_err(|error| refused(folder, &error))?;
+        // A name that is no text is no address.
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
+        if name.parse::<IpAddr>().is_err() && !name.starts_with("last_reserved_ip.") {
+            continue;
+        }
         let path = entry.path();
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                return Err(refused(&path, &error));
+        let text = match files::read(&path, LONGEST) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            // Given back meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            // A directory, a fifo, a file without end: whatever it is, the address is taken by it.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::InvalidInput | ErrorKind::FileTooLarge
+                ) =>
+            {
+                String::new()
             }
-            text => text.unwrap_or_default(),
+            Err(error) => return Err(refused(&path, &error)),
         };
         if name.starts_with("last_reserved_ip.") {
             last.extend(text.trim().parse::<IpAddr>());

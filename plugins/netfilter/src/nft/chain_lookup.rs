@@ -64,7 +64,7 @@ impl ChainLookup {
     }
 }
 
-fn summary(rule: &Reply) -> RuleSummary {
+pub(super) fn summary(rule: &Reply) -> RuleSummary {
     let mut summary = RuleSummary::default();
     if let Some(expressions) = rule.attrs().get(NFTA_RULE_EXPRESSIONS) {
         for expression in expressions.nested() {

@@ -197,6 +197,54 @@ mod tests {
         assert_eq!(write(|attrs| filter(attrs, &by_reply)), expected);
     }
 
+    /// A dump of connections of a kernel that is broken: a flow is read whole, or not at all.
+    #[test]
+    fn mutated_flows_are_read_or_not() {
+        let flow = |ends: [IpAddr; 3], protocol: u8| {
+            let attributes = write(|attrs| {
+                attrs.nested(CTA_TUPLE_ORIG, |tuple| {
+                    tuple.nested(CTA_TUPLE_IP, |ip| {
+                        ip.ip(ip_kind(ends[0], false), ends[0]);
+                        ip.ip(ip_kind(ends[1], true), ends[1]);
+                    });
+                    tuple.nested(CTA_TUPLE_PROTO, |proto| {
+                        proto.u8(CTA_PROTO_NUM, protocol);
+                        proto.u16be(CTA_PROTO_DST_PORT, 53);
+                    });
+                });
+                attrs.nested(CTA_TUPLE_REPLY, |tuple| {
+                    tuple.nested(CTA_TUPLE_IP, |ip| {
+                        ip.ip(ip_kind(ends[2], false), ends[2]);
+                    });
+                });
+                attrs.u32be(CTA_STATUS, IPS_DST_NAT);
+                attrs.u16be(CTA_ZONE, 7);
+                attrs.u32be(CTA_ID, 5);
+            });
+            [&header(ends[0].is_ipv4())[..], &attributes].concat()
+        };
+        let v4 = [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3]].map(IpAddr::from);
+        let v6 = [1, 2, 3].map(|number| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, number]));
+        let good = [flow(v4, 17), flow(v6, 6), flow(v4, 1)];
+        pontoon_lab::fuzz("connections", &good, |bytes, _| {
+            let Some(flow) = Flow::parse(bytes) else {
+                return;
+            };
+            assert!(flow.tuple.len() <= bytes.len());
+            let order = write(|attrs| flow.identify(attrs));
+            // The order to delete it names this flow, and no other.
+            let payload = [&bytes[..4], &order].concat();
+            let tuple = attr::read(&payload[4..]).get(CTA_TUPLE_ORIG);
+            assert!(tuple.is_some_and(|tuple| tuple.value.starts_with(flow.tuple)));
+            assert_eq!(
+                attr::read(&payload[4..])
+                    .get(CTA_ID)
+                    .and_then(|id| id.u32be()),
+                flow.id
+            );
+        });
+    }
+
     #[test]
     fn a_flow_is_identified_by_what_was_listed() {
         let listed = write(|attrs| {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
@@ -33,8 +34,10 @@ impl NetnsMount {
     /// # Errors
     /// When `/proc/self/mountinfo` cannot be read.
     pub fn at(path: &Path) -> Result<Option<NetnsMount>, NetnsError> {
-        let Ok(file) = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) else {
-            return Ok(None);
+        let file = match open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(error) => return Err(NetnsError::io("look at", path)(error.into())),
         };
         let info = PathBuf::from(format!("/proc/thread-self/fdinfo/{}", file.as_raw_fd()));
         let info = fs::read_to_string(&info).map_err(NetnsError::io("read", &info))?;

@@ -1,6 +1,7 @@
 //! iptables' rules, of both variants and families, from what their `-save` programs print.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,17 +27,30 @@ pub(super) fn read(rules: &mut Rules, search: &[PathBuf]) -> Vec<String> {
             let tool = format!("{family}tables-{word}");
             let named = save(&program(&format!("{tool}-save"), search));
             // Older and smaller distributions have one variant only, under the plain names.
-            let plain = || {
-                let detected = Iptables::detect(search, Some(variant)).ok()??;
-                save(&detected.save(v4)?)
+            let plain = || match Iptables::detect(search, Some(variant)) {
+                Ok(detected) => match detected.and_then(|detected| detected.save(v4)) {
+                    Some(program) => save(&program),
+                    None => Ok(None),
+                },
+                Err(error) => Err(error.to_string()),
             };
-            let Some(text) = named.or_else(plain) else {
-                if variant == Variant::Legacy {
+            let read = match named {
+                Ok(None) => plain(),
+                named => named,
+            };
+            let text = match read {
+                Ok(Some(text)) => text,
+                Ok(None) if variant == Variant::Nft => continue,
+                Ok(None) => {
                     rules
                         .unread
                         .push(format!("{tool}'s rules (there is no {tool}-save program)"));
+                    continue;
                 }
-                continue;
+                Err(why) => {
+                    rules.unread.push(format!("{tool}'s rules ({why})"));
+                    continue;
+                }
             };
             for table in parse(&tool, v4, &text) {
                 if variant == Variant::Nft {
@@ -50,18 +64,26 @@ pub(super) fn read(rules: &mut Rules, search: &[PathBuf]) -> Vec<String> {
     shown
 }
 
-/// What the program prints; `None` when it cannot be started.
+/// What the program prints; `None` when there is none.
+///
+/// # Errors
+/// Why it cannot be started, or its own words when it failed: it has rules then, and does not show them.
 #[allow(
     clippy::disallowed_methods,
     reason = "the one place where these rules are read"
 )]
-fn save(program: &Path) -> Option<String> {
-    let output = Command::new(program)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+fn save(program: &Path) -> Result<Option<String>, String> {
+    let output = Command::new(program).stdin(Stdio::null()).output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{} does not start: {error}", program.display())),
+    };
+    if !output.status.success() {
+        let words = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{}: {}", program.display(), words.trim()));
+    }
+    Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
 /// What a table of nftables is called here if it is one of iptables-nft.
@@ -355,5 +377,24 @@ mod tests {
             assert_eq!(destination(text), Some(Target { address, port }));
         }
         assert_eq!(destination("fd00::2").unwrap().port, None);
+    }
+
+    #[test]
+    fn mutated_listings_are_read_or_not() {
+        let good = [
+            "*nat\n:PREROUTING ACCEPT [0:0]\n:X - [0:0]\n-A PREROUTING ! -s 10.0.0.0/8 -p tcp -m tcp --dport 80:90 \
+             -m addrtype --dst-type LOCAL -m conntrack --ctstate RELATED,ESTABLISHED -j X\n\
+             -A X -p tcp -j DNAT --to-destination 10.0.0.2:80\nCOMMIT\n",
+            "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i br+ ! -o br0 -m mark --mark 0x2000/0x2000 -m multiport \
+             --dports 1,2,3:9 -m comment --comment \"a \\\"b\\\"\" -j REJECT --reject-with icmp-port-unreachable\n\
+             -A FORWARD -m set --match-set s src -j MARK --set-xmark 0x1/0xff\n-A FORWARD -j REDIRECT --to-ports 80-90\nCOMMIT\n",
+        ];
+        let good = good.map(|text| text.as_bytes().to_vec());
+        pontoon_lab::fuzz("iptables-save", &good, |bytes, dice| {
+            let text = String::from_utf8_lossy(bytes);
+            let tables = parse("iptables-nft", dice.below(2) == 0, &text);
+            let rules = tables.iter().flat_map(|table| table.chains.values());
+            assert!(rules.map(|chain| chain.rules.len()).sum::<usize>() <= text.lines().count());
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! nftables' rules, from `nft -j list ruleset` (libnftables-json(5)).
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -28,6 +29,9 @@ pub(super) fn read(rules: &mut Rules, shown: &[String], search: &[PathBuf]) -> R
         Ok(output) => {
             let words = String::from_utf8_lossy(&output.stderr);
             return Err(Error::Listing(words.trim().to_owned()));
+        }
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(Error::Listing(error.to_string()));
         }
         Err(_) => {
             let what = "nftables' rules (there is no nft program: apt-get install nftables)";
@@ -85,8 +89,12 @@ pub(super) fn texts(rules: &mut Rules) -> Result<(), Error> {
         .args(["-a", "list", "ruleset"])
         .stdin(Stdio::null())
         .output();
-    // Without the program nothing of nftables has been read.
-    let Ok(output) = output else { return Ok(()) };
+    let output = match output {
+        Ok(output) => output,
+        // Without the program nothing of nftables has been read.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::Listing(error.to_string())),
+    };
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         return Err(Error::Listing(words.trim().to_owned()));
@@ -505,6 +513,36 @@ fn shown_as(value: &Json) -> String {
 #[cfg(test)]
 mod tests {
     use super::{parse, write_texts};
+
+    #[test]
+    fn mutated_listings_are_read_or_refused() {
+        let good = [
+            r#"{"nftables": [
+                {"metainfo": {"json_schema_version": 1}},
+                {"table": {"family": "inet", "name": "t", "handle": 1}},
+                {"chain": {"family": "inet", "table": "t", "name": "c", "handle": 2, "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}},
+                {"set": {"family": "inet", "table": "t", "name": "s", "type": ["ipv4_addr", "inet_service"], "elem": [{"concat": ["10.0.0.2", 80]}, {"prefix": {"addr": "10.1.0.0", "len": 16}}, {"range": ["10.0.0.4", "10.0.0.9"]}]}},
+                {"map": {"family": "inet", "table": "t", "name": "m", "type": "ifname", "map": "verdict", "elem": [["br0", {"jump": {"target": "c"}}], [{"elem": {"val": "br1", "comment": "a"}}, {"drop": null}]]}},
+                {"rule": {"family": "inet", "table": "t", "chain": "c", "handle": 7, "comment": "x", "expr": [
+                    {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": {"set": ["a", "b"]}}},
+                    {"match": {"op": "!=", "left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": {"range": [1, 80]}}},
+                    {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}},
+                    {"vmap": {"key": {"concat": [{"meta": {"key": "iifname"}}, {"payload": {"protocol": "ip", "field": "daddr"}}]}, "data": "@m"}},
+                    {"mangle": {"key": {"meta": {"key": "mark"}}, "value": {"|": [{"meta": {"key": "mark"}}, 8192]}}},
+                    {"counter": {"packets": 1, "bytes": 2}}, {"dnat": {"family": "ip", "addr": "10.0.0.2", "port": 80}}, {"masquerade": null}, {"jump": {"target": "c"}}, {"drop": null}]}}
+            ]}"#,
+            "table inet t { # handle 1\n\tchain c { # handle 2\n\t\tiifname \"a\" drop comment \"x\" # handle 7\n\t}\n}\n",
+        ];
+        let good = good.map(|text| text.as_bytes().to_vec());
+        pontoon_lab::fuzz("nft listings", &good, |bytes, dice| {
+            let text = String::from_utf8_lossy(bytes);
+            let whole = std::str::from_utf8(&good[0]).unwrap_or_default();
+            let listing = if dice.below(2) == 0 { &text } else { whole };
+            if let Ok(mut rules) = parse(listing) {
+                write_texts(&mut rules, &text);
+            }
+        });
+    }
 
     #[test]
     fn rules_get_the_text_that_nft_prints() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -51,10 +52,14 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     let places = &ground.places;
     let dir = places.conf_dir();
     let told = places.conf_dir.is_some() || std::env::var_os("NETCONFPATH").is_some();
-    let mut files: Vec<PathBuf> = match fs::read_dir(&dir) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+    let listed = fs::read_dir(&dir).and_then(|entries| {
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        paths.collect::<io::Result<Vec<PathBuf>>>()
+    });
+    let mut files = match listed {
+        Ok(files) => files,
         // Without any network configured by files there may be none of the usual name.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !told => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !told => return Ok(()),
         Err(error) => {
             findings.push(
                 Finding::new("conf-dir-missing", dir.display().to_string())

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use pontoon_netlink::{Conntrack, Filter, RouteSocket, TrackedFlow};
+use nix::errno::Errno;
+use pontoon_netlink::{Conntrack, Error, Filter, RouteSocket, TrackedFlow};
 
 use super::{Finding, Ground};
 use crate::facts::{Attachment, Port};
@@ -21,8 +22,7 @@ pub(crate) struct Stale {
 }
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-    // Without connection tracking there are none.
-    let found = find(&mut ground.host.socket, &ground.attachments).unwrap_or_default();
+    let found = find(&mut ground.host.socket, &ground.attachments)?;
     findings.extend(found.iter().map(|stale| {
         let TrackedFlow {
             source,
@@ -88,7 +88,7 @@ fn find(socket: &mut RouteSocket, attachments: &[Attachment]) -> Result<Vec<Stal
                 .iter()
                 .map(|one| one.cidr.ip())
                 .collect();
-            let flows = Conntrack::open()?.flows_to(v4, protocol.1, &ports)?;
+            let flows = flows_to(v4, protocol.1, &ports)?;
             for (one, port) in &published {
                 let found_here = of_port(one, port, &own, &flows);
                 found.extend(found_here.into_iter().map(|flow| Stale {
@@ -101,6 +101,16 @@ fn find(socket: &mut RouteSocket, attachments: &[Attachment]) -> Result<Vec<Stal
         }
     }
     Ok(found)
+}
+
+/// The flows to these ports; none where the kernel has no connection tracking.
+fn flows_to(v4: bool, protocol: u8, ports: &[u16]) -> Result<Vec<TrackedFlow>, Error> {
+    const ABSENT: [Errno; 3] = [Errno::EINVAL, Errno::EOPNOTSUPP, Errno::EPROTONOSUPPORT];
+    let flows = Conntrack::open().and_then(|mut table| table.flows_to(v4, protocol, ports));
+    match flows {
+        Err(error) if error.errno().is_some_and(|errno| ABSENT.contains(&errno)) => Ok(Vec::new()),
+        flows => flows,
+    }
 }
 
 /// One flow for each who answers in the container's place.

@@ -12,6 +12,7 @@ use crate::report::Failure;
 const VLAN: [&str; 2] = ["vlan", "vlanTrunk"];
 
 pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    // A folder or a file that cannot be read is the finding of another check, `conflists`.
     let Ok(entries) = fs::read_dir(ground.places.conf_dir()) else {
         return Ok(());
     };

@@ -1,14 +1,13 @@
 //! The resolver, and the servers that it and the containers are to ask.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use pontoon_dns::probe::{PATIENCE, silent};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{ClientNetwork, source};
-use pontoon_ledger::DnsRecord;
+use pontoon_ledger::{DnsRecord, files};
 
 use super::{Finding, Ground};
 use crate::dns;
@@ -67,7 +66,9 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
 }
 
 fn servers(file: &Path, on_host: bool, ours: &[IpAddr], findings: &mut Vec<Finding>) {
-    let (used, conf): (PathBuf, _) = source(file, |path| fs::read(path).ok());
+    let (used, conf): (PathBuf, _) = source(file, |path| {
+        files::read_following(path, files::RESOLV_CONF).ok()
+    });
     let conf = conf.unwrap_or_default();
     let audience = ClientNetwork {
         v4: true,

@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Finding, Ground};
@@ -29,8 +30,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     for (protocol, state) in LISTENS {
         let mut sockets = Vec::new();
         for family in ["", "6"] {
-            let table = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}"));
-            sockets.extend(listening(&table.unwrap_or_default(), state));
+            sockets.extend(listening(&table_of(protocol, family)?, state));
         }
         for one in &ground.attachments {
             for port in one.ports.iter().filter(|port| port.protocol == protocol) {
@@ -45,21 +45,24 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
 }
 
 /// Whether a socket of the calling thread's namespace takes what is sent to this address and port.
-pub(crate) fn takes(protocol: &str, address: IpAddr, port: u16) -> bool {
-    let states = LISTENS.iter().filter(|(known, _)| *known == protocol);
-    states.into_iter().any(|(_, state)| {
-        ["", "6"].iter().any(|family| {
-            let table = fs::read_to_string(format!("/proc/thread-self/net/{protocol}{family}"));
-            listening(&table.unwrap_or_default(), state)
+pub(crate) fn takes(protocol: &str, address: IpAddr, port: u16) -> Result<bool, Failure> {
+    let takes = |socket: &Listener| {
+        let own = socket.address.to_canonical();
+        // One that is bound to :: takes IPv4 too, unless it is told not to.
+        let any = own.is_unspecified() && (own.is_ipv6() || address.is_ipv4());
+        socket.port == port && (any || own == address)
+    };
+    for (_, state) in LISTENS.iter().filter(|(known, _)| *known == protocol) {
+        for family in ["", "6"] {
+            if listening(&table_of(protocol, family)?, state)
                 .iter()
-                .any(|socket| {
-                    let own = socket.address.to_canonical();
-                    // One that is bound to :: takes IPv4 too, unless it is told not to.
-                    let any = own.is_unspecified() && (own.is_ipv6() || address.is_ipv4());
-                    socket.port == port && (any || own == address)
-                })
-        })
-    })
+                .any(takes)
+            {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// A socket that waits for clients.
@@ -188,6 +191,17 @@ impl Processes {
     }
 }
 
+/// The sockets of a protocol, as the kernel lists them for the namespace of the calling thread; nothing
+/// where the family is switched off.
+fn table_of(protocol: &str, family: &str) -> Result<String, Failure> {
+    let path = format!("/proc/thread-self/net/{protocol}{family}");
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|error| Failure::Failed(format!("cannot read {path}: {error}"))),
+    }
+}
+
+// Processes end while they are looked at: what cannot be read of one is gone.
 fn sockets_of_all() -> HashMap<String, u32> {
     let mut found = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {

@@ -117,9 +117,11 @@ impl Back<'_> {
     }
 
     /// Of the calling thread's namespace.
-    fn is_taken(&self) -> bool {
-        let port = self.packet.destination_port();
-        port.is_none_or(|port| sockets::takes(&self.packet.protocol, self.packet.destination, port))
+    fn is_taken(&self) -> Result<bool, Failure> {
+        match self.packet.destination_port() {
+            Some(port) => sockets::takes(&self.packet.protocol, self.packet.destination, port),
+            None => Ok(true),
+        }
     }
 
     fn refused(&self, who: &str) -> Reply {
@@ -134,7 +136,7 @@ impl Back<'_> {
     }
 
     fn reply_of_host(&self, host: &mut Host) -> Result<Reply, Failure> {
-        if !self.is_taken() {
+        if !self.is_taken()? {
             return Ok(self.refused("this host"));
         }
         let back = RouteQuestion {
@@ -179,8 +181,10 @@ impl Back<'_> {
         if link.as_ref().is_none_or(|link| !link.up) {
             return Ok(lost(format!("{} of {who} is down", one.interface)));
         }
-        let taken = netns.run(|| self.is_taken());
-        if matches!(taken, Ok(false)) {
+        let taken = netns
+            .run(|| self.is_taken())
+            .map_err(|error| Failure::Failed(error.to_string()))?;
+        if !taken? {
             return Ok(self.refused(&who));
         }
         let to = self.packet.source;
