@@ -64,7 +64,7 @@ fn configurations_are_taken_or_refused() {
     fuzz("configurations", &configurations(), |bytes, dice| {
         let verb = verbs[dice.below(verbs.len())];
         let _ = NetworkConfig::peek_version(bytes);
-        let _ = VersionInfo::answer(bytes);
+        let _ = VersionInfo::answer(bytes, &Version::ALL);
         match NetworkConfig::parse(bytes, verb) {
             Ok(config) => {
                 assert_eq!(config.bytes(), bytes);
