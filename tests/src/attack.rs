@@ -30,7 +30,7 @@ use pontoon_lab::{Failure, Outcome};
 use self::report::{Summary, conclude};
 use self::work::Settings;
 
-const USAGE: &str = "usage: cargo xtask attack all|kill|fail|power|hostile|storm|storm beside [--seconds N] [--seed S] [--whole] [--only PLUGIN] [--points N] [--count]";
+const USAGE: &str = "usage: cargo xtask attack all|kill|fail|power|hostile|storm|storm beside [--seconds N] [--seed S] [--whole] [--only PLUGIN] [--points N] [--at VERB:CALL] [--count]";
 
 /// The parts, and for how many seconds a slice of each goes on in the suite.
 const PARTS: [(&str, u64); 6] = [
@@ -45,7 +45,7 @@ const PARTS: [(&str, u64); 6] = [
 /// Runs the attacks that the command line asks for.
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let (mut seconds, mut whole, mut only, mut slice) = (None, false, None, None);
-    let mut count = false;
+    let (mut count, mut at) = (false, None);
     let mut seed = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(1, |time| time.as_secs());
@@ -62,6 +62,12 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
             "--points" => slice = usize::try_from(number()?).ok(),
             "--whole" => whole = true,
             "--count" => count = true,
+            "--at" => {
+                let text = rest.next().ok_or_else(|| Failure::new(USAGE))?;
+                let (verb, call) = text.split_once(':').ok_or_else(|| Failure::new(USAGE))?;
+                let call = call.parse().map_err(Failure::act(USAGE))?;
+                at = Some((verb.to_owned(), call));
+            }
             "--only" => {
                 let text = rest.next().ok_or_else(|| Failure::new(USAGE))?;
                 only = Some((*text).to_owned());
@@ -79,6 +85,7 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
         whole || all && seconds.is_none(),
         only,
     );
+    settings.at = at;
     settings.slice = if count { Some(0) } else { slice };
     let parts: Vec<&str> = PARTS
         .iter()

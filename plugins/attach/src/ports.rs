@@ -128,7 +128,7 @@ fn settle(context: &Context, key: &Key) -> Result<(), Error> {
         return Ok(());
     };
     let before = record.published.beside.clone();
-    match record.sandbox.open() {
+    match record.sandbox.open()? {
         Some(netns) if record.published.has_address() => {
             see_beside(&mut record.published, &netns)?;
         }

@@ -107,7 +107,7 @@ fn by_container(context: &Context, wanted: &str) -> Result<Target, Error> {
         let Some(about) = state.about(attachment)? else {
             continue;
         };
-        match about.sandbox.open() {
+        match about.sandbox.open()? {
             Some(netns) => {
                 return Ok(Target {
                     netns,

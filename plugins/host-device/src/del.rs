@@ -20,7 +20,10 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     let result = gc::collect(context, |key, record: Option<&HostDeviceRecord>| {
-        let netns = record.and_then(|record| record.sandbox.open());
+        let netns = match record {
+            Some(record) => record.sandbox.open()?,
+            None => None,
+        };
         give_back_from(netns.as_ref(), key, record)?;
         let records = context.state.records_of::<HostDeviceRecord>();
         records.remove(key).map(drop)

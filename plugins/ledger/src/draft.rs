@@ -1,7 +1,7 @@
 //! Files that are complete or absent: written as a draft, then renamed. Drafts lie in a directory of their
 //! own, so that a directory of records holds nothing but records whenever a writer is killed.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -70,10 +70,15 @@ fn create(drafts: &Path) -> io::Result<(PathBuf, File)> {
                 ) => {}
             opened => {
                 let file = opened?;
-                if file.try_lock().is_ok() {
-                    return Ok((draft, file));
+                match file.try_lock() {
+                    Ok(()) => return Ok((draft, file)),
+                    // A sweep came between open and lock, and removes it.
+                    Err(TryLockError::WouldBlock) => {}
+                    Err(TryLockError::Error(error)) => {
+                        drop(fs::remove_file(&draft));
+                        return Err(error);
+                    }
                 }
-                // A sweep came between open and lock, and removes it.
             }
         }
     }
@@ -84,6 +89,7 @@ pub(crate) fn sweep(drafts: &Path) {
     for entry in fs::read_dir(drafts).into_iter().flatten().flatten() {
         let path = entry.path();
         match files::open(File::options().read(true), &path) {
+            // Its writer lives, or the system does not tell.
             Ok(file) if file.try_lock().is_err() => {}
             // The lock is held until the file is gone.
             Ok(_file) => drop(fs::remove_file(&path)),

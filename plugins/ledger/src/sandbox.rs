@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use pontoon_netlink::Netns;
+use pontoon_conf::{Error, code};
+use pontoon_netlink::{Netns, NetnsError};
 use serde::{Deserialize, Serialize};
 
 /// Which network namespace an attachment is in. The path alone does not tell: a new container may
@@ -38,11 +39,21 @@ impl Sandbox {
         id.is_none_or(|id| *id == netns.id().to_string())
     }
 
-    /// Opens the namespace, unless it is gone.
-    #[must_use]
-    pub fn open(&self) -> Option<Netns> {
-        let netns = Netns::open(Path::new(&self.path)).ok()?;
-        self.is(&netns).then_some(netns)
+    /// Opens the namespace. `None` when it is not at its path: it is gone, or another mount namespace has
+    /// it there.
+    ///
+    /// # Errors
+    /// Code 5 when the system does not tell what is there.
+    pub fn open(&self) -> Result<Option<Netns>, Error> {
+        match Netns::open(Path::new(&self.path)) {
+            Ok(netns) => Ok(Some(netns).filter(|netns| self.is(netns))),
+            Err(NetnsError::NotFound { .. } | NetnsError::NotNamespace { .. }) => Ok(None),
+            Err(error) => Err(Error::new(
+                code::IO,
+                "cannot tell whether the namespace of a container exists",
+            )
+            .with_details(error.to_string())),
+        }
     }
 
     /// Whether this is known to be the namespace.

@@ -330,18 +330,20 @@ impl State {
     }
 
     /// Whether anything lies in the directory that a record or a reservation is a part of. What cannot be
-    /// read counts as one.
+    /// read counts as one. Directories in which nothing lies are removed: a writer makes them before its
+    /// record, and may be killed in between.
     fn has_any_record(&self) -> bool {
         let Ok(entries) = fs::read_dir(&self.dir) else {
             return true;
         };
-        let mut names = entries.map(|entry| Ok(entry?.file_name()));
-        let beside = |name: io::Result<std::ffi::OsString>| {
-            let name = name.unwrap_or_default();
+        let counts = |entry: io::Result<fs::DirEntry>| {
+            let Ok(entry) = entry else { return true };
+            let name = entry.file_name();
             let name = name.to_string_lossy();
-            BESIDE_RECORDS.contains(&&*name) || name.starts_with(OTHER_HOST)
+            let beside = BESIDE_RECORDS.contains(&&*name) || name.starts_with(OTHER_HOST);
+            !beside && holds_a_file(&entry.path())
         };
-        !names.all(beside) || self.dir.join("dns/records").exists()
+        entries.into_iter().any(counts) || holds_a_file(&self.dir.join("dns/records"))
     }
 
     /// Removes drafts of writers that were killed.
@@ -353,6 +355,26 @@ impl State {
     pub fn sweep(&self, records: &Records, network: &str) {
         self.remove_drafts();
         records.tidy(network);
+    }
+}
+
+/// Whether anything but directories lies at a path. Directories without are removed on the way; a
+/// writer that needs one makes it again.
+fn holds_a_file(path: &Path) -> bool {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => return error.kind() != io::ErrorKind::NotFound,
+    };
+    for entry in entries {
+        let Ok(entry) = entry else { return true };
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_dir || holds_a_file(&entry.path()) {
+            return true;
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+        Ok(()) => false,
     }
 }
 

@@ -29,7 +29,9 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
 /// whose namespace is gone.
 pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     let mut result = gc::collect(context, |key, record: Option<&MacvlanRecord>| {
-        if let Some(netns) = record.and_then(|record| record.sandbox.open()) {
+        if let Some(record) = record
+            && let Some(netns) = record.sandbox.open()?
+        {
             remove(&mut sockets::of_container(&netns)?, key)?;
         }
         forget(context, key)

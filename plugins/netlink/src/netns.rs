@@ -97,14 +97,16 @@ impl Netns {
     /// When the path cannot be opened, or leads to no network namespace.
     pub fn open(path: &Path) -> Result<Netns, NetnsError> {
         // O_PATH first: opening has effects of its own on a FIFO (waits) or a watchdog device (starts the countdown).
-        let probe = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(
-            |errno| match errno {
-                Errno::ENOENT | Errno::ENOTDIR | Errno::ESRCH => NetnsError::NotFound {
+        let failed = |errno: Errno| match errno {
+            // No namespace is there, or can be.
+            Errno::ENOENT | Errno::ENOTDIR | Errno::ESRCH | Errno::ENAMETOOLONG | Errno::ELOOP => {
+                NetnsError::NotFound {
                     path: path.to_owned(),
-                },
-                _ => NetnsError::io("open network namespace", path)(errno.into()),
-            },
-        )?;
+                }
+            }
+            _ => NetnsError::io("open network namespace", path)(errno.into()),
+        };
+        let probe = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(failed)?;
         let kind = fstatfs(&probe)
             .map_err(|e| NetnsError::io("examine", path)(e.into()))?
             .filesystem_type();
@@ -119,13 +121,17 @@ impl Netns {
             .read(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
             .open(path)
-            .map_err(NetnsError::io("open network namespace", path))?;
+            .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))))?;
         // SAFETY: the ioctl takes no argument and only returns a number.
         let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
-        if kind != libc::CLONE_NEWNET {
-            return Err(NetnsError::NotNamespace {
-                path: path.to_owned(),
-            });
+        match Errno::result(kind) {
+            Ok(libc::CLONE_NEWNET) => {}
+            Ok(_) | Err(Errno::ENOTTY) => {
+                return Err(NetnsError::NotNamespace {
+                    path: path.to_owned(),
+                });
+            }
+            Err(errno) => return Err(failed(errno)),
         }
         Netns::from_file(file, path)
     }

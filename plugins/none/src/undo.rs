@@ -11,7 +11,7 @@ pub(crate) fn remove(
     record: Option<&NoneRecord>,
 ) -> Result<(), Error> {
     if let Some(record) = record.filter(|record| !record.was_up)
-        && let Some(netns) = record.sandbox.open()
+        && let Some(netns) = record.sandbox.open()?
     {
         set(&netns, false)?;
     }

@@ -230,8 +230,11 @@ impl Context {
         if self.invocation.netns_override {
             return Ok(());
         }
-        let Some(netns) = self.netns_if_alive() else {
-            return Ok(());
+        let netns = match self.open_netns() {
+            Some(Ok(netns)) => netns,
+            // What cannot be opened now may well live: DEL would forget what is in it.
+            Some(Err(error @ NetnsError::Io { .. })) => return Err(netns_error(error)),
+            Some(Err(_)) | None => return Ok(()),
         };
         let own = Netns::current().map_err(netns_error)?;
         if !netns.same_as(&own) {

@@ -311,8 +311,8 @@ impl Ground {
             match look_inside(one) {
                 Ok(Some(inside)) => drop(insides.insert(one.key(), inside)),
                 Ok(None) => {}
-                Err(error) => eprintln!(
-                    "pontoon: the inside of container {} on network {} is not looked at: {error}",
+                Err(Failure::NotFound(why) | Failure::Failed(why)) => eprintln!(
+                    "pontoon: the inside of container {} on network {} is not looked at: {why}",
                     one.id, one.network
                 ),
             }
@@ -347,11 +347,11 @@ impl Ground {
 }
 
 /// What a living container has inside; `None` when it has gone.
-fn look_inside(one: &Attachment) -> Result<Option<Inside>, pontoon_netlink::Error> {
+fn look_inside(one: &Attachment) -> Result<Option<Inside>, Failure> {
     let Some(about) = one.about.as_ref() else {
         return Ok(None);
     };
-    let Some(netns) = about.sandbox.open() else {
+    let Some(netns) = about.sandbox.open()? else {
         return Ok(None);
     };
     let mut socket = RouteSocket::open_in(&netns)?;

@@ -180,7 +180,13 @@ impl Host {
         tags: &BTreeMap<&str, &Link>,
     ) -> Attachment {
         let about = self.about(recorded);
-        let netns = about.as_ref().and_then(|about| about.sandbox.open());
+        let opened = about
+            .as_ref()
+            .map_or(Ok(None), |about| about.sandbox.open());
+        let netns = opened.unwrap_or_else(|error| {
+            self.tell(error.to_string());
+            None
+        });
         let veth = tags.get(recorded.key.owner().tag().as_str()).copied();
         let bridge = veth.and_then(|veth| self.link(veth.master?));
         let inside = netns.as_ref().map(|netns| match recorded.mode {

@@ -116,7 +116,7 @@ fn publish_ports_of(context: &Context, key: &Key) -> Result<(), Error> {
     record.published = record.full();
     record.waits = <_>::default();
     let holders = clear(context, key, &mut record)?;
-    if let Some(netns) = record.sandbox.open() {
+    if let Some(netns) = record.sandbox.open()? {
         ports::see_beside(&mut record.published, &netns)?;
     }
     published::write(&context.state, key, &record)?;

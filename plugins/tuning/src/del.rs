@@ -20,7 +20,7 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         let Some(record) = record else {
             return Ok(());
         };
-        if let Some(netns) = record.sandbox.open()
+        if let Some(netns) = record.sandbox.open()?
             && let Some(backup) = backup::read(&record.backup)?
         {
             restore(&netns, key, &backup);

@@ -33,10 +33,16 @@ pub(crate) fn give_back(
 }
 
 pub(crate) fn restore(netns: &Netns, key: &Key, backup: &backup::Backup) {
-    let failures = match Inside::open(netns) {
+    let put_back = || match Inside::open(netns) {
         Ok(mut inside) => inside.restore(&key.interface, backup),
         Err(error) => vec![error],
     };
+    let mut failures = put_back();
+    if !failures.is_empty() {
+        // A machine that was out of something for a moment may have it now. What is put back already
+        // stays.
+        failures = put_back();
+    }
     for failure in failures {
         warn(format_args!("tuning: warning: {failure}"));
     }

@@ -38,11 +38,12 @@ pub(crate) fn errors(call: &str) -> &'static [Errno] {
         }
         "mmap" | "brk" | "mprotect" => &[Errno::ENOMEM],
         "fcntl" | "dup2" | "dup3" => &[Errno::EMFILE],
-        "close" | "utimensat" | "access" | "chdir" | "fchown" => &[Errno::EIO],
+        "utimensat" | "access" | "chdir" | "fchown" => &[Errno::EIO],
         "ioctl" | "lseek" => &[Errno::EIO],
-        // These fail only where the program is wrong, or never return.
+        // These fail only where the program is wrong, or never return; close(2) takes the descriptor
+        // whatever it answers.
         "munmap" | "rt_sigaction" | "rt_sigprocmask" | "getpid" | "setsid" | "exit"
-        | "exit_group" | "kill" | "close_range" => &[],
+        | "exit_group" | "kill" | "close" | "close_range" => &[],
         _ => &[],
     }
 }

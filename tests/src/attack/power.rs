@@ -129,7 +129,7 @@ fn cut(what: &str, container: &str, at: Option<(usize, bool)>) -> Outcome<(Scrat
     let order = at.map(|(number, _)| (number, Act::Kill));
     let traced = site
         .host
-        .run(|| Tracer::new(&runtime, traces.path()).run("host-local", &call, order))??;
+        .run(|| Tracer::new(&runtime, traces.path()).run("host-local", &call, order, None))??;
     if let (Some((_, true)), Some(point)) = (at, traced.points.first())
         && point.file.starts_with(&store.path().display().to_string())
         && let Ok(found) = fs::metadata(&point.file)

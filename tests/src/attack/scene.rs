@@ -402,12 +402,17 @@ impl Scene {
     }
 
     /// Runs a verb of the attacked plugin under the tracer.
-    pub(crate) fn traced(&self, verb: &str, order: Option<(usize, Act)>) -> Outcome<Traced> {
+    pub(crate) fn traced(
+        &self,
+        verb: &str,
+        order: Option<(usize, Act)>,
+        name: Option<&str>,
+    ) -> Outcome<Traced> {
         let (program, call) = self.call(verb, self.position)?;
         let dir = self.tracer_dir();
         self.site.host.run(|| {
             let runtime = self.site.runtime();
-            Tracer::new(&runtime, &dir).run(&program, &call, order)
+            Tracer::new(&runtime, &dir).run(&program, &call, order, name)
         })?
     }
 

@@ -93,12 +93,14 @@ impl<'r, 'h> Tracer<'r, 'h> {
     }
 
     /// Runs one call of a plugin, on a thread that is already on the host. With an order, `act` happens
-    /// at the call of that number.
+    /// at the system call of that number; with a name, at the first one from there that has it, because no
+    /// two runs make quite the same calls.
     pub(crate) fn run(
         &self,
         program: &str,
         call: &Call,
         order: Option<(usize, Act)>,
+        name: Option<&str>,
     ) -> Outcome<Traced> {
         let file = |name: &str| self.dir.join(name);
         fs::write(file("stdin"), &call.stdin).map_err(Failure::act("write standard input"))?;
@@ -131,7 +133,7 @@ impl<'r, 'h> Tracer<'r, 'h> {
                 }
                 hung
             });
-            let outcome = Trace::new(main, order, known)
+            let outcome = Trace::new(main, order, name, known)
                 .follow()
                 .map_err(Failure::act(format!("trace {program}")));
             let _ = done.send(());
@@ -156,6 +158,8 @@ impl<'r, 'h> Tracer<'r, 'h> {
 struct Trace<'k> {
     main: Pid,
     order: Option<(usize, Act)>,
+    /// What the call was in another run: an error that fits it fits no other.
+    name: Option<&'k str>,
     known: &'k Mutex<BTreeSet<Pid>>,
     /// Whether a traced thread is inside a system call; without entry where that is not known yet.
     inside: BTreeMap<Pid, bool>,
@@ -168,10 +172,16 @@ struct Trace<'k> {
 }
 
 impl<'k> Trace<'k> {
-    fn new(main: Pid, order: Option<(usize, Act)>, known: &'k Mutex<BTreeSet<Pid>>) -> Self {
+    fn new(
+        main: Pid,
+        order: Option<(usize, Act)>,
+        name: Option<&'k str>,
+        known: &'k Mutex<BTreeSet<Pid>>,
+    ) -> Self {
         Self {
             main,
             order,
+            name,
             known,
             inside: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -272,9 +282,13 @@ impl<'k> Trace<'k> {
             self.count += 1;
             match self.order {
                 None => self.points.push(self.describe(pid)?),
-                Some((number, act)) if number == self.count && !self.acted => {
+                Some((number, act)) if number <= self.count && !self.acted => {
+                    let point = self.describe(pid)?;
+                    if self.name.is_some_and(|name| name != point.name) {
+                        return ptrace::syscall(pid, None);
+                    }
                     self.acted = true;
-                    self.points.push(self.describe(pid)?);
+                    self.points.push(point);
                     registers::skip(pid)?;
                     match act {
                         Act::Kill => return kill(process(pid), Signal::SIGKILL),

@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) only: Option<String>,
     /// How many points of a verb a slice tries.
     pub(crate) slice: Option<usize>,
+    /// Only this system call of this verb.
+    pub(crate) at: Option<(String, usize)>,
     /// For how long a slice goes on.
     pub(crate) seconds: u64,
 }
@@ -35,6 +37,7 @@ impl Settings {
             until: Instant::now() + Duration::from_secs(seconds),
             only,
             slice: None,
+            at: None,
             seconds,
         }
     }
@@ -59,8 +62,15 @@ impl Settings {
     pub(crate) fn again(&self, seconds: u64) -> Self {
         Self {
             slice: self.slice,
+            at: self.at.clone(),
             ..Self::new(seconds, self.seed, self.whole, self.only.clone())
         }
+    }
+
+    /// Whether this system call of a verb is asked for.
+    pub(crate) fn wants_point(&self, verb: &str, number: usize) -> bool {
+        let at = self.at.as_ref();
+        at.is_none_or(|(only, at)| only == verb && *at == number)
     }
 
     /// Whether this is asked for.

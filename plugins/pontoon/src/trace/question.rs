@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::ValueEnum;
+use pontoon_ledger::Sandbox;
 use pontoon_netlink::{Link, Netns};
 use pontoon_passage::shown;
 use serde::Serialize;
@@ -323,7 +324,8 @@ fn inside(host: &Host, attachments: &[Attachment]) -> Result<ContainerEndpoint, 
                 .find(|link| Some(&link.name) == name.as_ref())
                 .cloned()
         };
-        let netns = own.about.as_ref().and_then(|about| about.sandbox.open());
+        let sandbox = own.about.as_ref().map(|about| &about.sandbox);
+        let netns = sandbox.map_or(Ok(None), Sandbox::open)?;
         if let (Some(port), Some(netns)) = (named(&own.host_interface), netns) {
             return Ok(ContainerEndpoint {
                 name: one.names.first().unwrap_or(&one.id).clone(),

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use pontoon_ledger::Sandbox;
 use pontoon_netlink::{Link, RouteQuestion, RouteSocket, sysctl};
 use pontoon_passage::{Hook, Packet, PacketVerdict, Rules};
 use serde::Serialize;
@@ -173,7 +174,9 @@ impl Back<'_> {
         one: &Attachment,
     ) -> Result<Reply, Failure> {
         let who = format!("container {name}");
-        let Some(netns) = one.about.as_ref().and_then(|about| about.sandbox.open()) else {
+        let sandbox = one.about.as_ref().map(|about| &about.sandbox);
+        let opened = sandbox.map_or(Ok(None), Sandbox::open);
+        let Some(netns) = opened? else {
             return Ok(unknown(format!("the namespace of {who} cannot be opened")));
         };
         let mut inside = RouteSocket::open_in(&netns)?;

@@ -160,7 +160,12 @@ impl Storm<'_> {
                     let dir = self.traces.path().join(&attachment.container_id);
                     fs::create_dir_all(&dir).map_err(Failure::act("make a directory"))?;
                     let traced = self.site.host.run(|| {
-                        Tracer::new(&runtime, &dir).run(program, &call, Some((number, Act::Kill)))
+                        Tracer::new(&runtime, &dir).run(
+                            program,
+                            &call,
+                            Some((number, Act::Kill)),
+                            None,
+                        )
                     })??;
                     fs::remove_dir_all(&dir).map_err(Failure::act("remove a directory"))?;
                     if traced.hung {
