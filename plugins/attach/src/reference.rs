@@ -62,10 +62,13 @@ pub fn forget_traces(
 ) -> Result<(), Error> {
     let mut done = Ok(());
     for kind in KINDS {
-        let mut backend = match rules::open(context, kind) {
-            Ok(backend) => backend,
-            // Not installed here.
-            Err(_) => continue,
+        let mut backend = match rules::open_if_there(context, kind) {
+            Ok(Some(backend)) => backend,
+            Ok(None) => continue,
+            Err(error) => {
+                done = done.and(Err(error));
+                continue;
+            }
         };
         done = done.and(
             backend

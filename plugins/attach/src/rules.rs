@@ -1,7 +1,7 @@
 //! The netfilter backend of a plugin, with errors as the runtime should see them.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use pontoon_conf::Error;
@@ -39,18 +39,37 @@ pub fn open(context: &Context, kind: BackendKind) -> Result<Backend, Error> {
     open_in(&context.state, &context.search, kind)
 }
 
+/// As [`open`]; `None` where there is no such backend, which then holds nothing.
+///
+/// # Errors
+/// Code 105 when there is one and it cannot be opened.
+pub fn open_if_there(context: &Context, kind: BackendKind) -> Result<Option<Backend>, Error> {
+    let lock = context.state.iptables_lock();
+    make_lock_dir(kind, &lock)?;
+    match Backend::open(kind, &context.search, &lock) {
+        Ok(backend) => Ok(Some(backend)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(self::error(error)),
+    }
+}
+
 /// As [`open`], for who is no plugin.
 ///
 /// # Errors
 /// Code 105 when it is not usable here.
 pub fn open_in(state: &State, search: &[PathBuf], kind: BackendKind) -> Result<Backend, Error> {
     let lock = state.iptables_lock();
+    make_lock_dir(kind, &lock)?;
+    Backend::open(kind, search, &lock).map_err(error)
+}
+
+fn make_lock_dir(kind: BackendKind, lock: &Path) -> Result<(), Error> {
     if kind != BackendKind::Nftables
         && let Some(dir) = lock.parent()
     {
         directory::make(dir).map_err(FileError::of("make", dir))?;
     }
-    Backend::open(kind, search, &lock).map_err(error)
+    Ok(())
 }
 
 /// Refuses a ruleset with a value that cannot be a rule of the backend: before the ruleset is noted, since

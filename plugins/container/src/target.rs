@@ -51,7 +51,7 @@ fn by_path(context: &Context, path: &str) -> Result<Target, Error> {
     let netns = opened.map_err(|reason| TargetError::NoNamespace { reason })?;
     let own = context.invocation.required_netns()?;
     let point = |path: &str| -> Result<Option<PathBuf>, Error> {
-        let mount = NetnsMount::at(Path::new(path)).map_err(|error| netns_error(&error))?;
+        let mount = NetnsMount::at(Path::new(path)).map_err(netns_error)?;
         Ok(mount.map(|mount| mount.point))
     };
     let point_of_target = point(path)?;

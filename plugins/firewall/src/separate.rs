@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use pontoon_attach::{forwarding, rules};
 use pontoon_conf::Error;
 use pontoon_ledger::FirewallRecord;
-use pontoon_netfilter::{Backend, BackendKind, PortIsolation, Ruleset};
+use pontoon_netfilter::{BackendKind, PortIsolation, Ruleset};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, fault, kernel_error, warn};
 
@@ -41,18 +41,21 @@ pub(crate) fn separate(
         }
     }
     let failed = |error| kernel_error("cannot look up the container's link on the host", error);
-    let mut apart = rules::open(context, BackendKind::Nftables);
-    let done = match &mut apart {
-        Ok(backend) => backend
-            .apply(&ruleset(separation))
-            .map_err(|error| (error.is_unsupported(), rules::error(error))),
-        Err(error) => Err((true, error.clone())),
+    let unsupported = match rules::open_if_there(context, BackendKind::Nftables)? {
+        None => Some("the kernel has no nftables".to_owned()),
+        Some(mut backend) => {
+            let done = backend.apply(&ruleset(separation));
+            rules::close_in_detached_child(backend.into_sockets());
+            match done {
+                Ok(_) => None,
+                Err(error) if error.is_unsupported() => Some(rules::error(error).to_string()),
+                Err(error) => return Err(rules::error(error)),
+            }
+        }
     };
-    rules::close_in_detached_child(apart.map(Backend::into_sockets).unwrap_or_default());
-    match done {
-        Ok(_) => {}
-        Err((false, error)) => return Err(error),
-        Err((true, error)) => {
+    match unsupported {
+        None => {}
+        Some(error) => {
             // The bridge's own way: as tight, but a published port of a sibling cannot be reached
             // while bridged packets pass netfilter, which then sends them on as frames.
             warn(format_args!(
@@ -85,14 +88,17 @@ pub(crate) fn join(
         return Ok(());
     };
     // Where there is no nftables, none was used.
-    let mut done = Ok(());
-    if let Ok(mut backend) = rules::open(context, BackendKind::Nftables) {
-        done = match backend.withdraw(&ruleset(separation)) {
+    let done = rules::open_if_there(context, BackendKind::Nftables).and_then(|backend| {
+        let Some(mut backend) = backend else {
+            return Ok(());
+        };
+        let done = backend.withdraw(&ruleset(separation));
+        rules::close_in_detached_child(backend.into_sockets());
+        match done {
             Err(error) if !error.is_unsupported() => Err(rules::error(error)),
             _ => Ok(()),
-        };
-        rules::close_in_detached_child(backend.into_sockets());
-    }
+        }
+    });
     done.and(proxies(host, bridge, record, false))
 }
 
@@ -100,13 +106,12 @@ pub(crate) fn join(
 pub(crate) fn answer(bridge: &str, on: bool) -> Result<(), Error> {
     for (path, yes, no) in ANSWERS {
         let path = path.replace("BRIDGE", bridge);
-        if path.starts_with("net/ipv6") && sysctl::read(&path).is_err() {
-            // A kernel without IPv6.
-            continue;
-        }
         match sysctl::write_if_different(&path, if on { yes } else { no }) {
             Ok(_) => {}
-            // The bridge is gone, and its parameters with it.
+            // A kernel without IPv6; or the bridge is gone, and its parameters with it.
+            Err(error)
+                if path.starts_with("net/ipv6") && error.kind() == std::io::ErrorKind::NotFound => {
+            }
             Err(error) if !on && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => {
                 return Err(ProxyError {

@@ -68,8 +68,12 @@ fn create(drafts: &Path) -> io::Result<(PathBuf, File)> {
                     error.kind(),
                     ErrorKind::AlreadyExists | ErrorKind::InvalidInput
                 ) => {}
-            opened => {
-                let file = opened?;
+            Err(error) => {
+                // It may have been made before the failure.
+                drop(fs::remove_file(&draft));
+                return Err(error);
+            }
+            Ok(file) => {
                 match file.try_lock() {
                     Ok(()) => return Ok((draft, file)),
                     // A sweep came between open and lock, and removes it.

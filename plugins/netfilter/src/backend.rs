@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::Ruleset;
@@ -69,6 +70,22 @@ impl Error {
             self,
             Self::Nftables(nft::Error::NoBridgeFamily { .. } | nft::Error::NoNftables { .. })
         )
+    }
+
+    /// Whether there is no such backend here: the kernel has it not, or its programs are not installed. Any
+    /// other failure to open one says nothing of what it holds.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        const ABSENT: [Errno; 2] = [Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT];
+        match self {
+            Self::Nftables(nft::Error::OpenSocket { source }) => {
+                source.errno().is_some_and(|errno| ABSENT.contains(&errno))
+            }
+            Self::Nftables(nft::Error::NoNftables { .. })
+            | Self::Iptables(iptables::Error::Missing { .. })
+            | Self::NoIptables(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether the rules of another network stand in the way.

@@ -491,14 +491,15 @@ fn both_families(
 ) -> Result<(), Error> {
     let (v4, v6) = if parallel {
         std::thread::scope(|scope| {
-            let other = scope.spawn(v6);
+            let other = std::thread::Builder::new().spawn_scoped(scope, v6);
             let own = v4();
-            (
-                own,
-                other
+            let other = match other {
+                Ok(other) => other
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            )
+                Err(source) => Err(Error::Thread { source }),
+            };
+            (own, other)
         })
     } else {
         (v4(), v6())

@@ -10,23 +10,19 @@ use netlink_packet_route::{AddressFamily, link::LinkMessage};
 use pontoon_lab::{Host, fuzz};
 
 use crate::address::Address;
+use crate::attr;
 use crate::frame::{Frame, Frames, Meaning};
 use crate::link::Link;
 use crate::neighbour::Neighbour;
 use crate::route::RouteSocket;
 use crate::routing::RouteEntry;
 use crate::traffic::{read_qdisc, read_redirection};
-use crate::{Netns, attr};
 
 /// What the kernel tells of a host with a cable and default routes, each message a datagram.
 fn answers() -> Vec<Vec<u8>> {
     let host = Host::new().expect("a host");
-    let path = format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(host.netns())
-    );
-    let netns = Netns::open(std::path::Path::new(&path)).expect("its namespace");
-    let mut socket = RouteSocket::open_in(&netns).expect("a socket");
+    let opened = host.run(RouteSocket::open).expect("the host's namespace");
+    let mut socket = opened.expect("a socket");
     let mut all = Vec::new();
     let mut keep = |frame: Frame<'_>| {
         let mut frames = Frames::new();

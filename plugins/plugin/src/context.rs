@@ -233,7 +233,9 @@ impl Context {
         let netns = match self.open_netns() {
             Some(Ok(netns)) => netns,
             // What cannot be opened now may well live: DEL would forget what is in it.
-            Some(Err(error @ NetnsError::Io { .. })) => return Err(netns_error(error)),
+            Some(Err(error)) if matches!(**error, NetnsError::Io { .. }) => {
+                return Err(netns_error(Arc::clone(error)));
+            }
             Some(Err(_)) | None => return Ok(()),
         };
         let own = Netns::current().map_err(netns_error)?;

@@ -221,6 +221,8 @@ fn remove_unused<P: Plugin>(context: &Context) {
         let records = state.records(folder);
         records.tidy(context.config.name.as_ref());
         if records.dir().exists() {
+            // Others are there, and the drafts of killed writers are not theirs.
+            state.remove_drafts();
             return;
         }
     }

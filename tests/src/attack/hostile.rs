@@ -215,7 +215,7 @@ impl Assault<'_> {
                     call = call.set(name, &text);
                     what.push(name.to_owned());
                 }
-                1 => {
+                1 if config.is_object() => {
                     let key = &self.keys[self.random.below(self.keys.len())];
                     config[key] = value(&mut self.random);
                     what.push(format!("{key} added"));

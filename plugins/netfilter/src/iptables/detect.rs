@@ -2,6 +2,7 @@
 //! the usual case: distributions install one multi-call binary per variant, and its name tells.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -48,8 +49,8 @@ pub(super) fn detect(
     wanted: Option<Variant>,
 ) -> Result<Option<Detected>, Error> {
     let default = || -> Result<Option<Detected>, Error> {
-        let v4 = programs(directories, "iptables", "");
-        let mut v6 = programs(directories, "ip6tables", "");
+        let v4 = programs(directories, "iptables", "")?;
+        let mut v6 = programs(directories, "ip6tables", "")?;
         let Some(any) = v4.as_ref().or(v6.as_ref()) else {
             return Ok(None);
         };
@@ -58,15 +59,15 @@ pub(super) fn detect(
         if let Some(found) = &v6
             && variant_of(&found.restore)? != variant
         {
-            v6 = programs(directories, "ip6tables", variant.infix());
+            v6 = programs(directories, "ip6tables", variant.infix())?;
         }
         Ok(Some(Detected { variant, v4, v6 }))
     };
     let Some(variant) = wanted else {
         return default();
     };
-    let v4 = programs(directories, "iptables", variant.infix());
-    let v6 = programs(directories, "ip6tables", variant.infix());
+    let v4 = programs(directories, "iptables", variant.infix())?;
+    let v6 = programs(directories, "ip6tables", variant.infix())?;
     if v4.is_some() || v6.is_some() {
         return Ok(Some(Detected { variant, v4, v6 }));
     }
@@ -75,21 +76,40 @@ pub(super) fn detect(
 }
 
 /// Both programs of one family, or none: reading and writing must not mix variants.
-fn programs(directories: &[PathBuf], family: &str, infix: &str) -> Option<Programs> {
-    let find = |name: String| {
-        directories
-            .iter()
-            .map(|directory| directory.join(&name))
-            .find(|path| runnable(path))
+fn programs(directories: &[PathBuf], family: &str, infix: &str) -> Result<Option<Programs>, Error> {
+    let find = |name: String| -> Result<Option<PathBuf>, Error> {
+        for path in directories.iter().map(|directory| directory.join(&name)) {
+            if runnable(&path)? {
+                return Ok(Some(path));
+            }
+        }
+        Ok(None)
     };
-    let restore = find(format!("{family}{infix}-restore"))?;
+    let Some(restore) = find(format!("{family}{infix}-restore"))? else {
+        return Ok(None);
+    };
     let list = find(format!("{family}{infix}"))?;
-    Some(Programs { restore, list })
+    Ok(list.map(|list| Programs { restore, list }))
 }
 
-fn runnable(path: &Path) -> bool {
+/// Whether a program can be run. What cannot be looked at is not one that is missing.
+fn runnable(path: &Path) -> Result<bool, Error> {
     use std::os::unix::fs::PermissionsExt;
-    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_file() && found.permissions().mode() & 0o111 != 0),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(source) => Err(Error::Start {
+            program: path.to_owned(),
+            source,
+        }),
+    }
 }
 
 fn variant_of(program: &Path) -> Result<Variant, Error> {

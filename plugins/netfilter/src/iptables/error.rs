@@ -93,6 +93,12 @@ pub enum Error {
         /// `IPv4` or `IPv6`.
         family: &'static str,
     },
+    /// No thread could be made for the rules of the second family. Try again.
+    #[error("start a thread for the rules of IPv6")]
+    Thread {
+        /// The error of the operating system.
+        source: io::Error,
+    },
     /// A program could not be started.
     #[error("start {}", program.display())]
     Start {
@@ -161,7 +167,7 @@ impl Error {
     #[must_use]
     pub fn try_again(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::LockBusy { .. } => true,
+            Self::Busy { .. } | Self::LockBusy { .. } | Self::Thread { .. } => true,
             Self::Both { v4, v6 } => v4.try_again() && v6.try_again(),
             _ => false,
         }

@@ -155,6 +155,7 @@ impl Storm<'_> {
             let program = plugin["type"].as_str().unwrap_or_default();
             let stdin = network.stdin(plugin, &attachment.capabilities, attachment.result.as_ref());
             let call = runtime.attachment_call(verb, &stdin, attachment);
+            let mut hit = false;
             let finished = match kill.filter(|(where_, _)| *where_ == place && !by_reference) {
                 Some((_, number)) => {
                     let dir = self.traces.path().join(&attachment.container_id);
@@ -171,6 +172,7 @@ impl Storm<'_> {
                     if traced.hung {
                         self.wrong(format!("{program} {verb} hangs"));
                     }
+                    hit = !traced.points.is_empty();
                     traced.finished
                 }
                 None => runtime.call(program, &call)?,
@@ -179,6 +181,10 @@ impl Storm<'_> {
                 return Ok(Ended::Killed);
             }
             if let Err(error) = finished.verdict(&format!("{program} {verb}")) {
+                // A child was killed, and the plugin says so.
+                if hit && error.code != 0 {
+                    return Ok(Ended::Killed);
+                }
                 return Ok(Ended::Refused(error));
             }
             if verb == "ADD" {
