@@ -112,7 +112,8 @@ impl Reservations {
         let wanted = SlotRequest::of(published);
         let owner = self.owner_path(wanted.number);
         if !leads_to(&owner, &wanted.name)? {
-            return Ok(());
+            // One call before may have failed after this.
+            return self.remove_if_unowned();
         }
         let slots = match self.open(false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
