@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::Path;
 
-use pontoon_conf::{Attached, NetworkConfig, Verb, Version, VersionInfo};
+use pontoon_conf::{AddResult, NetworkConfig, Verb, Version, VersionInfo};
 use pontoon_lab::fuzz;
 use serde_json::{Value, json};
 
@@ -95,7 +95,7 @@ fn results_are_taken_or_refused() {
             return;
         };
         let version = Version::ALL[dice.below(Version::ALL.len())];
-        match Attached::parse(&value, version) {
+        match AddResult::parse(&value, version) {
             // What is handed on to the next plugin is what was read.
             Ok(attached) => {
                 let newest = *Version::ALL.last().unwrap();
@@ -103,7 +103,7 @@ fn results_are_taken_or_refused() {
                     .to_json(newest)
                     .expect("the newest has a place for all");
                 let again: Value = serde_json::from_str(&text).unwrap();
-                let again = Attached::parse(&again, newest).expect("our own words");
+                let again = AddResult::parse(&again, newest).expect("our own words");
                 assert_eq!(again.ips, attached.ips);
                 assert_eq!(again.interfaces, attached.interfaces);
                 assert_eq!(again.routes, attached.routes);

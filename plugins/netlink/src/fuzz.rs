@@ -11,7 +11,7 @@ use pontoon_lab::{Host, fuzz};
 
 use crate::address::Address;
 use crate::attr;
-use crate::frame::{Frame, Frames, Meaning};
+use crate::frame::{Frame, Frames, MessageMeaning};
 use crate::link::Link;
 use crate::neighbour::Neighbour;
 use crate::route::RouteSocket;
@@ -52,7 +52,7 @@ fn answers_are_read_or_not() {
         let mut seen = 0;
         for frame in Frame::walk(bytes) {
             seen += frame.payload.len();
-            if let Meaning::Failed(failure) = frame.meaning() {
+            if let MessageMeaning::Failed(failure) = frame.meaning() {
                 let words = failure.message.unwrap_or_default();
                 // A byte that is not UTF-8 becomes three.
                 assert!(words.len() <= 3 * bytes.len());

@@ -133,10 +133,9 @@ impl Storm<'_> {
             let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
             if let Place::Attached(mut guest, _) | Place::Due(mut guest, _) =
                 std::mem::replace(&mut *place, Place::Free)
+                && let Ended::Refused(error) = self.chain("DEL", &mut guest, None, false)?
             {
-                if let Ended::Refused(error) = self.chain("DEL", &mut guest, None, false)? {
-                    self.wrong(format!("DEL at the end: {error}"));
-                }
+                self.wrong(format!("DEL at the end: {error}"));
             }
         }
         let bare = |now: Snapshot| {
