@@ -153,6 +153,8 @@ pub(crate) enum LivenessError {
         container: String,
         source: NetnsError,
     },
+    #[error("cannot tell whether the namespace of a container exists")]
+    Sandbox { source: NetnsError },
     #[error("cannot look up {name}")]
     Veth {
         name: String,
@@ -165,7 +167,7 @@ pub(crate) enum LivenessError {
 impl OperationError for LivenessError {
     fn code(&self) -> u32 {
         match self {
-            Self::Namespace { .. } | Self::Processes { .. } => code::IO,
+            Self::Namespace { .. } | Self::Sandbox { .. } | Self::Processes { .. } => code::IO,
             Self::Veth { .. } => code::KERNEL,
         }
     }

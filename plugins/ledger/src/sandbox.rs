@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use pontoon_conf::{Error, code};
+use pontoon_conf::Error;
 use pontoon_netlink::{Netns, NetnsError};
 use serde::{Deserialize, Serialize};
+
+use crate::error::LivenessError;
 
 /// Which network namespace an attachment is in. The path alone does not tell: a new container may
 /// have it by now.
@@ -48,11 +50,7 @@ impl Sandbox {
         match Netns::open(Path::new(&self.path)) {
             Ok(netns) => Ok(Some(netns).filter(|netns| self.is(netns))),
             Err(NetnsError::NotFound { .. } | NetnsError::NotNamespace { .. }) => Ok(None),
-            Err(error) => Err(Error::new(
-                code::IO,
-                "cannot tell whether the namespace of a container exists",
-            )
-            .with_details(error.to_string())),
+            Err(source) => Err(LivenessError::Sandbox { source }.into()),
         }
     }
 
