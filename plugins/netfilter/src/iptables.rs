@@ -482,13 +482,23 @@ fn removable(published: &Published) -> bool {
             .all(|family| PortsText::validate(*family, published).is_ok())
 }
 
+/// Does it once more when the program has refused. Each time begins with a look at the tables: another
+/// program, which does not know our lock, may have changed them after the first one.
+fn looking_again(work: &impl Fn() -> Result<(), Error>) -> Result<(), Error> {
+    match work() {
+        Err(Error::Refused { .. }) => work(),
+        done => done,
+    }
+}
+
 /// Runs both, the second on a thread of its own when that is worth one. A thread is born in the
 /// network namespace of the one that makes it.
 fn both_families(
-    v4: impl FnOnce() -> Result<(), Error>,
-    v6: impl FnOnce() -> Result<(), Error> + Send,
+    v4: impl Fn() -> Result<(), Error>,
+    v6: impl Fn() -> Result<(), Error> + Send,
     parallel: bool,
 ) -> Result<(), Error> {
+    let (v4, v6) = (|| looking_again(&v4), || looking_again(&v6));
     let (v4, v6) = if parallel {
         std::thread::scope(|scope| {
             let other = std::thread::Builder::new().spawn_scoped(scope, v6);

@@ -103,17 +103,14 @@ impl Storm<'_> {
         let by_reference = guest.network == EXCHANGED && random.below(2) == 0;
         let kill = (random.below(6) == 0).then(|| (random.below(4), 1 + random.below(200)));
         match self.chain("DEL", &mut guest, kill, by_reference)? {
-            // What the reference does not know of, DEL of ours takes away.
-            Ended::Well if by_reference && !guest.of_reference => {
+            // The reference leaves what it does not know of, and without a namespace or a result its own
+            // masquerade as well: DEL of ours, which comes later, takes that away.
+            Ended::Well if by_reference => {
                 self.count("DEL by the reference");
                 Ok(Place::Due(guest, container))
             }
             Ended::Well => {
-                self.count(if by_reference {
-                    "DEL by the reference"
-                } else {
-                    "DEL"
-                });
+                self.count("DEL");
                 Ok(Place::Free)
             }
             Ended::Killed => {
