@@ -498,7 +498,7 @@ fn both_families(
     v6: impl Fn() -> Result<(), Error> + Send,
     parallel: bool,
 ) -> Result<(), Error> {
-    let (v4, v6) = (|| looking_again(&v4), || looking_again(&v6));
+    let (v4, v6) = (|| looking_again(&v4), move || looking_again(&v6));
     let (v4, v6) = if parallel {
         std::thread::scope(|scope| {
             let other = std::thread::Builder::new().spawn_scoped(scope, v6);

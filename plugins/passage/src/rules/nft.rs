@@ -470,14 +470,14 @@ fn shown_as(value: &Json) -> String {
             let shown = match name.as_str() {
                 "match" => shown_as(body),
                 "op" => {
-                    let op = match object["op"].as_str() {
+                    let op = match value["op"].as_str() {
                         Some("!=") => "!= ",
                         _ => "",
                     };
                     format!(
                         "{} {op}{}",
-                        shown_as(&object["left"]),
-                        shown_as(&object["right"])
+                        shown_as(&value["left"]),
+                        shown_as(&value["right"])
                     )
                 }
                 "meta" => word("key"),
