@@ -53,9 +53,11 @@ pub mod code {
 
 /// What a verb answers when it fails: printed on standard output, exit status 1.
 ///
-/// It is made of an [`OperationError`], which stays its [`source`](std::error::Error::source), or of the object
-/// that another plugin has printed ([`Error::of_delegate`]). Two of them are equal when the runtime would see
-/// the same.
+/// It is made of an [`OperationError`], which stays its [`source`](std::error::Error::source). A function that does
+/// several operations returns this type, so that each of their errors becomes it by `?`. One object is no operation's:
+/// that of a delegated plugin, of which only that plugin knows the cause ([`Error::of_delegate`]).
+///
+/// Two of them are equal when the runtime would see the same.
 #[derive(Debug, Clone)]
 pub struct Error {
     /// One of [`code`].

@@ -169,7 +169,10 @@ impl OperationError for ForeignError {
 #[derive(Debug, Error)]
 pub(crate) enum StatusError {
     #[error("no masquerade: {}", cause.msg)]
-    NoMasquerade { cause: pontoon_conf::Error },
+    NoMasquerade {
+        #[source]
+        cause: pontoon_conf::Error,
+    },
     #[error("bridge {bridge} is down: containers of network {network} reach nothing")]
     Down { bridge: String, network: String },
     #[error(
@@ -190,9 +193,16 @@ impl OperationError for StatusError {
         }
     }
 
-    fn next_step(&self) -> String {
+    fn reason(&self) -> String {
         match self {
             Self::NoMasquerade { cause } => cause.details.clone(),
+            _ => String::new(),
+        }
+    }
+
+    fn next_step(&self) -> String {
+        match self {
+            Self::NoMasquerade { .. } => String::new(),
             Self::Down { bridge, .. } => format!("try: ip link set dev {bridge} up"),
             Self::NotForwarding { setting, .. } => {
                 format!("{setting} is 0; try: pontoon ip-forward --fix")

@@ -88,7 +88,10 @@ impl OperationError for FileError {
 #[derive(Debug, Error)]
 pub(crate) enum Difference {
     #[error("the network that is shared has gone first: {}", cause.msg)]
-    TargetGone { cause: pontoon_conf::Error },
+    TargetGone {
+        #[source]
+        cause: pontoon_conf::Error,
+    },
     #[error("{path} does not lead to the network namespace of {label}")]
     Namespace { path: String, label: String },
     #[error("{path} does not lead to the files of {label}")]
@@ -100,6 +103,11 @@ pub(crate) enum Difference {
 impl OperationError for Difference {
     fn code(&self) -> u32 {
         code::CHECK_FAILED
+    }
+
+    /// The message tells it.
+    fn reason(&self) -> String {
+        String::new()
     }
 
     fn next_step(&self) -> String {

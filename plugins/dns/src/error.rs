@@ -127,7 +127,10 @@ pub(crate) enum StatusError {
         details: String,
     },
     #[error("names cannot be served: {}", cause.msg)]
-    NotServed { cause: pontoon_conf::Error },
+    NotServed {
+        #[source]
+        cause: pontoon_conf::Error,
+    },
 }
 
 impl OperationError for StatusError {
@@ -138,13 +141,20 @@ impl OperationError for StatusError {
         }
     }
 
+    fn reason(&self) -> String {
+        match self {
+            Self::NotServed { cause } => cause.details.clone(),
+            _ => String::new(),
+        }
+    }
+
     fn next_step(&self) -> String {
         match self {
             Self::NoResolver { .. } => {
                 "the next ADD starts it, and so does: pontoon dns start".to_owned()
             }
             Self::Dropped { details, .. } => details.clone(),
-            Self::NotServed { cause } => cause.details.clone(),
+            Self::NotServed { .. } => String::new(),
         }
     }
 }

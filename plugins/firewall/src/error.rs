@@ -127,7 +127,10 @@ pub(crate) enum StatusError {
         advice: String,
     },
     #[error("no policy can be held: {}", cause.msg)]
-    NotHeld { cause: pontoon_conf::Error },
+    NotHeld {
+        #[source]
+        cause: pontoon_conf::Error,
+    },
 }
 
 impl OperationError for StatusError {
@@ -138,10 +141,17 @@ impl OperationError for StatusError {
         }
     }
 
+    fn reason(&self) -> String {
+        match self {
+            Self::NotHeld { cause } => cause.details.clone(),
+            _ => String::new(),
+        }
+    }
+
     fn next_step(&self) -> String {
         match self {
             Self::Dropped { advice, .. } | Self::MayDrop { advice, .. } => advice.clone(),
-            Self::NotHeld { cause } => cause.details.clone(),
+            Self::NotHeld { .. } => String::new(),
         }
     }
 }

@@ -130,6 +130,7 @@ impl OperationError for Differences {
 #[derive(Debug, Error)]
 #[error("no published ports: {}", cause.msg)]
 pub(crate) struct NotPublished {
+    #[source]
     pub(crate) cause: pontoon_conf::Error,
 }
 
@@ -138,7 +139,7 @@ impl OperationError for NotPublished {
         code::NOT_AVAILABLE
     }
 
-    fn next_step(&self) -> String {
+    fn reason(&self) -> String {
         self.cause.details.clone()
     }
 }

@@ -18,6 +18,7 @@ impl OperationError for NoPrevResult {
 #[derive(Debug, Error)]
 #[error("no masquerade: {}", cause.msg)]
 pub(crate) struct NoMasquerade {
+    #[source]
     pub(crate) cause: pontoon_conf::Error,
 }
 
@@ -26,7 +27,7 @@ impl OperationError for NoMasquerade {
         code::NOT_AVAILABLE
     }
 
-    fn next_step(&self) -> String {
+    fn reason(&self) -> String {
         self.cause.details.clone()
     }
 }
