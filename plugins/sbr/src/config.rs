@@ -35,8 +35,11 @@ impl Config {
         let mut gateways: Vec<IpAddr> = Vec::new();
         for text in &keys.gateways {
             let gateway: IpAddr = pontoon_conf::address(text.trim()).map_err(|error| {
-                let why = format!("\"{}\" is no IP address", excerpt(text));
-                ConfigError::key("gateways", why).quoting(error)
+                ConfigError::key(
+                    "gateways",
+                    format!("\"{}\" is no IP address", excerpt(text)),
+                )
+                .quoting(error)
             })?;
             if gateways
                 .iter()

@@ -229,12 +229,38 @@ fn sources(dir: &Path, text: &mut String) -> Outcome {
     Ok(())
 }
 
+/// The words that `ConfigError` puts around those of a plugin, a line for each call that names its key.
+fn words_about_keys(text: &str) -> String {
+    let mut words = String::new();
+    for call in text.split("ConfigError::").skip(1) {
+        let Some((kind, rest)) = call.split_once('(') else {
+            continue;
+        };
+        let key = rest.trim_start().strip_prefix('"');
+        let Some((key, rest)) = key.and_then(|rest| rest.split_once('"')) else {
+            continue;
+        };
+        let rest = rest.trim_start_matches([',', ' ', '\n']);
+        let rest = rest.strip_prefix("format!(").unwrap_or(rest).trim_start();
+        let why = rest.strip_prefix('"').and_then(|why| why.lines().next());
+        words += &match (kind, why) {
+            ("unsupported", _) => format!("key \"{key}\" cannot be \"\n"),
+            ("value", _) => format!("key \"{key}\" cannot be\n"),
+            ("missing", _) => format!("key \"{key}\" is missing\n"),
+            ("key", Some(why)) => format!("key \"{key}\": {why}\n"),
+            _ => continue,
+        };
+    }
+    words
+}
+
 #[test]
 fn the_words_of_every_error_are_those_of_the_source() -> Outcome {
     let mut text = String::new();
     for folder in ["conf/src", "ipam/src", "plugins"] {
         sources(&top().join(folder), &mut text)?;
     }
+    text += &words_about_keys(&text);
     let (mut lines, mut count) = (Vec::new(), 0);
     for name in all()? {
         let readme = read(&name)?;
