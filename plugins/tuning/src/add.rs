@@ -62,10 +62,11 @@ fn tune(
     let before = inside.read(&config.sysctls)?;
     let plan = plan::plan(config, &link, &before);
     undo.push(());
-    backup::write(&record.backup, &plan.backup)?;
-    fault::point("tuning.remembered")?;
+    // The record first: it names the file, so that GC finds it however early this ADD is killed.
     context.state.write(key, record)?;
     fault::point("tuning.recorded")?;
+    backup::write(&record.backup, &plan.backup)?;
+    fault::point("tuning.remembered")?;
     // Parameters first: the MTU of IPv6, for one, follows the link's own.
     inside.write(&plan.sysctls)?;
     inside.change(&link, &plan.link)?;

@@ -34,6 +34,17 @@ const BETWEEN: usize = 150;
 /// Operations of a whole run, over all backends.
 const WHOLE: usize = 100_000;
 
+/// What happens beside containers that come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The admin's GC has the host for itself.
+    Plain,
+    /// The admin's GC runs beside ADDs.
+    Beside,
+    /// The reference plugins run any verb on one of the networks.
+    Exchange,
+}
+
 /// What the runtime knows of a container.
 enum Place {
     /// There is none.
@@ -55,20 +66,19 @@ struct Guest {
 struct Storm<'s> {
     site: &'s Site,
     networks: Vec<Network>,
-    exchange: Exchange,
+    exchange: Option<Exchange>,
     places: Vec<Mutex<Place>>,
     conf: Scratch,
     traces: Scratch,
     /// Operations beside each other read, what needs the host for itself writes.
     quiet: RwLock<()>,
-    /// GC by the admin's command runs beside ADDs.
-    beside: bool,
+    kind: Kind,
     counts: Mutex<BTreeMap<&'static str, usize>>,
     wrong: Mutex<Vec<String>>,
 }
 
 /// Runs the attack.
-pub(crate) fn run(settings: &Settings, beside: bool) -> Outcome<Summary> {
+pub(crate) fn run(settings: &Settings, kind: Kind) -> Outcome<Summary> {
     let backends: Vec<Backend> = Backend::ALL
         .into_iter()
         .filter(|backend| settings.wants(&backend.to_string()))
@@ -81,7 +91,7 @@ pub(crate) fn run(settings: &Settings, beside: bool) -> Outcome<Summary> {
     for backend in &backends {
         let site = Site::new(*backend)?;
         let before = site.snapshot()?;
-        let storm = Storm::new(&site, beside)?;
+        let storm = Storm::new(&site, kind)?;
         let until = Instant::now() + share;
         let most = if settings.whole {
             WHOLE / backends.len()
@@ -111,13 +121,17 @@ pub(crate) fn run(settings: &Settings, beside: bool) -> Outcome<Summary> {
     if operations == 0 {
         wrong.push("nothing was tried".to_owned());
     }
-    let name = if beside { "storm beside" } else { "storm" };
+    let name = match kind {
+        Kind::Plain => "storm",
+        Kind::Beside => "storm beside",
+        Kind::Exchange => "storm exchange",
+    };
     let tried = format!("{operations} operations over {} backends", backends.len());
     Ok(Summary::new(name, settings, tried, wrong))
 }
 
 impl<'s> Storm<'s> {
-    fn new(site: &'s Site, beside: bool) -> Outcome<Self> {
+    fn new(site: &'s Site, kind: Kind) -> Outcome<Self> {
         let conf = Scratch::new("storm")?;
         let resolv = site.leases.path().join("resolv.conf");
         fs::write(&resolv, "nameserver 198.18.7.2\n").map_err(Failure::act("write resolv.conf"))?;
@@ -155,12 +169,15 @@ impl<'s> Storm<'s> {
         Ok(Self {
             site,
             networks,
-            exchange: Exchange::new(site)?,
+            exchange: match kind {
+                Kind::Exchange => Some(Exchange::new(site)?),
+                Kind::Plain | Kind::Beside => None,
+            },
             places: (0..CONTAINERS).map(|_| Mutex::new(Place::Free)).collect(),
             conf,
             traces: Scratch::new("traces")?,
             quiet: RwLock::new(()),
-            beside,
+            kind,
             counts: Mutex::default(),
             wrong: Mutex::default(),
         })

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use pontoon_lab::Outcome;
 
 use super::exchange::EXCHANGED;
-use super::{Random, Storm};
+use super::{Kind, Random, Storm};
 
 impl Storm<'_> {
     pub(super) fn admin(&self, random: &mut Random) -> Outcome {
@@ -30,7 +30,7 @@ impl Storm<'_> {
             [words.as_slice(), &at].concat()
         };
         let run = || self.site.pontoon(&arguments);
-        let finished = if reads || self.beside {
+        let finished = if reads || self.kind == Kind::Beside {
             let _beside = self.quiet.read().unwrap_or_else(PoisonError::into_inner);
             run()?
         } else {

@@ -10,6 +10,11 @@ use super::{CONTAINERS, Ended, Guest, NETWORKS, PORTS, Place, Random, Storm};
 use crate::attack::tracer::{Act, Tracer};
 
 impl Storm<'_> {
+    /// Whether the reference plugins run verbs on this network.
+    fn exchanges(&self, network: usize) -> bool {
+        self.exchange.is_some() && network == EXCHANGED
+    }
+
     pub(super) fn add(&self, at: usize, random: &mut Random) -> Outcome<Place> {
         let network = random.below(NETWORKS);
         let container = Container::new(&format!("s{at}"))?;
@@ -17,7 +22,7 @@ impl Storm<'_> {
         let mut guest = Guest {
             network,
             attachment: Box::new(attachment),
-            of_reference: network == EXCHANGED && random.below(2) == 0,
+            of_reference: self.exchanges(network) && random.below(2) == 0,
         };
         let kill = (random.below(6) == 0).then(|| (random.below(4), 1 + random.below(300)));
         let by_reference = guest.of_reference;
@@ -100,7 +105,7 @@ impl Storm<'_> {
         container: Option<Container>,
         random: &mut Random,
     ) -> Outcome<Place> {
-        let by_reference = guest.network == EXCHANGED && random.below(2) == 0;
+        let by_reference = self.exchanges(guest.network) && random.below(2) == 0;
         let kill = (random.below(6) == 0).then(|| (random.below(4), 1 + random.below(200)));
         match self.chain("DEL", &mut guest, kill, by_reference)? {
             // The reference leaves what it does not know of, and without a namespace or a result its own
@@ -139,9 +144,9 @@ impl Storm<'_> {
     ) -> Outcome<Ended> {
         let network = &self.networks[guest.network];
         let attachment = &mut guest.attachment;
-        let runtime = match by_reference {
-            true => self.exchange.runtime(self.site),
-            false => self.site.runtime(),
+        let runtime = match self.exchange.as_ref().filter(|_| by_reference) {
+            Some(exchange) => exchange.runtime(self.site),
+            None => self.site.runtime(),
         };
         let mut places: Vec<usize> = (0..network.plugins().len()).collect();
         if verb == "DEL" {

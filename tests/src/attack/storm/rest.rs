@@ -36,6 +36,12 @@ impl Storm<'_> {
                     Place::Free
                 }
                 Place::Attached(mut guest, container) => {
+                    if let Some(error) = self.check(&mut guest)? {
+                        self.wrong(format!("CHECK at rest: {error}"));
+                        // Once is enough.
+                        let _ = self.chain("DEL", &mut guest, None, false)?;
+                        continue;
+                    }
                     attached += 1;
                     for v6 in [false, true] {
                         if let Some(address) = guest.attachment.address(v6)
@@ -50,15 +56,7 @@ impl Storm<'_> {
                             self.wrong(format!("port twice: {mapping}"));
                         }
                     }
-                    match self.check(&mut guest)? {
-                        Some(error) => {
-                            self.wrong(format!("CHECK at rest: {error}"));
-                            // Once is enough.
-                            let _ = self.chain("DEL", &mut guest, None, false)?;
-                            Place::Free
-                        }
-                        None => Place::Attached(guest, container),
-                    }
+                    Place::Attached(guest, container)
                 }
                 Place::Free => Place::Free,
             };
