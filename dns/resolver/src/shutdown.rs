@@ -48,7 +48,7 @@ pub(crate) async fn wait(daemon: &Rc<Daemon>) {
     let mut empty_since: Option<Instant> = None;
     let mut looked = Instant::now();
     loop {
-        if daemon.zone.borrow().is_empty() {
+        if !daemon.has_records() {
             empty_since.get_or_insert_with(Instant::now);
         } else {
             empty_since = None;
@@ -66,12 +66,19 @@ pub(crate) async fn wait(daemon: &Rc<Daemon>) {
     }
 }
 
+impl Daemon {
+    /// Whether there is a record of a container of this host.
+    fn has_records(&self) -> bool {
+        self.zone.borrow().len() > self.store.borrow().remote_count()
+    }
+}
+
 /// Whether there is no record, or the containers of all of them are gone without a word. Nothing keeps a
 /// namespace alive for the resolver; the records stay, and the next ADD starts another resolver.
 fn is_over(daemon: &Daemon) -> bool {
     let zone = daemon.zone.borrow();
     let mut keys = zone.attachments().map(|found| found.key().path());
-    zone.is_empty() || !daemon.keeper.is_any_alive(&mut keys)
+    !daemon.has_records() || !daemon.keeper.is_any_alive(&mut keys)
 }
 
 /// Ends the resolver, with the lock that a plugin takes to start one, so that no record comes unseen:

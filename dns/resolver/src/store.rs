@@ -1,4 +1,4 @@
-//! The directory of records, read and followed.
+//! The directory of records, and the files of other hosts' names beside it, read and followed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use pontoon_dns::record::{LARGEST, Record};
+use pontoon_dns::record::{LARGEST, Record, RemoteNames};
 use pontoon_dns::zone::{Key, Zone};
 use rustix::fs::inotify::{ReadFlags, Reader};
 use tokio::io::Interest;
@@ -20,6 +20,8 @@ use super::watch::watch;
 
 /// Where the records are, below the state directory.
 const DIR: &str = "dns/records";
+/// Where the names of other hosts' containers are: a file for each network.
+const REMOTE: &str = "dns/remote";
 /// Room for events of changes, in bytes: several, with the longest names.
 const EVENTS: usize = 4096;
 
@@ -31,6 +33,10 @@ pub(crate) struct Store {
     watch: Option<OwnedFd>,
     /// Networks by the number of their watch.
     networks: HashMap<i32, String>,
+    /// The watch of [`REMOTE`].
+    remote_watch: Option<i32>,
+    /// The keys of other hosts' containers in the zone, by network.
+    remote: HashMap<String, HashSet<Key>>,
 }
 
 /// What a look at the records found wrong, in words.
@@ -42,7 +48,14 @@ impl Store {
             keeper,
             watch,
             networks: HashMap::new(),
+            remote_watch: None,
+            remote: HashMap::new(),
         }
+    }
+
+    /// How many records of the zone are of other hosts' containers: no resolver is needed for them alone.
+    pub(crate) fn remote_count(&self) -> usize {
+        self.remote.values().map(HashSet::len).sum()
     }
 
     /// What becomes ready when the records change; `None` when the kernel does not tell.
@@ -64,7 +77,9 @@ impl Store {
                 }
             }
         }
-        let gone: Vec<Key> = zone.keys().filter(|key| !there.contains(key)).collect();
+        let is_remote = |key: &Key| self.remote.values().any(|keys| keys.contains(key));
+        let gone = zone.keys().filter(|key| !there.contains(key));
+        let gone: Vec<Key> = gone.filter(|key| !is_remote(key)).collect();
         for key in &gone {
             zone.remove(key);
         }
@@ -75,6 +90,53 @@ impl Store {
             for (key, file) in some.iter().zip(self.keeper.open(&paths)) {
                 warnings.extend(take_in(zone, key, file));
             }
+        }
+        let mut networks: HashSet<String> =
+            self.keeper.list(REMOTE.to_owned()).into_iter().collect();
+        networks.extend(self.remote.keys().cloned());
+        for network in networks {
+            warnings.extend(self.read_remote(zone, &network));
+        }
+        warnings
+    }
+
+    /// Brings the names of other hosts' containers on a network up to what is on disk now.
+    fn read_remote(&mut self, zone: &mut Zone, network: &str) -> Warnings {
+        let name = format!("{REMOTE}/{network}");
+        let file = self.keeper.open(std::slice::from_ref(&name)).pop();
+        let file = file.unwrap_or(Ok(None));
+        let text = file.and_then(|file| file.map(|file| read(file, REMOTE_LARGEST)).transpose());
+        let names = match text {
+            Ok(None) => RemoteNames::default(),
+            Ok(Some(text)) => match RemoteNames::parse(&text, Path::new(&name)) {
+                Ok(names) => names,
+                // The older good names stay until the file is good again or gone.
+                Err(error) => return vec![error.to_string()],
+            },
+            Err(error) => return vec![format!("cannot read {name}: {error}")],
+        };
+        let mut warnings = Vec::new();
+        let mut there = HashSet::new();
+        for record in names.records {
+            let key = Key {
+                network: record.network.clone(),
+                container: record.container.clone(),
+                interface: record.interface.clone(),
+            };
+            if record.network != network || !RemoteNames::is_remote(&record.container) {
+                warnings.push(format!("{name}: {} is the record of another", key.path()));
+                continue;
+            }
+            there.insert(key);
+            let unfit = zone.insert(record).into_iter();
+            warnings.extend(unfit.map(|unfit| format!("{name}: {unfit:?} can be no domain name")));
+        }
+        let before = match there.is_empty() {
+            true => self.remote.remove(network),
+            false => self.remote.insert(network.to_owned(), there.clone()),
+        };
+        for key in before.iter().flatten().filter(|key| !there.contains(key)) {
+            zone.remove(key);
         }
         warnings
     }
@@ -93,6 +155,10 @@ impl Store {
             for (watch, what, name) in events {
                 if what.contains(ReadFlags::QUEUE_OVERFLOW) {
                     all = true;
+                    continue;
+                }
+                if self.remote_watch == Some(watch) && !what.contains(ReadFlags::IGNORED) {
+                    warnings.extend(self.read_remote(zone, &name));
                     continue;
                 }
                 match self.networks.get(&watch) {
@@ -130,8 +196,9 @@ impl Store {
         (!events.is_empty()).then_some(events)
     }
 
-    fn watch_root(&self) {
+    fn watch_root(&mut self) {
         if self.watch.is_some() {
+            self.remote_watch = self.keeper.watch(WatchKind::Records, REMOTE.to_owned());
             self.keeper.watch(WatchKind::Records, DIR.to_owned());
             // The directory goes with the last record, and comes again with the next one.
             self.keeper.watch(WatchKind::Records, "dns".to_owned());
@@ -149,6 +216,9 @@ impl Store {
         }
     }
 }
+
+/// Largest file of other hosts' names that is read, in bytes.
+const REMOTE_LARGEST: u64 = RemoteNames::LARGEST_FILE;
 
 fn path(key: &Key) -> String {
     format!("{DIR}/{}", key.path())
@@ -253,5 +323,47 @@ mod tests {
         fs::write(&file, text("other", "10.0.0.9")).unwrap();
         assert!(!store.follow(&mut zone).is_empty());
         assert!(!has(&zone, "10.0.0.9"), "a record speaks for its own file");
+    }
+
+    #[test]
+    fn names_of_other_hosts_come_and_go_with_their_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join(REMOTE);
+        fs::create_dir_all(dir.path().join(DIR).join("net")).unwrap();
+        fs::write(
+            dir.path().join(DIR).join("net/a:eth0"),
+            text("a", "10.0.0.1"),
+        )
+        .unwrap();
+        let (mut store, mut zone) = (store(dir.path()), Zone::default());
+        assert_eq!(store.read_all(&mut zone), Warnings::new());
+        assert_eq!(store.remote_count(), 0);
+        fs::create_dir_all(&folder).unwrap();
+        let write = |records: &[String]| {
+            let text = format!("{{\"version\":1,\"records\":[{}]}}", records.join(","));
+            fs::write(folder.join(":draft"), text).unwrap();
+            fs::rename(folder.join(":draft"), folder.join("net")).unwrap();
+        };
+        write(&[text("h2/b", "10.0.1.1"), text("h3/c", "10.0.2.1")]);
+        store.follow(&mut zone);
+        assert!(has(&zone, "10.0.1.1") && has(&zone, "10.0.2.1"));
+        assert_eq!((zone.len(), store.remote_count()), (3, 2));
+        // A change is followed by itself, and what all records are read for keeps the rest.
+        write(&[text("h2/b", "10.0.1.1")]);
+        store.follow(&mut zone);
+        assert!(has(&zone, "10.0.1.1") && !has(&zone, "10.0.2.1"));
+        store.read_all(&mut zone);
+        assert!(has(&zone, "10.0.1.1") && has(&zone, "10.0.0.1"));
+        // What is no other host's is refused, and a broken file changes nothing.
+        write(&[text("h2/b", "10.0.1.1"), text("a", "10.0.9.9")]);
+        assert_eq!(store.follow(&mut zone).len(), 1);
+        assert!(!has(&zone, "10.0.9.9"));
+        fs::write(folder.join("net"), "{").unwrap();
+        assert!(!store.follow(&mut zone).is_empty());
+        assert!(has(&zone, "10.0.1.1"));
+        fs::remove_file(folder.join("net")).unwrap();
+        store.follow(&mut zone);
+        assert!(!has(&zone, "10.0.1.1") && has(&zone, "10.0.0.1"));
+        assert_eq!(store.remote_count(), 0);
     }
 }

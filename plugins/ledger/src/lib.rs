@@ -11,6 +11,7 @@
 //!     dns/records/NETWORK/CONTAINER:IFNAME  the same of the plugin dns
 //!     network/NETWORK                   the rules that a network has once, `NetworkRecord`
 //!     policy/NETWORK                    what a network lets pass, `NetworkPolicyRecord`
+//!     dns/remote/NETWORK                names of other hosts' containers, `RemoteNames`
 //!     dns/network/NETWORK               how questions reach the resolver, `ResolverRecord`
 //!     dns/policy/NETWORK                the INPUT rules for them, `OpeningsRecord`
 //!     backend/KIND/PLUGIN:NETWORK       which netfilter backends have rules

@@ -18,6 +18,7 @@ use crate::deletions::Deletions;
 use crate::etcd::{self, EtcdError};
 use crate::key::Key;
 use crate::local::Local;
+use crate::records_watch::RecordsWatch;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::{control, say, session};
@@ -96,6 +97,9 @@ async fn serve(settings: Settings) -> Result<(), String> {
             )
         })
         .ok();
+    let mut records = RecordsWatch::new()
+        .inspect_err(|error| say!("{error}: names are told with the next look"))
+        .ok();
     // The tunnels come first: they need no etcd.
     local.look(true);
     local.sweep();
@@ -113,11 +117,21 @@ async fn serve(settings: Settings) -> Result<(), String> {
                 None => std::future::pending().await,
             }
         };
+        if let Some(records) = &records {
+            records.watch(&state, shared.own.borrow().keys());
+        }
+        let recorded = async {
+            match &mut records {
+                Some(records) => records.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         let mut audit = false;
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             () = shared.cluster_changed.notified() => sleep(GATHER).await,
+            () = recorded => {}
             () = deleted => {
                 next = next.min((last + BETWEEN).max(Instant::now()));
                 continue;

@@ -2,12 +2,13 @@
 //! who is alive, and which networks there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use pontoon_conf::Cidr;
 use serde::de::DeserializeOwned;
 
 use crate::key::Key;
-use crate::value::{AliveValue, ClaimValue, InfoValue, NetworkValue};
+use crate::value::{AliveValue, ClaimValue, EndpointValue, InfoValue, NetworkValue};
 
 /// Everything below the prefix, at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(crate) struct Cluster {
     pub(crate) hosts: BTreeMap<String, InfoValue>,
     /// Hosts whose lease has not run out.
     pub(crate) alive: BTreeMap<String, AliveValue>,
+    /// Containers with names, by host, network and first address.
+    pub(crate) endpoints: BTreeMap<String, BTreeMap<String, BTreeMap<IpAddr, EndpointValue>>>,
     /// Hosts that are being emptied.
     pub(crate) draining: BTreeSet<String>,
     /// Keys that cannot be read, and why.
@@ -86,7 +89,13 @@ impl Cluster {
                 let value = self.read(path, value);
                 set(&mut self.alive, host, value);
             }
-            Key::Endpoint(..) => {}
+            Key::Endpoint(host, network, address) => match self.read(path, value) {
+                Some(value) => {
+                    let networks = self.endpoints.entry(host).or_default();
+                    networks.entry(network).or_default().insert(address, value);
+                }
+                None => self.forget_endpoint(&host, &network, address),
+            },
         }
     }
 
@@ -110,7 +119,9 @@ impl Cluster {
             }
             Key::Info(host) => drop(self.hosts.remove(&host)),
             Key::Alive(host) => drop(self.alive.remove(&host)),
-            Key::Endpoint(..) => {}
+            Key::Endpoint(host, network, address) => {
+                self.forget_endpoint(&host, &network, address);
+            }
         }
     }
 
@@ -160,6 +171,21 @@ impl Cluster {
         }
         if blocks.is_empty() {
             self.blocks.remove(network);
+        }
+    }
+
+    fn forget_endpoint(&mut self, host: &str, network: &str, address: IpAddr) {
+        let Some(networks) = self.endpoints.get_mut(host) else {
+            return;
+        };
+        if let Some(endpoints) = networks.get_mut(network) {
+            endpoints.remove(&address);
+            if endpoints.is_empty() {
+                networks.remove(network);
+            }
+        }
+        if networks.is_empty() {
+            self.endpoints.remove(host);
         }
     }
 

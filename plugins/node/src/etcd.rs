@@ -278,6 +278,31 @@ fn unchanged(key: String, revision: i64) -> Compare {
     Compare::mod_revision(key, CompareOp::Equal, revision)
 }
 
+/// Operations of one transaction: etcd allows 128 by default.
+pub(crate) const OPERATIONS: usize = 100;
+
+/// Writes and removes keys of this host, many at a time; etcd's revision then.
+///
+/// # Errors
+/// When the member does not answer or says no.
+pub(crate) async fn write_endpoints(
+    client: &mut Client,
+    changes: &[(String, Option<Vec<u8>>)],
+) -> Result<i64, EtcdError> {
+    let mut revision = 0;
+    for some in changes.chunks(OPERATIONS) {
+        let operation = |(key, value): &(String, Option<Vec<u8>>)| match value {
+            Some(value) => TxnOp::put(key.as_str(), value.as_slice(), None),
+            None => TxnOp::delete(key.as_str(), None),
+        };
+        let some: Vec<TxnOp> = some.iter().map(operation).collect();
+        let txn = client.txn(Txn::new().and_then(some));
+        let answer = answered("tell etcd of containers", txn).await?;
+        revision = answer.header().map_or(0, |header| header.revision());
+    }
+    Ok(revision)
+}
+
 /// Writes this host's two keys: how it is reached, and with a lease that it is alive.
 ///
 /// # Errors

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use pontoon_conf::{Cidr, OperationError};
 use pontoon_ledger::State;
 use pontoon_ledger::overlay::{self, OverlayFiles, OverlayNetwork};
+use pontoon_ledger::record::names::RemoteNames;
 use pontoon_netlink::RouteSocket;
 use pontoon_overlay::tunnel::{self, Changes, Wanted};
 
 use crate::claims::{Own, lost};
+use crate::names::{self, Names};
 use crate::plan::{Here, Plan, plan};
 use crate::shared::Shared;
 use crate::usage::{Leases, by_block};
@@ -31,6 +33,10 @@ pub(crate) struct Local {
     leases: Leases,
     /// The networks with a configuration, and the folders of their leases.
     configured: BTreeMap<String, PathBuf>,
+    /// Records of names, as they were last read.
+    names: Names,
+    /// The names of other hosts' containers that the resolver was told, by network.
+    told: BTreeMap<String, RemoteNames>,
     /// Tunnels that the last attempt could not make as wanted, and why.
     unmade: BTreeMap<String, String>,
     /// Blocks that this host had, and the hosts that have them now.
@@ -53,6 +59,8 @@ impl Local {
             socket,
             leases: Leases::default(),
             configured: BTreeMap::new(),
+            names: Names::default(),
+            told: BTreeMap::new(),
             unmade: BTreeMap::new(),
             lost: BTreeMap::new(),
             retiring: BTreeMap::new(),
@@ -92,6 +100,7 @@ impl Local {
             }));
         });
         self.find_devices(own.keys());
+        self.look_at_names(&own, &mut warnings);
         *self.shared.own.borrow_mut() = own;
         if audit {
             self.shared.count(|counts| counts.audits += 1);
@@ -140,6 +149,71 @@ impl Local {
             }
             Err(error) => drop(warnings.insert(about(), error.to_string())),
         }
+    }
+
+    /// What etcd is told of this host's containers, and the resolver of the others'.
+    fn look_at_names(
+        &mut self,
+        own: &BTreeMap<String, Own>,
+        warnings: &mut BTreeMap<String, String>,
+    ) {
+        let shared = Rc::clone(&self.shared);
+        let mut endpoints = BTreeMap::new();
+        for network in own.keys() {
+            match self.names.of(&self.state, network) {
+                Ok(found) => drop(endpoints.insert(network.clone(), found)),
+                // What is not known now stays told.
+                Err(error) => {
+                    warnings.insert(format!("names of network {network}"), error);
+                    let before = shared.endpoints.borrow().get(network).cloned();
+                    endpoints.extend(before.map(|before| (network.clone(), before)));
+                }
+            }
+        }
+        *shared.endpoints.borrow_mut() = endpoints;
+        let told = shared.with_cluster(|cluster| {
+            let host = &shared.settings.host;
+            let names = own
+                .keys()
+                .map(|network| (network.clone(), names::of_others(cluster, network, host)));
+            names.collect::<BTreeMap<_, _>>()
+        });
+        // As long as etcd has said nothing, the files of before stay.
+        if let Some(mut wanted) = told {
+            let files = self.state.networks::<RemoteNames>().unwrap_or_default();
+            for network in files.into_iter().chain(self.told.keys().cloned()) {
+                wanted.entry(network).or_default();
+            }
+            for (network, names) in wanted {
+                if let Err(error) = self.tell_resolver(&network, names) {
+                    warnings.insert(format!("names of other hosts on network {network}"), error);
+                }
+            }
+        }
+    }
+
+    fn tell_resolver(&mut self, network: &str, names: RemoteNames) -> Result<(), String> {
+        let text = |error: pontoon_conf::Error| error.to_string();
+        let before = match self.told.get(network) {
+            Some(before) => Some(before.clone()),
+            None => self.state.read_network(network).ok().flatten(),
+        };
+        let there = self.state.has_network::<RemoteNames>(network);
+        if before.as_ref() != Some(&names) || there == names.records.is_empty() {
+            match names.records.is_empty() {
+                true if !there => {}
+                true => self
+                    .state
+                    .remove_network::<RemoteNames>(network)
+                    .map_err(text)?,
+                false => self.state.write_network(network, &names).map_err(text)?,
+            }
+        }
+        match names.records.is_empty() {
+            true => drop(self.told.remove(network)),
+            false => drop(self.told.insert(network.to_owned(), names)),
+        }
+        Ok(())
     }
 
     /// A device that is made again has another number.

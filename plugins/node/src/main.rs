@@ -9,7 +9,7 @@
 //! | --- | --- | --- |
 //! | decides | [`claims`], [`choose`], [`plan`], [`cluster`], `admin::judge` | neither socket nor file |
 //! | talks to etcd | [`session`], [`etcd`], [`admin`] | |
-//! | looks at this host | [`local`], [`deletions`], [`usage`], [`conflists`], [`underlay`] | |
+//! | looks at this host | [`local`], [`deletions`], [`usage`], [`conflists`], [`underlay`], [`names`] | |
 //! | answers | [`control`], [`status`] | |
 //!
 //! Exit codes: 0 all is well; 1 something was found, or failed; 2 wrong usage; 3 there is nothing of that name.
@@ -26,7 +26,9 @@ mod deletions;
 mod etcd;
 mod key;
 mod local;
+mod names;
 mod plan;
+mod records_watch;
 mod say;
 mod session;
 mod settings;

@@ -13,6 +13,7 @@ use crate::claims::{Act, decide};
 use crate::cluster::Cluster;
 use crate::etcd::{self, EtcdError, answered};
 use crate::key::PREFIX;
+use crate::names;
 use crate::say;
 use crate::shared::{Link, Shared};
 use crate::value::{AliveValue, LEASE};
@@ -124,6 +125,7 @@ impl Session<'_> {
         let (mut renewal, mut progress) = (ticker(RENEWAL), ticker(PROGRESS));
         loop {
             self.claim().await?;
+            self.tell_of_containers().await?;
             let shared = self.shared;
             tokio::select! {
                 message = self.watch.message() => self.hear(message.map_err(watch_ended)?)?,
@@ -218,6 +220,27 @@ impl Session<'_> {
         );
         etcd::write_host(&mut self.client, host, values, self.keeper.id()).await?;
         self.shared.lease.set(Some(self.keeper.id()));
+        Ok(())
+    }
+
+    /// Writes the keys of this host's containers that are not as they should be.
+    async fn tell_of_containers(&mut self) -> Result<(), EtcdError> {
+        let (revision, since) = self.written;
+        if self.seen < revision && since.elapsed() < ECHO {
+            return Ok(());
+        }
+        let host = &self.shared.settings.host;
+        let wanted = self.shared.endpoints.borrow().clone();
+        let changes = self.shared.with_cluster(|cluster| {
+            let told = cluster.endpoints.get(host).cloned().unwrap_or_default();
+            names::changes(host, &told, &wanted)
+        });
+        let changes = changes.unwrap_or_default();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let revision = etcd::write_endpoints(&mut self.client, &changes).await?;
+        self.written = (self.written.0.max(revision), Instant::now());
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::claims::Own;
 use crate::cluster::Cluster;
+use crate::names::Endpoints;
 use crate::settings::Settings;
 use crate::value::InfoValue;
 
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) devices: RefCell<BTreeSet<u32>>,
     /// What this host has of each network.
     pub(crate) own: RefCell<BTreeMap<String, Own>>,
+    /// What this host tells of its containers, by network.
+    pub(crate) endpoints: RefCell<BTreeMap<String, Endpoints>>,
     /// What is not as it should be, by what it is about.
     pub(crate) warnings: RefCell<BTreeMap<String, String>>,
     /// What is counted.
@@ -85,6 +88,7 @@ impl Shared {
             underlay: Cell::default(),
             devices: RefCell::default(),
             own: RefCell::default(),
+            endpoints: RefCell::default(),
             warnings: RefCell::default(),
             counts: Cell::default(),
             cluster_changed: Notify::new(),

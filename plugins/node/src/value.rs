@@ -1,5 +1,6 @@
 //! The values in etcd. Each is JSON; a field that a newer program writes is passed over by an older one.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use pontoon_conf::Mac;
@@ -41,6 +42,26 @@ pub(crate) struct InfoValue {
     /// Key for encrypted packets, when there will be such: nothing reads it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) public_key: Option<String>,
+}
+
+/// A container with names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EndpointValue {
+    /// Its id.
+    pub(crate) container: String,
+    /// Its interface on the network.
+    pub(crate) interface: String,
+    /// Its own names, the first of which its addresses are called.
+    pub(crate) names: Vec<String>,
+    /// Names that several containers may share.
+    #[serde(default)]
+    pub(crate) aliases: Vec<String>,
+    /// Its addresses on the network.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The network's domain there.
+    pub(crate) domain: String,
+    /// For how long answers may be kept, in seconds.
+    pub(crate) ttl: u32,
 }
 
 /// That a host is alive, and since which boot.

@@ -4,6 +4,7 @@ mod agents;
 mod commands;
 mod failures;
 mod guests;
+mod names;
 mod packets;
 mod scene;
 mod tls;

@@ -28,8 +28,10 @@ pub(super) fn components(path: &str) -> Option<(Vec<&str>, PathKind)> {
         return None;
     }
     let shape = match components[..] {
-        ["dns", "records"] | ["dns", "records", _] => PathKind::Directory,
-        ["dns", "records", _, _] | ["policy" | "network", _] => PathKind::File,
+        ["dns", "records"] | ["dns", "records", _] | ["dns", "remote"] => PathKind::Directory,
+        ["dns", "records", _, _] | ["dns", "remote", _] | ["policy" | "network", _] => {
+            PathKind::File
+        }
         [kind] | [kind, _] if KINDS.contains(&kind) => PathKind::Directory,
         [kind, _, _] if KINDS.contains(&kind) => PathKind::Hidden,
         _ => return None,
@@ -112,11 +114,18 @@ mod tests {
     fn nothing_outside_is_opened() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
-        for path in ["dns/records/net", "policy", "bridge/net", "network"] {
+        for path in [
+            "dns/records/net",
+            "dns/remote",
+            "policy",
+            "bridge/net",
+            "network",
+        ] {
             fs::create_dir_all(state.join(path)).unwrap();
         }
         for path in [
             "dns/records/net/c:eth0",
+            "dns/remote/net",
             "policy/net",
             "bridge/net/c:eth0",
             "secret",
@@ -128,6 +137,8 @@ mod tests {
             "dns/records",
             "dns/records/net",
             "dns/records/net/c:eth0",
+            "dns/remote",
+            "dns/remote/net",
             "policy/net",
             "bridge",
         ] {
@@ -145,6 +156,7 @@ mod tests {
             "dns/control",
             "dns/records/net/..",
             "dns//records",
+            "dns/remote/net/x",
             "lock/.dns",
             "policy/net/x",
             "policy/.",

@@ -129,6 +129,7 @@ impl Service {
             (WatchKind::Records, ["dns", "records"]) => {
                 (&self.records, WatchFlags::CREATE | WatchFlags::MOVED_TO)
             }
+            (WatchKind::Records, ["dns", "remote"]) => (&self.records, changes),
             (WatchKind::Records, ["dns", "records", _]) if files::components(path).is_some() => {
                 (&self.records, changes)
             }

@@ -108,6 +108,49 @@ impl Record {
     }
 }
 
+/// The names of other hosts' containers on a network: file `dns/remote/NETWORK`. The agent of a host among several writes
+/// it, and the resolver reads it beside the records of this host.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoteNames {
+    /// A record for each container: without gateways, servers, links and namespace. Its container is called
+    /// `HOST/CONTAINER`, which no container of this host is.
+    pub records: Vec<Record>,
+}
+
+impl RemoteNames {
+    /// Largest file that is read, in bytes: 100,000 containers with names of 500 bytes.
+    pub const LARGEST_FILE: u64 = 64 << 20;
+
+    /// What a container of another host is called in these records.
+    #[must_use]
+    pub fn container(host: &str, container: &str) -> String {
+        format!("{host}/{container}")
+    }
+
+    /// Whether a container is another host's, by what it is called.
+    #[must_use]
+    pub fn is_remote(container: &str) -> bool {
+        container.contains('/')
+    }
+
+    /// Reads the bytes of its file.
+    ///
+    /// # Errors
+    /// When they are no such list of this version. `path` is only named.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, RecordError> {
+        super::Record::parse(bytes, path)
+    }
+}
+
+impl super::Record for RemoteNames {
+    const WHAT: &'static str = "list of the names of other hosts' containers";
+    const LARGEST: u64 = Self::LARGEST_FILE;
+}
+
+impl PerNetworkRecord for RemoteNames {
+    const FOLDER: &'static str = "dns/remote";
+}
+
 #[cfg(test)]
 impl Record {
     /// A record with one name and one address, for tests.

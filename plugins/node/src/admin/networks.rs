@@ -6,15 +6,13 @@ use pontoon_ledger::overlay::{OverlayMode, OverlaySubnet};
 
 use super::{AdminError, judge, pretty, print, table};
 use crate::cli::Create;
-use crate::etcd::{answered, connect_to_any};
+use crate::etcd::{OPERATIONS, answered, connect_to_any};
 use crate::key::{self, Key};
 use crate::settings::Settings;
 use crate::value::NetworkValue;
 
 /// How often a network is tried to be made while others make some.
 const ATTEMPTS: usize = 8;
-/// Operations of one transaction: etcd allows 128 by default.
-const OPERATIONS: usize = 100;
 
 /// `network create`.
 pub(super) async fn create(settings: &Settings, options: &Create) -> Result<(), AdminError> {

@@ -1,0 +1,169 @@
+//! Names over hosts: a container is known by its name on every host whose containers share a network with it, as long as
+//! its host lives.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use pontoon_lab::{
+    Attachment, Backend, Container, Failure, Network, Outcome, Programs, Runtime, Scratch,
+};
+use serde_json::json;
+
+use super::scene::{NETWORK, PATIENCE, Scene, same, wait_for};
+
+/// A container with a name on a network of a host.
+struct Named<'s> {
+    scene: &'s Scene,
+    number: u8,
+    network: Network,
+    container: Container,
+    attachment: Attachment,
+    path: (Scratch, OsString),
+}
+
+impl<'s> Named<'s> {
+    fn add(scene: &'s Scene, number: u8, network: &str, subnet: &str, name: &str) -> Outcome<Self> {
+        let ipam = json!({
+            "type": "host-local", "dataDir": scene.at(number, "leases"), "ranges": [[{ "subnet": subnet }]],
+        });
+        let list = json!({
+            "cniVersion": "1.1.0", "name": network,
+            "plugins": [
+                { "type": "bridge", "bridge": format!("{network}0"), "isGateway": true, "ipam": ipam },
+                {
+                    "type": "dns", "backend": "nftables", "resolvConf": scene.at(number, "resolv.conf"),
+                    "capabilities": { "aliases": true },
+                },
+            ],
+        });
+        let container = Container::new(name)?;
+        let mut attachment = Attachment::new(&container).named(name);
+        let aliases = json!([format!("{name}-alias")]);
+        attachment
+            .capabilities
+            .insert("aliases".to_owned(), aliases);
+        let mut named = Self {
+            scene,
+            number,
+            network: Network::from_list(list),
+            container,
+            attachment,
+            path: Backend::Nftables.path()?,
+        };
+        let (network, mut attachment) = (named.network.clone(), named.attachment.clone());
+        named.runtime()?.add(&network, &mut attachment)?;
+        named.attachment = attachment;
+        Ok(named)
+    }
+
+    fn runtime(&self) -> Outcome<Runtime<'s>> {
+        let host = &self.scene.cluster.hosts[usize::from(self.number) - 1];
+        Ok(Runtime::new(host, &Programs::built()?, &self.path.1))
+    }
+
+    fn del(&self) -> Outcome {
+        Ok(self.runtime()?.del(&self.network, &self.attachment)?)
+    }
+
+    fn address(&self) -> Outcome<String> {
+        let address = self.attachment.address(false);
+        address.ok_or_else(|| Failure::new("an attachment without address"))
+    }
+
+    /// What it is answered.
+    fn asks(&self, words: &[&str]) -> Outcome<String> {
+        let gateway = self.attachment.gateway(false);
+        let gateway = gateway.ok_or_else(|| Failure::new("no gateway"))?;
+        let at = format!("@{gateway}");
+        self.container.dig(&[&[at.as_str()], words].concat())
+    }
+
+    /// Waits until it is answered so; how long that took.
+    fn wait_for(&self, name: &str, expected: &str) -> Outcome<Duration> {
+        let what = format!("{name} is {expected}");
+        let found = wait_for(&what, PATIENCE, || {
+            Ok((self.asks(&[name])? == expected).then_some(()))
+        });
+        found.map(|((), took)| took)
+    }
+}
+
+#[test]
+fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
+    let scene = Scene::with_agents()?;
+    // The host of the name is cut off later: not the one of etcd's leader.
+    let leader = scene.etcd.borrow().leader(&scene.cluster)?;
+    let (home, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let app = Named::add(&scene, other, NETWORK, &scene.block_of(other)?, "app")?;
+    let solo = Named::add(&scene, other, "solo", "10.77.0.0/24", "solo")?;
+    same(
+        "before",
+        app.asks(&["web.dns.pontoon"])?,
+        "NXDOMAIN".to_owned(),
+    )?;
+    let block = scene.block_of(home)?;
+    let web = Named::add(&scene, home, NETWORK, &block, "web")?;
+    let good = format!("NOERROR {}", web.address()?);
+    let took = app.wait_for("web", &good)?;
+    println!(
+        "a name was known on another host {} ms after ADD",
+        took.as_millis()
+    );
+    for form in ["web-alias", "web.dns.pontoon", "web.lan.dns.pontoon"] {
+        same(form, app.asks(&[form])?, good.clone())?;
+    }
+    let back = app.asks(&["-x", &web.address()?])?;
+    same("PTR", back, "NOERROR web.lan.dns.pontoon.".to_owned())?;
+    let known = format!("NOERROR {}", app.address()?);
+    web.wait_for("app", &known)?;
+    // Who is on another network only is told nothing.
+    same(
+        "from another network",
+        solo.asks(&["web.dns.pontoon"])?,
+        "NXDOMAIN".to_owned(),
+    )?;
+
+    web.del()?;
+    let took = app.wait_for("web.dns.pontoon", "NXDOMAIN")?;
+    println!(
+        "a name was gone on another host {} ms after DEL",
+        took.as_millis()
+    );
+    let web = Named::add(&scene, home, NETWORK, &block, "web")?;
+    let good = format!("NOERROR {}", web.address()?);
+    app.wait_for("web", &good)?;
+
+    // An agent that is killed and started again changes nothing.
+    scene.kill(other)?;
+    same("without an agent", app.asks(&["web"])?, good.clone())?;
+    scene.start(other)?;
+    app.wait_for("web", &good)?;
+
+    scene.cluster.connect(home, false)?;
+    let took = app.wait_for("web.dns.pontoon", "NXDOMAIN")?;
+    println!(
+        "the names of a dead host were gone after {:.1} s",
+        took.as_secs_f64()
+    );
+    // Its lease, and a second.
+    if took > Duration::from_secs(11) {
+        return Err(Failure::new(format!(
+            "a dead host's names were there for {took:?}"
+        )));
+    }
+    scene.cluster.connect(home, true)?;
+    let took = app.wait_for("web", &good)?;
+    println!("they were back {:.1} s after the host", took.as_secs_f64());
+
+    // For other hosts' names alone no resolver stays.
+    let socket = scene.cluster.hosts[usize::from(other) - 1]
+        .state_dir()
+        .join("dns/control");
+    same("a resolver", socket.exists(), true)?;
+    solo.del()?;
+    app.del()?;
+    wait_for("the end of the resolver", PATIENCE, || {
+        Ok((!socket.exists()).then_some(()))
+    })?;
+    web.del()
+}
