@@ -69,6 +69,23 @@ pub struct Bridge {
     pub accept_ra: bool,
 }
 
+/// The keys of `overlay` beside those of `bridge`.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct Overlay {
+    /// The network's number in the tunnel, 1 to 16777215: refused when the agent says another one.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16_777_215)))]
+    pub vni: Option<i64>,
+    /// How packets get to the other hosts: refused when the agent says otherwise.
+    #[cfg_attr(feature = "schema", schemars(extend("enum" = ["", "vxlan", "direct", "auto", null])))]
+    pub mode: Option<String>,
+    /// MTU of the bridge and of both ends of the pair: 68 to 65535 bytes, 0 for the kernel's default, "auto" (the
+    /// default) for what fits into the tunnel.
+    #[cfg_attr(feature = "schema", schemars(with = "Option<NumberOrAuto>"))]
+    pub mtu: Option<Value>,
+}
+
 /// VLANs of a trunk: one, or a range.
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -4,8 +4,8 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Bandwidth, Bridge, Container, DnsPlugin, Firewall, HostDevice, HostLocal, Macvlan, Portmap,
-    Ptp, Sbr, Static, Tuning,
+    Bandwidth, Bridge, Container, DnsPlugin, Firewall, HostDevice, HostLocal, Macvlan, Overlay,
+    Portmap, Ptp, Sbr, Static, Tuning,
 };
 use crate::{Dns, Version};
 
@@ -63,12 +63,20 @@ pub fn schemas() -> Vec<(&'static str, Value)> {
         ("loopback", plugin("loopback", plain::<Nothing>())),
         ("macvlan", plugin("macvlan", with_ipam(plain::<Macvlan>()))),
         ("none", plugin("none", plain::<Nothing>())),
+        ("overlay", plugin("overlay", with_ipam(overlay()))),
         ("portmap", plugin("portmap", plain::<Portmap>())),
         ("ptp", plugin("ptp", with_ipam(plain::<Ptp>()))),
         ("sbr", plugin("sbr", plain::<Sbr>())),
         ("static", address_plugin("static", plain::<Static>())),
         ("tuning", plugin("tuning", plain::<Tuning>())),
     ]
+}
+
+/// The keys of bridge, and those that overlay has beside them.
+fn overlay() -> Value {
+    let mut keys = plain::<Bridge>();
+    extend(&mut keys, &properties(&plain::<Overlay>()));
+    keys
 }
 
 /// The schema of a `.conflist`: each plugin by its type, and those of others as they like.

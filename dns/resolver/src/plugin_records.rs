@@ -17,7 +17,7 @@ use super::keeper_client::KeeperClient;
 use super::request::WatchKind;
 
 /// Plugins that make an interface, and record it.
-pub(crate) const KINDS: [&str; 4] = ["bridge", "ptp", "macvlan", "host-device"];
+pub(crate) const KINDS: [&str; 5] = ["bridge", "overlay", "ptp", "macvlan", "host-device"];
 /// For how long a container that is on no open network is not looked for again.
 const REST: Duration = Duration::from_millis(250);
 /// Most networks and containers that are remembered.

@@ -23,8 +23,9 @@ use crate::rules;
 
 /// The plugins that make rules, those first whose choice the others follow: name, records, and the folder
 /// in which the rules of a network are noted once for all its containers.
-const PLUGINS: [(&str, &str, Option<&str>); 5] = [
+const PLUGINS: [(&str, &str, Option<&str>); 6] = [
     ("bridge", "bridge", Some("network")),
+    ("overlay", "overlay", Some("network")),
     ("ptp", "ptp", Some("network")),
     ("firewall", "firewall", Some("policy")),
     ("portmap", "portmap", None),
@@ -32,7 +33,7 @@ const PLUGINS: [(&str, &str, Option<&str>); 5] = [
 ];
 
 /// The plugins that come first in a chain: their DEL comes last.
-const MAIN: [&str; 2] = ["bridge", "ptp"];
+const MAIN: [&str; 3] = ["bridge", "overlay", "ptp"];
 
 /// The folders of claims. The last one is for attachments that have no rules: without a claim, an attachment
 /// was made by a Pontoon that wrote none, and may use any backend.

@@ -194,7 +194,7 @@ fn forget_sources(lost: &[ReferenceAttachment]) {
 /// # Errors
 /// Code 100 when the kernel does not answer.
 pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result<bool, Error> {
-    let ours = ["bridge", "ptp", "macvlan", "host-device"];
+    let ours = ["bridge", "overlay", "ptp", "macvlan", "host-device"];
     if context.state.records(plugin).holds(key)
         || ours
             .iter()

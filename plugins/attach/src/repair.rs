@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use pontoon_conf::Error;
 use pontoon_ledger::{
-    AttachmentRecord, BridgeRecord, FirewallRecord, Key, Lock, NetworkPolicyRecord, NetworkRecord,
-    OpeningsRecord, PerNetworkRecord, PortmapRecord, PtpRecord, ReferenceChains, ResolverRecord,
-    State,
+    AttachmentRecord, BridgeBased, BridgeRecord, FirewallRecord, Key, Lock, NetworkPolicyRecord,
+    NetworkRecord, OpeningsRecord, OverlayRecord, PerNetworkRecord, PortmapRecord, PtpRecord,
+    ReferenceChains, ResolverRecord, State,
 };
 use pontoon_netfilter::firewalld::Part;
 use pontoon_netfilter::{Backend, BackendKind, Link, Member, Policy, Ruleset};
@@ -138,7 +138,7 @@ pub fn others(context: &Context, plugin: &str, key: &Key) {
 /// [`wanted`].
 fn reference_chains(state: &State, network: &str) -> Vec<(Key, ReferenceChains)> {
     let mut unreadable = Vec::new();
-    let bridged = records::<BridgeRecord>(state, network, &mut unreadable);
+    let bridged = bridged(state, network, &mut unreadable);
     let bridged = bridged
         .into_iter()
         .map(|(key, one)| (key, one.reference_chains));
@@ -216,7 +216,7 @@ pub fn wanted(state: &State, network: &str) -> (Vec<(BackendKind, Ruleset)>, Vec
             all.published = Some(one.published.clone())
         });
     }
-    for (_, one) in records::<BridgeRecord>(state, network, &mut unreadable) {
+    for (_, one) in bridged(state, network, &mut unreadable) {
         if let Some(guard) = &one.spoof_guard {
             want(BackendKind::Nftables, &|all| {
                 all.spoof_guard = Some(guard.clone());
@@ -259,6 +259,18 @@ fn records<R: AttachmentRecord>(
         }
     }
     found
+}
+
+/// The records of all plugins that put containers on a bridge.
+fn bridged(state: &State, network: &str, unreadable: &mut Vec<Error>) -> Vec<(Key, BridgeRecord)> {
+    let mut all = records::<BridgeRecord>(state, network, unreadable);
+    let others = records::<OverlayRecord>(state, network, unreadable);
+    all.extend(
+        others
+            .into_iter()
+            .map(|(key, one)| (key, one.bridge().clone())),
+    );
+    all
 }
 
 /// The links of one container to all containers that have the names it asks for.

@@ -7,7 +7,7 @@ use pontoon_attach::container_link::{self, Advertisements, Ipv6};
 use pontoon_attach::{backends, masquerade, policy, reference, repair, rules, veth};
 use pontoon_conf::{AddResult, Error, Interface, Mac};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{BridgeRecord, Key, Lock};
+use pontoon_ledger::{BridgeBased, BridgeRecord, Key, Lock};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{
     Netns, PortFlags, RouteSocket, Setup, Veth, VethSpec, VlanRange, sysctl,
@@ -15,6 +15,7 @@ use pontoon_netlink::{
 };
 use pontoon_plugin::{Context, Undo, fault, kernel_error, warn};
 
+use crate::Beyond;
 use crate::config::{Config, Mtu};
 use crate::error::AttachError;
 use crate::undo::{Step, revert};
@@ -31,20 +32,20 @@ struct HostFacts<'a> {
     backend: Option<BackendKind>,
 }
 
-pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
-    let mut facts = read_host_facts(context)?;
+pub(crate) fn add<R: BridgeBased>(context: &Context, beyond: &Beyond) -> Result<AddResult, Error> {
+    let mut facts = read_host_facts::<R>(context)?;
     let mut undo = Undo::default();
-    match attach(context, &mut facts, &mut undo) {
+    match attach::<R>(context, beyond, &mut facts, &mut undo) {
         Ok(result) => {
             undo.commit();
             Ok(result)
         }
-        Err(error) => Err(undo.unwind(error, |step| revert(context, &mut facts.host, step))),
+        Err(error) => Err(undo.unwind(error, |step| revert::<R>(context, &mut facts.host, step))),
     }
 }
 
 /// Reads facts and refuses what cannot work. Changes nothing.
-fn read_host_facts(context: &Context) -> Result<HostFacts<'_>, Error> {
+fn read_host_facts<R: BridgeBased>(context: &Context) -> Result<HostFacts<'_>, Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let netns = context.netns()?;
@@ -68,7 +69,8 @@ fn read_host_facts(context: &Context) -> Result<HostFacts<'_>, Error> {
         };
         if config.snat_unchecked {
             warn(format_args!(
-                "bridge: warning: {foreign}; replies will not come back unless it is routed here"
+                "{}: warning: {foreign}; replies will not come back unless it is routed here",
+                R::PLUGIN
             ));
         } else {
             return Err(foreign.into());
@@ -107,8 +109,9 @@ fn mtu(config: &Config, host: &mut RouteSocket) -> Result<Option<u32>, Error> {
     }
 }
 
-fn attach(
+fn attach<R: BridgeBased>(
     context: &Context,
+    beyond: &Beyond,
     facts: &mut HostFacts<'_>,
     undo: &mut Undo<Step>,
 ) -> Result<AddResult, Error> {
@@ -120,7 +123,7 @@ fn attach(
     let mut result = allocate(context, &facts.config, undo)?;
     fault::point("bridge.leased")?;
     let gateways = plan::complete(&mut result, &facts.config);
-    let rules = plan::rules(&facts.key.network, &facts.config, &result.ips)?;
+    let rules = plan::rules(&facts.key.network, &facts.config, &result.ips, beyond)?;
     if let Some(backend) = facts.backend {
         rules::validate(backend, &masquerade::ruleset(&rules))?;
     }
@@ -136,12 +139,13 @@ fn attach(
     });
     let masquerades = facts.backend.filter(|_| facts.config.ip_masq);
     let reference_chains = reference::needed_chains(masquerades, &result.ips);
+    let leases = delegation::leases(context)?;
     let record = BridgeRecord {
         sandbox: context.sandbox(),
         spoof_guard: spoof_guard.clone(),
         dns: facts.config.dns.clone(),
         names: context.names(),
-        leases: delegation::leases(context)?,
+        leases: leases.clone(),
         reference_chains,
         settings: (!facts.config.disable_container_interface)
             .then(|| container_link::settings(&result, facts.config.is_gateway)),
@@ -155,19 +159,19 @@ fn attach(
         force_address: facts.config.force_address,
         gateways,
         internal: facts.config.internal,
-        pool: record.leases.clone().filter(|_| guarded),
+        pool: leases.filter(|_| guarded),
         rules: facts.backend.map(|backend| (backend, rules)),
     };
     let (bridge, mut backend) = {
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
-        state.write(&facts.key, &record)?;
-        backends::claim(context, "bridge", facts.backend)?;
+        state.write(&facts.key, &R::from(record))?;
+        backends::claim(context, R::PLUGIN, facts.backend)?;
         if spoof_guard.is_some() {
-            backends::claim_beside(context, "bridge", BackendKind::Nftables)?;
+            backends::claim_beside(context, R::PLUGIN, BackendKind::Nftables)?;
         }
         fault::point("bridge.recorded")?;
-        network::ensure(context, &mut facts.host, &wanted, &mut |step| {
+        network::ensure::<R>(context, &mut facts.host, &wanted, &mut |step| {
             undo.push(step)
         })?
     };
@@ -213,7 +217,7 @@ fn attach(
     fault::point("bridge.configured")?;
     rules::close(context, sockets);
     if made == Some(true) {
-        repair::others(context, "bridge", &facts.key);
+        repair::others(context, R::PLUGIN, &facts.key);
     }
     let netns = context.invocation.netns.clone();
     let linked = |name: &str, mac: Option<[u8; 6]>, sandbox: Option<String>| Interface {

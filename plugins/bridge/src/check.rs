@@ -4,16 +4,17 @@ use pontoon_attach::container_link::{self, differs, differs_until, listed, same_
 use pontoon_attach::{forwarding, reference, rules, sockets};
 use pontoon_conf::{AddResult, Error, code};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{BridgeRecord, Key};
+use pontoon_ledger::{BridgeBased, Key};
 use pontoon_netfilter::{Backend, BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{Address, Link, RouteSocket, sysctl};
 use pontoon_plugin::{Context, kernel_error};
 
+use crate::Beyond;
 use crate::config::Config;
 use crate::error::StatusError;
 use crate::{foreign, plan};
 
-pub(crate) fn check(context: &Context) -> Result<(), Error> {
+pub(crate) fn check<R: BridgeBased>(context: &Context, beyond: &Beyond) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let key = context.key()?;
     let previous = context.required_prev_result()?;
@@ -25,7 +26,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let port = check_port(&mut host, &config, &key, &bridge, previous)?;
     check_container(context, &config, &key, &port, previous)?;
     check_gateway(&mut host, &config, &bridge, previous)?;
-    check_rules(context, &config, &key, &port, previous)
+    check_rules::<R>(context, beyond, &config, &key, &port, previous)
 }
 
 fn lookup(socket: &mut RouteSocket, name: &str) -> Result<Option<Link>, Error> {
@@ -169,20 +170,21 @@ fn check_gateway(
     Ok(())
 }
 
-fn check_rules(
+fn check_rules<R: BridgeBased>(
     context: &Context,
+    beyond: &Beyond,
     config: &Config,
     key: &Key,
     port: &Link,
     previous: &AddResult,
 ) -> Result<(), Error> {
     let any = config.ip_masq || config.mac_spoof_check;
-    if !any || reference::attached_by_another(context, "bridge", key)? {
+    if !any || reference::attached_by_another(context, R::PLUGIN, key)? {
         return Ok(());
     }
     let mut wanted: Vec<(BackendKind, Ruleset)> = Vec::new();
     if config.ip_masq {
-        let network = plan::rules(&key.network, config, &previous.ips)?;
+        let network = plan::rules(&key.network, config, &previous.ips, beyond)?;
         let kind = rules::select(context, config.ip_masq_backend.as_deref())?;
         wanted.push((
             kind,
@@ -230,9 +232,9 @@ fn check_rules(
     Ok(())
 }
 
-pub(crate) fn status(context: &Context) -> Result<(), Error> {
+pub(crate) fn status<R: BridgeBased>(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
-    let records = context.state.records_of::<BridgeRecord>();
+    let records = context.state.records_of::<R>();
     if records.has_network(context.config.name.as_ref()) {
         for_attached(context, &config)?;
     }

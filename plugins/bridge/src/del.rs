@@ -4,7 +4,7 @@
 use pontoon_attach::{masquerade, reference, sockets, veth};
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
-use pontoon_ledger::{BridgeRecord, Key};
+use pontoon_ledger::{BridgeBased, BridgeRecord, Key};
 use pontoon_netfilter::reference::ReferencePlugin;
 use pontoon_plugin::{Context, fault, gc};
 
@@ -12,22 +12,23 @@ use crate::config::Config;
 use crate::network;
 use crate::undo::unguard;
 
-pub(crate) fn del(context: &Context) -> Result<(), Error> {
+pub(crate) fn del<R: BridgeBased>(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
     let mut host = sockets::of_host()?;
-    let record: Option<BridgeRecord> = context.state.read(&key)?;
+    let record: Option<R> = context.state.read(&key)?;
+    let record = record.as_ref().map(BridgeBased::bridge);
     let mut failures = Vec::new();
     // The link first: an address is free only when no container can use it any more.
     failures.extend(veth::unplug(context, &mut host, &key).err());
     fault::point("bridge.unplugged")?;
     failures.extend(delegation::release(context).err());
     fault::point("bridge.released")?;
-    failures.extend(delete_reference_chains(context, &key, record.as_ref()).err());
+    failures.extend(delete_reference_chains(context, &key, record).err());
     fault::point("bridge.stood-down")?;
-    let guard = record.and_then(|record| record.spoof_guard);
+    let guard = record.and_then(|record| record.spoof_guard.clone());
     let withdraw = || guard.map_or(Ok(()), |guard| unguard(context, guard));
     if failures.is_empty() {
-        failures.extend(masquerade::release(context, "bridge", withdraw).err());
+        failures.extend(masquerade::release(context, R::PLUGIN, withdraw).err());
     } else {
         failures.extend(withdraw().err());
     }
@@ -64,12 +65,13 @@ fn first(failures: Vec<Error>) -> Result<(), Error> {
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
 /// whose namespace is gone: what may be alive stays.
-pub(crate) fn gc(context: &Context) -> Result<(), Error> {
+pub(crate) fn gc<R: BridgeBased>(context: &Context) -> Result<(), Error> {
     let network = context.config.name.as_ref();
-    let records = context.state.records_of::<BridgeRecord>();
+    let records = context.state.records_of::<R>();
     let mut host = sockets::of_host()?;
     let mut failures = Vec::new();
-    let collected = gc::collect(context, |key, record: Option<&BridgeRecord>| {
+    let collected = gc::collect(context, |key, record: Option<&R>| {
+        let record = record.map(BridgeBased::bridge);
         if let Some(index) = veth::find(&mut host, key)? {
             veth::remove(&mut host, &[index])?;
         }
@@ -87,9 +89,9 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
     }
     failures.extend(collect_leases(context).err());
     if !records.has_network(network) {
-        failures.extend(masquerade::retire(context, "bridge").err());
+        failures.extend(masquerade::retire(context, R::PLUGIN).err());
         let bridge = Config::from_context(context)?.bridge;
-        failures.extend(network::remove_bridge(context, &mut host, bridge.as_ref()).err());
+        failures.extend(network::remove_bridge::<R>(context, &mut host, bridge.as_ref()).err());
     }
     first(failures)
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use pontoon_attach::{forwarding, masquerade, veth};
 use pontoon_conf::{Cidr, Error};
-use pontoon_ledger::BridgeRecord;
+use pontoon_ledger::BridgeBased;
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
 use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteEntry, RouteSocket, sysctl};
 use pontoon_plugin::{Context, fault, kernel_error};
@@ -38,7 +38,7 @@ pub(crate) struct BridgeSettings {
 /// Makes the network what it shall be, and touches nothing that already is. Runs under a shared
 /// lock of the network: ADDs do not wait for each other, each step being safe to do twice at once.
 /// With the backend goes whether it had to make rules.
-pub(crate) fn ensure(
+pub(crate) fn ensure<R: BridgeBased>(
     context: &Context,
     host: &mut RouteSocket,
     wanted: &BridgeSettings,
@@ -51,13 +51,13 @@ pub(crate) fn ensure(
     refuse_clash(host, &present, wanted)?;
     masquerade::note(context, wanted.rules.as_ref(), wanted.internal)?;
     let mut bridge = bridge(host, &network, existing, wanted, undo)?;
-    if !is_ours(&bridge) && becomes_gateway(context, &present, wanted)? {
+    if !is_ours(&bridge) && becomes_gateway::<R>(context, &present, wanted)? {
         own(host, &mut bridge)?;
     }
     fault::point("bridge.created")?;
     addresses(host, &bridge, &present, wanted, undo)?;
     fault::point("bridge.addressed")?;
-    switch_forwarding(host, wanted, undo)?;
+    switch_forwarding(R::PLUGIN, host, wanted, undo)?;
     fault::point("bridge.forwarding")?;
     let backend = match &wanted.rules {
         None => None,
@@ -155,7 +155,7 @@ fn is_ours(bridge: &Link) -> bool {
 }
 
 /// Whether containers of this network have had no gateway on the bridge before.
-fn becomes_gateway(
+fn becomes_gateway<R: BridgeBased>(
     context: &Context,
     present: &[Cidr],
     wanted: &BridgeSettings,
@@ -165,11 +165,7 @@ fn becomes_gateway(
     }
     let all = wanted.gateways.iter().all(|it| present.contains(it));
     // An administrator may have given it the address.
-    Ok(!all
-        || context
-            .state
-            .records_of::<BridgeRecord>()
-            .is_only(&context.key()?)?)
+    Ok(!all || context.state.records_of::<R>().is_only(&context.key()?)?)
 }
 
 /// Makes a bridge that was there before fit to be a gateway.
@@ -379,6 +375,7 @@ fn refuse_link_local(gateway: IpAddr) -> Result<(), BridgeError> {
 /// Switches on what a gateway needs, per family, and only what is off. An internal network has no way out that would need
 /// it; what its policy routes between siblings is firewall's to ask for.
 fn switch_forwarding(
+    plugin: &str,
     host: &mut RouteSocket,
     wanted: &BridgeSettings,
     undo: &mut dyn FnMut(Step),
@@ -388,7 +385,7 @@ fn switch_forwarding(
     }
     for v4 in [true, false] {
         let needed = wanted.gateways.iter().any(|it| it.is_ipv4() == v4);
-        if needed && forwarding::switch_on("bridge", host, v4)? {
+        if needed && forwarding::switch_on(plugin, host, v4)? {
             undo(Step::Sysctl(
                 forwarding::switch(v4).to_owned(),
                 "0".to_owned(),
@@ -400,7 +397,7 @@ fn switch_forwarding(
 
 /// Removes the bridge of a network without attachments, if Pontoon made it for this network and
 /// it has no port of another program.
-pub(crate) fn remove_bridge(
+pub(crate) fn remove_bridge<R: BridgeBased>(
     context: &Context,
     host: &mut RouteSocket,
     name: &str,
@@ -408,7 +405,7 @@ pub(crate) fn remove_bridge(
     let network = context.config.name.to_string();
     let state = &context.state;
     let _lock = state.lock_network(&network)?;
-    if state.records_of::<BridgeRecord>().has_network(&network) {
+    if state.records_of::<R>().has_network(&network) {
         return Ok(());
     }
     let Some(link) = lookup(host, name)? else {

@@ -7,6 +7,7 @@ use pontoon_conf::{AddResult, Cidr, IpConfig, Route};
 use pontoon_netfilter::{Egress, NetworkRules, Snat};
 use sha2::{Digest, Sha256};
 
+use crate::Beyond;
 use crate::config::Config;
 use crate::error::AttachError;
 
@@ -103,6 +104,7 @@ pub(crate) fn rules(
     network: &str,
     config: &Config,
     ips: &[IpConfig],
+    beyond: &Beyond,
 ) -> Result<NetworkRules, AttachError> {
     for entry in config.snat.iter().filter(|_| config.ip_masq) {
         let family = |v4: bool| if v4 { "IPv4" } else { "IPv6" };
@@ -119,7 +121,11 @@ pub(crate) fn rules(
     }
     let mut egress: Vec<Egress> = Vec::new();
     for ip in ips.iter().filter(|_| config.ip_masq) {
-        let subnet = ip.address.network().into();
+        let whole = beyond
+            .subnets
+            .iter()
+            .find(|subnet| subnet.contains(ip.address.addr()));
+        let subnet = whole.unwrap_or(&ip.address).network().into();
         if egress.iter().any(|known| known.subnet == subnet) {
             continue;
         }

@@ -3,7 +3,7 @@
 use pontoon_attach::{masquerade, reference, rules, veth};
 use pontoon_conf::{Cidr, Error};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{BridgeRecord, ReferenceChains};
+use pontoon_ledger::{BridgeBased, ReferenceChains};
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
 use pontoon_plugin::{Context, kernel_error};
@@ -30,11 +30,15 @@ pub(crate) enum Step {
     ReferenceChains(ReferenceChains),
 }
 
-pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
+pub(crate) fn revert<R: BridgeBased>(
+    context: &Context,
+    host: &mut RouteSocket,
+    step: Step,
+) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot undo a change", error);
     match step {
         Step::Lease => delegation::undo_add(context),
-        Step::Record => masquerade::forget(context, "bridge"),
+        Step::Record => masquerade::forget(context, R::PLUGIN),
         Step::Veth => match veth::find(host, &context.key()?)? {
             Some(index) => veth::remove(host, &[index]),
             None => Ok(()),
@@ -50,7 +54,7 @@ pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> R
         Step::AddressAdded(..) | Step::BridgeCreated(_) | Step::Sysctl(..) => {
             let state = &context.state;
             let _network = state.lock_network(context.config.name.as_ref())?;
-            let records = state.records_of::<BridgeRecord>();
+            let records = state.records_of::<R>();
             let host_wide = matches!(step, Step::Sysctl(..));
             if !records.is_only(&context.key()?)? || (host_wide && records.networks()?.len() > 1) {
                 return Ok(());

@@ -2,7 +2,7 @@
 
 use pontoon_attach::{backends, policy, rules, sockets};
 use pontoon_conf::Error;
-use pontoon_ledger::{FirewallRecord, Key};
+use pontoon_ledger::{FirewallRecord, Key, kinds};
 use pontoon_netfilter::Ruleset;
 use pontoon_netlink::conntrack::{Conntrack, Filter};
 use pontoon_plugin::{Context, fault};
@@ -78,7 +78,9 @@ pub(crate) fn retire(context: &Context) -> Result<(), Error> {
     let state = &context.state;
     let network = context.config.name.as_ref();
     if state.records_of::<FirewallRecord>().has_network(network)
-        || state.records("bridge").has_network(network)
+        || kinds::with_bridge()
+            .filter_map(|kind| kind.records)
+            .any(|folder| state.records(folder).has_network(network))
     {
         return Ok(());
     }

@@ -11,8 +11,8 @@ use pontoon_conf::{Dns, Error};
 use crate::kinds::{self, Role};
 use crate::record::{
     AttachmentRecord, BandwidthRecord, BridgeRecord, ContainerRecord, DnsRecord, FirewallRecord,
-    HostDeviceRecord, HostRecord, InterfaceSettings, MacvlanRecord, NoneRecord, PortmapRecord,
-    PtpRecord, SbrRecord, TuningRecord,
+    HostDeviceRecord, HostRecord, InterfaceSettings, MacvlanRecord, NoneRecord, OverlayRecord,
+    PortmapRecord, PtpRecord, SbrRecord, TuningRecord,
 };
 use crate::{Key, RecordError, Sandbox, State};
 
@@ -70,7 +70,7 @@ fn reader<R: AttachmentRecord>() -> (&'static str, Read) {
 }
 
 /// The types of all records of attachments, by the plugin that writes them.
-fn readers() -> [(&'static str, Read); 13] {
+fn readers() -> [(&'static str, Read); 14] {
     [
         reader::<BandwidthRecord>(),
         reader::<BridgeRecord>(),
@@ -81,6 +81,7 @@ fn readers() -> [(&'static str, Read); 13] {
         reader::<HostDeviceRecord>(),
         reader::<MacvlanRecord>(),
         reader::<NoneRecord>(),
+        reader::<OverlayRecord>(),
         reader::<PortmapRecord>(),
         reader::<PtpRecord>(),
         reader::<SbrRecord>(),

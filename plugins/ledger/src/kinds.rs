@@ -31,6 +31,8 @@ pub struct Kind {
     pub shares_rules: bool,
     /// The container's interface has an end on the host, and the network has rules of its own.
     pub host_end: bool,
+    /// That end is a port of a bridge, which the network has.
+    pub bridged: bool,
     /// It implements GC: it leaves something outside the container's namespace.
     pub collects: bool,
 }
@@ -42,6 +44,7 @@ const fn kind(name: &'static str, role: Role) -> Kind {
         records: Some(name),
         shares_rules: false,
         host_end: false,
+        bridged: false,
         collects: true,
     }
 }
@@ -68,10 +71,17 @@ const fn hosted(kind: Kind) -> Kind {
     }
 }
 
+const fn bridged(kind: Kind) -> Kind {
+    Kind {
+        bridged: true,
+        ..hosted(kind)
+    }
+}
+
 /// All plugins, by name.
-pub const KINDS: [Kind; 16] = [
+pub const KINDS: [Kind; 17] = [
     kind("bandwidth", Role::Chained),
-    hosted(kind("bridge", Role::Interface)),
+    bridged(kind("bridge", Role::Interface)),
     kind("container", Role::Mode),
     Kind {
         records: Some("dns/records"),
@@ -85,6 +95,7 @@ pub const KINDS: [Kind; 16] = [
     stateless("loopback", Role::Loopback, false),
     kind("macvlan", Role::Interface),
     kind("none", Role::Mode),
+    bridged(kind("overlay", Role::Interface)),
     rules(kind("portmap", Role::Chained)),
     hosted(kind("ptp", Role::Interface)),
     kind("sbr", Role::Chained),
@@ -119,6 +130,17 @@ pub fn attaching() -> impl Iterator<Item = &'static Kind> {
 /// The plugins of a role.
 pub fn with_role(role: Role) -> impl Iterator<Item = &'static Kind> {
     KINDS.iter().filter(move |kind| kind.role == role)
+}
+
+/// Whether a plugin, by its name, puts containers on a bridge.
+#[must_use]
+pub fn is_bridged(name: &str) -> bool {
+    of(name).is_some_and(|kind| kind.bridged)
+}
+
+/// The plugins that put containers on a bridge.
+pub fn with_bridge() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().filter(|kind| kind.bridged)
 }
 
 /// The plugins that keep records of attachments.
@@ -215,10 +237,15 @@ mod tests {
                 "host-device",
                 "macvlan",
                 "none",
+                "overlay",
                 "ptp"
             ]
         );
-        assert_eq!(names(with_host_end().collect()), ["bridge", "ptp"]);
+        assert_eq!(
+            names(with_host_end().collect()),
+            ["bridge", "overlay", "ptp"]
+        );
+        assert_eq!(names(with_bridge().collect()), ["bridge", "overlay"]);
         assert_eq!(of("dnsname").map(|kind| kind.name), Some("dns"));
         assert_eq!(of("ipvlan"), None);
     }

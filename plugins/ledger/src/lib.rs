@@ -70,11 +70,11 @@ pub use file::mark;
 pub use key::Key;
 pub use lock::Lock;
 pub use record::{
-    AttachmentRecord, BandwidthRecord, BridgeRecord, ContainerRecord, DeviceBefore, DnsRecord,
-    FileLink, FirewallRecord, HostDeviceRecord, HostRecord, InterfaceSettings, LinkRequest,
-    MacvlanRecord, MovedRoute, NetworkPolicyRecord, NetworkRecord, NoneRecord, OpeningsRecord,
-    PerNetworkRecord, PortmapRecord, PtpRecord, Rebind, Record, ReferenceChains, ResolverRecord,
-    SbrRecord, TuningRecord, WaitingAddresses,
+    AttachmentRecord, BandwidthRecord, BridgeBased, BridgeRecord, ContainerRecord, DeviceBefore,
+    DnsRecord, FileLink, FirewallRecord, HostDeviceRecord, HostRecord, InterfaceSettings,
+    LinkRequest, MacvlanRecord, MovedRoute, NetworkPolicyRecord, NetworkRecord, NoneRecord,
+    OpeningsRecord, OverlayRecord, PerNetworkRecord, PortmapRecord, PtpRecord, Rebind, Record,
+    ReferenceChains, ResolverRecord, SbrRecord, TuningRecord, WaitingAddresses,
 };
 pub use records::Records;
 pub use sandbox::Sandbox;

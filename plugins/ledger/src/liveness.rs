@@ -22,7 +22,7 @@ use pontoon_conf::Error;
 use pontoon_netlink::{Netns, NetnsError, RouteSocket};
 
 use crate::error::LivenessError;
-use crate::record::{BridgeRecord, PtpRecord};
+use crate::kinds;
 use crate::{Key, Lock, Sandbox, State};
 
 /// How long a namespace without a path may take to end. The kernel frees closed netlink sockets some
@@ -46,8 +46,9 @@ impl State {
         if veth_leads_to_a_living_namespace(key)? {
             return Ok(false);
         }
-        let had_veth = self.records_of::<BridgeRecord>().holds(key)
-            || self.records_of::<PtpRecord>().holds(key);
+        let had_veth = kinds::with_host_end()
+            .filter_map(|kind| kind.records)
+            .any(|folder| self.records(folder).holds(key));
         Ok(had_veth || !has_process(sandbox)?)
     }
 

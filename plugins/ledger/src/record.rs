@@ -20,8 +20,8 @@ use crate::{AttachmentSummary, Key, RecordError, Sandbox, State};
 pub use chained::{BandwidthRecord, MovedRoute, SbrRecord, TuningRecord};
 pub use firewall::{FirewallRecord, LinkRequest, NetworkPolicyRecord};
 pub use interface::{
-    BridgeRecord, DeviceBefore, HostDeviceRecord, InterfaceSettings, MacvlanRecord, PtpRecord,
-    ReferenceChains,
+    BridgeBased, BridgeRecord, DeviceBefore, HostDeviceRecord, InterfaceSettings, MacvlanRecord,
+    OverlayRecord, PtpRecord, ReferenceChains,
 };
 pub use mode::{ContainerRecord, FileLink, HostRecord, NoneRecord, Rebind};
 pub use names::{DnsRecord, OpeningsRecord, ResolverRecord};

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use nix::errno::Errno;
 
 use crate::attr::{self, Attr, AttrReader};
@@ -359,11 +359,20 @@ impl RouteSocket {
         &mut self,
         question: &RouteQuestion,
     ) -> Result<Result<RouteEntry, Errno>, Error> {
+        self.ask_for_route(question, RouteFlags::empty())
+    }
+
+    pub(crate) fn ask_for_route(
+        &mut self,
+        question: &RouteQuestion,
+        flags: RouteFlags,
+    ) -> Result<Result<RouteEntry, Errno>, Error> {
         let v4 = question.destination.is_ipv4();
         let length = if v4 { 32 } else { 128 };
         let mut message = RouteMessage::default();
         message.header.address_family = family(v4);
         message.header.destination_prefix_length = length;
+        message.header.flags = flags;
         let attributes = &mut message.attributes;
         attributes.push(RouteAttribute::Destination(question.destination.into()));
         if let Some(source) = question.source {

@@ -8,7 +8,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
-use netlink_packet_route::route::{RouteMessage, RouteProtocol};
+use netlink_packet_route::route::{RouteFlags, RouteMessage, RouteProtocol};
 use nix::errno::Errno;
 
 use crate::attr;
@@ -17,8 +17,8 @@ use crate::frame::{Frame, Frames};
 use crate::neighbour::{HEADER, Neighbour, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
 use crate::route::RouteSocket;
 use crate::routing::{
-    RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RouteEntry, RouteSpec, family, group, read_route,
-    removal,
+    RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE, RouteEntry, RouteQuestion, RouteSpec, family, group,
+    read_route, removal,
 };
 
 const NDA_DST: u16 = 1;
@@ -229,6 +229,18 @@ impl RouteSocket {
         // A kernel before 4.20 sends all of them.
         let ours = |route: &RouteEntry| route.protocol == protocol;
         Ok(routes.into_iter().filter(ours).collect())
+    }
+
+    /// The route by which a packet would go, as it stands in its table, or why there is none: `EHOSTUNREACH` when a
+    /// route refuses it, `ENETUNREACH` when none matches.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the socket failed.
+    pub fn matching_route(
+        &mut self,
+        question: &RouteQuestion,
+    ) -> Result<Result<RouteEntry, Errno>, Error> {
+        self.ask_for_route(question, RouteFlags::FibMatch)
     }
 
     /// The neighbours on one link, of both families, chosen by the kernel.

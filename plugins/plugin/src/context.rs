@@ -75,6 +75,20 @@ impl Context {
         ))
     }
 
+    /// The same call with another configuration: for a plugin that is built on another one's verbs.
+    #[must_use]
+    pub fn with_config(&self, config: NetworkConfig) -> Self {
+        Self {
+            elsewhere: self.elsewhere,
+            ..Self::new(
+                self.invocation.clone(),
+                config,
+                self.state.clone(),
+                self.search.clone(),
+            )
+        }
+    }
+
     /// The attachment that the verb is about.
     ///
     /// # Errors

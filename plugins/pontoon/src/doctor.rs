@@ -306,7 +306,7 @@ impl Ground {
         let networks = host.networks()?;
         let attachments = host.attachments().to_vec();
         let mut insides = HashMap::new();
-        let own = ["bridge", "ptp", "macvlan"];
+        let own = ["bridge", "overlay", "ptp", "macvlan"];
         for one in attachments.iter().filter(|one| own.contains(&one.mode)) {
             match look_inside(one) {
                 Ok(Some(inside)) => drop(insides.insert(one.key(), inside)),

@@ -335,7 +335,7 @@ impl Host {
                 mode if has_host_end(mode) => self.record_of_network(&name).unwrap_or_default(),
                 _ => NetworkRecord::default(),
             };
-            let bridge = (mode == "bridge").then(|| {
+            let bridge = kinds::is_bridged(mode).then(|| {
                 let named = |bridge: &str| self.links.iter().find(|link| link.name == bridge);
                 let used = own
                     .iter()
@@ -360,7 +360,7 @@ impl Host {
                 egress: egress(&record),
                 backend: record.rules.last().map(|(kind, _)| backend_name(*kind)),
                 closed: match self.record_of_network::<NetworkPolicyRecord>(&name) {
-                    Some(record) if mode == "bridge" => closed(&record.policy),
+                    Some(record) if kinds::is_bridged(mode) => closed(&record.policy),
                     _ => Vec::new(),
                 },
                 internal: record.internal,

@@ -139,7 +139,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let configured = network["plugins"][0]["bridge"].as_str().unwrap_or("cni0");
         let goes = bridge
             .iter()
-            .filter(|bridge| kind == "bridge" && bridge.name == configured);
+            .filter(|bridge| kinds::is_bridged(kind) && bridge.name == configured);
         // Ports of the containers that go do not hold it; another program's do.
         let goes = goes.filter(|bridge| {
             let mut ports = host

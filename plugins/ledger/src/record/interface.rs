@@ -130,6 +130,51 @@ pub struct DeviceBefore {
     pub mac: Option<[u8; 6]>,
 }
 
+/// What a plugin records that is built on bridge: the same under its own name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OverlayRecord(BridgeRecord);
+
+/// The record of a plugin that gives a container a place on a bridge.
+pub trait BridgeBased: AttachmentRecord + From<BridgeRecord> {
+    /// What it says.
+    fn bridge(&self) -> &BridgeRecord;
+}
+
+impl BridgeBased for BridgeRecord {
+    fn bridge(&self) -> &BridgeRecord {
+        self
+    }
+}
+
+impl From<BridgeRecord> for OverlayRecord {
+    fn from(record: BridgeRecord) -> Self {
+        Self(record)
+    }
+}
+
+impl BridgeBased for OverlayRecord {
+    fn bridge(&self) -> &BridgeRecord {
+        &self.0
+    }
+}
+
+impl Record for OverlayRecord {
+    const WHAT: &'static str = "record of plugin overlay";
+}
+
+impl AttachmentRecord for OverlayRecord {
+    const PLUGIN: &'static str = "overlay";
+
+    fn sandbox(&self) -> &Sandbox {
+        &self.0.sandbox
+    }
+
+    fn about(&self) -> About {
+        self.0.about()
+    }
+}
+
 macro_rules! interface_record {
     ($type:ident, $plugin:literal, $settings:expr) => {
         impl Record for $type {

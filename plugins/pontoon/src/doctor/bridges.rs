@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pontoon_ledger::PortmapRecord;
+use pontoon_ledger::{PortmapRecord, kinds};
 use pontoon_netlink::{IpNetwork, sysctl};
 
 use super::{Finding, Ground};
@@ -188,7 +188,7 @@ pub(crate) fn unplugged(ground: &mut Ground, findings: &mut Vec<Finding>) -> Res
         let network = ground
             .networks
             .iter()
-            .find(|network| network.name == one.network && network.mode == "bridge");
+            .find(|network| network.name == one.network && kinds::is_bridged(network.mode));
         let Some(bridge) = network.and_then(|network| network.bridge.as_ref()) else {
             continue;
         };

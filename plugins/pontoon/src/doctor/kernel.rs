@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use pontoon_ledger::kinds;
 use pontoon_netlink::vlan_filtering_supported;
 use serde_json::Value;
 
@@ -28,7 +29,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         let plugins = listed.unwrap_or_else(|| vec![value]);
         let asked = plugins
             .iter()
-            .filter(|plugin| plugin["type"] == "bridge")
+            .filter(|plugin| plugin["type"].as_str().is_some_and(kinds::is_bridged))
             .find_map(|plugin| VLAN.into_iter().find(|key| !plugin[*key].is_null()));
         let Some(key) = asked else {
             continue;

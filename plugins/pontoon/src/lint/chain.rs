@@ -251,7 +251,7 @@ fn sense(node: &Node, name: &str, findings: &mut Vec<Finding>) {
     let declares = |capability: &str| node.declares(capability);
     let place = place_of_type(node);
     match name {
-        "bridge" => {
+        "bridge" | "overlay" => {
             if let (Some(_), Some(promisc)) = (on("hairpinMode"), on("promiscMode")) {
                 findings.push(Finding::error(
                     promisc.place,

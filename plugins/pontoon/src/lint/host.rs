@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use pontoon_conf::Cidr;
+use pontoon_ledger::kinds;
 use pontoon_netlink::{Link, RouteEntry, RouteSocket};
 
 use super::Finding;
@@ -157,7 +158,7 @@ impl Facts {
         let shared = first
             .get("sharedBridge")
             .is_some_and(|shared| shared.value.is_true());
-        if !text_is(first, "bridge") || !local || shared {
+        if !text(first, "type").is_some_and(kinds::is_bridged) || !local || shared {
             return;
         }
         let named: Option<&Member> = first.get("bridge");

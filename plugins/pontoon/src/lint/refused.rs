@@ -16,6 +16,7 @@ fn judge(kind: &str, context: &Context) -> Result<(), Error> {
         "dns" | "dnsname" => pontoon_names::Names.judge(context),
         "firewall" => pontoon_firewall::Firewall.judge(context),
         "host-device" => pontoon_host_device::HostDevice.judge(context),
+        "overlay" => pontoon_overlay::Overlay.judge(context),
         "macvlan" => pontoon_macvlan::Macvlan.judge(context),
         "portmap" => pontoon_portmap::Portmap.judge(context),
         "ptp" => pontoon_ptp::Ptp.judge(context),

@@ -31,6 +31,7 @@ shipped![
     "loopback",
     "macvlan",
     "none",
+    "overlay",
     "portmap",
     "ptp",
     "sbr",

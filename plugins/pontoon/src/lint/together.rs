@@ -1,5 +1,7 @@
 //! What lies between networks of one host: the same name, bridge or subnet in two files.
 
+use pontoon_ledger::kinds;
+
 use super::ranges::{self, Written};
 use super::source::{Member, Node};
 use super::{Finding, Level, Place};
@@ -36,7 +38,7 @@ impl<'n> Network<'n> {
 
     /// Its bridge, and where that is written.
     fn bridge(&self) -> Option<(&'n str, Place)> {
-        if text(self.first, "type") != Some("bridge") {
+        if !text(self.first, "type").is_some_and(kinds::is_bridged) {
             return None;
         }
         let named = |member: &'n Member| Some((member.value.text()?, member.value.place));
@@ -51,7 +53,7 @@ pub(super) fn routed(plugin: &Node) -> bool {
     let on = |key: &str| plugin.get(key).is_some_and(|member| member.value.is_true());
     match text(plugin, "type") {
         Some("bridge") => on("isGateway") || on("isDefaultGateway"),
-        Some("ptp") => true,
+        Some("ptp" | "overlay") => true,
         _ => false,
     }
 }

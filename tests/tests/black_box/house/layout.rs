@@ -53,7 +53,7 @@ const LAB: &str = "pontoon-lab";
 
 /// The plugins' libraries, whose parsers `pontoon lint` asks what each of them refuses. Nothing else of
 /// a plugin is used by another program.
-const PARSERS: [&str; 11] = [
+const PARSERS: [&str; 12] = [
     "pontoon-bandwidth",
     "pontoon-bridge",
     "pontoon-container",
@@ -61,6 +61,7 @@ const PARSERS: [&str; 11] = [
     "pontoon-host-device",
     "pontoon-macvlan",
     "pontoon-names",
+    "pontoon-overlay",
     "pontoon-portmap",
     "pontoon-ptp",
     "pontoon-sbr",
