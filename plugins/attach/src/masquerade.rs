@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use pontoon_conf::Error;
 use pontoon_ledger::{NetworkPolicyRecord, NetworkRecord};
-use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Ruleset};
+use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Reach, Ruleset};
 use pontoon_netlink::DetachedChild;
 use pontoon_plugin::Context;
 
@@ -33,7 +33,12 @@ pub fn ruleset(network: &NetworkRules) -> Ruleset {
 ///
 /// # Errors
 /// Code 5 when it cannot be written.
-pub fn note(context: &Context, rules: Option<&Rules>, internal: bool) -> Result<(), Error> {
+pub fn note(
+    context: &Context,
+    rules: Option<&Rules>,
+    internal: bool,
+    reach: Option<&Reach>,
+) -> Result<(), Error> {
     let network = context.config.name.as_ref();
     let known: Option<NetworkRecord> = context.state.read_network(network)?;
     let mut made = known.clone().unwrap_or_default();
@@ -41,6 +46,7 @@ pub fn note(context: &Context, rules: Option<&Rules>, internal: bool) -> Result<
         replace(&mut made.rules, *kind, rules);
     }
     made.internal = internal;
+    made.reach = reach.cloned();
     if known.unwrap_or_default() == made {
         return Ok(());
     }

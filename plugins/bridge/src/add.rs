@@ -159,6 +159,8 @@ fn attach<R: BridgeBased>(
         force_address: facts.config.force_address,
         gateways,
         internal: facts.config.internal,
+        reach: beyond.reach.clone(),
+        beside: beyond.gateways.clone(),
         pool: leases.filter(|_| guarded),
         rules: facts.backend.map(|backend| (backend, rules)),
     };

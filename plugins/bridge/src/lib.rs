@@ -23,6 +23,8 @@ pub use verbs::Beyond;
 
 const ALONE: Beyond = Beyond {
     subnets: Vec::new(),
+    gateways: Vec::new(),
+    reach: None,
 };
 
 pontoon_plugin::plugin! {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use pontoon_attach::{forwarding, masquerade, veth};
 use pontoon_conf::{Cidr, Error};
 use pontoon_ledger::BridgeBased;
-use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner};
+use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Owner, Reach};
 use pontoon_netlink::{BridgeSpec, LOOSE, Link, LinkChange, RouteEntry, RouteSocket, sysctl};
 use pontoon_plugin::{Context, fault, kernel_error};
 
@@ -30,6 +30,9 @@ pub(crate) struct BridgeSettings {
     pub(crate) force_address: bool,
     pub(crate) gateways: Vec<Cidr>,
     pub(crate) internal: bool,
+    pub(crate) reach: Option<Reach>,
+    /// Addresses of the network that other containers have as gateways.
+    pub(crate) beside: Vec<Cidr>,
     /// The lease directory, unless the bridge may be another program's.
     pub(crate) pool: Option<PathBuf>,
     pub(crate) rules: Option<(BackendKind, NetworkRules)>,
@@ -49,7 +52,12 @@ pub(crate) fn ensure<R: BridgeBased>(
     foreign::refuse(context, host, existing.as_ref(), wanted.pool.as_deref())?;
     let present = present(host, existing.as_ref(), wanted)?;
     refuse_clash(host, &present, wanted)?;
-    masquerade::note(context, wanted.rules.as_ref(), wanted.internal)?;
+    masquerade::note(
+        context,
+        wanted.rules.as_ref(),
+        wanted.internal,
+        wanted.reach.as_ref(),
+    )?;
     let mut bridge = bridge(host, &network, existing, wanted, undo)?;
     if !is_ours(&bridge) && becomes_gateway::<R>(context, &present, wanted)? {
         own(host, &mut bridge)?;
@@ -262,7 +270,7 @@ fn addresses(
         return Ok(());
     }
     for existing in present {
-        if !plan::conflicts(existing, &wanted.gateways) {
+        if wanted.beside.contains(existing) || !plan::conflicts(existing, &wanted.gateways) {
             continue;
         }
         if !wanted.force_address {

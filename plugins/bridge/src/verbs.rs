@@ -1,9 +1,10 @@
 //! What bridge does on each verb, with records of the type `R`.
 
 use pontoon_attach::ports;
-use pontoon_conf::{Attached, Cidr, Error};
+use pontoon_conf::{AddResult, Cidr, Error};
 use pontoon_ipam::delegation;
 use pontoon_ledger::BridgeBased;
+use pontoon_netfilter::Reach;
 use pontoon_plugin::Context;
 
 use crate::{add, check, config, del};
@@ -14,13 +15,17 @@ pub struct Beyond {
     /// The subnets of the whole network, where a container's address is in a part of one: what goes from part to part
     /// keeps its source address.
     pub subnets: Vec<Cidr>,
+    /// Addresses that the bridge may have beside those of the container's subnets: the gateways of other parts.
+    pub gateways: Vec<Cidr>,
+    /// The way to the network's other hosts, for the plugins that follow.
+    pub reach: Option<Reach>,
 }
 
 /// ADD.
 ///
 /// # Errors
 /// What failed first; nothing of the attachment is left then.
-pub fn add<R: BridgeBased>(context: &Context, beyond: &Beyond) -> Result<Attached, Error> {
+pub fn add<R: BridgeBased>(context: &Context, beyond: &Beyond) -> Result<AddResult, Error> {
     add::add::<R>(context, beyond)
 }
 

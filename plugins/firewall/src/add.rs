@@ -14,7 +14,7 @@ use crate::config::{Choice, Config};
 use crate::error::PolicyError;
 use crate::plan::{self, AttachmentLocation};
 use crate::request::{PolicyRequest, change, companion};
-use crate::{coexist, links, separate, undo, zones};
+use crate::{coexist, links, request, separate, undo, zones};
 
 pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let config = Config::from_context(context)?;
@@ -56,7 +56,7 @@ fn read_host_facts(
     let mut host = sockets::of_host()?;
     let network_policy = policy::of(context)?;
     let place = place(&mut host, plan::place(previous), network_policy.as_ref())?;
-    let policy = plan::policy(&config.policy, place.bridge.as_deref())?;
+    let policy = request::policy(context, &config, place.bridge.as_deref())?;
     let (names, refused) = KnownAs::of(&context.invocation, &context.config);
     for error in refused {
         warn(format_args!("firewall: passed over: {error}"));

@@ -16,7 +16,7 @@ use crate::coexist;
 use crate::config::{Choice, Config};
 use crate::error::{Differences, StatusError};
 use crate::links::{self, NameMatch};
-use crate::{plan, zones};
+use crate::{plan, request, zones};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
@@ -42,7 +42,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
     if record.addresses != plan::place(previous).addresses {
         differences.push("its addresses are others than at ADD".to_owned());
     }
-    let policy = plan::policy(&config.policy, record.bridge.as_deref())?;
+    let policy = request::policy(context, &config, record.bridge.as_deref())?;
     let network_policy = policy::of(context)?;
     if policy.is_some()
         && network_policy

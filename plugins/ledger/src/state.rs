@@ -487,6 +487,7 @@ mod tests {
         let made = NetworkRecord {
             rules: Vec::new(),
             internal: true,
+            reach: None,
         };
         state.write_network("net", &made).unwrap();
         assert_eq!(state.read_network("net").unwrap(), Some(made));

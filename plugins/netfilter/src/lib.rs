@@ -39,8 +39,9 @@ pub mod reference;
 mod rules;
 
 pub use backend::{Backend, BackendKind, Error, ReferenceRules};
+pub use nft::TunnelGuard;
 pub use owner::{Owner, is_attachment_tag};
-pub use policy::{Ingress, Link, Member, Policy, PortIsolation};
+pub use policy::{Ingress, Link, Member, Policy, PortIsolation, Reach};
 pub use protocol::Protocol;
 pub use rules::{
     Egress, Mark, NetworkRules, Opening, Port, Published, Resolver, Ruleset, Snat, SpoofGuard,

@@ -48,6 +48,7 @@ mod expression;
 mod foreign;
 #[cfg(test)]
 mod fuzz;
+mod guard;
 mod list;
 mod lookup;
 mod message;
@@ -69,6 +70,7 @@ use std::os::fd::OwnedFd;
 pub(crate) use chain_lookup::{ChainLookup, RuleSummary};
 pub use error::Error;
 pub use foreign::{DroppingChain, FilterHook, ForeignFilters};
+pub use guard::{TableChange, TunnelGuard};
 pub use tracing::{PacketHeader, Probe, ProbeKind, TraceEvent, TraceVerdict, Tracing};
 
 use crate::reference::{ReferenceAttachment, ReferencePlugin};
@@ -188,6 +190,22 @@ impl Nft {
             withdraw::remove_table(&mut self.socket, Family::Inet)?;
         }
         withdraw::remove_table(&mut self.socket, Family::Bridge)
+    }
+
+    /// Makes the table that protects a network's way to its other hosts what it should be.
+    ///
+    /// # Errors
+    /// When an interface cannot be called so, or the kernel refuses.
+    pub fn guard_tunnel(&mut self, guard: &TunnelGuard) -> Result<TableChange, Error> {
+        guard::apply(&mut self.socket, guard)
+    }
+
+    /// Removes the table of a tunnel's device. False when there was none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn unguard_tunnel(&mut self, device: &str) -> Result<bool, Error> {
+        guard::remove(&mut self.socket, device)
     }
 
     /// Something was deleted, so that closing the socket will wait for a grace period.

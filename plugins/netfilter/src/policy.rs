@@ -13,7 +13,8 @@
 //!    packet comes from an `internal` bridge or goes to one: that is dropped;
 //! 5. links: a new flow that came in by the bridge, from `from` to `to`, of this protocol, to this
 //!    port, is accepted;
-//! 6. what goes from the bridge back into the same bridge is accepted with `icc`, dropped without;
+//! 6. what goes from the bridge back into the same bridge is accepted with `icc`, dropped without; so is what goes
+//!    between the bridge and the network's other hosts, by `reach`;
 //! 7. `internal`: whatever else comes from the bridge or goes to it is dropped;
 //! 8. `isolated`: whatever else goes between the bridge and another of Pontoon's is dropped, in
 //!    both directions. Pontoon's bridges are those with a policy or with egress rules;
@@ -34,6 +35,7 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::owner::Owner;
@@ -63,6 +65,33 @@ pub struct Policy {
     /// The reference plugin's key `iptablesAdminChainName`. iptables only: in nftables the admin's
     /// chain is `admin` of our table.
     pub admin_chain: String,
+    /// Where the network goes on over other hosts; `None`: it is on this host alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
+}
+
+/// The way between a network's bridge and its containers on other hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// The tunnel's device, which has no other packets than the network's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Interfaces by which packets of the network come and go as they are, among others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uplinks: Vec<String>,
+    /// The subnets of the whole network.
+    pub subnets: Vec<IpNetwork>,
+}
+
+impl Reach {
+    /// Each interface with each subnet of a family.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = (&str, IpNetwork)> {
+        let interfaces = self.device.iter().chain(&self.uplinks);
+        interfaces.flat_map(|interface| {
+            let subnets = self.subnets.iter();
+            subnets.map(move |subnet| (interface.as_str(), *subnet))
+        })
+    }
 }
 
 /// The reference plugin's `ingressPolicy`.
@@ -139,6 +168,7 @@ impl Policy {
             host_access: true,
             ingress: Ingress::Open,
             admin_chain: "CNI-ADMIN".to_owned(),
+            reach: None,
         }
     }
 
@@ -147,6 +177,7 @@ impl Policy {
     pub fn beside(&self) -> Self {
         Self {
             admin_chain: self.admin_chain.clone(),
+            reach: self.reach.clone(),
             ..Self::open(&self.network, &self.bridge)
         }
     }

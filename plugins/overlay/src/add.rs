@@ -1,7 +1,7 @@
 //! ADD: what cannot be is refused, the way to the other hosts is made when it is missing, and the rest is `bridge`'s.
 
 use pontoon_bridge::verbs;
-use pontoon_conf::{Attached, Error};
+use pontoon_conf::{AddResult, Error};
 use pontoon_ledger::OverlayRecord;
 use pontoon_netlink::RouteSocket;
 use pontoon_plugin::{Context, fault, kernel_error};
@@ -9,17 +9,13 @@ use pontoon_plugin::{Context, fault, kernel_error};
 use crate::config::Config;
 use crate::site;
 
-pub(crate) fn add(context: &Context) -> Result<Attached, Error> {
+pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let config = Config::from_context(context)?;
     let (files, network) = site::read(context, &config)?;
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", error))?;
-    site::connect(&mut host, &files, &network)?;
+    let way = site::connect(&mut host, &files, &network)?;
     fault::point("overlay.connected")?;
-    let mtu = match config.auto_mtu {
-        true => site::mtu(&mut host, &network)?,
-        false => None,
-    };
-    let context = config.for_bridge(context, &network, mtu);
-    verbs::add::<OverlayRecord>(&context, &site::beyond(&network))
+    let context = config.for_bridge(context, &network, way.mtu);
+    verbs::add::<OverlayRecord>(&context, &site::beyond(&network, &way))
 }

@@ -9,14 +9,15 @@ use pontoon_plugin::{Context, kernel_error};
 
 use crate::config::Config;
 use crate::error::SiteError;
-use crate::site;
+use crate::site::{self, Way};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let (_, network) = site::read(context, &config)?;
     let mut host =
         RouteSocket::open().map_err(|error| kernel_error("cannot open a route socket", error))?;
-    if !site::is_connected(&mut host, &network)? {
+    let way = Way::look(&mut host, &network)?;
+    if !way.is_there {
         let what = match network.mode {
             OverlayMode::Direct => "its routes are gone".to_owned(),
             _ => format!("{} is gone, or down", device(&network.network)),
@@ -28,7 +29,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         .into());
     }
     let context = config.for_bridge(context, &network, None);
-    verbs::check::<OverlayRecord>(&context, &site::beyond(&network))
+    verbs::check::<OverlayRecord>(&context, &site::beyond(&network, &way))
 }
 
 pub(crate) fn status(context: &Context) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use pontoon_conf::{Cidr, Error, Route, keys};
 use pontoon_ledger::overlay::{OverlayMode, OverlayNetwork};
 use pontoon_plugin::Context;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::ConfigError;
@@ -16,6 +17,14 @@ const OF_RANGES: [&str; 6] = [
     "gateway",
     "addresses",
 ];
+
+/// The keys of bridge that matter here, too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct OfBridge {
+    internal: bool,
+    disable_container_interface: bool,
+}
 
 /// The keys as they are meant.
 #[derive(Debug)]
@@ -31,7 +40,7 @@ impl Config {
     /// Reads and validates everything that can be judged without the network's file. `bridge` judges its own keys.
     pub(crate) fn from_context(context: &Context) -> Result<Self, Error> {
         let keys: keys::Overlay = context.config.keys()?;
-        let bridge: keys::Bridge = context.config.keys()?;
+        let bridge: OfBridge = context.config.keys()?;
         let mode = match keys.mode.as_deref().unwrap_or_default() {
             "" => None,
             "vxlan" => Some(OverlayMode::Vxlan),

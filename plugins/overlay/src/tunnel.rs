@@ -11,6 +11,8 @@
 //! `NEXT` is the first address of the host's first block (IPv4), or the link-local address that its MAC gives (IPv6).
 //! `HOST` is the host's address in the network below, `MAC` a function of its id.
 //!
+//! A table of nftables, `inet pontoon-vx-NETWORK`, keeps others out, see [`TunnelGuard`](pontoon_netfilter::TunnelGuard).
+//!
 //! Nothing is learned from packets, and nothing is written because a packet missed it: [`apply`] brings in the whole
 //! list, by the difference to what is there. Routes have [`PROTOCOL`] as the number of their program, by which ours are
 //! known; every entry of the device is ours, as the device is. Routes of other programs are never changed.

@@ -141,8 +141,8 @@ fn tables(host: &Netns) -> String {
 fn a_network_by_vxlan() {
     let (host, _beyond) = host();
     let two = wanted(OverlayMode::Vxlan, &[2, 3]);
-    // The device and two addresses, two routes that refuse, and of each host two routes, two neighbours and an entry.
-    assert_eq!(counts(&host, &two), [3 + 2 + 10, 0, 0]);
+    // The rules, the device and two addresses, two routes that refuse; of each host two routes, two neighbours, an entry.
+    assert_eq!(counts(&host, &two), [4 + 2 + 10, 0, 0]);
     let listed = tables(&host);
     for line in [
         "unreachable 10.5.0.0/16 metric 2147483647",
@@ -174,17 +174,17 @@ fn a_network_by_vxlan() {
     assert_eq!(read("ipv4/conf/vx-lan/rp_filter"), "2\n");
 
     let one = wanted(OverlayMode::Vxlan, &[3]);
-    assert_eq!(counts(&host, &one), [0, 0, 5]);
+    assert_eq!(counts(&host, &one), [0, 1, 5]);
     let mut moved = one.clone();
     moved.peers.peers[0].underlay.v4 = Some([198, 18, 60, 33].into());
     moved.peers.peers[0].blocks.push(cidr("10.5.9.0/24"));
-    assert_eq!(counts(&host, &moved), [1, 1, 0]);
+    assert_eq!(counts(&host, &moved), [1, 2, 0]);
     let remove = || {
         let subnets = [cidr("10.5.0.0/16"), cidr("fd05::/48")];
         tunnel::remove(&mut RouteSocket::open().unwrap(), "lan", &subnets)
     };
     let removed = host.run(remove).unwrap().unwrap();
-    assert_eq!((removed.removed, removed.added), (1 + 2 + 6, 0));
+    assert_eq!((removed.removed, removed.added), (2 + 2 + 6, 0));
     assert!(host.run(remove).unwrap().unwrap().is_none());
     assert!(!tables(&host).contains("10.5"), "{}", tables(&host));
 }
@@ -267,7 +267,7 @@ fn hosts_on_the_same_link_are_reached_directly() {
     let (host, _beyond) = host();
     assert_eq!(
         counts(&host, &wanted(OverlayMode::Direct, &[2])),
-        [2 + 2, 0, 0]
+        [1 + 2 + 2, 0, 0]
     );
     let listed = tables(&host);
     for line in [
@@ -282,7 +282,7 @@ fn hosts_on_the_same_link_are_reached_directly() {
     auto.peers.peers[1].underlay.v4 = Some([203, 0, 113, 3].into());
     auto.peers.peers[1].underlay.v6 = None;
     ip(&host, "ip", "route add default via 198.18.60.254 mtu 1400");
-    assert_eq!(counts(&host, &auto), [3 + 5, 0, 0]);
+    assert_eq!(counts(&host, &auto), [3 + 5, 1, 0]);
     let listed = tables(&host);
     for line in [
         "10.5.2.0/24 via 198.18.60.2 dev eth0",
@@ -312,7 +312,7 @@ fn an_underlay_of_ipv6() {
     let (host, _beyond) = host();
     let mut six = wanted(OverlayMode::Vxlan, &[2]);
     six.network.underlay.v4 = None;
-    assert_eq!(counts(&host, &six), [3 + 2 + 5, 0, 0]);
+    assert_eq!(counts(&host, &six), [4 + 2 + 5, 0, 0]);
     let device = ip(&host, "ip", "-d link show vx-lan");
     assert!(
         device.contains("mtu 1430") && device.contains("local 2001:db8:60::1"),
@@ -354,7 +354,7 @@ fn devices_that_are_in_the_way() {
         "ip",
         "link add vx-lan type vxlan id 5 local 198.18.60.77 dstport 4789 nolearning",
     );
-    assert_eq!(counts(&host, &wanted), [3 + 2 + 5, 0, 1]);
+    assert_eq!(counts(&host, &wanted), [4 + 2 + 5, 0, 1]);
     ip(&host, "ip", "link del vx-lan");
     // An older network of ours had this number.
     ip(
@@ -441,8 +441,8 @@ fn what_old_networks_have_left_is_swept() {
             std::slice::from_ref(&lan),
         )
     };
-    // The device, and the route that refuses.
-    assert_eq!(host.run(sweep).unwrap().unwrap().removed, 2);
+    // The device, its rules, and the route that refuses.
+    assert_eq!(host.run(sweep).unwrap().unwrap().removed, 3);
     assert!(apply(&host, &lan).is_none());
     let links = ip(&host, "ip", "link");
     assert!(

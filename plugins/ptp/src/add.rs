@@ -97,7 +97,7 @@ fn attach(
         match &wanted {
             None => None,
             Some(rules) => {
-                masquerade::note(context, Some(rules), false)?;
+                masquerade::note(context, Some(rules), false, None)?;
                 Some(masquerade::apply(context, rules)?)
             }
         }

@@ -136,6 +136,12 @@ impl Host {
         PathBuf::from(format!("/run/pontoon/netns-{}", self.cookie))
     }
 
+    /// Where the host's files of overlay networks are.
+    #[must_use]
+    pub fn overlay_dir(&self) -> PathBuf {
+        self.lasting_dir().join("overlay")
+    }
+
     /// A host whose uplink is a port of a switch, which stands for its outside. `equip` is left to the caller.
     pub(crate) fn at_a_switch(switch: &Netns, port: &str, mac: [u8; 6]) -> Outcome<Self> {
         let netns = Netns::create_unnamed().map_err(Failure::act("make a namespace"))?;

@@ -136,7 +136,7 @@ impl Network {
     pub fn bridge(&self) -> &str {
         let first = self.plugins().first();
         let default = first
-            .filter(|plugin| plugin["type"] == "bridge")
+            .filter(|plugin| plugin["type"] == "bridge" || plugin["type"] == "overlay")
             .map_or("", |_| "cni0");
         first
             .and_then(|plugin| plugin["bridge"].as_str())

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use super::container::Container;
 use super::failure::{Failure, Outcome};
 use super::firewall::Backend;
+use super::host::HOST_V4;
 use super::network::{Attachment, Network};
+use super::overlay::Overlay;
 use super::site::Site;
 
 /// The files in `conf/samples`.
@@ -51,7 +53,9 @@ impl Sample {
         for plugin in list["plugins"].as_array_mut().into_iter().flatten() {
             // Without the key iptables is taken, which is installed.
             let key = match plugin["type"].as_str().unwrap_or_default() {
-                "bridge" | "ptp" if plugin["ipMasq"] == json!(true) => Some("ipMasqBackend"),
+                "bridge" | "overlay" | "ptp" if plugin["ipMasq"] == json!(true) => {
+                    Some("ipMasqBackend")
+                }
                 "portmap" | "firewall" | "dns" | "dnsname" => Some("backend"),
                 _ => None,
             };
@@ -113,6 +117,18 @@ impl Sample {
                 Ok(())
             })?
             .map_err(Failure::act("give the host addresses"))?;
+        if self.has("overlay") {
+            let name = self.network().name().to_owned();
+            Overlay::alone(&name, HOST_V4).write(&site.host)?;
+            // The tunnel is there from the network's first container on, and stays as an agent's does.
+            let network = self.network();
+            let container = Container::new("first")?;
+            let mut attachment = Attachment::new(&container);
+            site.runtime().add(&network, &mut attachment)?;
+            site.runtime().del(&network, &attachment)?;
+            site.runtime().gc(&network.in_version("1.1.0"), &[])?;
+            site.state_is_gone("the first container of an overlay network")?;
+        }
         if !self.has("container") {
             return Ok(None);
         }

@@ -18,6 +18,7 @@ mod doctor;
 mod house;
 mod modes;
 mod names;
+mod overlay;
 mod policy;
 mod ports;
 mod protocol;

@@ -170,7 +170,7 @@ impl AttachmentRecord for OverlayRecord {
         &self.0.sandbox
     }
 
-    fn about(&self) -> About {
+    fn about(&self) -> AttachmentSummary {
         self.0.about()
     }
 }

@@ -1,6 +1,6 @@
 //! What the plugins that make interfaces note of a network as a whole.
 
-use pontoon_netfilter::{BackendKind, NetworkRules};
+use pontoon_netfilter::{BackendKind, NetworkRules, Reach};
 use serde::{Deserialize, Serialize};
 
 use super::{PerNetworkRecord, Record};
@@ -15,6 +15,9 @@ pub struct NetworkRecord {
     /// forwarding.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub internal: bool,
+    /// Where the network goes on over other hosts; overlay writes it, firewall reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Reach>,
 }
 
 impl Record for NetworkRecord {

@@ -20,13 +20,15 @@
 //! line for every pair. What leaves by OUT is decided there, so what reaches CLOSED comes from
 //! elsewhere.
 
+use ipnetwork::IpNetwork;
+
 use super::error::TextError;
 use super::hostport::BaseRule;
 use super::text::{Family, Rule, Table, chain, comment, digest_of, name};
 use crate::digest::sha512_hex;
 use crate::interface::interface;
 use crate::owner::Owner;
-use crate::policy::{Ingress, Link, Member, Policy};
+use crate::policy::{Ingress, Link, Member, Policy, Reach};
 use crate::rules::NetworkRules;
 
 /// The reference's chain, jumped to from FORWARD.
@@ -102,6 +104,13 @@ impl PolicyText {
         let bridge = interface(&policy.bridge)?;
         for trusted in &policy.trusted {
             interface(trusted)?;
+        }
+        for way in policy
+            .reach
+            .iter()
+            .flat_map(|reach| reach.device.iter().chain(&reach.uplinks))
+        {
+            interface(way)?;
         }
         let admin = admin(&policy.admin_chain)?;
         let tag = Owner::network(&policy.network).tag();
@@ -305,6 +314,10 @@ fn own(family: Family, policy: &Policy, chain: &str, links: &str, tag: &str) -> 
         format!("{REPLIES} {tag} -j ACCEPT"),
         format!("-m conntrack --ctstate DNAT {tag} -j {published}"),
     ];
+    let decision = if policy.icc { "ACCEPT" } else { "DROP" };
+    for (interface, subnet) in ways(family, policy) {
+        specs.push(format!("-s {subnet} -i {interface} {tag} -j {decision}"));
+    }
     if policy.icc {
         specs.push(format!("-i {bridge} {tag} -j ACCEPT"));
     } else {
@@ -328,6 +341,12 @@ fn own(family: Family, policy: &Policy, chain: &str, links: &str, tag: &str) -> 
         .into_iter()
         .map(|spec| Rule::new(chain, spec))
         .collect()
+}
+
+/// The interfaces to the network's other hosts, each with the subnet of this family.
+fn ways(family: Family, policy: &Policy) -> impl Iterator<Item = (&str, IpNetwork)> {
+    let ways = policy.reach.iter().flat_map(Reach::ways);
+    ways.filter(move |(_, subnet)| Family::of(subnet.ip()) == family)
 }
 
 /// What the network has in the chains that it shares with others.
@@ -361,11 +380,20 @@ fn shared(family: Family, policy: &Policy, own: &str, mark: &str) -> Vec<BaseRul
         put(true, STAGE_2, format!("-o {bridge} {text} {mark} -j DROP"));
     }
     if policy.internal {
+        for (interface, subnet) in ways(family, policy) {
+            let spec = format!("-d {subnet} -i {bridge} -o {interface} {mark} -j RETURN");
+            put(false, INTERNAL, spec);
+        }
         let new = "-m conntrack ! --ctstate RELATED,ESTABLISHED";
         let spec = format!("-i {bridge} ! -o {bridge} {new} {mark} -j DROP");
         put(false, INTERNAL, spec);
     }
     put(false, IN, format!("-o {bridge} {mark} -j {own}"));
+    for (interface, subnet) in ways(family, policy) {
+        let decision = if policy.icc { LEAVE } else { "DROP" };
+        let spec = format!("-d {subnet} -i {bridge} -o {interface} {mark} -j {decision}");
+        put(false, OUT, spec);
+    }
     if policy.isolated {
         put(false, OUT, format!("-i {bridge} {mark} -j {TO}"));
     }
@@ -394,6 +422,14 @@ fn shared(family: Family, policy: &Policy, own: &str, mark: &str) -> Vec<BaseRul
         let spec = format!("-o {bridge} {published} {mark} -j RETURN");
         put(false, HOST, spec);
         put(false, HOST, format!("-o {bridge} {mark} -j {BAR}"));
+        if let Some(device) = policy
+            .reach
+            .as_ref()
+            .and_then(|reach| reach.device.as_ref())
+        {
+            put(false, HOST, format!("-i {device} {mark} -j {BAR}"));
+            put(false, HOST, format!("-o {device} {mark} -j {BAR}"));
+        }
     }
     rules
 }

@@ -65,6 +65,38 @@ fn docker_with_trust_and_without_icc() {
 }
 
 #[test]
+fn a_network_of_several_hosts_passes_between_them() {
+    let reach = Reach {
+        device: Some("vx-web".to_owned()),
+        uplinks: Vec::new(),
+        subnets: vec!["10.5.0.0/16".parse().unwrap(), "fd05::/48".parse().unwrap()],
+    };
+    let policy = Policy {
+        internal: true,
+        reach: Some(reach),
+        ..Policy::open("web", "br0")
+    };
+    check(
+        Family::V4,
+        &policy,
+        r#"
+-A CNI-PONTOON-INTERNAL -d 10.5.0.0/16 -i br0 -o vx-web "pontoon web (5368666a)" -j RETURN
+-A CNI-PONTOON-INTERNAL -i br0 ! -o br0 -m conntrack ! --ctstate RELATED,ESTABLISHED "pontoon web (5368666a)" -j DROP
+-A CNI-PONTOON-IN -o br0 "pontoon web (5368666a)" -j CNI-PN-cbead8fe640f4d4a9a343
+-A CNI-PONTOON-OUT -d 10.5.0.0/16 -i br0 -o vx-web "pontoon web (5368666a)" -j CNI-PONTOON-LEAVE
+-A CNI-PONTOON-OUT -i br0 "pontoon web (5368666a)" -j CNI-PONTOON-LEAVE
+-A CNI-PONTOON-FROM -i br0 "pontoon web (5368666a)" -j DROP
+-A CNI-PONTOON-TO -o br0 "pontoon web (5368666a)" -j DROP
+-A CNI-PN-cbead8fe640f4d4a9a343 -m conntrack --ctstate RELATED,ESTABLISHED "pontoon web" -j ACCEPT
+-A CNI-PN-cbead8fe640f4d4a9a343 -m conntrack --ctstate DNAT "pontoon web" -j DROP
+-A CNI-PN-cbead8fe640f4d4a9a343 -s 10.5.0.0/16 -i vx-web "pontoon web" -j ACCEPT
+-A CNI-PN-cbead8fe640f4d4a9a343 -i br0 "pontoon web" -j ACCEPT
+-A CNI-PN-cbead8fe640f4d4a9a343 "pontoon web" -j DROP
+"#,
+    );
+}
+
+#[test]
 fn a_link_is_one_rule_with_its_owner() {
     let link = Link {
         owner: Owner {

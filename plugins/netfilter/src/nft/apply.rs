@@ -9,6 +9,7 @@ use super::error::Error;
 use super::lookup::look;
 use super::message::{Batch, Family};
 use super::plan::{ChainUsers, ElementPurpose, Plan, PlannedChain, PlannedElement};
+use super::policy_chains::POLICY_CHAINS;
 use super::skeleton;
 use super::socket::{Socket, TRIES};
 use super::uapi::NFT_MSG_NEWSETELEM;
@@ -103,6 +104,16 @@ fn fill(batch: &mut Batch, family: Family, chain: &PlannedChain, exists: bool) {
     }
 }
 
+/// The chain that an element of a policy leads to, when no other element does: not a fixed one.
+pub(super) fn own_chain(data: &Data) -> Option<String> {
+    match data {
+        Data::Jump(chain) if !POLICY_CHAINS.iter().any(|fixed| fixed.name == chain) => {
+            Some(chain.clone())
+        }
+        _ => None,
+    }
+}
+
 /// How to get from what was found to what is planned.
 #[derive(Default)]
 struct Change {
@@ -130,6 +141,7 @@ impl Change {
                     if found.tag == element.tag =>
                 {
                     change.remove.push(element.clone());
+                    change.chains.extend(own_chain(&found.data));
                 }
                 (ElementPurpose::Gone, _) | (ElementPurpose::Absent, None) => {}
                 // Whose name is on it does not matter as long as it says the same.
@@ -159,6 +171,7 @@ impl Change {
                         (Data::Jump(chain), ElementPurpose::Port(_)) => {
                             change.chains.push(chain.clone())
                         }
+                        (data, ElementPurpose::Policy) => change.chains.extend(own_chain(data)),
                         (Data::Jump(chain), ElementPurpose::Hairpin) if !same => {
                             change.left.push(chain.clone());
                         }

@@ -403,6 +403,68 @@ impl Rule {
         .compare(Compare::Equal, &RTN_LOCAL.to_ne_bytes())
     }
 
+    /// `fib saddr . iif oif missing`: what goes to the packet's source would leave by another interface than the one that
+    /// it came in by.
+    pub(super) fn not_the_way_back(self) -> Self {
+        self.add("fib", |out| {
+            out.u32be(NFTA_FIB_DREG, REG);
+            out.u32be(NFTA_FIB_RESULT, NFT_FIB_RESULT_OIF);
+            out.u32be(
+                NFTA_FIB_FLAGS,
+                NFTA_FIB_F_SADDR | NFTA_FIB_F_IIF | NFTA_FIB_F_PRESENT,
+            );
+        })
+        .compare(Compare::Equal, &[0])
+    }
+
+    /// `ip|ip6 saddr & MASK`, after a match of the family.
+    pub(super) fn cut_source(self, v6: bool, prefix: u8) -> Self {
+        self.payload_to(
+            Base::Network,
+            address_offset(v6, true),
+            address_length(v6),
+            REG32,
+        )
+        .cut(REG32, v6, prefix)
+    }
+
+    /// `ip|ip6 saddr . INNER & MASK`, after a match of the family: an address at an offset from the transport header
+    /// behind the packet's own source.
+    pub(super) fn sender_and_cut_source(
+        self,
+        outer_v6: bool,
+        offset: u32,
+        v6: bool,
+        prefix: u8,
+    ) -> Self {
+        let outer = address_length(outer_v6);
+        let register = REG32 + (outer / 4) as u32;
+        self.payload_to(Base::Network, address_offset(outer_v6, true), outer, REG32)
+            .payload_to(Base::Transport, offset, address_length(v6), register)
+            .cut(register, v6, prefix)
+    }
+
+    /// Clears all bits of the address in a register but the first ones.
+    fn cut(self, register: u32, v6: bool, prefix: u8) -> Self {
+        let length = address_length(v6);
+        let bits = u32::from(prefix);
+        let mask: Vec<u8> = (0..length as u32)
+            .map(|byte| match bits.saturating_sub(byte * 8) {
+                8.. => 0xff,
+                rest => !(0xff_u8 >> rest),
+            })
+            .collect();
+        self.add("bitwise", |out| {
+            out.u32be(NFTA_BITWISE_SREG, register);
+            out.u32be(NFTA_BITWISE_DREG, register);
+            out.u32be(NFTA_BITWISE_LEN, length as u32);
+            out.nested(NFTA_BITWISE_MASK, |out| out.bytes(NFTA_DATA_VALUE, &mask));
+            out.nested(NFTA_BITWISE_XOR, |out| {
+                out.bytes(NFTA_DATA_VALUE, &vec![0; length])
+            });
+        })
+    }
+
     /// `ct status dnat`.
     pub(super) fn was_redirected(self) -> Self {
         const IPS_DST_NAT: u32 = 1 << 5;

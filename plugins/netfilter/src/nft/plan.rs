@@ -74,7 +74,8 @@ pub(super) enum ElementPurpose {
     Spoof,
     /// A link: as hairpin.
     Link,
-    /// What a policy says of a bridge: another network's will do when it says the same.
+    /// What a policy says of a bridge: another network's will do when it says the same. A chain that it leads to is
+    /// its own.
     Policy,
     /// What a policy does not say of a bridge: another network's must not say it either.
     Absent,
@@ -398,7 +399,7 @@ fn egress_rules(egress: &Egress) -> Result<Vec<Rule>, Error> {
     Ok(rules)
 }
 
-fn hash(text: &str) -> String {
+pub(super) fn hash(text: &str) -> String {
     Sha256::digest(text.as_bytes())
         .iter()
         .take(8)

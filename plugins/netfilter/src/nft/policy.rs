@@ -2,9 +2,11 @@
 
 use super::element::{Data, interface_key, link_key, pair_key};
 use super::error::Error;
-use super::plan::{ElementPurpose, Plan};
+use super::expression::{Compare, Meta, Rule, Verdict};
+use super::plan::{ChainUsers, ElementPurpose, Plan, PlannedChain, hash};
 use super::policy_chains::{
-    CLOSED, ISOLATED, ISOLATED_CLOSED, NO_HOST_ACCESS, NO_REDIRECTS, PUBLISHED_ONLY,
+    CLOSED, ISOLATED, ISOLATED_CLOSED, NO_HOST_ACCESS, NO_REDIRECTS, PUBLISHED_ONLY, closed,
+    isolated, isolated_closed,
 };
 use super::sets::{
     BRIDGES, ENTERING, FROM_HOST, ICC, INGRESS, INTERNAL, LEAVING, LINKS4, LINKS6, RESTRICTED,
@@ -12,7 +14,7 @@ use super::sets::{
 };
 use crate::interface::interface;
 use crate::owner::Owner;
-use crate::policy::{Ingress, Link, Policy, PortIsolation};
+use crate::policy::{Ingress, Link, Policy, PortIsolation, Reach};
 
 impl Plan {
     /// All that a policy can say of its bridge is planned, to be there or to be gone, so that a
@@ -20,6 +22,9 @@ impl Plan {
     pub(super) fn policy(&mut self, policy: &Policy) -> Result<(), Error> {
         let bridge = policy.bridge.as_str();
         interface(bridge)?;
+        for uplink in policy.reach.iter().flat_map(|reach| &reach.uplinks) {
+            interface(uplink)?;
+        }
         let tag = Owner::network(&policy.network).tag();
         let name = interface_key(bridge);
         let pair = pair_key(bridge, bridge);
@@ -56,6 +61,43 @@ impl Plan {
             (true, false) => Some(jump(NO_REDIRECTS)),
             (true, true) => None,
         };
+        let mut beyond =
+            |word: &str, key: Meta, now: Option<Data>, tail: Vec<Rule>| match &policy.reach {
+                Some(reach) if now.is_some() || !policy.icc => {
+                    Some(self.beyond(word, policy, reach, key, tail))
+                }
+                _ => now,
+            };
+        let stop = || vec![Rule::default().verdict(Verdict::Drop)];
+        let tail = match (policy.internal, policy.isolated) {
+            (true, _) => stop(),
+            (false, true) => isolated(),
+            (false, false) => Vec::new(),
+        };
+        let leaving = beyond("leaving", Meta::OutputName, leaving, tail);
+        let tail = match (policy.internal, policy.isolated, policy.closed) {
+            (true, _, _) => stop(),
+            (false, true, true) => isolated_closed(),
+            (false, true, false) => isolated(),
+            (false, false, true) => closed(),
+            (false, false, false) => Vec::new(),
+        };
+        let entering = beyond("entering", Meta::InputName, entering, tail);
+        let device = policy
+            .reach
+            .as_ref()
+            .and_then(|reach| reach.device.as_deref());
+        if let Some(device) = device {
+            interface(device)?;
+            for (set, data) in [(TO_HOST, &to_host), (FROM_HOST, &from_host)] {
+                let purpose = match data {
+                    Some(_) => ElementPurpose::Policy,
+                    None => ElementPurpose::Absent,
+                };
+                let data = data.clone().unwrap_or(Data::Nothing);
+                self.element(purpose, set, interface_key(device), data, &tag);
+            }
+        }
         for (set, key, data) in [
             (RESTRICTED, &name, restricted),
             (INGRESS, &pair, ingress),
@@ -88,8 +130,45 @@ impl Plan {
         Ok(())
     }
 
+    /// The chain of a network that goes on over other hosts: what goes between the bridge and them is decided by `icc`,
+    /// the rest as without them.
+    fn beyond(
+        &mut self,
+        word: &str,
+        policy: &Policy,
+        reach: &Reach,
+        key: Meta,
+        tail: Vec<Rule>,
+    ) -> Data {
+        let name = format!("{word}-{}", hash(&format!("{policy:?}")));
+        let decision = match policy.icc {
+            true => Verdict::Accept,
+            false => Verdict::Drop,
+        };
+        // What comes in has its source there, what goes out its destination.
+        let source = matches!(key, Meta::InputName);
+        let mut rules: Vec<Rule> = reach
+            .ways()
+            .map(|(interface, subnet)| {
+                Rule::default()
+                    .named(key, Compare::Equal, interface)
+                    .address(source, Compare::Equal, subnet)
+                    .verdict(decision)
+            })
+            .collect();
+        rules.extend(tail);
+        self.chains.push(PlannedChain {
+            name: name.clone(),
+            rules,
+            comment: Owner::network(&policy.network).tag(),
+            users: ChainUsers::Network,
+        });
+        Data::Jump(name)
+    }
+
     /// What a policy from before says and the planned one does not is to go.
     pub(super) fn retract(&mut self, former: &Policy) -> Result<(), Error> {
+        // Its chains go with the elements that lead to them.
         let mut old = Self::new(self.part);
         old.policy(former)?;
         for mut planned in old.elements {

@@ -136,7 +136,7 @@ fn redirected() -> Vec<Rule> {
 }
 
 /// From one of Pontoon's bridges to another: what goes back into the same one has been decided before.
-fn isolated() -> Vec<Rule> {
+pub(super) fn isolated() -> Vec<Rule> {
     vec![
         Rule::default()
             .meta(Meta::InputName)
@@ -147,7 +147,7 @@ fn isolated() -> Vec<Rule> {
     ]
 }
 
-fn closed() -> Vec<Rule> {
+pub(super) fn closed() -> Vec<Rule> {
     vec![
         Rule::default()
             .meta(Meta::InputName)
@@ -160,7 +160,7 @@ fn closed() -> Vec<Rule> {
     ]
 }
 
-fn isolated_closed() -> Vec<Rule> {
+pub(super) fn isolated_closed() -> Vec<Rule> {
     vec![
         Rule::default()
             .meta(Meta::InputName)

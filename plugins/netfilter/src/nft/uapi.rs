@@ -67,6 +67,7 @@ pub(crate) const NFT_TABLE_F_OWNER: u32 = 2;
 // `enum nft_table_attributes`.
 pub(crate) const NFTA_TABLE_NAME: u16 = 1;
 pub(crate) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(crate) const NFTA_TABLE_USERDATA: u16 = 6;
 
 // `enum nft_chain_attributes`.
 pub(crate) const NFTA_CHAIN_TABLE: u16 = 1;
@@ -209,7 +210,11 @@ pub(crate) const NFTA_FIB_DREG: u16 = 1;
 pub(crate) const NFTA_FIB_RESULT: u16 = 2;
 pub(crate) const NFTA_FIB_FLAGS: u16 = 3;
 pub(crate) const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+pub(crate) const NFT_FIB_RESULT_OIF: u32 = 1;
+pub(crate) const NFTA_FIB_F_SADDR: u32 = 1;
 pub(crate) const NFTA_FIB_F_DADDR: u32 = 2;
+pub(crate) const NFTA_FIB_F_IIF: u32 = 8;
+pub(crate) const NFTA_FIB_F_PRESENT: u32 = 32;
 
 // `enum nft_trace_attributes`, `enum nft_trace_types`.
 pub(crate) const NFTA_TRACE_TABLE: u16 = 1;

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 
 use pontoon_netlink::Frames;
 
+use super::apply::own_chain;
 use super::chain::remove_chain;
 use super::element::{self, Data};
 use super::error::Error;
@@ -55,6 +56,7 @@ pub(super) fn withdraw(socket: &mut Socket, plan: &Plan) -> Result<(), Error> {
                     idle.push(chain.clone());
                 }
                 (ElementPurpose::Hairpin, Data::Jump(chain)) => left.push(chain.clone()),
+                (ElementPurpose::Policy, data) => idle.extend(own_chain(data)),
                 _ => {}
             }
         }

@@ -9,6 +9,7 @@
 mod lab;
 mod packets;
 mod policy;
+mod reach;
 mod ruleset;
 mod scale;
 mod subnets;

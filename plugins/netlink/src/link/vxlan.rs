@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
 use rtnetlink::LinkVxlan;
 
@@ -71,7 +71,8 @@ impl VxlanInfo {
 }
 
 impl RouteSocket {
-    /// Makes a VXLAN device, up, bound to no other device: one that was would go with it.
+    /// Makes a VXLAN device, bound to no other device: one that was would go with it. It is down: what IPv6 does when it
+    /// comes up is set before.
     ///
     /// # Errors
     /// [`Error::NameTaken`] when the namespace has a link of this name or another VXLAN device of this number and
@@ -82,20 +83,15 @@ impl RouteSocket {
             .port(spec.port)
             .learning(false)
             .address(spec.mac.to_vec())
-            .mtu(spec.mtu)
-            .up();
+            .mtu(spec.mtu);
         let builder = match spec.local {
             IpAddr::V4(local) => builder.local(local),
             IpAddr::V6(local) => builder.local6(local),
         };
         let mut frames = Frames::new();
-        frames.emit(
-            RTM_NEWLINK,
-            NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
-            &builder.build(),
-        );
-        let mut made = None;
-        let failures = self.batch(&mut frames, |frame| made = Link::parse(frame.payload))?;
+        frames.emit(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &builder.build());
+        // The kernel echoes no VXLAN device that comes to be down.
+        let failures = self.batch(&mut frames, |_| {})?;
         if let Some(failure) = failures.into_iter().next() {
             return Err(match failure.errno {
                 Errno::EEXIST => Error::NameTaken {
@@ -104,6 +100,7 @@ impl RouteSocket {
                 _ => Error::kernel("create vxlan device", spec.name, failure),
             });
         }
+        let made = self.link_by_name(spec.name)?;
         let mut link = made.ok_or_else(|| Error::Incomplete {
             action: "create vxlan device".into(),
             object: spec.name.into(),

@@ -1,5 +1,5 @@
 use pontoon_netlink::{
-    Forwarding, Link, RouteSocket, RouteSpec, Setup, TableChange, TableEntry, VxlanSpec,
+    Forwarding, Link, LinkChange, RouteSocket, RouteSpec, Setup, TableChange, TableEntry, VxlanSpec,
 };
 
 use crate::scene::{Scene, ip, net};
@@ -26,6 +26,15 @@ fn device(socket: &mut RouteSocket, local: &str) -> Link {
     socket.create_vxlan(&spec).expect("a vxlan device")
 }
 
+fn up(socket: &mut RouteSocket, link: &Link) -> u32 {
+    let change = LinkChange {
+        up: Some(true),
+        ..LinkChange::default()
+    };
+    socket.set_link(link.index, &change).expect("up");
+    link.index
+}
+
 #[test]
 fn a_device_is_born_with_all_that_it_needs() {
     for local in ["198.18.60.1", "2001:db8::1"] {
@@ -38,7 +47,7 @@ fn a_device_is_born_with_all_that_it_needs() {
             assert_eq!((info.vni, info.port, info.learning), (7, 4790, false));
             assert_eq!(info.local, Some(ip(local)));
             assert_eq!(link.mac, Some([2, 0x70, 0, 0, 0, 1]));
-            assert_eq!((link.mtu, link.up), (1430, true));
+            assert_eq!((link.mtu, link.up), (1430, false));
             assert_eq!(link.alias.as_deref(), Some("pontoon lan"));
         }
         let twin = VxlanSpec {
@@ -108,7 +117,8 @@ fn entries_by_the_hundred_come_and_go() {
     for v4 in [true, false] {
         let local = if v4 { "198.18.60.1" } else { "2001:db8::1" };
         let mut scene = Scene::new();
-        let index = device(&mut scene.outer, local).index;
+        let link = device(&mut scene.outer, local);
+        let index = up(&mut scene.outer, &link);
         let all: Vec<TableEntry> = (1..=200)
             .flat_map(|number| entries(index, number, v4))
             .collect();
@@ -135,7 +145,8 @@ fn entries_by_the_hundred_come_and_go() {
 #[test]
 fn a_failure_is_told_with_its_position_and_the_rest_is_done() {
     let mut scene = Scene::new();
-    let index = device(&mut scene.outer, "198.18.60.1").index;
+    let link = device(&mut scene.outer, "198.18.60.1");
+    let index = up(&mut scene.outer, &link);
     let refuse = |subnet: &str| {
         TableEntry::Route(RouteSpec {
             unreachable: true,

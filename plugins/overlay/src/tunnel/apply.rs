@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use pontoon_conf::Cidr;
+use pontoon_ledger::overlay;
+use pontoon_netfilter::nft::{self, Nft};
 use pontoon_netlink::{IpNetwork, RouteEntry, RouteSocket, RouteSpec, TableChange, TableEntry};
 
 use super::facts::Facts;
@@ -31,6 +33,17 @@ pub fn apply(host: &mut RouteSocket, wanted: &Wanted) -> Result<Changes, TunnelE
         failed: std::mem::take(&mut plan.impossible),
         ..Changes::default()
     };
+    // Before the device is there: no packet comes in that nothing has looked at.
+    if let Some(guard) = &plan.guard {
+        match guarded(|nft| nft.guard_tunnel(guard)) {
+            Ok(nft::TableChange::None) => {}
+            Ok(nft::TableChange::Made) => changes.added += 1,
+            Ok(nft::TableChange::Replaced) => changes.changed += 1,
+            Err(error) => changes
+                .failed
+                .push(format!("no rules keep others out of the tunnel: {error}")),
+        }
+    }
     let device = match &plan.device {
         Some(device) => Some(device::ensure(host, network, device, &mut changes)?),
         None => {
@@ -46,6 +59,27 @@ pub fn apply(host: &mut RouteSocket, wanted: &Wanted) -> Result<Changes, TunnelE
     let plan = plan.at_device(device.unwrap_or_default());
     bring_in(host, network, &plan, &there, &mut changes)?;
     Ok(changes)
+}
+
+/// What protects a tunnel is always made by nftables: a table of its own does not meet those of other backends.
+fn guarded<T>(act: impl FnOnce(&mut Nft) -> Result<T, nft::Error>) -> Result<T, nft::Error> {
+    let mut nft = Nft::open()?;
+    act(&mut nft)
+}
+
+/// Removes the rules of a tunnel, when there are any.
+fn unguard(network: &str, device: &str, changes: &mut Changes) -> Result<(), TunnelError> {
+    match guarded(|nft| nft.unguard_tunnel(device)) {
+        Ok(removed) => changes.removed += usize::from(removed),
+        Err(nft::Error::NoNftables { .. }) => {}
+        Err(source) => {
+            return Err(TunnelError::Rules {
+                network: network.to_owned(),
+                source,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Removes the device of a network, all of its entries, and our routes into these subnets of it. Success when there is
@@ -71,6 +105,7 @@ pub fn remove(
         device::delete(host, network, link.index)?;
         changes.removed += 1;
     }
+    unguard(network, &overlay::device(network), &mut changes)?;
     Ok(changes)
 }
 
@@ -94,11 +129,11 @@ pub fn sweep(host: &mut RouteSocket, known: &[Wanted]) -> Result<Changes, Tunnel
         .map_err(failed("list the tunnel devices"))?;
     for link in devices {
         let alias = link.alias.as_deref().unwrap_or_default();
-        let is_known =
-            |it: &Wanted| pontoon_ledger::overlay::device(&it.network.network) == link.name;
+        let is_known = |it: &Wanted| overlay::device(&it.network.network) == link.name;
         if alias.starts_with("pontoon ") && !known.iter().any(is_known) {
             device::delete(host, ALL, link.index)?;
             changes.removed += 1;
+            unguard(ALL, &link.name, &mut changes)?;
         }
     }
     let known: Vec<Cidr> = known

@@ -57,10 +57,7 @@ pub(super) fn ensure(
 ) -> Result<u32, TunnelError> {
     let found = find(host, network)?;
     let link = match found {
-        Some(link) if is_as_wanted(&link, wanted) => {
-            mend(host, network, &link, wanted, changes)?;
-            link
-        }
+        Some(link) if is_as_wanted(&link, wanted) => link,
         Some(link) => {
             delete(host, network, link.index)?;
             changes.removed += 1;
@@ -69,6 +66,7 @@ pub(super) fn ensure(
         None => create(host, network, wanted, changes)?,
     };
     parameters(network, &link, wanted, changes)?;
+    mend(host, network, &link, wanted, changes)?;
     addresses(host, network, link.index, wanted, changes)?;
     Ok(link.index)
 }
@@ -150,8 +148,14 @@ fn mend(
     }
     host.set_link(link.index, &change)
         .map_err(kernel(network, "change the tunnel device"))?;
-    changes.changed += 1;
+    // A device that has just been made is one change, not two.
+    changes.changed += usize::from(!is_new(link));
     Ok(())
+}
+
+/// Whether it has just been made: it comes up when all is set.
+fn is_new(link: &Link) -> bool {
+    !link.up && !link.carrier
 }
 
 /// Parameters of the device, in the namespace of the calling thread.
@@ -187,8 +191,7 @@ fn parameters(
             }
         }
     }
-    // A device that has just been made is one change, not two.
-    changes.changed += usize::from(changed && changes.added == 0 && link.up);
+    changes.changed += usize::from(changed && !is_new(link));
     Ok(())
 }
 

@@ -60,6 +60,14 @@ pub enum TunnelError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The rules that keep others out could not be removed.
+    #[error("cannot remove the rules of the tunnel of overlay network {network}")]
+    Rules {
+        /// The network.
+        network: String,
+        /// The kernel's answer.
+        source: pontoon_netfilter::nft::Error,
+    },
     /// The kernel refused.
     #[error("cannot {action} of overlay network {network}")]
     Kernel {
@@ -79,6 +87,7 @@ impl OperationError for TunnelError {
             Self::NoAddress { .. } => code::TRY_AGAIN,
             Self::Foreign { .. } => code::EXISTS,
             Self::VniTaken { .. } => code::CONFLICT,
+            Self::Rules { .. } => code::RULES,
             Self::Parameter { .. } | Self::Kernel { .. } => code::KERNEL,
         }
     }
@@ -97,7 +106,7 @@ impl OperationError for TunnelError {
             Self::VniTaken { other, .. } => {
                 format!("give the network another VNI or port, or remove {other}")
             }
-            Self::Parameter { .. } | Self::Kernel { .. } => String::new(),
+            Self::Rules { .. } | Self::Parameter { .. } | Self::Kernel { .. } => String::new(),
         }
     }
 }

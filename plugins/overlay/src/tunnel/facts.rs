@@ -9,10 +9,12 @@ use pontoon_netlink::RouteSocket;
 use super::{TunnelError, Wanted};
 
 /// An interface of this host that has one of its tunnel addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Uplink {
     /// Number of the interface.
     pub(super) index: u32,
+    /// Its name.
+    pub(super) name: String,
     /// Its largest packet.
     pub(super) mtu: u32,
     /// The tunnel address, with the subnet that is on the link.
@@ -70,6 +72,7 @@ impl Facts {
                 .map_err(failed("look up the uplink for the tunnel"))?;
             let uplink = link.map(|link| Uplink {
                 index: found.index,
+                name: link.name,
                 mtu: link.mtu,
                 subnet: found.cidr.into(),
             });
@@ -80,7 +83,7 @@ impl Facts {
             }
         }
         let v4 = network.underlay.v4.is_some();
-        let Some(uplink) = facts.uplink(v4).copied() else {
+        let Some(uplink) = facts.uplink(v4).cloned() else {
             return Ok(facts);
         };
         for peer in &wanted.peers.peers {

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use pontoon_conf::{Cidr, Mac};
 use pontoon_ledger::overlay::{self, OverlayMode, OverlayPeer, tunnel_mac};
-use pontoon_netlink::{Forwarding, RouteSpec, TableEntry};
+use pontoon_netfilter::TunnelGuard;
+use pontoon_netlink::{Forwarding, IpNetwork, RouteSpec, TableEntry};
 
 use super::facts::{Facts, Uplink};
 use super::{LAST_METRIC, PROTOCOL, Wanted};
@@ -37,6 +38,8 @@ pub(super) struct Plan {
     pub(super) device: Option<Device>,
     /// Entries by their key.
     pub(super) entries: BTreeMap<EntryKey, TableEntry>,
+    /// What keeps others out.
+    pub(super) guard: Option<TunnelGuard>,
     /// What cannot be, in words.
     pub(super) impossible: Vec<String>,
 }
@@ -93,6 +96,26 @@ pub(super) fn plan(wanted: &Wanted, facts: &Facts) -> Plan {
     let Some(local) = network.underlay.tunnel() else {
         return plan;
     };
+    let uplinks = [true, false].map(|v4| facts.uplink(v4));
+    let mut uplinks: Vec<String> = uplinks
+        .into_iter()
+        .flatten()
+        .map(|uplink| uplink.name.clone())
+        .collect();
+    uplinks.dedup();
+    plan.guard = Some(TunnelGuard {
+        device: overlay::device(&network.network),
+        vni: network.vni,
+        port: network.port,
+        subnets: network
+            .subnets
+            .iter()
+            .map(|it| it.subnet.network().into())
+            .collect(),
+        senders: Vec::new(),
+        uplinks,
+        direct: Vec::new(),
+    });
     for peer in &wanted.peers.peers {
         if peer.host == network.host {
             plan.impossible
@@ -160,6 +183,7 @@ impl Plan {
     fn peer(&mut self, wanted: &Wanted, facts: &Facts, local: IpAddr, peer: &OverlayPeer) {
         let network = &wanted.network;
         let mut tunnelled = [None, None];
+        let mut blocks: Vec<IpNetwork> = Vec::new();
         for block in &peer.blocks {
             let v4 = block.is_ipv4();
             let inside = |it: &overlay::OverlaySubnet| {
@@ -180,6 +204,7 @@ impl Plan {
                 ));
                 continue;
             }
+            blocks.push(block.network().into());
             let direct = match network.mode {
                 OverlayMode::Vxlan => None,
                 OverlayMode::Direct | OverlayMode::Auto => neighbour(facts, peer, v4),
@@ -213,6 +238,16 @@ impl Plan {
                 onlink: true,
                 ..route
             }));
+        }
+        if let Some(guard) = &mut self.guard {
+            // In mode auto the other host decides for itself which way it takes.
+            if network.mode != OverlayMode::Vxlan {
+                guard.direct.extend(&blocks);
+            }
+            let sender = peer.underlay.family(local.is_ipv4());
+            if let Some(sender) = sender.filter(|_| network.mode != OverlayMode::Direct) {
+                guard.senders.push((sender, blocks));
+            }
         }
         let next_hops: Vec<IpAddr> = tunnelled.into_iter().flatten().collect();
         if next_hops.is_empty() {

@@ -15,13 +15,14 @@ use super::readmes::{all, read, top, wrong};
 use pontoon_lab::{Backend, Failure, Outcome, Screen, Site, find, missing, target_dir};
 
 /// Folders of the machine that the commands write to: empty ones of the test's own lie over them.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     "/etc/cni",
     "/etc/netns",
     "/opt",
     "/run/netns",
     "/usr/local/bin",
     "/var/lib/cni",
+    "/var/lib/pontoon",
 ];
 
 /// Commands that a session leaves out: the suite itself runs them, or is made of them.
@@ -56,6 +57,7 @@ sessions! {
     loopback: "plugins/loopback/README.md",
     macvlan: "plugins/macvlan/README.md",
     none: "plugins/none/README.md",
+    overlay: "plugins/overlay/README.md",
     pontoon: "plugins/pontoon/README.md",
     ipam: "ipam/README.md",
     conf: "conf/README.md",
