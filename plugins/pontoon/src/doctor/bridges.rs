@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pontoon_ledger::{PortmapRecord, kinds};
+use pontoon_netfilter::Owner;
 use pontoon_netlink::{IpNetwork, sysctl};
 
 use super::{Finding, Ground};
@@ -45,12 +46,18 @@ pub(crate) fn routes(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result
         let Some(link) = ground.host.links.iter().find(|link| link.name == *bridge) else {
             continue;
         };
+        // The tunnel of a network of several hosts has an address of the network, too.
+        let tag = Owner::network(&network.name).tag();
+        let is_own = |index: u32| {
+            let by = ground.host.link(index);
+            index == link.index || by.is_some_and(|by| by.alias.as_deref() == Some(&tag))
+        };
         for gateway in &network.gateways {
             let Ok(subnet) = gateway.parse::<IpNetwork>() else {
                 continue;
             };
             let foreign = routes.iter().filter(|route| {
-                route.interface != Some(link.index)
+                !route.interface.is_some_and(is_own)
                     && route.destination.prefix() >= PARTICULAR.max(subnet.prefix())
                     && subnet.contains(route.destination.ip())
             });

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use pontoon_conf::keys::AddressRange;
 use pontoon_conf::{NetworkConfig, Verb};
 use pontoon_ipam::{Exclusions, Pool, Range, RangeSet, Span, host_local};
+use pontoon_ledger::overlay::OverlayFiles;
 use pontoon_netlink::IpNetwork;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Lease, Subnet};
 use crate::conflist::Places;
@@ -26,7 +27,27 @@ impl Source<'_> {
     fn plugins(&self) -> Vec<Value> {
         let configured = self.places.network(self.network).ok();
         let plugins = configured.and_then(|list| list["plugins"].as_array().cloned());
-        plugins.unwrap_or_default()
+        let mut plugins = plugins.unwrap_or_default();
+        for plugin in plugins.iter_mut().filter(|it| it["type"] == "overlay") {
+            plugin["ipam"] = self.of_blocks(&plugin["ipam"]).unwrap_or_default();
+        }
+        plugins
+    }
+
+    /// The ranges of a network of several hosts: this host's blocks. `None` when its file cannot be read.
+    fn of_blocks(&self, written: &Value) -> Option<Value> {
+        let files = OverlayFiles::locate().ok()?;
+        let network = files.read_network(self.network).ok()??;
+        let family = |v4: bool| {
+            let blocks = network.blocks_of(v4);
+            let ranges: Vec<Value> = blocks.map(|block| json!({ "subnet": block })).collect();
+            (!ranges.is_empty()).then_some(ranges)
+        };
+        let ranges: Vec<Vec<Value>> = [true, false].into_iter().filter_map(family).collect();
+        let mut ipam = written.as_object().cloned().unwrap_or_default();
+        ipam.insert("type".to_owned(), json!("host-local"));
+        ipam.insert("ranges".to_owned(), json!(ranges));
+        Some(Value::Object(ipam))
     }
 
     /// The subnets of a network whose note is lost: as it is configured, else as its bridge and its
