@@ -288,6 +288,17 @@ impl Etcd {
     }
 }
 
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        // One that is asked to end waits for others that are gone already, and nothing of it is kept.
+        for member in self.members.iter_mut().filter_map(Option::take) {
+            if let Err(error) = member.kill() {
+                eprintln!("{error}");
+            }
+        }
+    }
+}
+
 fn numbers(cluster: &Cluster) -> impl Iterator<Item = u8> + use<> {
     1..=u8::try_from(cluster.hosts.len()).unwrap_or(u8::MAX)
 }

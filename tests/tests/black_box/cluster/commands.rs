@@ -129,3 +129,29 @@ fn a_network_in_use_is_not_removed_and_a_host_that_lives_not_forgotten() -> Outc
     scene.wait_for_peers(1, 2)?;
     same("its block", scene.block_of(2)?, lost)
 }
+
+#[test]
+fn pontoon_hands_over_to_the_program_that_talks_to_etcd() -> Outcome {
+    let scene = Scene::new(false)?;
+    let settings = scene.settings(1, "root")?.display().to_string();
+    let pontoon = |arguments: &[&str]| {
+        let arguments = [arguments, &["--config", &settings]].concat();
+        scene.run_program("pontoon", 1, &arguments)
+    };
+    let made = pontoon(&["network", "create", NETWORK, "--subnet", SUBNET])?;
+    let words = String::from_utf8_lossy(&made.stdout).into_owned();
+    same("what it says", words.as_str(), "network lan has VNI 4096\n")?;
+    for (arguments, code) in [
+        (&["network", "ls"][..], 0),
+        (&["nodes"], 0),
+        (&["node", "forget", "h9"], 3),
+        (&["network", "create"], 2),
+        (&["network", "create", NETWORK, "--subnet", SUBNET], 1),
+    ] {
+        let output = pontoon(arguments)?;
+        same(&format!("{arguments:?}"), output.status.code(), Some(code))?;
+    }
+    let help = scene.run_program("pontoon", 1, &["node", "drain", "--help"])?;
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    same("help", text.contains("--undo"), true)
+}

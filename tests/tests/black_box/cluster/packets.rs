@@ -99,3 +99,28 @@ fn routes_between_hosts_on_one_link_come_back() -> Outcome {
         &format!("route del {block}"),
     )
 }
+
+#[test]
+fn a_host_whose_address_changes_is_reached_at_the_new_one() -> Outcome {
+    let scene = Scene::with_network(&["--mode", "vxlan"])?;
+    let guests = guests(&scene)?;
+    let host = &scene.cluster.hosts[1];
+    // The kernel keeps the second address when the first one goes.
+    host.set("net/ipv4/conf/eth0/promote_secondaries", "1")?;
+    run(host.netns(), "ip", "addr add 198.18.60.22/24 dev eth0")?;
+    run(host.netns(), "ip", "addr del 198.18.60.2/24 dev eth0")?;
+    let (_, told) = wait_for("the new address", PATIENCE, || {
+        let peers = scene.file(1, "lan.peers.json")?;
+        let peers = peers["peers"].as_array().cloned().unwrap_or_default();
+        let is_new = |peer: &serde_json::Value| peer["underlay"]["v4"] == "198.18.60.22";
+        Ok(peers.iter().any(is_new).then_some(()))
+    })?;
+    let took = told + guests[0].wait_until_it_reaches(&guests[1], PATIENCE)?;
+    println!(
+        "a host with a new address was reached after {:.1} s",
+        took.as_secs_f64()
+    );
+    guests[1]
+        .wait_until_it_reaches(&guests[2], PATIENCE)
+        .map(drop)
+}

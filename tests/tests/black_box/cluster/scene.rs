@@ -142,11 +142,21 @@ impl Scene {
 
     /// Runs `pontoon-node` on a host.
     pub(super) fn run(&self, number: u8, first: &[&str], arguments: &[&str]) -> Outcome<Output> {
-        let mut command = Command::new(Programs::built()?.program("pontoon-node"));
-        command.env_clear().args(first).args(arguments);
+        self.run_program("pontoon-node", number, &[first, arguments].concat())
+    }
+
+    /// Runs a program on a host.
+    pub(super) fn run_program(
+        &self,
+        program: &str,
+        number: u8,
+        arguments: &[&str],
+    ) -> Outcome<Output> {
+        let mut command = Command::new(Programs::built()?.program(program));
+        command.env_clear().args(arguments);
         let host = &self.cluster.hosts[usize::from(number) - 1];
         host.run(|| command.output())?
-            .map_err(Failure::act(format!("run pontoon-node {arguments:?}")))
+            .map_err(Failure::act(format!("run {program} {arguments:?}")))
     }
 
     /// The same, which must succeed; what it says.
