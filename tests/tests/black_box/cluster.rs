@@ -1,4 +1,8 @@
 //! Networks over several hosts: three hosts on one switch, a member of etcd on each, and the agent.
+#![allow(
+    clippy::print_stdout,
+    reason = "times are a part of what these tests tell"
+)]
 
 mod agents;
 mod commands;

@@ -2,10 +2,11 @@
 //! its host lives.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use pontoon_lab::{
-    Attachment, Backend, Container, Failure, Network, Outcome, Programs, Runtime, Scratch,
+    Attachment, BOTH, Backend, Container, Failure, Network, Outcome, Programs, Runtime, Scratch,
 };
 use serde_json::json;
 
@@ -22,14 +23,29 @@ struct Named<'s> {
 }
 
 impl<'s> Named<'s> {
-    fn add(scene: &'s Scene, number: u8, network: &str, subnet: &str, name: &str) -> Outcome<Self> {
-        let ipam = json!({
-            "type": "host-local", "dataDir": scene.at(number, "leases"), "ranges": [[{ "subnet": subnet }]],
-        });
+    fn add(
+        scene: &'s Scene,
+        number: u8,
+        network: &str,
+        subnet: Option<&str>,
+        name: &str,
+    ) -> Outcome<Self> {
+        let data = scene.at(number, "leases");
+        let bridge = format!("{network}0");
+        // A network of the agent's needs no subnet: the block comes from the agent's file.
+        let first = match subnet {
+            None => json!({
+                "type": "overlay", "bridge": bridge, "ipam": { "type": "host-local", "dataDir": data },
+            }),
+            Some(subnet) => json!({
+                "type": "bridge", "bridge": bridge, "isGateway": true,
+                "ipam": { "type": "host-local", "dataDir": data, "ranges": [[{ "subnet": subnet }]] },
+            }),
+        };
         let list = json!({
             "cniVersion": "1.1.0", "name": network,
             "plugins": [
-                { "type": "bridge", "bridge": format!("{network}0"), "isGateway": true, "ipam": ipam },
+                first,
                 {
                     "type": "dns", "backend": "nftables", "resolvConf": scene.at(number, "resolv.conf"),
                     "capabilities": { "aliases": true },
@@ -94,15 +110,14 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
     // The host of the name is cut off later: not the one of etcd's leader.
     let leader = scene.etcd.borrow().leader(&scene.cluster)?;
     let (home, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
-    let app = Named::add(&scene, other, NETWORK, &scene.block_of(other)?, "app")?;
-    let solo = Named::add(&scene, other, "solo", "10.77.0.0/24", "solo")?;
+    let app = Named::add(&scene, other, NETWORK, None, "app")?;
+    let solo = Named::add(&scene, other, "solo", Some("10.77.0.0/24"), "solo")?;
     same(
         "before",
         app.asks(&["web.dns.pontoon"])?,
         "NXDOMAIN".to_owned(),
     )?;
-    let block = scene.block_of(home)?;
-    let web = Named::add(&scene, home, NETWORK, &block, "web")?;
+    let web = Named::add(&scene, home, NETWORK, None, "web")?;
     let good = format!("NOERROR {}", web.address()?);
     let took = app.wait_for("web", &good)?;
     println!(
@@ -116,6 +131,18 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
     same("PTR", back, "NOERROR web.lan.dns.pontoon.".to_owned())?;
     let known = format!("NOERROR {}", app.address()?);
     web.wait_for("app", &known)?;
+    // And it is reached by packets, which show where they come from.
+    let server = web.container.serve(80)?;
+    let target: IpAddr = web
+        .address()?
+        .parse()
+        .map_err(Failure::act("read an address"))?;
+    for (protocol, ask) in BOTH {
+        let asked = app.container.run(|| ask((target, 80).into(), PATIENCE))?;
+        let peer = asked.map(|reply| reply.peer.to_string());
+        same(protocol, peer, Ok(app.address()?))?;
+    }
+    drop(server);
     // Who is on another network only is told nothing.
     same(
         "from another network",
@@ -129,7 +156,7 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
         "a name was gone on another host {} ms after DEL",
         took.as_millis()
     );
-    let web = Named::add(&scene, home, NETWORK, &block, "web")?;
+    let web = Named::add(&scene, home, NETWORK, None, "web")?;
     let good = format!("NOERROR {}", web.address()?);
     app.wait_for("web", &good)?;
 
