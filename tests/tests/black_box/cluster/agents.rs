@@ -66,7 +66,7 @@ fn the_next_block_comes_at_three_quarters_and_goes_with_the_configuration() -> O
         let blocks = scene.blocks(1, NETWORK)?;
         Ok((blocks.len() == 2).then_some(blocks))
     })?;
-    println!(
+    eprintln!(
         "the second block was there {} ms after the 190th address",
         took.as_millis()
     );
@@ -81,7 +81,7 @@ fn the_next_block_comes_at_three_quarters_and_goes_with_the_configuration() -> O
         let gone = scene.file(1, "lan.json")?.is_null() && scene.peers(2)?.len() == 1;
         Ok(gone.then_some(()))
     })?;
-    println!(
+    eprintln!(
         "unused blocks were given back after {} ms",
         took.as_millis()
     );

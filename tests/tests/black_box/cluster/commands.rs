@@ -115,7 +115,7 @@ fn a_network_in_use_is_not_removed_and_a_host_that_lives_not_forgotten() -> Outc
             .success()
             .then_some(()))
     })?;
-    println!(
+    eprintln!(
         "a killed host could be forgotten after {:.1} s",
         took.as_secs_f64()
     );

@@ -57,12 +57,12 @@ fn the_leader_of_etcd_is_killed() -> Outcome {
         wait_for("a write", PATIENCE, || {
             Ok(scene.etcdctl("put /lab/x 1").ok())
         })?;
-        println!(
+        eprintln!(
             "writes stopped for {:.1} s",
             started.elapsed().as_secs_f64()
         );
         let took = all_well(&scene)?;
-        println!(
+        eprintln!(
             "all agents were connected {:.1} s later",
             took.as_secs_f64()
         );
@@ -82,7 +82,7 @@ fn the_quorum_is_lost_and_comes_back() -> Outcome {
             scene.etcd.borrow_mut().kill(number)?;
         }
         let took = scene.wait_for_status(3, "it is told", |status| !connected(status))?;
-        println!("an agent noticed after {:.1} s", took.as_secs_f64());
+        eprintln!("an agent noticed after {:.1} s", took.as_secs_f64());
         sleep(Duration::from_secs(15));
         for number in 1..=3 {
             // What was known stays known.
@@ -92,7 +92,7 @@ fn the_quorum_is_lost_and_comes_back() -> Outcome {
             scene.etcd.borrow_mut().restart(&scene.cluster, number)?;
         }
         let took = all_well(&scene)?;
-        println!(
+        eprintln!(
             "all was well {:.1} s after the members' start",
             took.as_secs_f64()
         );
@@ -114,12 +114,12 @@ fn cut_off(leads: bool, most: f64) -> Outcome {
         let took =
             scene.wait_for_status(other, "the other is dead", |status| !alive(status, &host))?;
         let seconds = took.as_secs_f64();
-        println!("the others saw the host (leader: {leads}) dead after {seconds:.1} s");
+        eprintln!("the others saw the host (leader: {leads}) dead after {seconds:.1} s");
         let late = scene.wait_for_status(number, "it is told", |status| !connected(status))?;
-        println!("it had noticed {:.1} s after that", late.as_secs_f64());
+        eprintln!("it had noticed {:.1} s after that", late.as_secs_f64());
         scene.cluster.connect(number, true)?;
         let back = all_well(&scene)?;
-        println!("all was well {:.1} s after it was back", back.as_secs_f64());
+        eprintln!("all was well {:.1} s after it was back", back.as_secs_f64());
         match seconds > most {
             true => Err(Failure::new(format!(
                 "the others saw it dead after {seconds:.1} s only"
@@ -150,7 +150,7 @@ fn the_agent_is_killed_hung_and_ended() -> Outcome {
         scene.kill(2)?;
         scene.start(2)?;
         let took = all_well(&scene)?;
-        println!(
+        eprintln!(
             "an agent that was killed was back after {:.1} s",
             took.as_secs_f64()
         );
@@ -160,7 +160,7 @@ fn the_agent_is_killed_hung_and_ended() -> Outcome {
         sleep(Duration::from_secs(3));
         same("alive after 3 s", alive(&scene.status(1)?, "h2"), true)?;
         let took = scene.wait_for_status(1, "h2 is dead", |status| !alive(status, "h2"))?;
-        println!(
+        eprintln!(
             "an agent that was ended was dead {:.1} s after that",
             took.as_secs_f64()
         );
@@ -169,7 +169,7 @@ fn the_agent_is_killed_hung_and_ended() -> Outcome {
         // Hung: the same.
         scene.with_agent(2, |agent| agent.signal(Signal::SIGSTOP))??;
         let took = scene.wait_for_status(1, "h2 is dead", |status| !alive(status, "h2"))?;
-        println!("a hung agent was dead after {:.1} s", took.as_secs_f64());
+        eprintln!("a hung agent was dead after {:.1} s", took.as_secs_f64());
         scene.with_agent(2, |agent| agent.signal(Signal::SIGCONT))??;
         all_well(&scene).map(drop)
     })
@@ -214,7 +214,7 @@ fn the_watch_is_compacted_while_an_agent_sleeps() -> Outcome {
                 .words(2)
                 .contains("the watch is behind etcd's compaction")
     })?;
-    println!(
+    eprintln!(
         "the agent had listed again {:.1} s after it woke",
         took.as_secs_f64()
     );
@@ -309,7 +309,7 @@ fn etcd_loses_everything() -> Outcome {
             .all(|block| claims.contains(&block.replace('/', "-")));
         Ok(all.then_some(()))
     })?;
-    println!(
+    eprintln!(
         "all blocks were claimed again after {:.1} s",
         took.as_secs_f64()
     );

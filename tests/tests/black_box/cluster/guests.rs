@@ -147,7 +147,7 @@ impl Stream {
             .thread
             .join()
             .map_err(|_| Failure::new("the stream panicked"))??;
-        println!(
+        eprintln!(
             "{during}: {} answers, the longest pause was {} ms",
             gap.answers,
             gap.longest.as_millis()

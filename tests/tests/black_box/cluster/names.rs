@@ -120,7 +120,7 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
     let web = Named::add(&scene, home, NETWORK, None, "web")?;
     let good = format!("NOERROR {}", web.address()?);
     let took = app.wait_for("web", &good)?;
-    println!(
+    eprintln!(
         "a name was known on another host {} ms after ADD",
         took.as_millis()
     );
@@ -152,7 +152,7 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
 
     web.del()?;
     let took = app.wait_for("web.dns.pontoon", "NXDOMAIN")?;
-    println!(
+    eprintln!(
         "a name was gone on another host {} ms after DEL",
         took.as_millis()
     );
@@ -168,7 +168,7 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
 
     scene.cluster.connect(home, false)?;
     let took = app.wait_for("web.dns.pontoon", "NXDOMAIN")?;
-    println!(
+    eprintln!(
         "the names of a dead host were gone after {:.1} s",
         took.as_secs_f64()
     );
@@ -180,7 +180,7 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
     }
     scene.cluster.connect(home, true)?;
     let took = app.wait_for("web", &good)?;
-    println!("they were back {:.1} s after the host", took.as_secs_f64());
+    eprintln!("they were back {:.1} s after the host", took.as_secs_f64());
 
     // For other hosts' names alone no resolver stays.
     let socket = scene.cluster.hosts[usize::from(other) - 1]

@@ -58,7 +58,7 @@ fn deleted(scene: &Scene, guests: &[Guest], what: &str, program: &str, arguments
         let now = scene.status(1)?["counts"]["kernel_added"].as_u64();
         Ok((now > before && guests[0].reaches(&guests[1])?).then_some(()))
     })?;
-    println!("{what}: back after {} ms", took.as_millis());
+    eprintln!("{what}: back after {} ms", took.as_millis());
     Ok(())
 }
 
@@ -116,7 +116,7 @@ fn a_host_whose_address_changes_is_reached_at_the_new_one() -> Outcome {
         Ok(peers.iter().any(is_new).then_some(()))
     })?;
     let took = told + guests[0].wait_until_it_reaches(&guests[1], PATIENCE)?;
-    println!(
+    eprintln!(
         "a host with a new address was reached after {:.1} s",
         took.as_secs_f64()
     );
