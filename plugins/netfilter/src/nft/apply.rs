@@ -9,7 +9,7 @@ use super::error::Error;
 use super::lookup::look;
 use super::message::{Batch, Family};
 use super::plan::{ChainUsers, ElementPurpose, Plan, PlannedChain, PlannedElement};
-use super::policy_chains::POLICY_CHAINS;
+use super::policy_chains::own_chain;
 use super::skeleton;
 use super::socket::{Socket, TRIES};
 use super::uapi::NFT_MSG_NEWSETELEM;
@@ -101,16 +101,6 @@ fn fill(batch: &mut Batch, family: Family, chain: &PlannedChain, exists: bool) {
     refill(batch, family, &chain.name, rules, None);
     if exists {
         batch.mark_deleting();
-    }
-}
-
-/// The chain that an element of a policy leads to, when no other element does: not a fixed one.
-pub(super) fn own_chain(data: &Data) -> Option<String> {
-    match data {
-        Data::Jump(chain) if !POLICY_CHAINS.iter().any(|fixed| fixed.name == chain) => {
-            Some(chain.clone())
-        }
-        _ => None,
     }
 }
 

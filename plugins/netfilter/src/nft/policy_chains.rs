@@ -2,6 +2,7 @@
 //! [`crate::Policy`].
 
 use super::chain::{Chain, Hook};
+use super::element::Data;
 use super::expression::{Meta, Rule, Verdict};
 use super::sets::{
     BRIDGES, ENTERING, FROM_HOST, ICC, INGRESS, INTERNAL, LEAVING, LINKS4, LINKS6, RESTRICTED,
@@ -105,6 +106,16 @@ fn forward() -> Vec<Rule> {
         Rule::default().name_verdict(Meta::InputName, LEAVING),
         Rule::default().name_verdict(Meta::OutputName, ENTERING),
     ]
+}
+
+/// The chain that an element of a policy leads to, when no other element does: not a fixed one.
+pub(super) fn own_chain(data: &Data) -> Option<String> {
+    match data {
+        Data::Jump(chain) if !POLICY_CHAINS.iter().any(|fixed| fixed.name == chain) => {
+            Some(chain.clone())
+        }
+        _ => None,
+    }
 }
 
 /// The reference plugin's ingressPolicy: the own bridge first.

@@ -4,7 +4,6 @@ use nix::errno::Errno;
 
 use pontoon_netlink::Frames;
 
-use super::apply::own_chain;
 use super::chain::remove_chain;
 use super::element::{self, Data};
 use super::error::Error;
@@ -12,6 +11,7 @@ use super::list;
 use super::lookup::look;
 use super::message::{Batch, Family, TABLE, ask_chain, kind, table};
 use super::plan::{ChainUsers, ElementPurpose, Plan};
+use super::policy_chains::own_chain;
 use super::socket::{Socket, TRIES};
 use super::uapi::{NFT_MSG_DELTABLE, NFT_MSG_GETTABLE};
 

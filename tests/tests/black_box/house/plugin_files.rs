@@ -16,7 +16,16 @@ const ALWAYS: [&str; 6] = [
 const WHERE_NEEDED: [&str; 3] = ["config.rs", "plan.rs", "undo.rs"];
 
 /// The plugins without one of these, and why.
-const WITHOUT: [(&str, &str, &str); 1] = [("loopback", "config.rs", "it has no keys")];
+const WITHOUT: [(&str, &str, &str); 4] = [
+    ("loopback", "config.rs", "it has no keys"),
+    ("overlay", "del.rs", "its DEL is bridge's"),
+    (
+        "overlay",
+        "plan.rs",
+        "what it decides is what bridge decides",
+    ),
+    ("overlay", "undo.rs", "bridge takes back what bridge made"),
+];
 
 /// The folders of the plugins: those of `plugins` that make a binary, without the admin's command and the agent.
 fn plugins() -> Outcome<Vec<PathBuf>> {
