@@ -17,7 +17,7 @@
 //! - [`masquerade`]: the rules that a network has once, and when they go.
 //! - [`policy`]: what a network lets pass, and how that goes with its last attachment.
 //! - [`ports`]: the published ports of a container, and the other networks that it is on.
-//! - [`beside`]: what the filters of other programs do to a container's packets, and which rules have to stand there.
+//! - [`foreign_filters`]: what the filters of other programs do to a container's packets, and which rules have to stand there.
 //! - [`mod@reference`]: attachments that the reference plugins have made, and what a DEL of theirs deletes.
 //! - [`repair`]: making again the rules that another program has flushed.
 //!
