@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pontoon_lab::{
-    Attachment, Backend, Container, Failure, HOST_V4, Host, Network, OUTSIDE_V4, Outcome, Programs,
-    Reply, Runtime, Scratch, Silence, Snapshot, tcp, udp,
+    Attachment, Backend, Container, Failure, HOST_V4, Host, Network, NoReply, OUTSIDE_V4, Outcome,
+    Programs, Reply, Runtime, Scratch, Snapshot, tcp, udp,
 };
 use serde_json::json;
 
@@ -223,7 +223,7 @@ fn packets(host: &Host, web: (&Container, &Attachment), cli: &Container) -> Outc
     Ok(())
 }
 
-fn show(what: &str, target: SocketAddr, answer: Result<Reply, Silence>) -> Outcome<Reply> {
+fn show(what: &str, target: SocketAddr, answer: Result<Reply, NoReply>) -> Outcome<Reply> {
     let reply = answer.map_err(|silence| Failure::new(format!("{what} {target}: {silence}")))?;
     println!(
         "  {what}: {target} answered \"I am {}, you are {}\"",

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::report::Failure;
 
 /// Which attachments a GC leaves: container id and interface name.
-pub(crate) enum Rest {
+pub(crate) enum KeptAttachments {
     /// These, as a runtime says it.
     Listed(Vec<(String, String)>),
     /// Those whose namespace is alive when the plugin looks at them, and of those without a record these.
@@ -100,7 +100,7 @@ impl Places {
     }
 
     /// Runs GC of every plugin of a network.
-    pub(crate) fn gc(&self, network: &Value, rest: &Rest) -> Result<(), Failure> {
+    pub(crate) fn gc(&self, network: &Value, rest: &KeptAttachments) -> Result<(), Failure> {
         let list = |pairs: &[(String, String)]| -> Value {
             pairs
                 .iter()
@@ -117,11 +117,13 @@ impl Places {
             // GC came with 1.1.0, whatever the network itself is written in.
             input["cniVersion"] = json!("1.1.0");
             match rest {
-                Rest::Listed(keep) => {
+                KeptAttachments::Listed(keep) => {
                     input["cni.dev/valid-attachments"] = list(keep);
                     input["cni.dev/attachments"] = list(keep);
                 }
-                Rest::Living(spared) => input["pontoon.dev/spared-attachments"] = list(spared),
+                KeptAttachments::Living(spared) => {
+                    input["pontoon.dev/spared-attachments"] = list(spared)
+                }
             }
             self.run(kind, &input)?;
         }

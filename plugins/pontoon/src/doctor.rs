@@ -57,7 +57,7 @@ pub(crate) struct Options {
 /// One look at the host: the kinds of findings that it may give, and the look.
 type Check = (
     &'static [&'static str],
-    fn(&mut Ground, &mut Vec<Finding>) -> Result<(), Failure>,
+    fn(&mut CheckInput, &mut Vec<Finding>) -> Result<(), Failure>,
 );
 
 /// All checks, in the order in which their findings are told. A check sees what those before it found.
@@ -144,12 +144,12 @@ const CHECKS: &[Check] = &[
 ];
 
 /// What the checks look at.
-pub(crate) struct Ground {
+pub(crate) struct CheckInput {
     pub(crate) host: Host,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) networks: Vec<Network>,
     /// By attachment: what is in a container that is alive and has an interface of its own.
-    pub(crate) insides: HashMap<Key, Inside>,
+    pub(crate) insides: HashMap<Key, ContainerFacts>,
     /// Where programs are looked for.
     pub(crate) search: Vec<PathBuf>,
     pub(crate) places: Places,
@@ -159,7 +159,7 @@ pub(crate) struct Ground {
 
 /// The inside of a container.
 #[derive(Debug, Default)]
-pub(crate) struct Inside {
+pub(crate) struct ContainerFacts {
     /// Its interface; none when that is gone.
     pub(crate) link: Option<Link>,
     /// Of its interface.
@@ -176,7 +176,7 @@ pub(crate) struct Inside {
     pub(crate) mtu: u32,
 }
 
-impl Inside {
+impl ContainerFacts {
     /// Whether the host is its gateway, as far as is known.
     pub(crate) fn needs_host(&self) -> bool {
         self.settings
@@ -198,12 +198,12 @@ impl Inside {
 struct Report {
     findings: Vec<Finding>,
     mended: Vec<String>,
-    looked_at: LookedAt,
+    looked_at: CheckCounts,
 }
 
 /// What has been looked at, so that no findings does not read like nothing looked at.
 #[derive(Serialize)]
-struct LookedAt {
+struct CheckCounts {
     checks: usize,
     networks: usize,
     containers: usize,
@@ -234,7 +234,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     Ok(report.findings.is_empty())
 }
 
-fn examine(options: &Options) -> Result<(Vec<Finding>, LookedAt), Failure> {
+fn examine(options: &Options) -> Result<(Vec<Finding>, CheckCounts), Failure> {
     let host = Host::look()?;
     let only = match &options.container {
         Some(wanted) => {
@@ -243,7 +243,7 @@ fn examine(options: &Options) -> Result<(Vec<Finding>, LookedAt), Failure> {
         }
         None => None,
     };
-    let mut ground = Ground::survey(host, &options.places)?;
+    let mut ground = CheckInput::read_host_facts(host, &options.places)?;
     let mut findings = Vec::new();
     for (kinds, look) in CHECKS {
         let before = findings.len();
@@ -261,7 +261,7 @@ fn examine(options: &Options) -> Result<(Vec<Finding>, LookedAt), Failure> {
             .map(|one| one.id.as_str())
             .collect(),
     };
-    let looked_at = LookedAt {
+    let looked_at = CheckCounts {
         checks: CHECKS.iter().map(|(kinds, _)| kinds.len()).sum(),
         networks: ground.networks.len(),
         containers: containers.len(),
@@ -289,7 +289,7 @@ pub(crate) fn of_forwarding() -> Result<Vec<Finding>, Failure> {
         conf_dir: None,
         bin_dir: None,
     };
-    let mut ground = Ground::survey(Host::look()?, &places)?;
+    let mut ground = CheckInput::read_host_facts(Host::look()?, &places)?;
     let mut findings = Vec::new();
     forwarding::reverse_path(&mut ground, &mut findings)?;
     filters::check(&mut ground, &mut findings)?;
@@ -297,12 +297,12 @@ pub(crate) fn of_forwarding() -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-impl Ground {
+impl CheckInput {
     #[allow(
         clippy::disallowed_methods,
         reason = "programs are looked for as the admin finds them"
     )]
-    fn survey(mut host: Host, places: &Places) -> Result<Self, Failure> {
+    fn read_host_facts(mut host: Host, places: &Places) -> Result<Self, Failure> {
         let networks = host.networks()?;
         let attachments = host.attachments().to_vec();
         let mut insides = HashMap::new();
@@ -347,7 +347,7 @@ impl Ground {
 }
 
 /// What a living container has inside; `None` when it has gone.
-fn look_inside(one: &Attachment) -> Result<Option<Inside>, Failure> {
+fn look_inside(one: &Attachment) -> Result<Option<ContainerFacts>, Failure> {
     let Some(about) = one.about.as_ref() else {
         return Ok(None);
     };
@@ -355,10 +355,10 @@ fn look_inside(one: &Attachment) -> Result<Option<Inside>, Failure> {
         return Ok(None);
     };
     let mut socket = RouteSocket::open_in(&netns)?;
-    let mut inside = Inside {
+    let mut inside = ContainerFacts {
         settings: about.settings.clone(),
         link: socket.link_by_name(&one.interface)?,
-        ..Inside::default()
+        ..ContainerFacts::default()
     };
     let Some(link) = &inside.link else {
         return Ok(Some(inside));
@@ -425,7 +425,7 @@ fn shell(command: &str) -> Result<(), Failure> {
 }
 
 /// A program of the host.
-pub(crate) fn program(ground: &Ground, name: &str) -> Option<PathBuf> {
+pub(crate) fn program(ground: &CheckInput, name: &str) -> Option<PathBuf> {
     let found = ground.search.iter().map(|dir| dir.join(name));
     found.into_iter().find(|path| path.is_file())
 }
@@ -460,7 +460,7 @@ fn text(report: &Report) -> String {
         0 => style.good("no findings"),
         number => count(number, "finding"),
     };
-    let LookedAt {
+    let CheckCounts {
         checks,
         networks,
         containers,

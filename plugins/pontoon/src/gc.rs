@@ -10,7 +10,7 @@ use pontoon_netlink::{Netns, NetnsError};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::conflist::{Places, Rest};
+use crate::conflist::{KeptAttachments, Places};
 use crate::facts::Host;
 use crate::leases::Lease;
 use crate::report::{Failure, Outcome, print};
@@ -44,7 +44,7 @@ pub(crate) struct Options {
 
 /// What goes.
 #[derive(Serialize)]
-struct Doomed {
+struct Removal {
     what: &'static str,
     name: String,
     why: &'static str,
@@ -60,7 +60,7 @@ const UNUSED: &str = "no container of the network is attached any more";
 struct Report {
     /// Whether anything was removed.
     removed: bool,
-    doomed: Vec<Doomed>,
+    doomed: Vec<Removal>,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
@@ -93,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         if stays {
             keep.push(one.clone());
         } else {
-            doomed.push(Doomed {
+            doomed.push(Removal {
                 what: "container",
                 name: format!("{} {}", one.0, one.1),
                 why,
@@ -119,7 +119,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let holder = |one: &(String, String)| one.0 == lease.container;
         !lease.attached && !keep.iter().any(holder)
     });
-    doomed.extend(lost.map(|lease| Doomed {
+    doomed.extend(lost.map(|lease| Removal {
         what: "lease",
         name: lease_name(lease),
         why: "no such container is attached",
@@ -129,7 +129,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     let bridge = host.bridge_of(&options.network).cloned();
     if keep.is_empty() {
         if host.state.has_network::<NetworkRecord>(&options.network) {
-            doomed.push(Doomed {
+            doomed.push(Removal {
                 what: "rules",
                 name: format!("of network {}", options.network),
                 why: UNUSED,
@@ -152,7 +152,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
                 ours.clone().any(|one| one.host_interface.as_ref() == name)
             })
         });
-        doomed.extend(goes.map(|bridge| Doomed {
+        doomed.extend(goes.map(|bridge| Removal {
             what: "bridge",
             name: bridge.name.clone(),
             why: UNUSED,
@@ -163,8 +163,8 @@ pub(crate) fn run(options: &Options) -> Outcome {
         let rest = match options.all_dead {
             // Whether an attachment is dead is asked again when it is its turn: this command's look is
             // old by then, and containers have come since.
-            true => Rest::Living(spared),
-            false => Rest::Listed(keep),
+            true => KeptAttachments::Living(spared),
+            false => KeptAttachments::Listed(keep),
         };
         options.places.gc(&network, &rest)?;
         // What the plugins did counts, not what they were thought to do.
@@ -178,7 +178,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         if let Some(bridge) = bridge.filter(|_| gone)
             && !doomed.iter().any(|one| one.what == "bridge")
         {
-            doomed.push(Doomed {
+            doomed.push(Removal {
                 what: "bridge",
                 name: bridge.name,
                 why: UNUSED,
@@ -242,7 +242,7 @@ impl Known {
     }
 
     /// Whether what was to go is there still.
-    fn has(&self, host: &Host, doomed: &Doomed) -> bool {
+    fn has(&self, host: &Host, doomed: &Removal) -> bool {
         match &doomed.key {
             Some(key) => host.state.is_recorded(key),
             None => {

@@ -88,7 +88,7 @@ pub(crate) struct Uninstall {
 
 /// What is at the place of a file that is to be installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum There {
+enum InstalledFile {
     Nothing,
     Ours,
     AnotherVendors,
@@ -104,13 +104,13 @@ pub(crate) fn is_ours(path: &Path) -> bool {
     })
 }
 
-fn there(path: &Path) -> There {
+fn there(path: &Path) -> InstalledFile {
     if !path.exists() {
-        There::Nothing
+        InstalledFile::Nothing
     } else if is_ours(path) {
-        There::Ours
+        InstalledFile::Ours
     } else {
-        There::AnotherVendors
+        InstalledFile::AnotherVendors
     }
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn install(options: &Options) -> Outcome {
     let foreign: Vec<&str> = present
         .iter()
         .copied()
-        .filter(|name| there(&bin.join(name)) == There::AnotherVendors)
+        .filter(|name| there(&bin.join(name)) == InstalledFile::AnotherVendors)
         .collect();
     if !foreign.is_empty() && !options.force {
         return Err(Failure::Failed(format!(
@@ -159,7 +159,7 @@ pub(crate) fn install(options: &Options) -> Outcome {
     let mut text = String::new();
     for name in present {
         let target = bin.join(name);
-        if there(&target) == There::AnotherVendors {
+        if there(&target) == InstalledFile::AnotherVendors {
             keep_aside(bin, name)?;
             text += &format!("kept {} in {BACKUP}\n", target.display());
         }
@@ -313,12 +313,12 @@ pub(crate) fn uninstall(options: &Uninstall) -> Outcome {
         let target = bin.join(name);
         let kept = bin.join(BACKUP).join(name);
         let now = there(&target);
-        if now == There::Ours {
+        if now == InstalledFile::Ours {
             fs::remove_file(&target).map_err(failed("remove", &target))?;
             text += &format!("removed {}\n", target.display());
         }
         if kept.exists() {
-            if now == There::AnotherVendors {
+            if now == InstalledFile::AnotherVendors {
                 text += &format!("left {}: it is not ours any more\n", target.display());
                 continue;
             }

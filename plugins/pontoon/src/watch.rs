@@ -22,9 +22,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::facts::{Attachment, Host, Port};
 use crate::report::{Failure, Outcome, Style, short};
 
-mod told;
+mod reported;
 
-use told::Told;
+use reported::ReportedState;
 
 /// What belongs together comes with smaller gaps.
 const GAP: Duration = Duration::from_millis(60);
@@ -107,7 +107,7 @@ async fn follow(options: &Options) -> Outcome {
     let files = Files::open()?;
     let root = Host::look()?.state.dir().to_owned();
     files.watch(&root);
-    let mut told = Told::new(look()?);
+    let mut told = ReportedState::new(look()?);
     eprintln!(
         "watching {}: {} attached",
         root.display(),

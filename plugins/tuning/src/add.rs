@@ -7,7 +7,7 @@ use pontoon_plugin::{Context, Undo, fault, warn};
 
 use crate::config::Config;
 use crate::error::SettingError;
-use crate::inside::Inside;
+use crate::inside::ContainerAccess;
 use crate::{allowlist, backup, plan, undo};
 
 pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
@@ -50,7 +50,7 @@ fn tune(
         // remembered is what was before, and not what it has changed.
         undo::give_back(context, key, Some(&stale))?;
     }
-    let mut inside = Inside::open(context.netns()?)?;
+    let mut inside = ContainerAccess::open(context.netns()?)?;
     let name = &key.interface;
     // Kernel parameters need no interface: a device of a userspace driver stays on the host.
     let link = match config.needs_link() {

@@ -5,14 +5,14 @@ use pontoon_conf::{Error, Mac, code};
 use pontoon_plugin::Context;
 
 use crate::config::Config;
-use crate::inside::Inside;
+use crate::inside::ContainerAccess;
 use crate::{allowlist, plan};
 
 pub(crate) fn check(context: &Context) -> Result<(), Error> {
     let config = Config::from_context(context)?;
     let (_, name) = context.attachment()?;
     context.required_prev_result()?;
-    let mut inside = Inside::open(context.netns()?)?;
+    let mut inside = ContainerAccess::open(context.netns()?)?;
     let values = inside.read(&config.sysctls)?;
     for (sysctl, current) in config.sysctls.iter().zip(values) {
         if let Some(current) = current

@@ -15,12 +15,12 @@ use crate::plan;
 /// `RTPROT_KERNEL`: comes by itself with an address.
 const KERNEL: u8 = 2;
 
-pub(crate) struct Inside<'a> {
+pub(crate) struct ContainerAccess<'a> {
     netns: &'a Netns,
     socket: RouteSocket,
 }
 
-impl<'a> Inside<'a> {
+impl<'a> ContainerAccess<'a> {
     pub(crate) fn open(netns: &'a Netns) -> Result<Self, Error> {
         let socket = sockets::of_container(netns)?;
         Ok(Self { netns, socket })

@@ -7,7 +7,7 @@ use pontoon_ledger::{Key, TuningRecord};
 use pontoon_netlink::Netns;
 use pontoon_plugin::{Context, fault, warn};
 
-use crate::inside::Inside;
+use crate::inside::ContainerAccess;
 use crate::{backup, config};
 
 /// Puts back and forgets. What cannot be put back is told and no error: a second DEL could not do
@@ -33,7 +33,7 @@ pub(crate) fn give_back(
 }
 
 pub(crate) fn restore(netns: &Netns, key: &Key, backup: &backup::Backup) {
-    let put_back = || match Inside::open(netns) {
+    let put_back = || match ContainerAccess::open(netns) {
         Ok(mut inside) => inside.restore(&key.interface, backup),
         Err(error) => vec![error],
     };

@@ -35,7 +35,7 @@ pub struct Reply {
 
 /// Why there was no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Silence {
+pub enum NoReply {
     /// Nothing came in time.
     Timeout,
     /// The other side, or a router, said no.
@@ -114,13 +114,13 @@ fn serve_udp(socket: &UdpSocket, name: &str, stop: &AtomicBool) {
 }
 
 /// [`tcp`] or [`udp`].
-pub type Ask = fn(SocketAddr, Duration) -> Result<Reply, Silence>;
+pub type Ask = fn(SocketAddr, Duration) -> Result<Reply, NoReply>;
 
 /// Both, by name.
 pub const BOTH: [(&str, Ask); 2] = [("TCP", tcp), ("UDP", udp)];
 
 /// Asks the server at `target` over TCP, from the namespace of the calling thread.
-pub fn tcp(target: SocketAddr, timeout: Duration) -> Result<Reply, Silence> {
+pub fn tcp(target: SocketAddr, timeout: Duration) -> Result<Reply, NoReply> {
     let ask = || -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&target, timeout)?;
         stream.set_read_timeout(Some(timeout))?;
@@ -135,7 +135,7 @@ pub fn tcp(target: SocketAddr, timeout: Duration) -> Result<Reply, Silence> {
 
 /// Asks the server at `target` over UDP, from the namespace of the calling thread. The socket is
 /// connected: an answer that comes from another address is no answer.
-pub fn udp(target: SocketAddr, timeout: Duration) -> Result<Reply, Silence> {
+pub fn udp(target: SocketAddr, timeout: Duration) -> Result<Reply, NoReply> {
     let ask = || -> io::Result<String> {
         let any = if target.is_ipv4() {
             "0.0.0.0:0"
@@ -153,21 +153,21 @@ pub fn udp(target: SocketAddr, timeout: Duration) -> Result<Reply, Silence> {
     understand(ask())
 }
 
-fn understand(answer: io::Result<String>) -> Result<Reply, Silence> {
+fn understand(answer: io::Result<String>) -> Result<Reply, NoReply> {
     let text = answer.map_err(|error| match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => Silence::Timeout,
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Silence::Refused,
-        _ => Silence::Unreachable,
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => NoReply::Timeout,
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => NoReply::Refused,
+        _ => NoReply::Unreachable,
     })?;
-    let (server, peer) = text.rsplit_once(' ').ok_or(Silence::Strange)?;
-    let peer = peer.parse().map_err(|_| Silence::Strange)?;
+    let (server, peer) = text.rsplit_once(' ').ok_or(NoReply::Strange)?;
+    let peer = peer.parse().map_err(|_| NoReply::Strange)?;
     Ok(Reply {
         server: server.to_owned(),
         peer,
     })
 }
 
-impl fmt::Display for Silence {
+impl fmt::Display for NoReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Timeout => "no answer in time",

@@ -44,7 +44,7 @@ pub(crate) struct Mark {
 
 /// What a station saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum Observation {
     /// A packet arrived, to one of the ports that are served.
     Arrival(Mark),
     /// An answer came back.
@@ -163,7 +163,7 @@ impl Station {
     }
 
     /// Reads all there is, answers questions, and tells what it saw.
-    pub(crate) fn attend(&mut self, saw: &mut Vec<Sight>) {
+    pub(crate) fn attend(&mut self, saw: &mut Vec<Observation>) {
         let mut buffer = [0; 2048];
         for v6 in [false, true] {
             while let Some(packet) = read(&self.echoes[usize::from(v6)], v6, &mut buffer) {
@@ -184,10 +184,10 @@ impl Station {
                             v6,
                             number,
                         };
-                        saw.push(Sight::Arrival(mark));
+                        saw.push(Observation::Arrival(mark));
                         let _ = socket.send_to(&words(ANSWER, number), peer);
                     }
-                    Some((ANSWER, number)) => saw.push(Sight::Answer(Mark {
+                    Some((ANSWER, number)) => saw.push(Observation::Answer(Mark {
                         protocol,
                         v6,
                         number,
@@ -219,7 +219,7 @@ impl Station {
     }
 
     /// The first segment of a connection to a port that is served.
-    fn opening(&self, segment: &[u8], v6: bool) -> Option<Sight> {
+    fn opening(&self, segment: &[u8], v6: bool) -> Option<Observation> {
         const SYN: u8 = 2;
         const SYN_ACK: u8 = SYN | 16;
         let port = |at: usize| {
@@ -234,7 +234,7 @@ impl Station {
             v6,
             number: port(0)?,
         };
-        (first && self.ports.contains(&port(2)?)).then_some(Sight::Arrival(mark))
+        (first && self.ports.contains(&port(2)?)).then_some(Observation::Arrival(mark))
     }
 }
 
@@ -366,7 +366,7 @@ fn read<'b>(fd: &OwnedFd, v6: bool, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     Some(packet.get(header..).unwrap_or_default())
 }
 
-fn echo_sight(packet: &[u8], v6: bool) -> Option<Sight> {
+fn echo_sight(packet: &[u8], v6: bool) -> Option<Observation> {
     let (kind, number) = (packet.first()?, understand(packet.get(8..)?)?.1);
     let mark = Mark {
         protocol: Protocol::Icmp,
@@ -374,8 +374,8 @@ fn echo_sight(packet: &[u8], v6: bool) -> Option<Sight> {
         number,
     };
     match (kind, v6) {
-        (8, false) | (128, true) => Some(Sight::Arrival(mark)),
-        (0, false) | (129, true) => Some(Sight::Answer(mark)),
+        (8, false) | (128, true) => Some(Observation::Arrival(mark)),
+        (0, false) | (129, true) => Some(Observation::Answer(mark)),
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pontoon_netlink::Netns;
 
 use super::failure::{Failure, Outcome};
-use super::station::{Mark, Protocol, Sight, Station, converse};
+use super::station::{Mark, Observation, Protocol, Station, converse};
 
 /// For how long an expected answer may fail to come.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,14 +43,14 @@ pub struct Shot {
 
 /// What became of a [`Shot`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fate {
+pub struct ShotOutcome {
     /// It was seen at the station that it was meant for, by the first segment where it was TCP.
     pub arrived: bool,
     /// The answer came back to the sender.
     pub answered: bool,
 }
 
-impl Fate {
+impl ShotOutcome {
     /// Whether this is as it should be: arrived and answered, or not even seen.
     #[must_use]
     pub fn fits(self, arrives: bool) -> bool {
@@ -86,14 +86,14 @@ impl Volley {
     }
 
     /// Fires, waits, and tells of each shot what became of it.
-    pub fn fire(&mut self, shots: &[Shot]) -> Outcome<Vec<Fate>> {
+    pub fn fire(&mut self, shots: &[Shot]) -> Outcome<Vec<ShotOutcome>> {
         let mut saw = Vec::new();
         for station in self.stations.values_mut() {
             station.attend(&mut saw);
         }
         let marks: Vec<Mark> = shots.iter().map(|shot| self.mark(shot)).collect();
         let mut fates = vec![
-            Fate {
+            ShotOutcome {
                 arrived: false,
                 answered: false,
             };
@@ -104,8 +104,9 @@ impl Volley {
         let started = Instant::now();
         let (mut sent, mut settled) = (started, None);
         loop {
-            let open =
-                |(shot, fate): (&Shot, &Fate)| shot.arrives && !(fate.arrived && fate.answered);
+            let open = |(shot, fate): (&Shot, &ShotOutcome)| {
+                shot.arrives && !(fate.arrived && fate.answered)
+            };
             let waiting = shots.iter().zip(&fates).any(open);
             if !waiting || started.elapsed() > PATIENCE {
                 let settled = settled.get_or_insert_with(Instant::now);
@@ -210,10 +211,10 @@ impl Volley {
     }
 }
 
-fn note(sight: Sight, at: usize, shots: &[Shot], marks: &[Mark], fates: &mut [Fate]) {
+fn note(sight: Observation, at: usize, shots: &[Shot], marks: &[Mark], fates: &mut [ShotOutcome]) {
     let (mark, arrival) = match sight {
-        Sight::Arrival(mark) => (mark, true),
-        Sight::Answer(mark) => (mark, false),
+        Observation::Arrival(mark) => (mark, true),
+        Observation::Answer(mark) => (mark, false),
     };
     for (i, shot) in shots.iter().enumerate().filter(|(i, _)| marks[*i] == mark) {
         if arrival && shot.at == at {

@@ -3,5 +3,5 @@
 mod accounts;
 mod beside;
 mod cures;
+mod doctor_scene;
 mod illnesses;
-mod ward;

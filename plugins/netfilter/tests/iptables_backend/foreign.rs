@@ -5,8 +5,8 @@ use pontoon_netfilter::iptables::Variant;
 use pontoon_netfilter::{Policy, Port, Protocol};
 
 use crate::bed::{Node, VARIANTS, port, published, tcp};
-use crate::ground::{
-    Cell, Ground, HOST, NEIGHBOUR, OTHER, Pair, THIRD, UNPUBLISHED, WEB, only, to,
+use crate::host_scene::{
+    Cell, HOST, HostScene, NEIGHBOUR, OTHER, Pair, THIRD, UNPUBLISHED, WEB, only, to,
 };
 
 /// Docker 20.10 with one network on `br2`, whose container publishes port 8090; its admin wants
@@ -108,7 +108,7 @@ const FIREWALLD: &str = "*filter
 COMMIT
 ";
 
-fn publish(g: &Ground) {
+fn publish(g: &HostScene) {
     let ports: [Port; 2] = [tcp(8080, 80), port(Protocol::Udp, 8080, 80)];
     g.host.apply(&published("web", "c1", (88, 2), &ports));
 }
@@ -132,7 +132,7 @@ fn closed<'a>(name: &'static str, from: &'a Node) -> Cell<'a> {
 }
 
 /// What must hold beside Docker, `web` with Docker's promise and `other` open.
-fn beside_docker(g: &Ground) -> Vec<Cell<'_>> {
+fn beside_docker(g: &HostScene) -> Vec<Cell<'_>> {
     vec![
         to("out", &g.web, v4(NEIGHBOUR), true),
         to("out from the open one", &g.other, v4(NEIGHBOUR), true),
@@ -153,12 +153,12 @@ fn beside_docker(g: &Ground) -> Vec<Cell<'_>> {
     ]
 }
 
-fn check_docker(variant: Variant, g: &Ground, context: &str) {
+fn check_docker(variant: Variant, g: &HostScene, context: &str) {
     g.check(&format!("{variant:?}, {context}"), &beside_docker(g));
 }
 
 fn beside(variant: Variant, rules: &str, again: &str) {
-    let g = Ground::new(variant);
+    let g = HostScene::new(variant);
     let apply = || {
         g.host.apply(&only(Policy::docker("web", "br0")));
         g.host.apply(&only(Policy::open("db", "br1")));
@@ -218,8 +218,8 @@ fn docker_28() {
 fn ufw_and_firewalld() {
     for variant in VARIANTS {
         for (name, rules) in [("ufw", UFW), ("firewalld", FIREWALLD)] {
-            let g = Ground::new(variant);
-            let both = |g: &Ground| {
+            let g = HostScene::new(variant);
+            let both = |g: &HostScene| {
                 g.host.restore(rules);
                 g.host.restore6(rules);
             };

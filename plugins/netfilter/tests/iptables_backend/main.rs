@@ -12,7 +12,7 @@ mod coexistence;
 mod concurrency;
 mod detection;
 mod foreign;
-mod ground;
+mod host_scene;
 mod network;
 mod packets;
 mod policy;

@@ -3,15 +3,15 @@
 use pontoon_netfilter::{Ingress, Link, Member, Policy, Port, Protocol, Resolver, Ruleset};
 
 use crate::bed::{Node, VARIANTS, network, owner, port, published, tcp};
-use crate::ground::{
-    Cell, FRIEND, GATEWAY, Ground, HOST, NEIGHBOUR, OTHER, Pair, SERVICE, SIBLING, THIRD, WEB,
+use crate::host_scene::{
+    Cell, FRIEND, GATEWAY, HOST, HostScene, NEIGHBOUR, OTHER, Pair, SERVICE, SIBLING, THIRD, WEB,
     only, to,
 };
 
 const PUBLISHED: u16 = 8080;
 
 /// `web` publishes its service.
-fn publish(ground: &Ground) -> Ruleset {
+fn publish(ground: &HostScene) -> Ruleset {
     let ports = [tcp(PUBLISHED, 80), port(Protocol::Udp, PUBLISHED, 80)];
     let ruleset = published("web", "c1", (88, 2), &ports);
     ground.host.apply(&ruleset);
@@ -29,7 +29,7 @@ fn to_published<'a>(name: &'static str, from: &'a Node, at: Pair, arrives: bool)
 #[test]
 fn isolated_and_closed() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         g.host.apply(&only(Policy::docker("web", "br0")));
         g.host.apply(&only(Policy::docker("db", "br1")));
         g.host.apply(&only(Policy::open("open", "br2")));
@@ -69,7 +69,7 @@ fn isolated_and_closed() {
 
 /// What the host needs beside the rules so that a network's containers are kept apart whether or
 /// not bridged packets meet iptables: no frame passes, and the host answers for the siblings.
-fn separate(g: &Ground) {
+fn separate(g: &HostScene) {
     g.host.node.sh(
         "for port in v1 v2; do bridge link set dev $port isolated on; done\n\
          sysctl -qw net.ipv4.conf.br0.proxy_arp_pvlan=1 net.ipv4.neigh.br0.proxy_delay=0 \
@@ -108,7 +108,7 @@ fn links() -> Ruleset {
 #[test]
 fn siblings_kept_apart_and_linked() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         let policy = only(Policy {
             icc: false,
             ..Policy::docker("web", "br0")
@@ -171,7 +171,7 @@ fn from_port_80(node: &Node, target: Pair) -> bool {
 #[test]
 fn one_link_of_many() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         g.host.apply(&only(Policy {
             icc: false,
             ..Policy::open("web", "br0")
@@ -199,7 +199,7 @@ fn one_link_of_many() {
 #[test]
 fn internal_and_without_the_host() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         let internal = Policy {
             internal: true,
             ..Policy::docker("web", "br0")
@@ -252,7 +252,7 @@ fn internal_and_without_the_host() {
 #[test]
 fn through_the_host_but_not_to_it() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         g.host.apply(&Ruleset {
             resolver: Some(Resolver {
                 network: "web".to_owned(),
@@ -302,7 +302,7 @@ fn through_the_host_but_not_to_it() {
 #[test]
 fn ingress_policy_of_the_reference() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         let with = |network: &str, bridge: &str, ingress| {
             only(Policy {
                 ingress,
@@ -346,7 +346,7 @@ fn ingress_policy_of_the_reference() {
 #[test]
 fn isolation_closing_and_trust_by_themselves() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         g.host.apply(&only(Policy {
             isolated: true,
             ..Policy::open("web", "br0")
@@ -381,7 +381,7 @@ fn isolation_closing_and_trust_by_themselves() {
 fn published_at_one_address_only() {
     for variant in VARIANTS {
         for snat in [true, false] {
-            let g = Ground::new(variant);
+            let g = HostScene::new(variant);
             g.host.apply(&only(Policy::docker("web", "br0")));
             let at = |address: Option<&str>, host_port| {
                 let host_ip = address.map(|a| a.parse().expect("address"));
@@ -454,7 +454,7 @@ fn published_at_one_address_only() {
 #[test]
 fn a_bridge_without_a_policy_is_ours_too() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         let isolated = only(Policy {
             isolated: true,
             ..Policy::open("web", "br0")
@@ -499,7 +499,7 @@ fn a_bridge_without_a_policy_is_ours_too() {
 #[test]
 fn without_a_bridge_by_address() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         let infix = g.host.infix();
         g.host.node.sh(&format!(
             "iptables-{infix} -P FORWARD DROP\nip6tables-{infix} -P FORWARD DROP"

@@ -4,7 +4,7 @@ use pontoon_netfilter::iptables::{Detected, Iptables, Programs, Variant};
 use pontoon_netfilter::{Ingress, Link, Policy, Protocol, Ruleset};
 
 use crate::bed::{Host, VARIANTS, network, owner};
-use crate::ground::{Ground, NEIGHBOUR, WEB, only, to};
+use crate::host_scene::{HostScene, NEIGHBOUR, WEB, only, to};
 
 /// Everything that a policy can have.
 fn full(network: &str, bridge: &str) -> Ruleset {
@@ -205,7 +205,7 @@ fn a_changed_policy_replaces_its_rules() {
 #[test]
 fn the_admin_speaks_first() {
     for variant in VARIANTS {
-        let g = Ground::new(variant);
+        let g = HostScene::new(variant);
         let policy = |admin: &str| {
             only(Policy {
                 admin_chain: admin.to_owned(),
@@ -237,7 +237,7 @@ fn the_admin_speaks_first() {
         }
         let stopped = [to("stopped by the admin", &g.web, NEIGHBOUR, false)];
         g.check(&format!("{variant:?}"), &stopped);
-        let rules = |g: &Ground| {
+        let rules = |g: &HostScene| {
             let all = filter(&g.host);
             let admins = |l: &&str| {
                 l.contains("192.0.2.2/") || l.contains("/32 -j ACCEPT") || l.contains("/128 -j")

@@ -2,10 +2,10 @@
 
 use pontoon_attach::forwarding;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::report::Failure;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     for lost_router_advertisements in
         forwarding::lost_router_advertisements(&mut ground.host.socket)?
     {

@@ -6,13 +6,13 @@ use pontoon_ledger::{PortmapRecord, kinds};
 use pontoon_netfilter::Owner;
 use pontoon_netlink::{IpNetwork, sysctl};
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::report::{Failure, short};
 
 /// Routes shorter than this lead nowhere in particular.
 const PARTICULAR: u8 = 8;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     for network in &ground.networks {
         let Some(bridge) = &network.bridge else {
             continue;
@@ -36,7 +36,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
 }
 
 /// Routes of others into the subnets of the networks.
-pub(crate) fn routes(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn routes(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let mut routes = ground.host.socket.routes(true)?;
     routes.extend(ground.host.socket.routes(false)?);
     for network in &ground.networks {
@@ -87,7 +87,7 @@ pub(crate) fn routes(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result
 }
 
 /// Containers that send larger packets than the uplink takes.
-pub(crate) fn mtu(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn mtu(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let uplink = ground.host.socket.uplink()?;
     for network in &ground.networks {
         let Some(bridge) = &network.bridge else {
@@ -130,7 +130,7 @@ pub(crate) fn mtu(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<()
 
 /// The gateways of the containers, against the addresses of their bridge.
 fn addresses(
-    ground: &Ground,
+    ground: &CheckInput,
     network: &crate::facts::Network,
     bridge: &str,
     findings: &mut Vec<Finding>,
@@ -187,7 +187,10 @@ fn addresses(
 }
 
 /// Containers whose veth pair hangs on no bridge.
-pub(crate) fn unplugged(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn unplugged(
+    ground: &mut CheckInput,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
     for one in &ground.attachments {
         let (Some(veth), None) = (&one.host_interface, &one.bridge) else {
             continue;
@@ -215,7 +218,10 @@ pub(crate) fn unplugged(ground: &mut Ground, findings: &mut Vec<Finding>) -> Res
 }
 
 /// What published ports need of their bridge beside rules.
-pub(crate) fn publishing(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn publishing(
+    ground: &mut CheckInput,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
     let link = |name: &String| ground.host.links.iter().find(|link| link.name == *name);
     for one in ground.attachments.iter().filter(|one| one.alive) {
         let record: Option<PortmapRecord> = ground.host.record(&one.key());

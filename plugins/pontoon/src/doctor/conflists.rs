@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::install::is_ours;
 use crate::lint::{self, Level};
 use crate::report::Failure;
@@ -48,7 +48,7 @@ const OURS_ALONE: [(&str, &[&str]); 3] = [
 ];
 
 #[allow(clippy::disallowed_methods, reason = "the variables of cnitool")]
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let places = &ground.places;
     let dir = places.conf_dir();
     let told = places.conf_dir.is_some() || std::env::var_os("NETCONFPATH").is_some();
@@ -94,7 +94,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
 
 /// What `pontoon lint` calls an error. What it says of plugins that are not there, of files that are no
 /// JSON and of routes in a network's subnet is told by the checks of their own, with what to do.
-fn linted(ground: &Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+fn linted(ground: &CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     for judged in lint::configured(&ground.places)? {
         let Some(network) = &judged.network else {
             continue;
@@ -132,7 +132,7 @@ fn unreadable(file: &str, error: &str) -> Finding {
 
 /// The folders where plugins are looked for, and whether a flag or a variable has named them.
 #[allow(clippy::disallowed_methods, reason = "the variables of cnitool")]
-fn folders(ground: &Ground) -> (Vec<PathBuf>, bool) {
+fn folders(ground: &CheckInput) -> (Vec<PathBuf>, bool) {
     let path = ground.places.cni_path();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let named = ground.places.bin_dir.is_some()
@@ -143,7 +143,7 @@ fn folders(ground: &Ground) -> (Vec<PathBuf>, bool) {
     (dirs, named)
 }
 
-fn plugins(ground: &Ground, file: &str, network: &Value, findings: &mut Vec<Finding>) {
+fn plugins(ground: &CheckInput, file: &str, network: &Value, findings: &mut Vec<Finding>) {
     let (dirs, named) = folders(ground);
     if named && !dirs.iter().any(|dir| dir.is_dir()) {
         let path = ground.places.cni_path();

@@ -11,7 +11,7 @@ use pontoon_ledger::NetworkPolicyRecord;
 use pontoon_netlink::sysctl;
 use pontoon_passage::{DroppingRule, Hook, Packet, PacketVerdict, Rules};
 
-use super::{Finding, Ground, program};
+use super::{CheckInput, Finding, program};
 use crate::facts::{Attachment, Network, Port};
 use crate::report::Failure;
 
@@ -21,7 +21,7 @@ const FAR: (IpAddr, IpAddr) = (
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 );
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let uplink = match ground.host.socket.uplink()? {
         Some(link) => link.name,
         None => return Ok(()),
@@ -62,7 +62,7 @@ fn tell(finding: Finding, findings: &mut Vec<Finding>) {
 
 /// One family of one network.
 struct View<'a> {
-    ground: &'a Ground,
+    ground: &'a CheckInput,
     rules: &'a Rules,
     network: &'a Network,
     bridge: &'a str,

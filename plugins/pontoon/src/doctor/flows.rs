@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use pontoon_netlink::{Conntrack, Error, Filter, RouteSocket, TrackedFlow};
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::facts::{Attachment, Port};
 use crate::report::Failure;
 
@@ -21,7 +21,7 @@ pub(crate) struct Stale {
     flow: TrackedFlow,
 }
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let found = find(&mut ground.host.socket, &ground.attachments)?;
     findings.extend(found.iter().map(|stale| {
         let TrackedFlow {

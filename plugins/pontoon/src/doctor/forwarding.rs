@@ -2,7 +2,7 @@
 
 use pontoon_netlink::sysctl;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::findings::Setting;
 use crate::report::Failure;
 
@@ -10,7 +10,7 @@ fn setting(path: &str) -> Setting {
     Setting::from_text(sysctl::read(path).ok().as_deref())
 }
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     // A network whose containers have no way beyond their bridge needs nothing forwarded.
     let forwarded = |bridge: &str| {
         ground.attachments.iter().any(|one| {
@@ -68,7 +68,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
 
 /// Strict reverse-path filtering is a trap where there is more than one way to the outside.
 pub(super) fn reverse_path(
-    ground: &mut Ground,
+    ground: &mut CheckInput,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Failure> {
     let routes = ground.host.socket.routes(true)?;

@@ -3,11 +3,11 @@
 use pontoon_conf::Route;
 use pontoon_netlink::RouteEntry;
 
-use super::{Finding, Ground, Inside};
+use super::{CheckInput, ContainerFacts, Finding};
 use crate::facts::Attachment;
 use crate::report::{Failure, short};
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     for one in ground.attachments.iter().filter(|one| one.alive) {
         let Some(inside) = ground.insides.get(&one.key()) else {
             continue;
@@ -32,7 +32,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     Ok(())
 }
 
-fn of_interface(one: &Attachment, inside: &Inside) -> Vec<Finding> {
+fn of_interface(one: &Attachment, inside: &ContainerFacts) -> Vec<Finding> {
     let name = &one.interface;
     let who = format!("container {}", short(&one.id));
     let enter = |command: String| format!("nsenter --net={} {command}", one.netns);

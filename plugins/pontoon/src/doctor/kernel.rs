@@ -6,13 +6,13 @@ use pontoon_ledger::kinds;
 use pontoon_netlink::vlan_filtering_supported;
 use serde_json::Value;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::report::Failure;
 
 /// The keys of `bridge` that need VLAN filtering.
 const VLAN: [&str; 2] = ["vlan", "vlanTrunk"];
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     // A folder or a file that cannot be read is the finding of another check, `conflists`.
     let Ok(entries) = fs::read_dir(ground.places.conf_dir()) else {
         return Ok(());

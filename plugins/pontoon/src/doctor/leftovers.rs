@@ -3,14 +3,14 @@
 use pontoon_ledger::THIRD_PARTY;
 use pontoon_netfilter::is_attachment_tag;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::report::Failure;
 use crate::{facts, leases};
 
 /// Share of a pool in use from which on it is nearly full, in percent.
 const NEARLY: u128 = 90;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let collect =
         |network: &str| format!("pontoon gc {network} --all-dead{}", ground.places.options());
     for one in ground.attachments.iter().filter(|one| !one.alive) {

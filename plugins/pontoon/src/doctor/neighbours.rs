@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use pontoon_conf::Mac;
 use pontoon_netlink::Neighbour;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::report::Failure;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     // Each address of a container, by the link of this host that leads to it.
     let mut known: HashMap<(u32, IpAddr), [u8; 6]> = HashMap::new();
     // The same, and the gateways, by network: as a container of the network should see them.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::install::{is_ours, programs};
 use crate::report::Failure;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let path = ground.places.cni_path();
     let dirs: Vec<&Path> = path.split(':').map(Path::new).collect();
     for name in programs() {

@@ -9,11 +9,11 @@ use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{ClientNetwork, source};
 use pontoon_ledger::{DnsRecord, files};
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::dns;
 use crate::report::Failure;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let state = &ground.host.state;
     let records: Vec<DnsRecord> = ground.host.records()?;
     let records: Vec<Record> = records.into_iter().map(|one| one.record).collect();

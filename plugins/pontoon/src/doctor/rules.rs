@@ -4,11 +4,11 @@ use pontoon_attach::{repair, rules};
 use pontoon_conf::Error;
 use pontoon_netfilter::{BackendKind, Ruleset};
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::facts::backend_name;
 use crate::report::Failure;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let used = ground
         .networks
         .iter()
@@ -55,7 +55,11 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
     Ok(())
 }
 
-fn verify(ground: &Ground, kind: BackendKind, rulesets: &[Ruleset]) -> Result<Vec<String>, Error> {
+fn verify(
+    ground: &CheckInput,
+    kind: BackendKind,
+    rulesets: &[Ruleset],
+) -> Result<Vec<String>, Error> {
     let mut backend = rules::open_in(&ground.host.state, &ground.search, kind)?;
     let differences = backend.verify_all(rulesets);
     differences.map_err(rules::error)

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use pontoon_netfilter::is_attachment_tag;
 use pontoon_passage::Rules;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::facts::{Attachment, Port};
 use crate::report::Failure;
 use crate::trace::{Asked, Protocol, Verdict, predict};
@@ -15,7 +15,7 @@ use crate::trace::{Asked, Protocol, Verdict, predict};
 /// Ways are followed one by one.
 const MOST: usize = 1000;
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let Some(rules) = ground.rules() else {
         return Ok(());
     };
@@ -40,7 +40,7 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
 }
 
 fn shadowed(
-    ground: &mut Ground,
+    ground: &mut CheckInput,
     rules: &Rules,
     (one, port): (&Attachment, &Port),
     v4: bool,
@@ -113,7 +113,7 @@ fn shadowed(
 }
 
 /// Rules and elements that carry the tag of an attachment of which there is no record.
-fn without_owner(ground: &Ground, rules: &Rules, findings: &mut Vec<Finding>) {
+fn without_owner(ground: &CheckInput, rules: &Rules, findings: &mut Vec<Finding>) {
     // Behind another vendor's plugin the records of portmap, firewall and dns stand alone.
     let known = ground.host.tags();
     let tag_without_record = |owner: &Option<String>| {

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::facts::{Attachment, Port};
 use crate::report::Failure;
 
@@ -25,7 +25,7 @@ const RESERVES: [&str; 6] = [
     "slirp4netns",
 ];
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let processes = Processes::default();
     for (protocol, state) in LISTENS {
         let mut sockets = Vec::new();

@@ -4,7 +4,7 @@
 use pontoon_ledger::PortmapRecord;
 use pontoon_netlink::RouteEntry;
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::report::Failure;
 
 /// `RTN_UNICAST`.
@@ -12,7 +12,7 @@ const UNICAST: u8 = 1;
 /// Tables that the kernel knows by name: default, main, local.
 const NAMED: [u32; 3] = [253, 254, 255];
 
-pub(super) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(super) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let published: Vec<PortmapRecord> = ground.host.records()?;
     for v4 in [true, false] {
         let family = |record: &&PortmapRecord| {

@@ -2,7 +2,7 @@
 
 use pontoon_netlink::{Link, RouteEntry, RouteSocket};
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::facts;
 use crate::report::Failure;
 
@@ -11,14 +11,14 @@ const UNICAST: u8 = 1;
 
 /// Why nothing leaves this host, when that is so.
 #[derive(Debug)]
-pub(crate) enum Cut {
+pub(crate) enum UplinkFault {
     /// No default route of a family that is used; the one link that is down and may have had it.
     NoRoute(Option<String>),
     /// The link of each default route is down, or has no carrier.
     Down { link: String, what: &'static str },
 }
 
-impl Cut {
+impl UplinkFault {
     /// In words, for `ip-forward`.
     pub(crate) fn text(&self) -> String {
         match self {
@@ -31,7 +31,7 @@ impl Cut {
     }
 }
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let open = |name: &str| {
         let mut networks = ground.networks.iter();
         networks.any(|network| network.name == name && !network.closed.contains(&"internal"))
@@ -56,21 +56,21 @@ pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<
         return Ok(());
     };
     let finding = match &cut {
-        Cut::NoRoute(_) => Finding::new("no-default-route", "this host"),
-        Cut::Down { link, .. } => Finding::new("uplink-down", link),
+        UplinkFault::NoRoute(_) => Finding::new("no-default-route", "this host"),
+        UplinkFault::Down { link, .. } => Finding::new("uplink-down", link),
     };
     let finding = finding
         .means("containers reach nothing beyond the networks that this host is attached to, and no host out there reaches them")
         .seen(cut.text());
     findings.push(match cut {
-        Cut::NoRoute(None) => finding.advice(
+        UplinkFault::NoRoute(None) => finding.advice(
             "add the default route by the means that configure this host's network, or for now: ip route add default via ROUTER dev UPLINK",
         ),
-        Cut::NoRoute(Some(link)) => finding.mend(format!("ip link set dev {link} up")).advice(
+        UplinkFault::NoRoute(Some(link)) => finding.mend(format!("ip link set dev {link} up")).advice(
             "its routes went with it: the means that configure this host's network make them again, or: ip route add default via ROUTER dev UPLINK",
         ),
-        Cut::Down { link, what: "is down" } => finding.mend(format!("ip link set dev {link} up")),
-        Cut::Down { link, .. } => finding.advice(format!(
+        UplinkFault::Down { link, what: "is down" } => finding.mend(format!("ip link set dev {link} up")),
+        UplinkFault::Down { link, .. } => finding.advice(format!(
             "look at what {link} is connected to: the cable, the switch, the other end of the tunnel"
         )),
     });
@@ -82,7 +82,7 @@ pub(crate) fn cut(
     socket: &mut RouteSocket,
     links: &[Link],
     families: &[bool],
-) -> Result<Option<Cut>, Failure> {
+) -> Result<Option<UplinkFault>, Failure> {
     let mut defaults: Vec<RouteEntry> = Vec::new();
     for v4 in families {
         let routes = socket.routes(*v4)?;
@@ -96,7 +96,9 @@ pub(crate) fn cut(
     if defaults.is_empty() {
         let mut down = links.iter().filter(|link| may_be_uplink(link) && !link.up);
         let only = down.next().filter(|_| down.next().is_none());
-        return Ok(Some(Cut::NoRoute(only.map(|link| link.name.clone()))));
+        return Ok(Some(UplinkFault::NoRoute(
+            only.map(|link| link.name.clone()),
+        )));
     }
     let mut dead = None;
     for route in &defaults {
@@ -109,7 +111,7 @@ pub(crate) fn cut(
             (true, false) => "has no carrier",
             (false, _) => "is down",
         };
-        dead.get_or_insert(Cut::Down {
+        dead.get_or_insert(UplinkFault::Down {
             link: link.name.clone(),
             what,
         });

@@ -4,7 +4,7 @@
 //! Runtimes and firewalls that use one variant each are no finding: they agree with each other, and
 //! whether a packet passes both is for the other checks to say.
 
-use super::{Finding, Ground};
+use super::{CheckInput, Finding};
 use crate::report::Failure;
 
 /// Chains of runtimes and firewalls begin so.
@@ -12,7 +12,7 @@ const MANAGED: [&str; 10] = [
     "CNI-", "DOCKER", "KUBE-", "ufw", "LIBVIRT", "NETAVARK", "FLANNEL", "cali-", "CILIUM", "f2b-",
 ];
 
-pub(crate) fn check(ground: &mut Ground, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let Some(rules) = ground.rules() else {
         return Ok(());
     };

@@ -6,7 +6,7 @@ use pontoon_passage::Step;
 use super::Report;
 use super::path_end::{End, Verdict};
 use super::probe::Answer;
-use super::reply::{Fate, Reply};
+use super::reply::{Reply, ReplyOutcome};
 use crate::report::Style;
 
 pub(super) fn text(report: &Report, verbose: bool) -> String {
@@ -56,17 +56,17 @@ fn verdict(end: &End, reply: Option<&Reply>, style: Style) -> String {
     };
     match reply {
         Some(Reply {
-            fate: Fate::Lost,
+            fate: ReplyOutcome::Lost,
             reason,
         }) => {
             format!("{so}, but {}: {reason}", style.bad("the reply is lost"))
         }
         Some(Reply {
-            fate: Fate::ComesBack,
+            fate: ReplyOutcome::ComesBack,
             reason,
         }) => format!("{so}; {reason}"),
         Some(Reply {
-            fate: Fate::CannotTell,
+            fate: ReplyOutcome::CannotTell,
             reason,
         }) => format!("{so}; the reply: {reason}"),
         None => so,

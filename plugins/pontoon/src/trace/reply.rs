@@ -18,7 +18,7 @@ use crate::report::Failure;
 /// What becomes of the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Fate {
+pub(crate) enum ReplyOutcome {
     ComesBack,
     Lost,
     CannotTell,
@@ -26,26 +26,26 @@ pub(crate) enum Fate {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Reply {
-    pub(crate) fate: Fate,
+    pub(crate) fate: ReplyOutcome,
     pub(crate) reason: String,
 }
 
 impl Reply {
     pub(crate) fn lost(&self) -> bool {
-        self.fate == Fate::Lost
+        self.fate == ReplyOutcome::Lost
     }
 }
 
 fn lost(reason: String) -> Reply {
     Reply {
-        fate: Fate::Lost,
+        fate: ReplyOutcome::Lost,
         reason,
     }
 }
 
 fn unknown(reason: String) -> Reply {
     Reply {
-        fate: Fate::CannotTell,
+        fate: ReplyOutcome::CannotTell,
         reason,
     }
 }
@@ -72,7 +72,7 @@ pub(super) fn of(
         }
     };
     let attachments = host.attachments();
-    let way = Back {
+    let way = ReplyPath {
         rules,
         question,
         packet: &packet,
@@ -91,7 +91,7 @@ pub(super) fn of(
     }
 }
 
-struct Back<'a> {
+struct ReplyPath<'a> {
     rules: &'a Rules,
     question: &'a Question,
     /// As it arrives.
@@ -100,7 +100,7 @@ struct Back<'a> {
     source: Option<IpAddr>,
 }
 
-impl Back<'_> {
+impl ReplyPath<'_> {
     fn service(&self) -> String {
         let port = self.packet.destination_port().unwrap_or(0);
         format!("{port}/{}", self.packet.protocol)
@@ -112,7 +112,7 @@ impl Back<'_> {
             _ => format!("{who} listens on {}, and has a way back", self.service()),
         };
         Reply {
-            fate: Fate::ComesBack,
+            fate: ReplyOutcome::ComesBack,
             reason,
         }
     }

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pontoon_lab::{
-    Attachment, BOTH, Backend, Chained, Container, Failure, HOST_V4, Network, OUTSIDE_V4,
-    OUTSIDE_V6, Outcome, Reply, Silence, Site, chained_faults,
+    Attachment, BOTH, Backend, Chained, Container, Failure, HOST_V4, Network, NoReply, OUTSIDE_V4,
+    OUTSIDE_V6, Outcome, Reply, Site, chained_faults,
 };
 use serde_json::json;
 
@@ -40,7 +40,7 @@ fn parse(text: Option<String>) -> Outcome<IpAddr> {
 }
 
 fn answered(
-    got: Result<Reply, Silence>,
+    got: Result<Reply, NoReply>,
     server: &str,
     peer: Option<IpAddr>,
     what: &str,

@@ -6,14 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::ward::Ward;
+use super::doctor_scene::DoctorScene;
 use pontoon_lab::{Backend, Failure, Outcome, Scratch};
 use serde_json::{Value, json};
 
 /// The veth pair of a container is gone: only its runtime can attach it again.
 #[test]
 fn an_interface_that_is_gone() -> Outcome {
-    let mut ward = Ward::new(Backend::Nftables)?;
+    let mut ward = DoctorScene::new(Backend::Nftables)?;
     let list = ward.site.pontoon_json(&["ls"])?;
     let veth = list[0]["host_interface"].as_str().unwrap_or_default();
     ward.shell(&format!("ip link del dev {veth}"))?;
@@ -37,7 +37,7 @@ fn an_interface_that_is_gone() -> Outcome {
 /// Keys of ours that another vendor's plugin ignores: a policy that is not there.
 #[test]
 fn keys_that_another_vendors_plugin_ignores() -> Outcome {
-    let mut ward = Ward::new(Backend::Nftables)?;
+    let mut ward = DoctorScene::new(Backend::Nftables)?;
     let theirs = Scratch::new("theirs")?;
     for name in ["bridge", "firewall"] {
         let file = theirs.path().join(name);
@@ -77,7 +77,7 @@ fn keys_that_another_vendors_plugin_ignores() -> Outcome {
 
 #[test]
 fn folders_that_do_not_exist() -> Outcome {
-    let ward = Ward::new(Backend::Nftables)?;
+    let ward = DoctorScene::new(Backend::Nftables)?;
     let conf = ward.conf.path().display().to_string();
     for (places, kind) in [
         (
@@ -107,7 +107,7 @@ fn ip_forward_knows_a_host_without_a_way_out() -> Outcome {
         "ip route del default; ip -6 route del default; true",
         "ip link set dev eth0 down",
     ] {
-        let ward = Ward::new(Backend::Nftables)?;
+        let ward = DoctorScene::new(Backend::Nftables)?;
         ward.site.pontoon_ends(&["ip-forward"], 0)?;
         ward.shell(line)?;
         let text = ward.site.pontoon_ends(&["ip-forward"], 1)?;
@@ -121,7 +121,7 @@ fn ip_forward_knows_a_host_without_a_way_out() -> Outcome {
 /// Who is not root is told so once, and gets no diagnosis.
 #[test]
 fn not_as_root() -> Outcome {
-    let ward = Ward::new(Backend::Nftables)?;
+    let ward = DoctorScene::new(Backend::Nftables)?;
     let program = ward.site.runtime().programs().program("pontoon");
     let folder = ward.site.leases.path().join("ward");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
@@ -182,7 +182,7 @@ fn repair_says_what_it_changed() -> Outcome {
             "iptables-nft -t nat -F && ip6tables-nft -t nat -F",
         ),
     ] {
-        let ward = Ward::new(backend)?;
+        let ward = DoctorScene::new(backend)?;
         let found = ward.site.pontoon_ends(&["repair"], 0)?;
         if !found.contains("are there, and nothing was missing") || found.contains("made again") {
             return Err(Failure::new(format!("{backend}: {found}")));
@@ -208,7 +208,7 @@ fn repair_says_what_it_changed() -> Outcome {
 /// Leases that an earlier boot has left are not used, and a network whose note is lost has a pool.
 #[test]
 fn leases_after_a_reboot_or_with_a_lost_note() -> Outcome {
-    let ward = Ward::new(Backend::Nftables)?;
+    let ward = DoctorScene::new(Backend::Nftables)?;
     let folder = ward.site.leases.path().join("ward");
     let note = folder.join("pontoon.network");
     let conf = ward.conf.path().display().to_string();
@@ -272,7 +272,7 @@ fn leases_after_a_reboot_or_with_a_lost_note() -> Outcome {
 fn the_cost_is_linear() -> Outcome {
     for backend in [Backend::Nftables, Backend::IptablesNft] {
         let cost = |count: u16| -> Outcome<f64> {
-            let ward = Ward::with(backend, &["10.82.0.0/24"], count)?;
+            let ward = DoctorScene::with(backend, &["10.82.0.0/24"], count)?;
             let program = ward.site.runtime().programs().program("pontoon");
             // Processor time of the command and what it runs: the shell's own, and its children's.
             let line = format!("{} doctor > /dev/null; times", program.display());

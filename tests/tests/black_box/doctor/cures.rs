@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::doctor_scene::DoctorScene;
 use super::illnesses::{
-    BRIDGES, CONFIGURED, FILTERS, INTERIORS, Illness, LEFTOVERS, PORTS, RULES, SWITCHES,
+    BRIDGES, CONFIGURED, FILTERS, FaultCase, INTERIORS, LEFTOVERS, PORTS, RULES, SWITCHES,
 };
-use super::ward::Ward;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use pontoon_lab::{
@@ -18,7 +18,7 @@ use pontoon_lab::{
 };
 use serde_json::{Value, json};
 
-impl Ward {
+impl DoctorScene {
     /// Whether the first container reaches the outside.
     fn reaches_outside(&self) -> Outcome<bool> {
         let _server = self.site.host.serve_outside(7777)?;
@@ -33,7 +33,7 @@ impl Ward {
 #[test]
 fn a_healthy_host_has_no_findings() -> Outcome {
     for backend in Backend::ALL {
-        let ward = Ward::new(backend)?;
+        let ward = DoctorScene::new(backend)?;
         let before = ward.site.snapshot()?;
         let found = ward.examine(&[])?;
         if !found.is_empty() {
@@ -53,10 +53,10 @@ fn a_healthy_host_has_no_findings() -> Outcome {
 }
 
 /// Each of these is found by name, and the printed command mends it.
-fn cured(illnesses: &[Illness]) -> Outcome {
+fn cured(illnesses: &[FaultCase]) -> Outcome {
     let mut wrong = Vec::new();
     for (name, expected, plant) in illnesses {
-        let mut ward = Ward::new(Backend::Nftables)?;
+        let mut ward = DoctorScene::new(Backend::Nftables)?;
         let done = plant(&mut ward).and_then(|()| ward.cure(expected));
         wrong.extend(done.err().map(|error| format!("{name}: {error}")));
     }
@@ -68,10 +68,10 @@ fn cured(illnesses: &[Illness]) -> Outcome {
 }
 
 /// The same for what `--fix` may do by itself: it mends what is safe and nothing else.
-fn fixed(illnesses: &[Illness]) -> Outcome {
+fn fixed(illnesses: &[FaultCase]) -> Outcome {
     let mut wrong = Vec::new();
     for (name, _, plant) in illnesses {
-        let mut ward = Ward::new(Backend::Nftables)?;
+        let mut ward = DoctorScene::new(Backend::Nftables)?;
         plant(&mut ward)?;
         let found = ward.examine(&[])?;
         let unsafe_before = found.iter().filter(|(.., safe)| !safe).count();
@@ -118,7 +118,7 @@ groups! {
 #[test]
 fn a_cure_by_packets() -> Outcome {
     for (name, expected, plant) in [FILTERS[0], FILTERS[1], FILTERS[2], SWITCHES[0]] {
-        let mut ward = Ward::new(Backend::Nftables)?;
+        let mut ward = DoctorScene::new(Backend::Nftables)?;
         if !ward.reaches_outside()? {
             return Err(Failure::new(format!("{name}: no way out when healthy")));
         }
@@ -137,7 +137,7 @@ fn a_cure_by_packets() -> Outcome {
 /// `ip-forward` tells the same of what it is about.
 #[test]
 fn ip_forward_names_who_drops() -> Outcome {
-    let mut ward = Ward::new(Backend::Nftables)?;
+    let mut ward = DoctorScene::new(Backend::Nftables)?;
     ward.site.pontoon_ends(&["ip-forward"], 0)?;
     for (_, _, plant) in [SWITCHES[3], FILTERS[0]] {
         plant(&mut ward)?;
@@ -158,7 +158,7 @@ fn rules_flushed_under_iptables() -> Outcome {
         (Backend::IptablesNft, "iptables-nft"),
         (Backend::IptablesLegacy, "iptables-legacy"),
     ] {
-        let ward = Ward::new(backend)?;
+        let ward = DoctorScene::new(backend)?;
         ward.shell(&format!("{program} -t nat -F"))?;
         ward.cure(&["rules-missing"])
             .map_err(|error| Failure::new(format!("{backend}: {error}")))?;
@@ -170,7 +170,7 @@ fn rules_flushed_under_iptables() -> Outcome {
 
 #[test]
 fn the_dead_and_a_full_pool() -> Outcome {
-    let mut ward = Ward::with(Backend::Nftables, &["10.82.0.0/29"], 5)?;
+    let mut ward = DoctorScene::with(Backend::Nftables, &["10.82.0.0/29"], 5)?;
     let kept = ward.containers.pop();
     let one = ward
         .containers
@@ -197,7 +197,7 @@ fn the_dead_and_a_full_pool() -> Outcome {
 
 #[test]
 fn a_port_that_a_process_listens_on() -> Outcome {
-    let mut ward = Ward::new(Backend::Nftables)?;
+    let mut ward = DoctorScene::new(Backend::Nftables)?;
     let busybox = find("busybox").ok_or_else(|| missing("busybox"))?;
     let child = ward.site.host.run(|| {
         Command::new(&busybox)
@@ -241,7 +241,7 @@ fn a_port_that_a_process_listens_on() -> Outcome {
 /// Names: the resolver killed, a server that is silent, a file that names no server.
 #[test]
 fn the_resolver_and_its_servers() -> Outcome {
-    let mut ward = Ward::new(Backend::Nftables)?;
+    let mut ward = DoctorScene::new(Backend::Nftables)?;
     let file = ward.site.leases.path().join("resolv.conf");
     let write = |text: &str| fs::write(&file, text).map_err(Failure::act("write resolv.conf"));
     let _server = NameServer::start(
@@ -310,7 +310,7 @@ fn the_resolver_and_its_servers() -> Outcome {
 
 #[test]
 fn a_plugin_that_another_vendors_hides() -> Outcome {
-    let mut ward = Ward::new(Backend::Nftables)?;
+    let mut ward = DoctorScene::new(Backend::Nftables)?;
     let theirs = Scratch::new("theirs")?;
     let file = theirs.path().join("bridge");
     fs::write(&file, "#!/bin/sh\n").map_err(Failure::act("write a plugin"))?;
@@ -331,7 +331,7 @@ fn a_plugin_that_another_vendors_hides() -> Outcome {
 /// A host that has lost its iptables. What is printed installs it, and no test does that.
 #[test]
 fn a_backend_that_cannot_be_used() -> Outcome {
-    let ward = Ward::new(Backend::IptablesNft)?;
+    let ward = DoctorScene::new(Backend::IptablesNft)?;
     let programs = ward.site.runtime().programs().clone();
     let mut command = Command::new(programs.program("pontoon"));
     command

@@ -4,10 +4,10 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::ward::Ward;
+use super::doctor_scene::DoctorScene;
 use pontoon_lab::{Failure, HOST_V4, Outcome, tcp};
 
-impl Ward {
+impl DoctorScene {
     /// Runs a command line in the first container.
     fn inside(&self, line: &str) -> Outcome {
         let path = self.containers[0].0.path_text();
@@ -21,13 +21,13 @@ fn quoted(line: &str) -> String {
 }
 
 /// One thing that can be wrong: its name, the findings it gives, and how it comes about.
-pub(crate) type Illness = (
+pub(crate) type FaultCase = (
     &'static str,
     &'static [&'static str],
-    fn(&mut Ward) -> Outcome,
+    fn(&mut DoctorScene) -> Outcome,
 );
 
-pub(crate) const SWITCHES: [Illness; 4] = [
+pub(crate) const SWITCHES: [FaultCase; 4] = [
     ("IPv4 forwarding off", &["forwarding-off"], |ward| {
         ward.site.host.set("net/ipv4/ip_forward", "0")
     }),
@@ -46,7 +46,7 @@ pub(crate) const SWITCHES: [Illness; 4] = [
     ),
 ];
 
-pub(crate) const FILTERS: [Illness; 4] = [
+pub(crate) const FILTERS: [FaultCase; 4] = [
     ("FORWARD dropped by Docker", &["forward-dropped"], |ward| {
         ward.shell("iptables-nft -N DOCKER-USER && iptables-nft -A FORWARD -j DOCKER-USER && iptables-nft -P FORWARD DROP && sysctl -q -w net.bridge.bridge-nf-call-iptables=0")
     }),
@@ -71,7 +71,7 @@ pub(crate) const FILTERS: [Illness; 4] = [
     ),
 ];
 
-pub(crate) const BRIDGES: [Illness; 5] = [
+pub(crate) const BRIDGES: [FaultCase; 5] = [
     (
         "bridge down",
         &["bridge-down", "bridge-with-wrong-address"],
@@ -101,7 +101,7 @@ pub(crate) const BRIDGES: [Illness; 5] = [
     }),
 ];
 
-pub(crate) const PORTS: [Illness; 3] = [
+pub(crate) const PORTS: [FaultCase; 3] = [
     ("veth off its bridge", &["container-unplugged"], |ward| {
         let list = ward.site.pontoon_json(&["ls"])?;
         let veth = list[0]["host_interface"]
@@ -124,7 +124,7 @@ pub(crate) const PORTS: [Illness; 3] = [
     }),
 ];
 
-pub(crate) const RULES: [Illness; 5] = [
+pub(crate) const RULES: [FaultCase; 5] = [
     ("rules flushed", &["rules-missing"], |ward| {
         ward.shell("nft delete table inet pontoon")
     }),
@@ -158,7 +158,7 @@ pub(crate) const RULES: [Illness; 5] = [
     ),
 ];
 
-pub(crate) const LEFTOVERS: [Illness; 4] = [
+pub(crate) const LEFTOVERS: [FaultCase; 4] = [
     ("a stale flow", &["flow-stale"], |ward| {
         ward.shell("nft 'add table ip past' && nft 'add chain ip past pre { type nat hook prerouting priority -150; }' && nft 'add rule ip past pre tcp dport 8080 dnat to 10.82.0.99:80'")?;
         let target = SocketAddr::new(HOST_V4, 8080);
@@ -201,7 +201,7 @@ pub(crate) const LEFTOVERS: [Illness; 4] = [
     ),
 ];
 
-pub(crate) const INTERIORS: [Illness; 7] = [
+pub(crate) const INTERIORS: [FaultCase; 7] = [
     ("a container's address gone", &["address-missing"], |ward| {
         ward.inside("ip -4 address flush dev eth0")
     }),
@@ -248,7 +248,7 @@ pub(crate) const INTERIORS: [Illness; 7] = [
     ),
 ];
 
-pub(crate) const CONFIGURED: [Illness; 5] = [
+pub(crate) const CONFIGURED: [FaultCase; 5] = [
     ("no default route", &["no-default-route"], |ward| {
         ward.shell("ip route del default; ip -6 route del default; true")
     }),

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use pontoon_lab::{
-    Ask, Attachment, Backend, Container, Echo, Failure, Network, Outcome, Overlay, Peer, Reply,
-    Silence, Site, Switch,
+    Ask, Attachment, Backend, Container, Echo, Failure, Network, NoReply, Outcome, Overlay, Peer,
+    Reply, Site, Switch,
 };
 use pontoon_ledger::overlay::tunnel_mac;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ impl Member {
             .ok_or_else(|| Failure::new("the container has no such address"))
     }
 
-    pub(crate) fn ask(&self, ask: Ask, to: SocketAddr) -> Outcome<Result<Reply, Silence>> {
+    pub(crate) fn ask(&self, ask: Ask, to: SocketAddr) -> Outcome<Result<Reply, NoReply>> {
         self.container.run(|| ask(to, PATIENCE))
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::scene::Scene;
-use super::table::{ALL, STANCES};
+use super::table::{ALL, POLICY_CASES};
 use pontoon_lab::{Backend, Failure, Outcome, slice};
 
 /// Policies that are tried with each setting in a run.
@@ -15,7 +15,7 @@ fn matrix(backend: Backend, bridge_nf_call: bool) -> Outcome {
     let started = Instant::now();
     let setting = format!("{backend}, bridge-nf-call {}", u8::from(bridge_nf_call));
     let (mut cells, mut wrong) = (0, Vec::new());
-    let stances = slice(&format!("policies, {setting}"), STANCES, TRIED);
+    let stances = slice(&format!("policies, {setting}"), POLICY_CASES, TRIED);
     for &stance in &stances {
         let mut scene = Scene::new(backend, bridge_nf_call, stance)?;
         let tried = scene.cells()?;

@@ -5,7 +5,7 @@
 //! printed. `PONTOON_SEQUENCES` is how many are tried per backend: 10 unless told, 34 with
 //! `PONTOON_WHOLE`.
 
-mod story;
+mod scenario;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -16,8 +16,10 @@ use pontoon_lab::{
     Outcome, Protocol, Shot, Site, Volley, whole,
 };
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use scenario::{
+    CONTAINERS, From, Guest, LINKED, Model, NETWORKS, PolicyCase, Scenario, Step, To, UNLINKED,
+};
 use serde_json::{Value, json};
-use story::{CONTAINERS, From, Guest, LINKED, Model, NETWORKS, Stance, Step, Story, To, UNLINKED};
 
 const SUBNETS: [[&str; 2]; NETWORKS] = [
     ["10.93.0.0/24", "fd00:93::/64"],
@@ -29,12 +31,12 @@ const PUBLISHED: u16 = 8000;
 const OUTSIDE: usize = CONTAINERS;
 const HOST: usize = CONTAINERS + 1;
 
-fn keys(stance: Stance) -> Value {
+fn keys(stance: PolicyCase) -> Value {
     match stance {
-        Stance::Open => json!({}),
-        Stance::Docker => json!({ "profile": "docker" }),
-        Stance::IccOff => json!({ "profile": "docker", "icc": false }),
-        Stance::Internal => json!({ "profile": "docker", "internal": true }),
+        PolicyCase::Open => json!({}),
+        PolicyCase::Docker => json!({ "profile": "docker" }),
+        PolicyCase::IccOff => json!({ "profile": "docker", "icc": false }),
+        PolicyCase::Internal => json!({ "profile": "docker", "internal": true }),
     }
 }
 
@@ -51,7 +53,7 @@ struct World {
 }
 
 impl World {
-    fn new(backend: Backend, story: &Story) -> Outcome<Self> {
+    fn new(backend: Backend, story: &Scenario) -> Outcome<Self> {
         let site = Site::new(backend)?;
         site.host.bridge_nf_call(story.bridge_nf_call)?;
         site.host.teach_outside(SUBNETS.as_flattened())?;
@@ -59,7 +61,7 @@ impl World {
             .map(|number| {
                 let stance = story.stances[number];
                 site.firewalled(&format!("n{number}"), &SUBNETS[number], keys(stance))
-                    .with("bridge", "internal", json!(stance == Stance::Internal))
+                    .with("bridge", "internal", json!(stance == PolicyCase::Internal))
             })
             .collect();
         let mut volley = Volley::default();
@@ -88,7 +90,7 @@ impl World {
                 publish,
             } => {
                 self.leave(who)?;
-                let published = publish && self.model.stances[network] != Stance::Internal;
+                let published = publish && self.model.stances[network] != PolicyCase::Internal;
                 let guest = Guest {
                     network,
                     link,
@@ -256,7 +258,7 @@ impl World {
     }
 }
 
-fn play(backend: Backend, story: &Story) -> Outcome<usize> {
+fn play(backend: Backend, story: &Scenario) -> Outcome<usize> {
     let mut world = World::new(backend, story)?;
     let before = world.site.snapshot()?;
     for step in &story.steps {
@@ -294,7 +296,7 @@ fn sequences(backend: Backend) {
         ..Config::default()
     };
     let (started, packets) = (Instant::now(), Cell::new(0));
-    let result = TestRunner::new(config).run(&story::stories(), |story| {
+    let result = TestRunner::new(config).run(&scenario::scenarios(), |story| {
         let count =
             play(backend, &story).map_err(|failure| TestCaseError::fail(failure.to_string()))?;
         packets.set(packets.get() + count);

@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::{fmt, fs};
 
 use pontoon_lab::{
-    Attachment, Backend, Container, Failure, Fate, HOST_V4, HOST_V6, Network, OUTSIDE_V4,
-    OUTSIDE_V6, Outcome, Protocol, SECOND_V4, SECOND_V6, Shot, Site, Volley,
+    Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, Network, OUTSIDE_V4, OUTSIDE_V6,
+    Outcome, Protocol, SECOND_V4, SECOND_V6, Shot, ShotOutcome, Site, Volley,
 };
 use pontoon_netlink::{LinkChange, Netns, RouteSocket, RouteSpec};
 use serde_json::{Value, json};
 
-use super::table::{ALL, PLACES, Place, Stance, What, arrives};
+use super::table::{ALL, PLACES, Place, PolicyCase, What, arrives};
 
 const LAN: [&str; 2] = ["10.91.0.0/24", "fd00:91::/64"];
 const OTHER: [&str; 2] = ["10.92.0.0/24", "fd00:92::/64"];
@@ -24,32 +24,32 @@ const STRANGERS: u16 = 8090;
 
 pub(crate) struct Scene {
     pub(crate) site: Site,
-    pub(crate) stance: Stance,
+    pub(crate) stance: PolicyCase,
     neighbour: Netns,
     guests: Vec<(Place, Container, Attachment)>,
     volley: Volley,
 }
 
-fn keys(stance: Stance) -> Value {
+fn keys(stance: PolicyCase) -> Value {
     match stance {
-        Stance::Open => json!({}),
-        Stance::Docker => json!({ "profile": "docker" }),
-        Stance::IccOff | Stance::Link => json!({ "profile": "docker", "icc": false }),
-        Stance::Internal => json!({ "profile": "docker", "internal": true }),
-        Stance::Trusted => json!({ "profile": "docker", "trustedInterfaces": ["eth1"] }),
-        Stance::NoHostAccess => json!({ "profile": "docker", "hostAccess": false }),
+        PolicyCase::Open => json!({}),
+        PolicyCase::Docker => json!({ "profile": "docker" }),
+        PolicyCase::IccOff | PolicyCase::Link => json!({ "profile": "docker", "icc": false }),
+        PolicyCase::Internal => json!({ "profile": "docker", "internal": true }),
+        PolicyCase::Trusted => json!({ "profile": "docker", "trustedInterfaces": ["eth1"] }),
+        PolicyCase::NoHostAccess => json!({ "profile": "docker", "hostAccess": false }),
     }
 }
 
 impl Scene {
-    pub(crate) fn new(backend: Backend, bridge_nf_call: bool, stance: Stance) -> Outcome<Self> {
+    pub(crate) fn new(backend: Backend, bridge_nf_call: bool, stance: PolicyCase) -> Outcome<Self> {
         let site = Site::new(backend)?;
         site.host.bridge_nf_call(bridge_nf_call)?;
         let neighbour = site.host.neighbour()?;
         let lan = site.firewalled("lan", &LAN, keys(stance)).with(
             "bridge",
             "internal",
-            json!(stance == Stance::Internal),
+            json!(stance == PolicyCase::Internal),
         );
         let other = site.firewalled("other", &OTHER, json!({}));
         let mut scene = Self {
@@ -107,7 +107,7 @@ impl Scene {
         let mut attachment = Attachment::new(&container);
         attachment.args = format!("IgnoreUnknown=1;K8S_POD_NAME={name}");
         let ports: &[(&str, u16)] = match place {
-            Place::Target if self.stance != Stance::Internal => &[
+            Place::Target if self.stance != PolicyCase::Internal => &[
                 ("", PUBLISHED),
                 ("127.0.0.1", ON_LOOPBACK),
                 ("::1", ON_LOOPBACK),
@@ -123,7 +123,7 @@ impl Scene {
             }
         }
         // With icc a link changes nothing.
-        if place == Place::Linked && self.stance != Stance::IccOff {
+        if place == Place::Linked && self.stance != PolicyCase::IccOff {
             let ports = json!([{ "port": SERVED, "protocol": "tcp" }, { "port": SERVED, "protocol": "udp" }]);
             let links = json!([{ "container": "target", "alias": "db", "ports": ports }]);
             attachment.capabilities.insert("links".to_owned(), links);
@@ -195,7 +195,7 @@ impl Scene {
     }
 
     /// Sends every packet.
-    pub(crate) fn fire(&mut self, cells: &[Cell]) -> Outcome<Vec<Fate>> {
+    pub(crate) fn fire(&mut self, cells: &[Cell]) -> Outcome<Vec<ShotOutcome>> {
         let shots: Vec<Shot> = cells.iter().map(|cell| cell.shot).collect();
         self.volley.fire(&shots)
     }

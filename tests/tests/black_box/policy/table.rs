@@ -4,7 +4,7 @@ use pontoon_lab::Protocol;
 
 /// What the network `lan` promises. The other network is open, as the reference plugin leaves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stance {
+pub(crate) enum PolicyCase {
     /// No key at all.
     Open,
     /// `profile: docker`.
@@ -21,14 +21,14 @@ pub(crate) enum Stance {
     NoHostAccess,
 }
 
-pub(crate) const STANCES: [Stance; 7] = [
-    Stance::Open,
-    Stance::Docker,
-    Stance::IccOff,
-    Stance::Link,
-    Stance::Internal,
-    Stance::Trusted,
-    Stance::NoHostAccess,
+pub(crate) const POLICY_CASES: [PolicyCase; 7] = [
+    PolicyCase::Open,
+    PolicyCase::Docker,
+    PolicyCase::IccOff,
+    PolicyCase::Link,
+    PolicyCase::Internal,
+    PolicyCase::Trusted,
+    PolicyCase::NoHostAccess,
 ];
 
 /// Where there are sockets; the numbers of the stations.
@@ -136,28 +136,28 @@ impl What {
 
 /// Whether it must arrive. Where not, it must not.
 pub(crate) fn arrives(
-    stance: Stance,
+    stance: PolicyCase,
     from: Place,
     what: What,
     protocol: Protocol,
     v6: bool,
 ) -> bool {
     // An echo request to an address of the host is for the host; an internal network publishes nothing.
-    let published = protocol != Protocol::Icmp && stance != Stance::Internal;
+    let published = protocol != Protocol::Icmp && stance != PolicyCase::Internal;
     match what {
         What::Published | What::OnAddress => published,
         // The kernel has no route_localnet for IPv6.
         What::OnLoopback => published && from == Place::Host && !v6,
         What::LoopbackElsewhere | What::AddressElsewhere => false,
         What::StrangerPublished => {
-            protocol != Protocol::Icmp && !(stance == Stance::Internal && from.on_lan())
+            protocol != Protocol::Icmp && !(stance == PolicyCase::Internal && from.on_lan())
         }
-        What::World => !(stance == Stance::Internal && from.on_lan()),
-        What::Host => !(stance == Stance::NoHostAccess && from.on_lan()),
-        What::Stranger => !from.on_lan() || stance == Stance::Open,
+        What::World => !(stance == PolicyCase::Internal && from.on_lan()),
+        What::Host => !(stance == PolicyCase::NoHostAccess && from.on_lan()),
+        What::Stranger => !from.on_lan() || stance == PolicyCase::Open,
         What::Service => {
             let link = from == Place::Linked && protocol != Protocol::Icmp;
-            direct(stance, from, Place::Target) || (stance == Stance::Link && link)
+            direct(stance, from, Place::Target) || (stance == PolicyCase::Link && link)
         }
         What::OtherPort | What::Sibling | What::Linked | What::LinkedBackwards => {
             direct(stance, from, what.at())
@@ -166,14 +166,14 @@ pub(crate) fn arrives(
 }
 
 /// To the own address of a container of `lan`, links apart.
-fn direct(stance: Stance, from: Place, to: Place) -> bool {
+fn direct(stance: PolicyCase, from: Place, to: Place) -> bool {
     match from {
         itself if itself == to => true,
-        Place::Host => stance != Stance::NoHostAccess,
+        Place::Host => stance != PolicyCase::NoHostAccess,
         Place::Target | Place::Sibling | Place::Linked => {
-            !matches!(stance, Stance::IccOff | Stance::Link)
+            !matches!(stance, PolicyCase::IccOff | PolicyCase::Link)
         }
-        Place::Outside | Place::Stranger => stance == Stance::Open,
-        Place::Neighbour => matches!(stance, Stance::Open | Stance::Trusted),
+        Place::Outside | Place::Stranger => stance == PolicyCase::Open,
+        Place::Neighbour => matches!(stance, PolicyCase::Open | PolicyCase::Trusted),
     }
 }

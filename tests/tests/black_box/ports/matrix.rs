@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use pontoon_lab::{
-    Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, OUTSIDE_V4, OUTSIDE_V6, Outcome,
-    Reply, Silence, Site, tcp, udp,
+    Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, NoReply, OUTSIDE_V4, OUTSIDE_V6,
+    Outcome, Reply, Site, tcp, udp,
 };
 
 const PUBLISHED: u16 = 8080;
@@ -43,7 +43,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn ask(&self, from: From, v6: bool, is_udp: bool) -> Outcome<Result<Reply, Silence>> {
+    fn ask(&self, from: From, v6: bool, is_udp: bool) -> Outcome<Result<Reply, NoReply>> {
         let address = match (from, v6) {
             (From::HostLoopback, false) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             (From::HostLoopback, true) => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pontoon_lab::{
-    Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, Network, OUTSIDE_V4, OUTSIDE_V6,
-    Outcome, Reply, Silence, Site, tcp, udp,
+    Attachment, Backend, Container, Failure, HOST_V4, HOST_V6, Network, NoReply, OUTSIDE_V4,
+    OUTSIDE_V6, Outcome, Reply, Site, tcp, udp,
 };
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ impl Client<'_> {
         }
     }
 
-    fn ask(self, site: &Site, v6: bool, is_udp: bool) -> Outcome<Result<Reply, Silence>> {
+    fn ask(self, site: &Site, v6: bool, is_udp: bool) -> Outcome<Result<Reply, NoReply>> {
         let target = SocketAddr::new(if v6 { HOST_V6 } else { HOST_V4 }, PUBLISHED);
         let ask = || {
             if is_udp {

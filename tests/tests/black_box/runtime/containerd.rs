@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pontoon_lab::{
-    BOTH, Backend, Containerd, Failure, HOST_V4, Outcome, Silence, Site, Snapshot, same,
+    BOTH, Backend, Containerd, Failure, HOST_V4, NoReply, Outcome, Site, Snapshot, same,
 };
 use serde_json::{Value, json};
 
@@ -104,7 +104,7 @@ fn pods(site: &Site, containerd: &Containerd<'_>) -> Outcome {
     let (_, tcp) = BOTH[0];
     let target = SocketAddr::new(HOST_V4, 8095);
     let answer = site.host.run_outside(|| tcp(target, SOON))?;
-    if !matches!(answer, Err(Silence::Refused | Silence::Timeout)) {
+    if !matches!(answer, Err(NoReply::Refused | NoReply::Timeout)) {
         return Err(Failure::new(format!("a stopped pod's port: {answer:?}")));
     }
     containerd.call(&["stop", &client.id])?;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pontoon_lab::{
-    BOTH, Backend, Failure, HOST_V4, HOST_V6, IMAGE, Outcome, Podman, Silence, Site, same,
+    BOTH, Backend, Failure, HOST_V4, HOST_V6, IMAGE, NoReply, Outcome, Podman, Site, same,
 };
 
 const WAIT: Duration = Duration::from_secs(3);
@@ -323,7 +323,7 @@ fn several(site: &Site, podman: &Podman<'_>) -> Outcome {
             let answer = open.run(|| ask(target, WAIT)).map_err(Failure::act(act))?;
             answer.map_err(|none| Failure::new(format!("{protocol} to {target}: {none}")))?;
             let answer = shut.run(|| ask(target, SOON)).map_err(Failure::act(act))?;
-            if answer != Err(Silence::Unreachable) && answer != Err(Silence::Timeout) {
+            if answer != Err(NoReply::Unreachable) && answer != Err(NoReply::Timeout) {
                 return Err(Failure::new(format!(
                     "internal, and yet {protocol}: {answer:?}"
                 )));

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::policy::scene::{Cell, Scene};
-use crate::policy::table::{Place, STANCES, Stance};
+use crate::policy::table::{POLICY_CASES, Place, PolicyCase};
 use pontoon_lab::{Backend, Failure, HOST_V4, Outcome, Protocol, slice};
 use serde_json::{Value, json};
 
@@ -56,7 +56,7 @@ fn matrix(backend: Backend, bridge_nf_call: bool) -> Outcome {
     let started = Instant::now();
     let setting = format!("{backend}, bridge-nf-call {}", u8::from(bridge_nf_call));
     let (mut count, mut wrong) = (0, Vec::new());
-    for stance in slice(&format!("trace, {setting}"), STANCES, TRIED) {
+    for stance in slice(&format!("trace, {setting}"), POLICY_CASES, TRIED) {
         let mut scene = Scene::new(backend, bridge_nf_call, stance)?;
         let cells = scene.cells()?;
         let questions: String = cells.iter().map(question).collect();
@@ -133,7 +133,7 @@ const EVERY: usize = 37;
 /// predicted, and what the table says.
 fn live(backend: Backend) -> Outcome {
     let (mut count, mut wrong) = (0, Vec::new());
-    let stances = STANCES.into_iter().enumerate();
+    let stances = POLICY_CASES.into_iter().enumerate();
     for (number, stance) in slice(&format!("trace --live, {backend}"), stances, TRIED) {
         let scene = Scene::new(backend, number % 2 == 0, stance)?;
         let cells = scene.cells()?;
@@ -177,7 +177,7 @@ fn from_outside_live() -> Outcome {
         Backend::IptablesLegacy,
         Backend::Nftables,
     ] {
-        let scene = Scene::new(backend, false, Stance::Docker)?;
+        let scene = Scene::new(backend, false, PolicyCase::Docker)?;
         for (port, arrives) in [(8080, true), (8081, false)] {
             let target = SocketAddr::new(HOST_V4, port);
             let to = target.to_string();

@@ -14,7 +14,7 @@ pub(crate) const UNLINKED: u16 = 81;
 
 /// What a network promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stance {
+pub(crate) enum PolicyCase {
     Open,
     Docker,
     IccOff,
@@ -41,20 +41,20 @@ pub(crate) enum Step {
 
 /// A sequence, and the host that it happens on.
 #[derive(Debug, Clone)]
-pub(crate) struct Story {
-    pub(crate) stances: [Stance; NETWORKS],
+pub(crate) struct Scenario {
+    pub(crate) stances: [PolicyCase; NETWORKS],
     pub(crate) bridge_nf_call: bool,
     /// What is flushed at the end is repaired by the command, or by one more ADD of each network.
     pub(crate) repair: bool,
     pub(crate) steps: Vec<Step>,
 }
 
-pub(crate) fn stories() -> impl Strategy<Value = Story> {
+pub(crate) fn scenarios() -> impl Strategy<Value = Scenario> {
     let stance = prop_oneof![
-        2 => Just(Stance::Open),
-        2 => Just(Stance::Docker),
-        3 => Just(Stance::IccOff),
-        1 => Just(Stance::Internal),
+        2 => Just(PolicyCase::Open),
+        2 => Just(PolicyCase::Docker),
+        3 => Just(PolicyCase::IccOff),
+        1 => Just(PolicyCase::Internal),
     ];
     let who = 0..CONTAINERS;
     let link = proptest::option::weighted(0.6, 0..CONTAINERS);
@@ -79,7 +79,7 @@ pub(crate) fn stories() -> impl Strategy<Value = Story> {
         any::<bool>(),
         steps,
     )
-        .prop_map(|(stances, bridge_nf_call, repair, steps)| Story {
+        .prop_map(|(stances, bridge_nf_call, repair, steps)| Scenario {
             stances,
             bridge_nf_call,
             repair,
@@ -98,7 +98,7 @@ pub(crate) struct Guest {
 /// Who is where, by the container's number.
 #[derive(Debug)]
 pub(crate) struct Model {
-    pub(crate) stances: [Stance; NETWORKS],
+    pub(crate) stances: [PolicyCase; NETWORKS],
     pub(crate) guests: [Option<Guest>; CONTAINERS],
 }
 
@@ -126,7 +126,7 @@ impl Model {
     pub(crate) fn arrives(&self, from: From, to: To, protocol: Protocol) -> bool {
         let of = |who: usize| self.guests[who].map(|guest| self.stances[guest.network]);
         let kept_in =
-            |from| matches!(from, From::Container(who) if of(who) == Some(Stance::Internal));
+            |from| matches!(from, From::Container(who) if of(who) == Some(PolicyCase::Internal));
         match to {
             To::World => !kept_in(from),
             To::Published(who) => {
@@ -135,7 +135,7 @@ impl Model {
             To::Container(who, port) => match (from, self.guests[who]) {
                 (_, None) => false,
                 (From::Host, Some(_)) => true,
-                (From::Outside, Some(_)) => of(who) == Some(Stance::Open),
+                (From::Outside, Some(_)) => of(who) == Some(PolicyCase::Open),
                 (From::Container(sender), Some(guest)) => {
                     self.between(sender, who, guest, protocol, port)
                 }
@@ -160,9 +160,9 @@ impl Model {
         if here.network != there.network {
             return [here, there]
                 .iter()
-                .all(|guest| self.stances[guest.network] == Stance::Open);
+                .all(|guest| self.stances[guest.network] == PolicyCase::Open);
         }
         let linked = here.link == Some(receiver) && port == LINKED && protocol != Protocol::Icmp;
-        self.stances[here.network] != Stance::IccOff || linked
+        self.stances[here.network] != PolicyCase::IccOff || linked
     }
 }

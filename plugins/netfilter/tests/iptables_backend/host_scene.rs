@@ -20,7 +20,7 @@ pub(crate) const UNPUBLISHED: u16 = 81;
 
 /// Containers `web` and `sibling` on `br0`, `other` on `br1`, `third` on `br2`; the `neighbour` on
 /// `up0` and the `friend` on `up1` route to the containers' subnets by the host.
-pub(crate) struct Ground {
+pub(crate) struct HostScene {
     pub(crate) host: Host,
     pub(crate) web: Node,
     pub(crate) sibling: Node,
@@ -54,7 +54,7 @@ pub(crate) struct Cell<'a> {
     pub(crate) arrives: bool,
 }
 
-impl Ground {
+impl HostScene {
     pub(crate) fn new(variant: Variant) -> Self {
         let ground = Self {
             host: Host::new(variant),

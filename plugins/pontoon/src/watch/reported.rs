@@ -18,12 +18,12 @@ fn whole(one: &Attachment) -> bool {
 }
 
 /// What was told last, and what is seen that has not been told, since its last change.
-pub(super) struct Told {
+pub(super) struct ReportedState {
     pub(super) attachments: Seen,
     untold: BTreeMap<Key, (Attachment, Instant)>,
 }
 
-impl Told {
+impl ReportedState {
     pub(super) fn new(attachments: Seen) -> Self {
         Self {
             attachments,
@@ -126,7 +126,7 @@ mod tests {
     #[track_caller]
     fn check(first: Attachment, looks: &[(u64, Option<Attachment>, &[What])]) {
         let start = Instant::now();
-        let mut told = Told::new(seen(Some(first)));
+        let mut told = ReportedState::new(seen(Some(first)));
         for (after, one, expected) in looks {
             let now = start + Duration::from_millis(*after);
             let events = told.update(seen(one.clone()), now);

@@ -8,7 +8,7 @@ use pontoon_lab::{Attachment, Backend, Container, Failure, Network, Outcome, Scr
 use serde_json::Value;
 
 /// A host with a network, and two containers on it.
-pub(crate) struct Ward {
+pub(crate) struct DoctorScene {
     pub(crate) site: Site,
     pub(crate) conf: Scratch,
     pub(crate) network: Network,
@@ -17,7 +17,7 @@ pub(crate) struct Ward {
     pub(crate) processes: Vec<Child>,
 }
 
-impl Ward {
+impl DoctorScene {
     pub(crate) fn new(backend: Backend) -> Outcome<Self> {
         Self::with(backend, &["10.82.0.0/24", "fd00:82::/64"], 2)
     }
@@ -112,7 +112,7 @@ impl Ward {
     }
 }
 
-impl Drop for Ward {
+impl Drop for DoctorScene {
     fn drop(&mut self) {
         for process in &mut self.processes {
             let _ = process.kill();
