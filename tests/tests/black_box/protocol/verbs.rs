@@ -17,7 +17,9 @@ fn plugins() -> Vec<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let made = entries.filter(|entry| entry.path().join("src/main.rs").exists());
     let names = made.filter_map(|entry| entry.file_name().into_string().ok());
-    let mut names: Vec<String> = names.filter(|name| name != "pontoon").collect();
+    let mut names: Vec<String> = names
+        .filter(|name| name != "pontoon" && name != "node")
+        .collect();
     names.extend(["host-local", "static"].map(str::to_owned));
     names.sort_unstable();
     names
