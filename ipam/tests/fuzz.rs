@@ -1,5 +1,5 @@
 //! Lease directories as no program leaves them: mutated leases, notes, cursors and indexes. Whatever
-//! stands there, an address that somebody holds is not given out, and what is damaged is an error or
+//! stands there, an address that a container holds is not given out, and what is damaged is an error or
 //! read anew.
 #![allow(
     clippy::unwrap_used,
@@ -75,7 +75,8 @@ fn a_held_address_is_not_given_out_whatever_stands_beside_it() {
                 assert!(store.owned_by(&guest)?.contains(&address));
             }
             store.release_all(&guest)?;
-            assert_eq!(store.owned_by(&holder)?, [ip(2)]);
+            // A neighbour that was mutated may name the holder too.
+            assert!(store.owned_by(&holder)?.contains(&ip(2)));
             store.commit();
             Ok(())
         });
