@@ -17,7 +17,7 @@
 //!   hooks together to a way.
 //!
 //! ```no_run
-//! use pontoon_passage::{Hook, Judgement, Packet, Rules};
+//! use pontoon_passage::{Hook, Packet, PacketVerdict, Rules};
 //!
 //! let rules = Rules::read()?;
 //! // A container's first packet to the outside, and the answer to it.
@@ -25,9 +25,9 @@
 //! let out = out.forwarded("br0", "eth0");
 //! for packet in [out.clone(), out.reply()] {
 //!     match rules.judge(Hook::Forward, &packet) {
-//!         Judgement::Passes => {}
-//!         Judgement::Dropped(drop) => println!("dropped: {drop}"),
-//!         Judgement::Unknown(doubts) => println!("cannot judge: {}", doubts.join("; ")),
+//!         PacketVerdict::Passes => {}
+//!         PacketVerdict::Dropped(drop) => println!("dropped: {drop}"),
+//!         PacketVerdict::Unknown(doubts) => println!("cannot judge: {}", doubts.join("; ")),
 //!     }
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
