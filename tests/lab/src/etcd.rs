@@ -66,8 +66,8 @@ impl Authority {
     }
 }
 
-/// Runs `openssl` in a folder.
-fn openssl(folder: &Path, arguments: &str) -> Outcome {
+/// Runs `openssl` in a folder, and wants it to succeed.
+pub fn openssl(folder: &Path, arguments: &str) -> Outcome {
     let program = find("openssl").ok_or_else(|| missing("openssl"))?;
     let output = Command::new(program)
         .args(arguments.split(' '))

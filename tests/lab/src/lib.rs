@@ -59,7 +59,7 @@ pub use cluster::Cluster;
 pub use container::Container;
 pub use containerd::{Containerd, Pod};
 pub use daemon::Daemon;
-pub use etcd::{Authority, Etcd};
+pub use etcd::{Authority, Etcd, openssl};
 pub use failure::{Failure, Outcome};
 pub use firewall::Backend;
 pub use fuzz::{Dice, fuzz};

@@ -285,7 +285,7 @@ impl Work<'_> {
         let changes_nothing = attached.is_some();
         if let Some(attached) = attached {
             let left = self.changes(ready, &attached)?;
-            // The kernel adds a route once it knows that nobody else has an IPv6 address.
+            // The kernel adds a route once it knows that no other host has an IPv6 address.
             let own =
                 |line: &&str| !(line.starts_with("  + routes:") && line.contains("table 255"));
             let left = left.lines().filter(own).collect::<Vec<_>>().join("\n");

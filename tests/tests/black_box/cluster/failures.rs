@@ -146,7 +146,7 @@ fn the_agent_is_killed_hung_and_ended() -> Outcome {
     let scene = Scene::with_agents()?;
     all_well(&scene)?;
     unmoved(&scene, || {
-        // Killed and started again: nobody notices.
+        // Killed and started again: no other host notices.
         scene.kill(2)?;
         scene.start(2)?;
         let took = all_well(&scene)?;

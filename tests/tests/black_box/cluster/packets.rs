@@ -1,4 +1,4 @@
-//! Packets between hosts: they pass, they go on passing whatever happens to agents and etcd, and what somebody deletes
+//! Packets between hosts: they pass, they go on passing whatever happens to agents and etcd, and what is deleted by hand
 //! by hand comes back.
 
 use std::thread::sleep;

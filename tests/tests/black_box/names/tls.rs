@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use pontoon_lab::{
-    Attachment, Backend, Container, Daemon, Failure, Network, Outcome, Site, find, libraries,
-    missing, same, target_dir,
+    Attachment, Backend, Container, Daemon, Failure, Network, Outcome, Site, libraries, missing,
+    openssl, same, target_dir,
 };
 use serde_json::json;
 
@@ -28,21 +28,6 @@ struct Asker<'s> {
     scene: &'s Scene,
     network: Network,
     attachment: Attachment,
-}
-
-/// Runs `openssl` in a folder.
-fn openssl(folder: &Path, arguments: &str) -> Outcome {
-    let program = find("openssl").ok_or_else(|| missing("openssl"))?;
-    let output = Command::new(program)
-        .args(arguments.split(' '))
-        .current_dir(folder)
-        .output()
-        .map_err(Failure::act("run openssl"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(Failure::new(format!("openssl {arguments}: {words}")))
 }
 
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
