@@ -49,6 +49,8 @@ pub mod code {
     pub const CONFLICT: u32 = 107;
     /// The embedded resolver could not be started, or refused.
     pub const RESOLVER: u32 = 108;
+    /// The plugin itself is wrong: it met what its authors held to be impossible.
+    pub const FAULT: u32 = 109;
 }
 
 /// What a verb answers when it fails: printed on standard output, exit status 1.

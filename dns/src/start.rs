@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pontoon_netlink::run_program;
 
 /// Its name.
 pub const PROGRAM: &str = "pontoon-dns";
@@ -32,11 +33,9 @@ pub fn find(folders: &[PathBuf]) -> Option<PathBuf> {
     reason = "what a program was built with is asked of the program, and only for a server over TLS"
 )]
 pub fn is_without_tls(program: &Path) -> bool {
-    let output = Command::new(program)
-        .arg("--version")
-        .env_clear()
-        .stdin(Stdio::null())
-        .output();
+    let mut command = Command::new(program);
+    command.arg("--version").env_clear();
+    let output = run_program(command.stderr(Stdio::piped()), b"");
     output.is_ok_and(|output| {
         let text = [output.stdout, output.stderr].concat();
         !String::from_utf8_lossy(&text).contains("with DNS over TLS")

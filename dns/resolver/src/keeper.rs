@@ -168,6 +168,10 @@ impl Keeper {
         loop {
             let now = Instant::now();
             if self.worker.is_none() && self.worker_due.is_over(now) {
+                // Without its state directory no worker could start.
+                if self.announced && self.is_homeless() {
+                    return self.end();
+                }
                 self.start_worker();
             }
             // The starter waits for the worker, and for nothing else.
@@ -289,11 +293,12 @@ impl Keeper {
     /// The worker has looked at the records under the lock, or there are none. A lock that the keeper
     /// before has held is not enough: a record may have come since.
     fn may_leave(&mut self) -> bool {
-        self.lock.is_some() || {
-            let permission = self.take_lock();
-            self.lock = None;
-            permission == ShutdownPermission::Homeless
-        }
+        self.lock.is_some() || self.is_homeless()
+    }
+
+    /// Whether the state directory is gone.
+    fn is_homeless(&self) -> bool {
+        self.files.try_start_lock().0 == ShutdownPermission::Homeless
     }
 
     fn about(&self) -> ResolverProcesses {

@@ -73,6 +73,19 @@ pub fn again_with<T>(dir: &Path, mut act: impl FnMut() -> io::Result<T>) -> io::
     act()
 }
 
+/// Removes a directory, unless there is something in it. Tells whether it is gone.
+///
+/// # Errors
+/// With the path.
+pub(crate) fn remove_empty(dir: &Path) -> Result<bool, FileError> {
+    match fs::remove_dir(dir) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(false),
+        Err(error) => Err(FileError::of("remove", dir)(error)),
+    }
+}
+
 /// Refuses a state directory that is another user's, or that others may write: what stands in it would not
 /// be what a plugin has written. One that others may list, as releases before made it, is closed to them.
 ///

@@ -5,13 +5,12 @@
 //! published/CONTAINER/NETWORK:IFNAME   an attachment of the container with published ports
 //! ```
 
-use std::fs;
 use std::path::PathBuf;
 
 use pontoon_conf::Error;
 
 use crate::record::PortmapRecord;
-use crate::{Key, State, file};
+use crate::{Key, State, directory, file};
 
 fn folder(state: &State, container: &str) -> PathBuf {
     state.dir().join("published").join(container)
@@ -22,28 +21,31 @@ fn entry(state: &State, key: &Key) -> PathBuf {
     folder(state, &key.container).join(name)
 }
 
-/// Writes the record of an attachment, where the container's other networks find it.
+/// Writes the record of an attachment, where the container's other networks find it. The record comes
+/// first: a writer that is killed leaves no mark that no record tells GC of.
 ///
 /// # Errors
 /// Code 5 with the path.
 pub fn write(state: &State, key: &Key, record: &PortmapRecord) -> Result<(), Error> {
+    state.write(key, record)?;
     file::mark(&entry(state, key))?;
-    state.write(key, record)
+    Ok(())
 }
 
-/// Removes the record of an attachment.
+/// Removes the record of an attachment, after the mark and its directories, which only the record tells GC
+/// of.
 ///
 /// # Errors
 /// Code 5 with the path.
 pub fn remove(state: &State, key: &Key) -> Result<(), Error> {
+    let entry = entry(state, key);
+    file::remove(&entry)?;
+    for dir in entry.ancestors().skip(1).take(2) {
+        if !directory::remove_empty(dir)? {
+            break;
+        }
+    }
     state.records_of::<PortmapRecord>().remove(key)?;
-    if !file::remove(&entry(state, key))? {
-        return Ok(());
-    }
-    // Each fails while it is not empty.
-    if fs::remove_dir(folder(state, &key.container)).is_ok() {
-        let _ = fs::remove_dir(state.dir().join("published"));
-    }
     Ok(())
 }
 

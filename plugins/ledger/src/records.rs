@@ -1,14 +1,12 @@
 //! The attachments of one plugin: which there are, by their records.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use pontoon_conf::Error;
 
-use crate::error::FileError;
-use crate::{Key, file};
+use crate::{Key, directory, file};
 
 /// The folder of one plugin's records of attachments.
 #[derive(Debug, Clone)]
@@ -50,13 +48,7 @@ impl Records {
     /// Code 5 with the path.
     pub fn remove(&self, key: &Key) -> Result<bool, Error> {
         file::remove(&self.path(key))?;
-        let network = self.dir.join(&key.network);
-        let last = match fs::remove_dir(&network) {
-            Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => false,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-            Err(error) => return Err(FileError::of("remove", &network)(error).into()),
-        };
+        let last = directory::remove_empty(&self.dir.join(&key.network))?;
         if last {
             let _ = fs::remove_dir(&self.dir);
         }

@@ -1,11 +1,11 @@
 //! Running another plugin by the rules of the specification ("Section 4: Plugin delegation").
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use pontoon_conf::{AddResult, Error, Invocation, NetworkConfig, PluginType, Verb};
+use pontoon_netlink::run_program;
 
 use crate::error::DelegateError;
 
@@ -25,23 +25,13 @@ pub fn run(
     // The one command that a plugin runs: the specification wants the same environment, so it is
     // inherited, and only the verb may differ (DEL after a failed ADD).
     #[allow(clippy::disallowed_methods)]
-    let mut child = Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .env("CNI_COMMAND", verb.as_str())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .map_err(|source| DelegateError::Run {
-            program: program.clone(),
-            source,
-        })?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A delegate that never reads its input may still answer; its exit code decides.
-        let _ = stdin.write_all(config.bytes());
-    }
-    let output = child
-        .wait_with_output()
-        .map_err(|source| DelegateError::Wait {
+        .stderr(Stdio::inherit());
+    // A delegate that never reads its input may still answer; its exit code decides.
+    let output =
+        run_program(&mut command, config.bytes()).map_err(|source| DelegateError::Run {
             program: program.clone(),
             source,
         })?;

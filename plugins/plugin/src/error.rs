@@ -113,6 +113,8 @@ pub(crate) enum ProcessError {
     LongInput { most: u64 },
     #[error("cannot write the result to standard output")]
     Output(#[source] io::Error),
+    #[error("the plugin has a fault at {place}: {words}")]
+    Panic { place: String, words: String },
 }
 
 impl OperationError for ProcessError {
@@ -120,11 +122,15 @@ impl OperationError for ProcessError {
         match self {
             Self::Input(_) | Self::Output(_) => code::IO,
             Self::LongInput { .. } => code::INVALID_CONFIG,
+            Self::Panic { .. } => code::FAULT,
         }
     }
 
     fn next_step(&self) -> String {
         match self {
+            Self::Panic { .. } => {
+                "DEL removes what it has made so far; please report this place and these words"
+            }
             Self::LongInput { .. } => {
                 "what is read is bounded, so that no configuration holds the host up"
             }
@@ -141,8 +147,6 @@ pub(crate) enum DelegateError {
     NotFound { kind: PluginType, searched: String },
     #[error("cannot run the delegated plugin {program}")]
     Run { program: PathBuf, source: io::Error },
-    #[error("cannot wait for the delegated plugin {program}")]
-    Wait { program: PathBuf, source: io::Error },
     #[error("no error object from the delegated plugin {program}")]
     NoErrorObject {
         program: PathBuf,
@@ -160,10 +164,7 @@ impl OperationError for DelegateError {
     fn code(&self) -> u32 {
         match self {
             Self::NotFound { .. } => code::INVALID_CONFIG,
-            Self::Run { .. }
-            | Self::Wait { .. }
-            | Self::NoErrorObject { .. }
-            | Self::NoResult { .. } => code::DELEGATE,
+            Self::Run { .. } | Self::NoErrorObject { .. } | Self::NoResult { .. } => code::DELEGATE,
         }
     }
 
@@ -171,7 +172,7 @@ impl OperationError for DelegateError {
         match self {
             Self::NotFound { searched, .. } => format!("searched {searched}"),
             Self::NoErrorObject { status, output, .. } => format!("{status}, output: {output}"),
-            Self::Run { .. } | Self::Wait { .. } | Self::NoResult { .. } => String::new(),
+            Self::Run { .. } | Self::NoResult { .. } => String::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Fault points: places where a test can make a plugin fail or die.
 //!
 //! Debug builds only. `PONTOON_FAULT=NAME` makes the named point return an error,
-//! `PONTOON_FAULT=kill:NAME` ends the process there as a SIGKILL would, and
+//! `PONTOON_FAULT=kill:NAME` ends the process there as a SIGKILL would, `PONTOON_FAULT=panic:NAME` panics, and
 //! `PONTOON_FAULT_TRACE=FILE` appends the name of each point that is passed, so that a test can
 //! find them all. Release builds contain none of it.
 
@@ -35,6 +35,7 @@ pub fn point(name: &str) -> Result<(), Error> {
     if wanted.strip_prefix("kill:") == Some(name) {
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     }
+    assert_ne!(wanted.strip_prefix("panic:"), Some(name), "injected panic");
     Ok(())
 }
 

@@ -84,6 +84,16 @@ const LONGEST_INPUT: u64 = 6 * 1024 * 1024;
 
 /// Runs a plugin as a process: the whole of a plugin's `main`.
 pub fn main<P: Plugin>(plugin: &P) -> ! {
+    std::panic::set_hook(Box::new(|panic| {
+        let error = Error::from(ProcessError::Panic {
+            place: panic
+                .location()
+                .map_or_else(String::new, ToString::to_string),
+            words: panic.payload_as_str().unwrap_or_default().to_owned(),
+        });
+        // As after a kill, the runtime's DEL removes what has been made.
+        pontoon_netlink::end(fail(&error, None))
+    }));
     pontoon_netlink::end(serve(plugin))
 }
 

@@ -2,12 +2,12 @@
 //! that they name.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use clap::Args;
 use pontoon_ledger::kinds::{self, Role};
+use pontoon_netlink::run_program;
 use serde_json::{Value, json};
 
 use crate::report::Failure;
@@ -148,18 +148,10 @@ impl Places {
         let failed = |error: std::io::Error| {
             Failure::Failed(format!("cannot run {}: {error}", program.display()))
         };
-        let mut child = Command::new(&program)
-            .env("CNI_COMMAND", "GC")
-            .env("CNI_PATH", &path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(failed)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A plugin that does not read its input may still answer.
-            let _ = stdin.write_all(input.to_string().as_bytes());
-        }
-        let output = child.wait_with_output().map_err(failed)?;
+        let mut command = Command::new(&program);
+        command.env("CNI_COMMAND", "GC").env("CNI_PATH", &path);
+        // A plugin that does not read its input may still answer.
+        let output = run_program(&mut command, input.to_string().as_bytes()).map_err(failed)?;
         if output.status.success() {
             return Ok(());
         }

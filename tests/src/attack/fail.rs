@@ -5,6 +5,7 @@ use nix::errno::Errno;
 
 use super::kill::{Attack, attack};
 use super::report::Summary;
+use super::tracer::Point;
 use super::work::Settings;
 
 /// Runs the attack.
@@ -13,8 +14,16 @@ pub(crate) fn run(settings: &Settings) -> Summary {
 }
 
 /// The errors with which a call may fail on a machine that is out of something, or broken.
-pub(crate) fn errors(call: &str) -> &'static [Errno] {
-    match call {
+pub(crate) fn errors(point: &Point) -> &'static [Errno] {
+    match (point.name.as_str(), point.file.as_str()) {
+        // In no kernel does a pipe fail otherwise (fs/pipe.c). Programs rely on that: iptables-restore takes a
+        // failed read for the end of its input and says success, and the standard library waits for ever for a
+        // daemon that it has started.
+        ("read", "pipe") => return &[Errno::EINTR],
+        ("ioctl", "pipe") => return &[],
+        _ => {}
+    }
+    match point.name.as_str() {
         "open" | "openat" => &[Errno::EMFILE, Errno::EIO, Errno::ENOSPC],
         "read" | "pread64" => &[Errno::EIO, Errno::EINTR],
         "getdents64" | "fstat" | "stat" | "lstat" | "newfstatat" | "statx" | "readlink" => {

@@ -110,7 +110,7 @@ impl Work<'_> {
             match self.attack {
                 Attack::Kill => orders.extend(ALL.map(|then| (point, Act::Kill, then))),
                 Attack::Fail => orders.extend(
-                    fail::errors(&point.name)
+                    fail::errors(point)
                         .iter()
                         .map(|error| (point, Act::Fail(*error), Then::Del)),
                 ),

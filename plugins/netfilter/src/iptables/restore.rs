@@ -4,10 +4,12 @@
 //! starts the program of a fixed name (`iptables::new` takes no path, so the variant cannot be chosen),
 //! waits for the xtables lock without a limit, and brings `regex`, 1.4 MB in every plugin.
 
-use std::io::Write;
+use std::io::{self, ErrorKind};
+use std::mem;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+use pontoon_netlink::{EndedProgram, run_program};
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
@@ -103,35 +105,27 @@ pub(super) fn version(program: &Path) -> Result<String, Error> {
     clippy::disallowed_methods,
     reason = "the one place where this crate starts a program"
 )]
-fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, Error> {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| Error::Start {
-            program: program.to_owned(),
-            source,
-        })?;
-    let talk = |source| Error::Talk {
+fn run(program: &Path, arguments: &[&str], input: &str) -> Result<EndedProgram, Error> {
+    let mut command = Command::new(program);
+    command.args(arguments).stderr(Stdio::piped());
+    let talk = |source: io::Error| Error::Talk {
         program: program.to_owned(),
         source,
     };
-    // Dropping the handle closes the pipe. A program that refuses an early line stops reading; its
-    // exit status and words then tell more than the broken pipe.
-    let fed = match child.stdin.take() {
-        Some(mut pipe) => pipe.write_all(input.as_bytes()),
-        None => Ok(()),
-    };
-    let output = child.wait_with_output().map_err(talk)?;
-    match fed {
-        Err(source) if output.status.success() => Err(talk(source)),
-        _ => Ok(output),
+    let mut ended = run_program(&mut command, input.as_bytes()).map_err(|source| {
+        let program = program.to_owned();
+        match source.kind() {
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => Error::Start { program, source },
+            _ => talk(source),
+        }
+    })?;
+    match mem::replace(&mut ended.fed, Ok(())) {
+        Err(source) if ended.status.success() => Err(talk(source)),
+        _ => Ok(ended),
     }
 }
 
-fn refused(program: &Path, act: &str, output: &Output) -> Error {
+fn refused(program: &Path, act: &str, output: &EndedProgram) -> Error {
     let stderr = String::from_utf8_lossy(&output.stderr);
     // The last line only points at the manual.
     let words: Vec<&str> = stderr

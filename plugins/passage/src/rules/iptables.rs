@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pontoon_netfilter::iptables::{Iptables, Listing, Variant, legacy_tables};
-use pontoon_netlink::IpNetwork;
+use pontoon_netlink::{IpNetwork, run_program};
 
 use super::{
     Base, Condition, Field, Hook, Pattern, Rewrite, Rule, Rules, Statement, Table, Target, Value,
@@ -73,7 +73,7 @@ pub(super) fn read(rules: &mut Rules, search: &[PathBuf]) -> Vec<String> {
     reason = "the one place where these rules are read"
 )]
 fn save(program: &Path) -> Result<Option<String>, String> {
-    let output = Command::new(program).stdin(Stdio::null()).output();
+    let output = run_program(Command::new(program).stderr(Stdio::piped()), b"");
     let output = match output {
         Ok(output) => output,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

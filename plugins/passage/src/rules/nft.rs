@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use pontoon_netlink::run_program;
 use serde_json::Value as Json;
 
 use super::{
@@ -20,10 +21,9 @@ use crate::error::Error;
     reason = "the one place where these rules are read"
 )]
 pub(super) fn read(rules: &mut Rules, shown: &[String], search: &[PathBuf]) -> Result<(), Error> {
-    let output = Command::new(program("nft", search))
-        .args(["-j", "list", "ruleset"])
-        .stdin(Stdio::null())
-        .output();
+    let mut command = Command::new(program("nft", search));
+    command.args(["-j", "list", "ruleset"]);
+    let output = run_program(command.stderr(Stdio::piped()), b"");
     let output = match output {
         Ok(output) if output.status.success() => output,
         Ok(output) => {
@@ -85,10 +85,9 @@ fn number(rules: &mut Rules, listing: &Json, shown: &[String]) {
     reason = "the one place where these rules are read"
 )]
 pub(super) fn texts(rules: &mut Rules) -> Result<(), Error> {
-    let output = Command::new("nft")
-        .args(["-a", "list", "ruleset"])
-        .stdin(Stdio::null())
-        .output();
+    let mut command = Command::new("nft");
+    command.args(["-a", "list", "ruleset"]);
+    let output = run_program(command.stderr(Stdio::piped()), b"");
     let output = match output {
         Ok(output) => output,
         // Without the program nothing of nftables has been read.

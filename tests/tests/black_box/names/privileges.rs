@@ -21,6 +21,31 @@ const BACK: Duration = Duration::from_secs(1);
 /// For how long a process is waited for: far longer than it takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+#[test]
+fn without_its_state_directory_a_resolver_ends_even_when_its_worker_was_killed() -> Outcome {
+    for kill_worker in [false, true] {
+        let site = Site::new(Backend::Nftables)?;
+        let network = site.named_network("lost", 74, json!({}));
+        let _joined = site.join_named("web", &network)?;
+        let [keeper, worker, standby] = processes(&site)?;
+        let state = site.host.state_dir();
+        if kill_worker {
+            // It shall not be the one that sees it.
+            signal(worker, Signal::SIGSTOP)?;
+        }
+        fs::remove_dir_all(&state).map_err(Failure::act(format!("remove {}", state.display())))?;
+        if kill_worker {
+            signal(worker, Signal::SIGKILL)?;
+        }
+        for pid in [keeper, worker, standby] {
+            eventually("the end of a resolver without state", || {
+                Ok((!runs(pid)).then_some(()))
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// A file of a process in /proc, as names and values.
 fn fields(pid: u64, file: &str, width: Option<usize>) -> Outcome<BTreeMap<String, String>> {
     let path = format!("/proc/{pid}/{file}");

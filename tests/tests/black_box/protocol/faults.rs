@@ -157,3 +157,29 @@ fn first_container_with_iptables() -> Outcome {
 fn second_container_with_iptables_legacy() -> Outcome {
     faults(Backend::IptablesLegacy, true)
 }
+
+#[test]
+fn a_fault_of_the_plugin_itself_is_an_error_object_that_names_the_place() -> Outcome {
+    let scene = Scene::new(Backend::Nftables, false)?;
+    let before = scene.site.snapshot()?;
+    let mut attachment = scene.attachment();
+    let runtime = scene.site.runtime();
+    let refused = runtime
+        .with_env("PONTOON_FAULT", "panic:portmap.recorded")
+        .add(&scene.network, &mut attachment)
+        .err();
+    let told = refused.as_ref().is_some_and(|error| {
+        let text = error.text();
+        error.code == 109
+            && ["fault.rs:", "injected panic", "DEL"]
+                .iter()
+                .all(|word| text.contains(word))
+    });
+    if !told {
+        return Err(Failure::new(format!("a panic was told as {refused:?}")));
+    }
+    runtime.del(&scene.network, &attachment)?;
+    scene
+        .site
+        .nothing_left(&before, &[&scene.network], "a panic")
+}
