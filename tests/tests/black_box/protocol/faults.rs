@@ -163,8 +163,9 @@ fn a_fault_of_the_plugin_itself_is_an_error_object_that_names_the_place() -> Out
     let scene = Scene::new(Backend::Nftables, false)?;
     let before = scene.site.snapshot()?;
     let mut attachment = scene.attachment();
-    let runtime = scene.site.runtime();
-    let refused = runtime
+    let refused = scene
+        .site
+        .runtime()
         .with_env("PONTOON_FAULT", "panic:portmap.recorded")
         .add(&scene.network, &mut attachment)
         .err();
@@ -178,7 +179,7 @@ fn a_fault_of_the_plugin_itself_is_an_error_object_that_names_the_place() -> Out
     if !told {
         return Err(Failure::new(format!("a panic was told as {refused:?}")));
     }
-    runtime.del(&scene.network, &attachment)?;
+    scene.site.runtime().del(&scene.network, &attachment)?;
     scene
         .site
         .nothing_left(&before, &[&scene.network], "a panic")
