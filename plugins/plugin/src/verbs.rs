@@ -3,9 +3,9 @@
 /// Makes a plugin of the functions that do its verbs.
 ///
 /// ```
-/// use pontoon_plugin::{Attached, Context, Error};
+/// use pontoon_plugin::{AddResult, Context, Error};
 ///
-/// fn add(context: &Context) -> Result<Attached, Error> {
+/// fn add(context: &Context) -> Result<AddResult, Error> {
 ///     Ok(context.config.prev_result.clone().unwrap_or_default())
 /// }
 ///
