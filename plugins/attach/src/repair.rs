@@ -39,21 +39,21 @@ pub struct RepairResult {
 pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<RepairResult, Error> {
     let _network = state.lock_network(network)?;
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
-    // These plugins do their work under locks of their own, which go away with the attachments that needed them.
-    let _own = [
-        (
-            state.ports_lock(),
-            state.records_of::<PortmapRecord>().any(),
-        ),
-        (
-            state.resolver_lock(network),
-            state.has_network::<ResolverRecord>(network),
-        ),
-    ]
-    .into_iter()
-    .filter(|(_, used)| *used)
-    .map(|(path, _)| state.lock(&path, Lock::exclusive))
-    .collect::<Result<Vec<_>, _>>()?;
+    // portmap and dns do their work under locks of their own, whose files go with the last attachment that
+    // needed them.
+    let ports = state.lock(&state.ports_lock(), Lock::exclusive)?;
+    let resolver = state.lock(&state.resolver_lock(network), Lock::exclusive)?;
+    let repaired = repair_locked(state, search, network);
+    if !state.records_of::<PortmapRecord>().any() {
+        ports.remove();
+    }
+    if !state.has_network::<ResolverRecord>(network) {
+        resolver.remove();
+    }
+    Ok(repaired)
+}
+
+fn repair_locked(state: &State, search: &[PathBuf], network: &str) -> RepairResult {
     let met = foreign_filters::meet(state, search, network);
     let (wanted, unreadable) = wanted(state, network);
     let mut repaired = RepairResult {
@@ -112,7 +112,7 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
             .flat_map(|(_, backend)| backend.into_sockets())
             .collect(),
     );
-    Ok(repaired)
+    repaired
 }
 
 /// For an ADD that has found missing what its network shares: when others are attached, makes again

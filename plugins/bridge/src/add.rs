@@ -178,7 +178,6 @@ fn attach<R: BridgeBased>(
         })?
     };
     if let (Some(chains), Some((backend, _))) = (reference_chains, &mut backend) {
-        undo.push(Step::ReferenceChains(chains));
         reference::create_chains(chains, backend, &facts.key)?;
     }
     fault::point("bridge.stood-in")?;
@@ -205,7 +204,6 @@ fn attach<R: BridgeBased>(
     let (backend, made) = backend.unzip();
     let mut sockets = backend.map(Backend::into_sockets).unwrap_or_default();
     if let Some(guard) = spoof_guard {
-        undo.push(Step::SpoofGuard(guard.clone()));
         let mut backend = rules::open(context, BackendKind::Nftables)?;
         let ruleset = Ruleset {
             spoof_guard: Some(guard),

@@ -4,13 +4,13 @@
 use pontoon_attach::{masquerade, reference, sockets, veth};
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
-use pontoon_ledger::{BridgeBased, BridgeRecord, Key};
+use pontoon_ledger::BridgeBased;
 use pontoon_netfilter::reference::ReferencePlugin;
 use pontoon_plugin::{Context, fault, gc};
 
 use crate::config::Config;
 use crate::network;
-use crate::undo::unguard;
+use crate::undo::withdraw;
 
 pub(crate) fn del<R: BridgeBased>(context: &Context) -> Result<(), Error> {
     let key = context.key()?;
@@ -23,32 +23,19 @@ pub(crate) fn del<R: BridgeBased>(context: &Context) -> Result<(), Error> {
     fault::point("bridge.unplugged")?;
     failures.extend(delegation::release(context).err());
     fault::point("bridge.released")?;
-    failures.extend(delete_reference_chains(context, &key, record).err());
-    fault::point("bridge.stood-down")?;
-    let guard = record.and_then(|record| record.spoof_guard.clone());
-    let withdraw = || guard.map_or(Ok(()), |guard| unguard(context, guard));
+    if record.is_none() {
+        // The reference plugin may have made it.
+        failures.extend(reference::forget(context, ReferencePlugin::BridgeOrPtp).err());
+    }
+    let withdraw = || withdraw(context, &key, record);
     if failures.is_empty() {
         failures.extend(masquerade::release(context, R::PLUGIN, withdraw).err());
     } else {
+        // The record stays for the next DEL.
         failures.extend(withdraw().err());
     }
     fault::point("bridge.retired")?;
     first(failures)
-}
-
-/// Removes the chains that a DEL of the reference plugin would delete; without a record, what that plugin
-/// may have made.
-fn delete_reference_chains(
-    context: &Context,
-    key: &Key,
-    record: Option<&BridgeRecord>,
-) -> Result<(), Error> {
-    match record {
-        Some(record) => record.reference_chains.map_or(Ok(()), |chains| {
-            reference::delete_chains(context, chains, key)
-        }),
-        None => reference::forget(context, ReferencePlugin::BridgeOrPtp),
-    }
 }
 
 /// The first error; the others go into its details.
@@ -75,13 +62,7 @@ pub(crate) fn gc<R: BridgeBased>(context: &Context) -> Result<(), Error> {
         if let Some(index) = veth::find(&mut host, key)? {
             veth::remove(&mut host, &[index])?;
         }
-        if let Some(chains) = record.and_then(|record| record.reference_chains) {
-            reference::delete_chains(context, chains, key)?;
-        }
-        if let Some(guard) = record.and_then(|record| record.spoof_guard.clone()) {
-            unguard(context, guard)?;
-        }
-        records.remove(key).map(drop)
+        masquerade::remove(context, R::PLUGIN, key, || withdraw(context, key, record)).map(drop)
     });
     failures.extend(collected.err());
     if let Some(leases) = delegation::leases(context)? {

@@ -3,10 +3,10 @@
 use pontoon_attach::{masquerade, reference, rules, veth};
 use pontoon_conf::{Cidr, Error};
 use pontoon_ipam::delegation;
-use pontoon_ledger::{BridgeBased, ReferenceChains};
+use pontoon_ledger::{BridgeBased, BridgeRecord, Key};
 use pontoon_netfilter::{BackendKind, Ruleset, SpoofGuard};
 use pontoon_netlink::{LinkChange, RouteSocket, sysctl};
-use pontoon_plugin::{Context, kernel_error};
+use pontoon_plugin::{Context, fault, kernel_error};
 
 use crate::error::BridgeError;
 
@@ -15,7 +15,7 @@ use crate::error::BridgeError;
 pub(crate) enum Step {
     /// An address was taken.
     Lease,
-    /// The attachment is registered with its network.
+    /// The attachment is registered with its network, and may have the rules that its record tells of.
     Record,
     /// A host-wide setting had this value before.
     Sysctl(String, String),
@@ -26,8 +26,6 @@ pub(crate) enum Step {
     AddressAdded(u32, Cidr),
     /// The veth pair, found by its name: the kernel's answer to its creation may be lost.
     Veth,
-    SpoofGuard(SpoofGuard),
-    ReferenceChains(ReferenceChains),
 }
 
 pub(crate) fn revert<R: BridgeBased>(
@@ -38,13 +36,17 @@ pub(crate) fn revert<R: BridgeBased>(
     let failed = |error| kernel_error("cannot undo a change", error);
     match step {
         Step::Lease => delegation::undo_add(context),
-        Step::Record => masquerade::forget(context, R::PLUGIN),
+        Step::Record => {
+            let key = context.key()?;
+            let record: Option<R> = context.state.read(&key)?;
+            masquerade::forget(context, R::PLUGIN, || {
+                withdraw(context, &key, record.as_ref().map(BridgeBased::bridge))
+            })
+        }
         Step::Veth => match veth::find(host, &context.key()?)? {
             Some(index) => veth::remove(host, &[index]),
             None => Ok(()),
         },
-        Step::SpoofGuard(guard) => unguard(context, guard),
-        Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
         Step::AddressRemoved(index, address) => host
             .add_address(index, address.into(), true)
             .map(drop)
@@ -74,7 +76,23 @@ pub(crate) fn revert<R: BridgeBased>(
     }
 }
 
-pub(crate) fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error> {
+/// Takes away the rules that an attachment itself has: the chains that a DEL of the reference plugin would
+/// delete, and the guard against other MAC addresses.
+pub(crate) fn withdraw(
+    context: &Context,
+    key: &Key,
+    record: Option<&BridgeRecord>,
+) -> Result<(), Error> {
+    let chains = record.and_then(|record| record.reference_chains);
+    let chains = chains.map_or(Ok(()), |chains| {
+        reference::delete_chains(context, chains, key)
+    });
+    fault::point("bridge.stood-down")?;
+    let guard = record.and_then(|record| record.spoof_guard.clone());
+    chains.and(guard.map_or(Ok(()), |guard| unguard(context, guard)))
+}
+
+fn unguard(context: &Context, guard: SpoofGuard) -> Result<(), Error> {
     let mut backend = rules::open(context, BackendKind::Nftables)?;
     let ruleset = Ruleset {
         spoof_guard: Some(guard),

@@ -104,7 +104,6 @@ fn attach(
     };
     fault::point("ptp.masqueraded")?;
     if let (Some(chains), Some((backend, _))) = (reference_chains, &mut backend) {
-        undo.push(Step::ReferenceChains(chains));
         reference::create_chains(chains, backend, &facts.key)?;
     }
     fault::point("ptp.stood-in")?;

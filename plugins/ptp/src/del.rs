@@ -19,12 +19,13 @@ pub(crate) fn del(context: &Context) -> Result<(), Error> {
     let released = delegation::release(context);
     fault::point("ptp.released")?;
     unplugged.and(released)?;
-    match record {
-        Some(record) => delete_reference_chains(context, &key, &record)?,
-        None => reference::forget(context, ReferencePlugin::BridgeOrPtp)?,
+    if record.is_none() {
+        // The reference plugin may have made it.
+        reference::forget(context, ReferencePlugin::BridgeOrPtp)?;
     }
-    fault::point("ptp.stood-down")?;
-    masquerade::release(context, "ptp", || Ok(()))
+    masquerade::release(context, "ptp", || {
+        delete_reference_chains(context, &key, record.as_ref())
+    })
 }
 
 /// Removes the attachments of the network that are not valid any more. Without a list, only those
@@ -36,10 +37,8 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
         if let Some(index) = veth::find(&mut host, key)? {
             veth::remove(&mut host, &[index])?;
         }
-        if let Some(record) = record {
-            delete_reference_chains(context, key, record)?;
-        }
-        records.remove(key).map(drop)
+        let withdraw = || delete_reference_chains(context, key, record);
+        masquerade::remove(context, "ptp", key, withdraw).map(drop)
     });
     if let Some(leases) = delegation::leases(context)? {
         result = result.and(reference::collect(context, &leases));

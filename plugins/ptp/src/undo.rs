@@ -3,9 +3,9 @@
 use pontoon_attach::{masquerade, reference, veth};
 use pontoon_conf::Error;
 use pontoon_ipam::delegation;
-use pontoon_ledger::{Key, PtpRecord, ReferenceChains};
+use pontoon_ledger::{Key, PtpRecord};
 use pontoon_netlink::RouteSocket;
-use pontoon_plugin::Context;
+use pontoon_plugin::{Context, fault};
 
 /// A step that has been done, or may be half done.
 #[derive(Debug)]
@@ -14,18 +14,22 @@ pub(crate) enum Step {
     Record,
     /// Found by its name: the kernel's answer to its creation may be lost.
     Veth,
-    ReferenceChains(ReferenceChains),
 }
 
 pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
     match step {
         Step::Lease => delegation::undo_add(context),
-        Step::Record => masquerade::forget(context, "ptp"),
+        Step::Record => {
+            let key = context.key()?;
+            let record: Option<PtpRecord> = context.state.read(&key)?;
+            masquerade::forget(context, "ptp", || {
+                delete_reference_chains(context, &key, record.as_ref())
+            })
+        }
         Step::Veth => match veth::find(host, &context.key()?)? {
             Some(index) => veth::remove(host, &[index]),
             None => Ok(()),
         },
-        Step::ReferenceChains(made) => reference::delete_chains(context, made, &context.key()?),
     }
 }
 
@@ -33,10 +37,11 @@ pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> R
 pub(crate) fn delete_reference_chains(
     context: &Context,
     key: &Key,
-    record: &PtpRecord,
+    record: Option<&PtpRecord>,
 ) -> Result<(), Error> {
-    let chains = record.reference_chains;
-    chains.map_or(Ok(()), |chains| {
+    let chains = record.and_then(|record| record.reference_chains);
+    let done = chains.map_or(Ok(()), |chains| {
         reference::delete_chains(context, chains, key)
-    })
+    });
+    done.and(fault::point("ptp.stood-down"))
 }
