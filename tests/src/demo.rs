@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job, for a person to watch, on real namespaces and with nothing
 //! installed but the kernel.
 
+pub(crate) mod hosts;
 mod rules;
 
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use pontoon_lab::{
     Attachment, Backend, Container, Failure, HOST_V4, Host, Network, NoReply, OUTSIDE_V4, Outcome,
     Programs, Reply, Runtime, Scratch, Snapshot, tcp, udp,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::build::{Built, Profile, root, static_binaries};
 use crate::require_privileges;
@@ -128,13 +129,7 @@ fn join(
     let started = Instant::now();
     let result = runtime.add(network, attachment)?;
     let took = started.elapsed();
-    let words = |pointer: &str| {
-        result
-            .pointer(pointer)
-            .and_then(|value| value.as_str())
-            .unwrap_or("?")
-            .to_owned()
-    };
+    let words = |pointer: &str| words_of(&result, pointer);
     println!(
         "Container {} joins, {what} ({:.1} ms):",
         attachment.container_id,
@@ -152,6 +147,12 @@ fn join(
         words("/interfaces/0/name")
     );
     Ok(())
+}
+
+/// A text of a result, by its JSON pointer.
+fn words_of(result: &Value, pointer: &str) -> String {
+    let found = result.pointer(pointer).and_then(Value::as_str);
+    found.unwrap_or("?").to_owned()
 }
 
 fn leave(runtime: &Runtime<'_>, network: &Network, attachment: &Attachment) -> Outcome {

@@ -23,6 +23,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   demo              two containers on a bridge, NAT, a published port; leaves nothing behind
+  demo --hosts 3    one network over three hosts with etcd, names, a host that dies; leaves nothing behind
   test              installs what tests need, then format, lints and all tests; of matrices a slice
   test --whole      the same, with the whole of every matrix
   test --quick      format, lints, unit tests, a small lab
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
+        ["demo", "--hosts", "3"] => demo::hosts::run(),
         ["test"] => suite::run(Extent::All { whole: false }),
         ["test", "--whole"] => suite::run(Extent::All { whole: true }),
         ["test", "--quick"] => suite::run(Extent::Quick),

@@ -159,6 +159,9 @@ fn released(all: &[jobs::Job], environment: &[(&str, String)], times: &mut Times
         build::static_binaries(Profile::Tested)
     })?;
     times.step("demo", |_| demo::run_with(&built))?;
+    times.step("demo of three hosts", |_| {
+        demo::hosts::run_with_built(&built)
+    })?;
     let mut environment = environment.to_vec();
     environment.push(("XTASK_PLUGINS", built.dir.display().to_string()));
     times.step("a part of the tests with the static binaries", |times| {

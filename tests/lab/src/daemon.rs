@@ -15,6 +15,19 @@ use super::host::Host;
 /// For how long a daemon may start or end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The command lines of all processes in which this word stands.
+#[must_use]
+pub fn processes_with(word: &str) -> Vec<String> {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let lines = processes.flatten().filter_map(|process| {
+        let line = fs::read(process.path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&line).replace('\0', " "))
+    });
+    lines.filter(|line| line.contains(word)).collect()
+}
+
 /// A running daemon. It is asked to end when this is dropped, and its end waited for.
 pub struct Daemon {
     child: Child,

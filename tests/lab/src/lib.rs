@@ -58,7 +58,7 @@ pub use chained::{Chained, chained_faults};
 pub use cluster::Cluster;
 pub use container::Container;
 pub use containerd::{Containerd, Pod};
-pub use daemon::Daemon;
+pub use daemon::{Daemon, processes_with};
 pub use etcd::{Authority, Etcd, openssl};
 pub use failure::{Failure, Outcome};
 pub use firewall::Backend;

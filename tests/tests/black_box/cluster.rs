@@ -6,6 +6,7 @@
 
 mod agents;
 mod commands;
+mod demo;
 mod failures;
 mod guests;
 mod names;
