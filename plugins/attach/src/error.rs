@@ -171,6 +171,24 @@ impl OperationError for LeaseError {
     }
 }
 
+/// Asking who has a port.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read who has a published port: {path}")]
+pub(crate) struct PortsError {
+    pub(crate) path: PathBuf,
+    pub(crate) source: io::Error,
+}
+
+impl OperationError for PortsError {
+    fn code(&self) -> u32 {
+        code::IO
+    }
+
+    fn next_step(&self) -> String {
+        "the rules of these ports are neither checked nor made again".to_owned()
+    }
+}
+
 /// Switching forwarding on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardingError {

@@ -32,6 +32,7 @@ mod inventory;
 pub mod masquerade;
 pub mod policy;
 pub mod ports;
+mod possession;
 pub mod rebind;
 pub mod reference;
 pub mod repair;

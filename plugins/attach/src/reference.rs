@@ -18,7 +18,7 @@ use crate::error::LeaseError;
 use crate::{rules, sockets, veth};
 
 /// Bytes of a lease that are read: a container id and an interface name.
-const LONGEST_LEASE: u64 = 4096;
+pub(crate) const LONGEST_LEASE: u64 = 4096;
 
 const KINDS: [BackendKind; 3] = [
     BackendKind::Nftables,

@@ -9,16 +9,16 @@ use std::path::PathBuf;
 
 use pontoon_conf::Error;
 use pontoon_ledger::{
-    AttachmentRecord, BridgeBased, BridgeRecord, FirewallRecord, Key, Lock, NetworkPolicyRecord,
-    NetworkRecord, OpeningsRecord, OverlayRecord, PerNetworkRecord, PortmapRecord, PtpRecord,
-    ReferenceChains, ResolverRecord, State,
+    AttachmentRecord, BridgeBased, BridgeRecord, FirewallRecord, InterfaceSettings, Key, Lock,
+    NetworkPolicyRecord, NetworkRecord, OpeningsRecord, OverlayRecord, PerNetworkRecord,
+    PortmapRecord, PtpRecord, ReferenceChains, ResolverRecord, State,
 };
 use pontoon_netfilter::firewalld::Part;
-use pontoon_netfilter::{Backend, BackendKind, Link, Member, Policy, Ruleset};
+use pontoon_netfilter::{Backend, BackendKind, Link, Member, Policy, Ruleset, SpoofGuard};
 use pontoon_plugin::{Context, warn};
 
 use crate::error::ZoneError;
-use crate::{foreign_filters, reference, rules};
+use crate::{foreign_filters, possession, reference, rules};
 
 /// What was done for a network.
 #[derive(Debug)]
@@ -64,6 +64,10 @@ fn repair_locked(state: &State, search: &[PathBuf], network: &str) -> RepairResu
     let mut backends: Vec<(BackendKind, Backend)> = Vec::new();
     let mut made: Vec<String> = Vec::new();
     for (kind, ruleset) in wanted {
+        if let Some(published) = &ruleset.published {
+            let held = possession::hold_ports(state, published);
+            repaired.failures.extend(held.err());
+        }
         let known = backends.iter().position(|(known, _)| *known == kind);
         let done = match known {
             Some(known) => Ok(known),
@@ -137,18 +141,9 @@ pub fn others(context: &Context, plugin: &str, key: &Key) {
 /// The chains for a DEL of the reference plugin, by attachment. A record that cannot be read is told by
 /// [`wanted`].
 fn reference_chains(state: &State, network: &str) -> Vec<(Key, ReferenceChains)> {
-    let mut unreadable = Vec::new();
-    let bridged = bridged(state, network, &mut unreadable);
-    let bridged = bridged
-        .into_iter()
-        .map(|(key, one)| (key, one.reference_chains));
-    let routed = records::<PtpRecord>(state, network, &mut unreadable);
-    let routed = routed
-        .into_iter()
-        .map(|(key, one)| (key, one.reference_chains));
-    bridged
-        .chain(routed)
-        .filter_map(|(key, chains)| Some((key, chains?)))
+    let all = interfaces(state, network, &mut Vec::new());
+    all.into_iter()
+        .filter_map(|one| Some((one.key, one.reference_chains?)))
         .collect()
 }
 
@@ -183,7 +178,14 @@ pub fn wanted(state: &State, network: &str) -> (Vec<(BackendKind, Ruleset)>, Vec
     for (kind, opening) in made.iter().flat_map(|made| &made.openings) {
         want(*kind, &|all| all.opening = Some(opening.clone()));
     }
-    let attached = records::<FirewallRecord>(state, network, &mut unreadable);
+    let interfaces = interfaces(state, network, &mut unreadable);
+    let lost: BTreeSet<&Key> = interfaces
+        .iter()
+        .filter(|one| one.is_lost)
+        .map(|one| &one.key)
+        .collect();
+    let mut attached = records::<FirewallRecord>(state, network, &mut unreadable);
+    attached.retain(|(key, _)| !lost.contains(key));
     for (key, one) in &attached {
         if one.bridge.is_none() {
             let member = Member {
@@ -208,23 +210,28 @@ pub fn wanted(state: &State, network: &str) -> (Vec<(BackendKind, Ruleset)>, Vec
             want(one.backend, &|all| all.links.clone_from(&links));
         }
     }
-    for (_, one) in records::<PortmapRecord>(state, network, &mut unreadable) {
-        if !one.published.has_address() {
+    for (key, one) in records::<PortmapRecord>(state, network, &mut unreadable) {
+        if !one.published.has_address() || lost.contains(&key) {
             continue;
+        }
+        match possession::has_lost_port(state, &one.published) {
+            Ok(false) => {}
+            // Its ADD was killed before it had the ports, and its DEL is due.
+            Ok(true) => continue,
+            Err(error) => {
+                unreadable.push(error);
+                continue;
+            }
         }
         want(one.backend, &|all| {
             all.published = Some(one.published.clone())
         });
     }
-    for (_, one) in bridged(state, network, &mut unreadable) {
-        if let Some(guard) = &one.spoof_guard {
-            want(BackendKind::Nftables, &|all| {
-                all.spoof_guard = Some(guard.clone());
-            });
-        }
+    for guard in interfaces.iter().filter_map(|one| one.spoof_guard.clone()) {
+        want(BackendKind::Nftables, &|all| {
+            all.spoof_guard = Some(guard.clone());
+        });
     }
-    // Read for the chains of the reference plugin alone.
-    records::<PtpRecord>(state, network, &mut unreadable);
     (wanted, unreadable)
 }
 
@@ -261,15 +268,51 @@ fn records<R: AttachmentRecord>(
     found
 }
 
-/// The records of all plugins that put containers on a bridge.
-fn bridged(state: &State, network: &str, unreadable: &mut Vec<Error>) -> Vec<(Key, BridgeRecord)> {
-    let mut all = records::<BridgeRecord>(state, network, unreadable);
-    let others = records::<OverlayRecord>(state, network, unreadable);
-    all.extend(
-        others
+/// What the plugin that made a container's interface has recorded.
+struct Interface {
+    key: Key,
+    reference_chains: Option<ReferenceChains>,
+    spoof_guard: Option<SpoofGuard>,
+    /// Another attachment has an address of it.
+    is_lost: bool,
+}
+
+/// The interfaces of a network, by the records of all plugins that make some with rules of their own.
+fn interfaces(state: &State, network: &str, unreadable: &mut Vec<Error>) -> Vec<Interface> {
+    let mut bridged = records::<BridgeRecord>(state, network, unreadable);
+    let overlaid = records::<OverlayRecord>(state, network, unreadable);
+    bridged.extend(
+        overlaid
             .into_iter()
             .map(|(key, one)| (key, one.bridge().clone())),
     );
+    let routed = records::<PtpRecord>(state, network, unreadable);
+    let mut judge = |key: &Key, leases: &Option<PathBuf>, settings: &Option<InterfaceSettings>| {
+        let lost = possession::has_lost_address(key, leases.as_deref(), settings.as_ref());
+        lost.unwrap_or_else(|error| {
+            unreadable.push(error);
+            false
+        })
+    };
+    let mut all = Vec::new();
+    for (key, one) in bridged {
+        let is_lost = judge(&key, &one.leases, &one.settings);
+        all.push(Interface {
+            key,
+            reference_chains: one.reference_chains,
+            spoof_guard: one.spoof_guard,
+            is_lost,
+        });
+    }
+    for (key, one) in routed {
+        let is_lost = judge(&key, &one.leases, &one.settings);
+        all.push(Interface {
+            key,
+            reference_chains: one.reference_chains,
+            spoof_guard: None,
+            is_lost,
+        });
+    }
     all
 }
 

@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use pontoon_conf::Error;
 use pontoon_ledger::{BridgeRecord, Key, files, kinds};
@@ -25,6 +26,8 @@ const CONTAINERS: [&str; 3] = ["netkit", "tun", "veth"];
 const CARDS: [&str; 3] = ["eth", "en", "wl"];
 /// Bytes of a lease that are read: a container id and an interface name.
 const LONGEST_LEASE: u64 = 4096;
+/// How long the reference plugin may take between a container's link and its lease.
+const SETTLING: Duration = Duration::from_secs(1);
 /// Ports that the error names.
 const SHOWN: usize = 3;
 
@@ -62,19 +65,33 @@ pub(crate) fn refuse(
         return Ok(());
     }
     let name = &bridge.name;
-    let ports = host
-        .links_of_bridge(bridge.index)
-        .map_err(|error| kernel_error(format!("cannot list the ports of bridge {name}"), error))?;
+    let list = |host: &mut RouteSocket| {
+        let ports = host.links_of_bridge(bridge.index);
+        ports
+            .map_err(|error| kernel_error(format!("cannot list the ports of bridge {name}"), error))
+    };
+    let mut ports = list(host)?;
     let mut foreign = containers(ports.iter());
     if foreign.is_empty() {
         return Ok(());
     }
     // The reference plugin takes addresses from the same pool: binaries may be exchanged while
     // containers run.
-    if foreign.iter().all(|port| is_named_by_reference(port))
-        && (has_others(context)? || has_lease_of_reference(context, pool)?)
-    {
-        return Ok(());
+    let started = Instant::now();
+    while foreign.iter().all(|port| is_named_by_reference(port)) {
+        if has_others(context)? || has_lease_of_reference(context, pool)? {
+            return Ok(());
+        }
+        // It makes the link before it takes the address, and gives the address back before it removes the link.
+        if started.elapsed() > SETTLING {
+            break;
+        }
+        std::thread::sleep(SETTLING / 20);
+        ports = list(host)?;
+        foreign = containers(ports.iter());
+        if foreign.is_empty() {
+            return Ok(());
+        }
     }
     foreign.sort_unstable();
     let more = match foreign.len().saturating_sub(SHOWN) {

@@ -12,6 +12,8 @@ pub(crate) enum Verb {
     Gc,
     /// `pontoon gc --all-dead`: looks once, then has the plugins remove all but what lived then.
     GcAllDead,
+    /// `pontoon repair`: what was flushed is made again by the records.
+    Repair,
 }
 
 /// What a process has to do yet, and what it remembers.
@@ -32,6 +34,8 @@ pub(crate) struct State {
     pub(crate) lease: [Option<usize>; COUNT],
     /// bridge's record.
     pub(crate) record: [bool; COUNT],
+    /// The chain that a DEL of the reference plugin deletes.
+    pub(crate) chain: [bool; COUNT],
     /// The address on the container's link.
     pub(crate) link: [Option<usize>; COUNT],
     /// The network's rules, and the note that they were made.
@@ -50,12 +54,13 @@ pub(crate) struct State {
 }
 
 /// The steps of ADD: bridge, then portmap.
-pub(crate) const ADD: [&str; 12] = [
+pub(crate) const ADD: [&str; 13] = [
     "ipam-reserve",
     "ipam-indexed",
     "bridge.leased",
     "bridge.recorded",
     "bridge.masqueraded",
+    "bridge.stood-in",
     "bridge.plugged",
     "bridge.configured",
     "portmap clears",
@@ -66,7 +71,7 @@ pub(crate) const ADD: [&str; 12] = [
 ];
 
 /// The steps of DEL: portmap, then bridge.
-pub(crate) const DEL: [&str; 10] = [
+pub(crate) const DEL: [&str; 11] = [
     "portmap looks",
     "portmap.withdrawn",
     "portmap.given-back",
@@ -75,16 +80,19 @@ pub(crate) const DEL: [&str; 10] = [
     "ipam-unlinked",
     "bridge.released",
     "bridge.stood-down",
+    "bridge forgets",
     "retire withdraws",
     "bridge.retired",
 ];
 
 /// The steps of GC for each container, then those for the network.
-pub(crate) const GC: [&str; 12] = [
+pub(crate) const GC: [&str; 14] = [
     "GC looks",
     "GC unplugs 0",
+    "GC stands down 0",
     "GC forgets 0",
     "GC unplugs 1",
+    "GC stands down 1",
     "GC forgets 1",
     "GC collects leases",
     "GC withdraws 0",
@@ -95,12 +103,16 @@ pub(crate) const GC: [&str; 12] = [
     "GC retires",
 ];
 
+/// The steps of a repair, which has all locks from the first to the last.
+pub(crate) const REPAIR: [&str; 3] = ["repair looks", "repair makes 0", "repair makes 1"];
+
 impl Verb {
     pub(crate) fn steps(self) -> &'static [&'static str] {
         match self {
             Self::Add(_) => &ADD,
             Self::Del(_) => &DEL,
             Self::Gc | Self::GcAllDead => &GC,
+            Self::Repair => &REPAIR,
         }
     }
 }
@@ -130,6 +142,7 @@ impl State {
             Verb::Add(container) => self.add(who, container),
             Verb::Del(container) => self.del(who, container),
             Verb::Gc | Verb::GcAllDead => self.gc(who, verb),
+            Verb::Repair => self.repair(who),
         };
         match done {
             Next::Waits => return false,
@@ -201,13 +214,14 @@ impl State {
             "bridge.masqueraded" => {
                 self.note = true;
                 self.masquerade = true;
-                self.unlock(who);
             }
+            "bridge.stood-in" => self.chain[container] = true,
             "bridge.plugged" => {
                 if !self.alive[container] {
                     return Next::Fails;
                 }
                 self.link[container] = self.processes[who].address;
+                self.unlock(who);
             }
             "portmap clears" => {
                 if !self.lock_ports(who) {
@@ -267,10 +281,13 @@ impl State {
             "bridge.unplugged" => self.link[container] = None,
             "ipam-unlinked" => self.release(|owner| owner == container),
             "bridge.stood-down" => {
-                // The record goes under the shared lock.
+                // Rules and record go under the shared lock, so that no repair comes in between.
                 if !self.lock_shared(who) {
                     return Next::Waits;
                 }
+                self.chain[container] = false;
+            }
+            "bridge forgets" => {
                 self.record[container] = false;
                 self.unlock(who);
             }
@@ -325,18 +342,27 @@ impl State {
                         self.record[container] && self.alive[container];
                 }
             }
-            1 | 3 => {
-                let container = (step - 1) / 2;
+            1 | 4 => {
+                let container = (step - 1) / 3;
                 if !(self.record[container] && dead(container)) {
-                    return Next::Goes(step + 2);
+                    return Next::Goes(step + 3);
                 }
                 self.link[container] = None;
             }
-            2 | 4 => self.record[(step - 2) / 2] = false,
+            2 | 5 => {
+                if !self.lock_shared(who) {
+                    return Next::Waits;
+                }
+                self.chain[(step - 2) / 3] = false;
+            }
+            3 | 6 => {
+                self.record[(step - 3) / 3] = false;
+                self.unlock(who);
+            }
             // Without a list every lease may be in use.
-            5 if listed => self.release(dead),
-            6 | 8 => {
-                let container = (step - 6) / 2;
+            7 if listed => self.release(dead),
+            8 | 10 => {
+                let container = (step - 8) / 2;
                 if !(self.published[container] && dead(container)) {
                     return Next::Goes(step + 2);
                 }
@@ -345,17 +371,37 @@ impl State {
                 }
                 self.redirect[container] = false;
             }
-            7 | 9 => {
-                let container = (step - 7) / 2;
+            9 | 11 => {
+                let container = (step - 9) / 2;
                 if self.port == Some(container) {
                     self.port = None;
                 }
                 self.published[container] = false;
                 self.unlock(who);
             }
-            10 => return self.withdraw(who),
-            11 => self.retire(who),
+            12 => return self.withdraw(who),
+            13 => self.retire(who),
             _ => {}
+        }
+        Next::Goes(step + 1)
+    }
+
+    fn repair(&mut self, who: usize) -> Next {
+        let step = self.processes[who].step;
+        if step == 0 {
+            if !(self.lock_alone(who) && self.lock_ports(who)) {
+                return Next::Waits;
+            }
+            self.processes[who].keep = self.record;
+            self.masquerade |= self.note;
+            return Next::Goes(1);
+        }
+        let container = step - 1;
+        self.chain[container] |= self.processes[who].keep[container];
+        // The record of an ADD that was killed may name a port that went to another container.
+        if self.published[container] && self.port.is_none_or(|owner| owner == container) {
+            self.port = Some(container);
+            self.redirect[container] = true;
         }
         Next::Goes(step + 1)
     }
@@ -385,6 +431,7 @@ impl State {
         let none = [false; COUNT];
         self.lease == [None; COUNT]
             && self.record == none
+            && self.chain == none
             && self.link == [None; COUNT]
             && !self.masquerade
             && !self.note
