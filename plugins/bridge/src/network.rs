@@ -49,9 +49,14 @@ pub(crate) fn ensure<R: BridgeBased>(
 ) -> Result<(Link, Option<(Backend, bool)>), Error> {
     let network = context.config.name.to_string();
     let existing = lookup(host, &wanted.bridge)?;
+    if let Some(link) = &existing {
+        refuse_other_kind(link)?;
+    }
     foreign::refuse(context, host, existing.as_ref(), wanted.pool.as_deref())?;
     let present = present(host, existing.as_ref(), wanted)?;
     refuse_clash(host, &present, wanted)?;
+    let displaced = displaced(&present, wanted)?;
+    // What is refused is refused by now: the note would stay.
     masquerade::note(
         context,
         wanted.rules.as_ref(),
@@ -63,7 +68,7 @@ pub(crate) fn ensure<R: BridgeBased>(
         own(host, &mut bridge)?;
     }
     fault::point("bridge.created")?;
-    addresses(host, &bridge, &present, wanted, undo)?;
+    addresses(host, &bridge, &present, &displaced, wanted, undo)?;
     fault::point("bridge.addressed")?;
     switch_forwarding(R::PLUGIN, host, wanted, undo)?;
     fault::point("bridge.forwarding")?;
@@ -121,9 +126,7 @@ fn bridge(
             }
         }
     };
-    if link.kind.as_deref() != Some("bridge") {
-        return Err(BridgeError::NoBridge { name: name.clone() }.into());
-    }
+    refuse_other_kind(&link)?;
     let up = !link.up;
     let promisc = wanted.promisc && !link.promisc;
     let mtu = wanted.mtu.filter(|mtu| link.mtu != *mtu);
@@ -152,6 +155,14 @@ fn bridge(
         ));
     }
     Ok(link)
+}
+
+fn refuse_other_kind(link: &Link) -> Result<(), Error> {
+    if link.kind.as_deref() == Some("bridge") {
+        return Ok(());
+    }
+    let name = link.name.clone();
+    Err(BridgeError::NoBridge { name }.into())
 }
 
 /// Pontoon has made it, with an address that stays.
@@ -250,10 +261,32 @@ fn present(
         .collect())
 }
 
+/// The addresses of the bridge that have to go for the network's gateways.
+fn displaced(present: &[Cidr], wanted: &BridgeSettings) -> Result<Vec<Cidr>, Error> {
+    let missing = wanted.gateways.iter().find(|it| !present.contains(it));
+    let Some(missing) = missing else {
+        return Ok(Vec::new());
+    };
+    let conflicting = present.iter().filter(|existing| {
+        !wanted.beside.contains(existing) && plan::conflicts(existing, &wanted.gateways)
+    });
+    let displaced: Vec<Cidr> = conflicting.copied().collect();
+    match displaced.first() {
+        Some(present) if !wanted.force_address => Err(BridgeError::OtherAddress {
+            bridge: wanted.bridge.clone(),
+            gateway: *missing,
+            present: *present,
+        }
+        .into()),
+        _ => Ok(displaced),
+    }
+}
+
 fn addresses(
     host: &mut RouteSocket,
     bridge: &Link,
     present: &[Cidr],
+    displaced: &[Cidr],
     wanted: &BridgeSettings,
     undo: &mut dyn FnMut(Step),
 ) -> Result<(), Error> {
@@ -269,18 +302,7 @@ fn addresses(
     if missing.is_empty() {
         return Ok(());
     }
-    for existing in present {
-        if wanted.beside.contains(existing) || !plan::conflicts(existing, &wanted.gateways) {
-            continue;
-        }
-        if !wanted.force_address {
-            return Err(BridgeError::OtherAddress {
-                bridge: name.clone(),
-                gateway: *missing[0],
-                present: *existing,
-            }
-            .into());
-        }
+    for existing in displaced {
         host.remove_address(bridge.index, (*existing).into())
             .map_err(|error| failed(&format!("remove {existing} from"), error))?;
         undo(Step::AddressRemoved(bridge.index, *existing));

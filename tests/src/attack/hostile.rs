@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -177,12 +178,17 @@ impl Assault<'_> {
             return Ok(false);
         }
         let changes = work.changes(ready, &ready.gone)?;
-        // What other settings mean for a bridge and its rules stays until its network is gone.
+        let other: Vec<&str> = changes.lines().filter_map(changed_file).collect();
+        // What other settings mean for a bridge, its rules and what is noted of them stays until its network
+        // is gone. Of another network's leases the reference too keeps the folder, and in it all but leases.
         let counts = |line: &&str| {
+            let heading = |name: &str| line.contains(&format!("+ {name}:"));
+            let is_other = new_file(line).is_some_and(|path| other.contains(&path));
             !accepted
-                || ["state", "leases", "processes", "mounts"]
-                    .iter()
-                    .any(|heading| line.contains(&format!("+ {heading}:")))
+                || heading("state") && !is_other
+                || heading("leases") && new_file(line).is_none_or(is_lease)
+                || heading("processes")
+                || heading("mounts")
         };
         let left: Vec<&str> = changes.lines().filter(counts).collect();
         if !left.is_empty() {
@@ -323,6 +329,26 @@ impl Assault<'_> {
             stderr,
         })
     }
+}
+
+/// The path of a file that was there before and is otherwise now, in a line of changes.
+fn changed_file(line: &str) -> Option<&str> {
+    line.trim_start()
+        .strip_prefix("- state: ")?
+        .split(' ')
+        .next()
+}
+
+/// The path of a file that is there now, in a line of changes.
+fn new_file(line: &str) -> Option<&str> {
+    let (_, rest) = line.trim_start().strip_prefix("+ ")?.split_once(": ")?;
+    rest.split(' ').next()
+}
+
+/// Whether a path in the directory of leases is that of an address.
+fn is_lease(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    name.parse::<IpAddr>().is_ok()
 }
 
 /// What no input may bring about.
