@@ -116,16 +116,6 @@ pub fn release(context: &Context) -> Result<(), Error> {
     }
 }
 
-/// Undoes [`add`], and the lock file of the network, which ADD holds from before it.
-///
-/// # Errors
-/// As [`release`], and code 5 with the path of the lock.
-pub fn undo_add(context: &Context) -> Result<(), Error> {
-    let released = release(context);
-    let network = context.config.name.as_str();
-    released.and(context.state.remove_unused_network_lock(network))
-}
-
 /// Fails when the attachment does not have its addresses any more.
 ///
 /// # Errors

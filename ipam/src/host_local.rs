@@ -192,12 +192,10 @@ pub fn gc(_invocation: &Invocation, config: &NetworkConfig, state: &Path) -> Res
     };
     let records = State::at(state);
     let network = config.name.as_str();
-    let lock = records.lock_network(network)?;
+    let _network = records.lock_network(network)?;
     let mut kept = spared.clone();
     kept.extend(recorded(&records, network)?);
-    let released = release_others(&folder, state, Some(&kept));
-    drop(lock);
-    released.and(records.remove_unused_network_lock(network))
+    release_others(&folder, state, Some(&kept))
 }
 
 /// Releases the leases of all but these attachments, and what is left of earlier boots and crashes.

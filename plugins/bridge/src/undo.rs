@@ -35,7 +35,7 @@ pub(crate) fn revert<R: BridgeBased>(
 ) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot undo a change", error);
     match step {
-        Step::Lease => delegation::undo_add(context),
+        Step::Lease => delegation::release(context),
         Step::Record => {
             let key = context.key()?;
             let record: Option<R> = context.state.read(&key)?;

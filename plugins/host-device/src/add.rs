@@ -53,7 +53,7 @@ pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
             Ok(result)
         }
         Err(error) => Err(steps.unwind(error, |step| match step {
-            Step::Lease => delegation::undo_add(context),
+            Step::Lease => delegation::release(context),
             Step::Device(record) => undo::give_back(context, &key, Some(&record)),
         })),
     }

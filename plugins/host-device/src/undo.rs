@@ -16,8 +16,8 @@ pub(crate) fn give_back(
 ) -> Result<(), Error> {
     let sandbox = record.map(|record| &record.sandbox);
     give_back_from(context.netns_of_record(sandbox), key, record)?;
-    context.state.records_of::<HostDeviceRecord>().remove(key)?;
-    context.state.remove_unused_network_lock(&key.network)
+    let records = context.state.records_of::<HostDeviceRecord>();
+    records.remove(key).map(drop)
 }
 
 pub(crate) fn give_back_from(

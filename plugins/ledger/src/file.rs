@@ -87,6 +87,20 @@ pub(crate) fn remove(path: &Path) -> Result<bool, FileError> {
     }
 }
 
+/// Whether [`list`] would find a name, without reading all of a long directory.
+pub(crate) fn holds_any(dir: &Path) -> Result<bool, FileError> {
+    let mut entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        entries => entries.map_err(FileError::of("list", dir))?,
+    };
+    let is_draft = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b":");
+    let first = entries.find(|entry| !entry.as_ref().is_ok_and(is_draft));
+    first
+        .transpose()
+        .map(|entry| entry.is_some())
+        .map_err(FileError::of("list", dir))
+}
+
 /// The names in a directory, without the drafts that older versions wrote among the records: no container
 /// id and no network name begins with a colon. A directory that is not there is empty; one that cannot be read
 /// is an error: what it holds would be taken for gone.

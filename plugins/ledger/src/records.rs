@@ -58,7 +58,7 @@ impl Records {
     /// Whether the network has attachments. A directory that cannot be read may have some.
     #[must_use]
     pub fn has_network(&self, network: &str) -> bool {
-        file::list(&self.dir.join(network)).map_or(true, |names| !names.is_empty())
+        file::holds_any(&self.dir.join(network)).unwrap_or(true)
     }
 
     /// Whether any network has attachments. A directory that cannot be read may have some.

@@ -11,7 +11,10 @@ use pontoon_netlink::Netns;
 
 use crate::error::{FileError, StateError};
 use crate::record::{AttachmentRecord, PerNetworkRecord};
-use crate::{Key, Lock, NetworkRecord, RecordError, Records, directory, draft, file, kinds};
+use crate::{
+    Key, Lock, NetworkPolicyRecord, NetworkRecord, OpeningsRecord, RecordError, Records,
+    ResolverRecord, directory, draft, file, kinds,
+};
 
 const ROOT: &str = "/run/pontoon";
 /// What lies in the directory beside records: locks, drafts, and the resolver's and the agent's own files.
@@ -282,24 +285,40 @@ impl State {
         self.lock(&self.network_lock(network), Lock::exclusive)
     }
 
-    /// Removes the lock file of a network that no record tells of, and what is empty by then.
+    /// Removes the lock files of a network that no record tells of: for the end of every DEL and GC. Whatever holds
+    /// one writes a record before it lets go, or has none to write.
     ///
     /// # Errors
     /// Code 5 with the path.
-    pub fn remove_unused_network_lock(&self, network: &str) -> Result<(), Error> {
-        let path = self.network_lock(network);
-        if path.exists() {
-            let lock = self.lock(&path, Lock::exclusive)?;
-            let mut folders = kinds::recording().filter_map(|kind| kind.records);
-            if folders.any(|folder| self.records(folder).has_network(network))
-                || self.has_network::<NetworkRecord>(network)
-            {
+    pub fn remove_unused_network_locks(&self, network: &str) -> Result<(), Error> {
+        let paths = [
+            self.network_lock(network),
+            self.links_lock(network),
+            self.resolver_lock(network),
+        ];
+        for path in paths.iter().filter(|path| path.exists()) {
+            // Asked before, so that a network in use is not held up.
+            if self.is_used(network) {
+                return Ok(());
+            }
+            let lock = self.lock(path, Lock::exclusive)?;
+            if self.is_used(network) {
                 return Ok(());
             }
             lock.remove();
         }
-        self.prune();
         Ok(())
+    }
+
+    /// Whether any record tells of a network.
+    fn is_used(&self, network: &str) -> bool {
+        kinds::recording()
+            .filter_map(|kind| kind.records)
+            .any(|folder| self.records(folder).has_network(network))
+            || self.has_network::<NetworkRecord>(network)
+            || self.has_network::<NetworkPolicyRecord>(network)
+            || self.has_network::<ResolverRecord>(network)
+            || self.has_network::<OpeningsRecord>(network)
     }
 
     /// Removes what no record needs: drafts of writers that were killed, and, when the host has no record

@@ -73,7 +73,7 @@ pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
             Ok(result)
         }
         Err(error) => Err(steps.unwind(error, |step| match step {
-            Step::Lease => delegation::undo_add(context),
+            Step::Lease => delegation::release(context),
             Step::Record => undo::forget(context, &key),
             Step::Link => undo::remove(&mut inside, &key),
         })),

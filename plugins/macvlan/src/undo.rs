@@ -25,6 +25,6 @@ pub(crate) fn remove(inside: &mut RouteSocket, key: &Key) -> Result<(), Error> {
 }
 
 pub(crate) fn forget(context: &Context, key: &Key) -> Result<(), Error> {
-    context.state.records_of::<MacvlanRecord>().remove(key)?;
-    context.state.remove_unused_network_lock(&key.network)
+    let records = context.state.records_of::<MacvlanRecord>();
+    records.remove(key).map(drop)
 }

@@ -226,17 +226,25 @@ fn answer<P: Plugin>(
 /// record of the plugin what no record of the host needs.
 fn remove_unused<P: Plugin>(context: &Context) {
     let state = &context.state;
+    let network = context.config.name.as_str();
     let folder = kinds::of(P::NAME).and_then(|kind| kind.records);
-    if let Some(folder) = folder {
-        let records = state.records(folder);
-        records.tidy(context.config.name.as_ref());
-        if records.dir().exists() {
+    let records = folder.map(|folder| state.records(folder));
+    if let Some(records) = &records {
+        records.tidy(network);
+        if records.dir().join(network).exists() {
             // Others are there, and the drafts of killed writers are not theirs.
             state.remove_drafts();
             return;
         }
     }
-    state.prune();
+    if let Err(error) = state.remove_unused_network_locks(network) {
+        warn(format_args!("{}: warning: {error}", P::NAME));
+    }
+    if records.is_some_and(|records| records.dir().exists()) {
+        state.remove_drafts();
+    } else {
+        state.prune();
+    }
 }
 
 /// Whether a plugin passes over a container that the first plugin of its list has put into a

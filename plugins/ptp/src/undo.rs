@@ -18,7 +18,7 @@ pub(crate) enum Step {
 
 pub(crate) fn revert(context: &Context, host: &mut RouteSocket, step: Step) -> Result<(), Error> {
     match step {
-        Step::Lease => delegation::undo_add(context),
+        Step::Lease => delegation::release(context),
         Step::Record => {
             let key = context.key()?;
             let record: Option<PtpRecord> = context.state.read(&key)?;

@@ -35,7 +35,7 @@ const PLACES: [&str; 2] = ["dataDir", "log"];
 /// Runs the attack.
 pub(crate) fn run(settings: &Settings) -> Outcome<Summary> {
     let mut jobs = kinds();
-    jobs.retain(|kind| kind.warm && settings.wants(&kind.to_string()));
+    jobs.retain(|kind| kind.is_warm() && settings.wants(&kind.to_string()));
     Random::new(settings.seed).shuffle(&mut jobs);
     let keys = known_keys()?;
     let (tried, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));

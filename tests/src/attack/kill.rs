@@ -10,7 +10,7 @@ use super::fail;
 use super::known::KNOWN;
 use super::machine::look;
 use super::report::{Leak, Report, Summary};
-use super::scene::{Kind, Scene, kinds};
+use super::scene::{Kind, Neighbour, Scene, kinds};
 use super::tracer::{Act, Point, Traced};
 use super::work::{Random, Settings, in_parallel};
 
@@ -202,7 +202,7 @@ impl Work<'_> {
 
     /// Without other containers the next ADD shall make the network anew.
     fn bare(&self, ready: &mut Ready) -> Outcome {
-        if self.kind.warm {
+        if self.kind.is_warm() {
             return Ok(());
         }
         ready.scene.collect()
@@ -344,7 +344,7 @@ impl Work<'_> {
         let scene = &ready.scene;
         // Without containers the bridge may stay bare until GC, as docker0 does.
         let plain = |snapshot: Snapshot| {
-            if self.kind.warm {
+            if self.kind.is_warm() {
                 snapshot
             } else {
                 snapshot.without_link(scene.network.bridge())
@@ -354,14 +354,13 @@ impl Work<'_> {
         let started = Instant::now();
         loop {
             let changes = wanted.changes(&plain(look(scene)?));
-            // Without containers no file has to stay.
             // What a plugin leaves to a child, as the closing of a socket, ends by itself.
             let ends =
                 |line: &str| line.starts_with("  - processes:") && !line.ends_with(" pontoon-dns");
             let counts = |line: &&str| {
                 !(ends(line)
                     || ready.usual.contains(*line)
-                    || !self.kind.warm && line.starts_with("  - state:"))
+                    || line.starts_with("  - state:") && self.may_go(line))
             };
             let lines: Vec<&str> = changes.lines().filter(counts).collect();
             if lines.is_empty() || started.elapsed() > PATIENCE {
@@ -372,9 +371,21 @@ impl Work<'_> {
     }
 }
 
+impl Work<'_> {
+    /// Whether a file of the state may be gone although it was there: without containers no file of the network
+    /// has to stay.
+    fn may_go(&self, line: &str) -> bool {
+        match self.kind.neighbour {
+            Neighbour::SameNetwork => false,
+            Neighbour::OtherNetwork => line.contains("attacked"),
+            Neighbour::None => true,
+        }
+    }
+}
+
 /// What is seen twice in a row, 200 ms apart, once the rules of the last network had time to go.
 fn steady(scene: &Scene) -> Outcome<Snapshot> {
-    if !scene.kind.warm {
+    if !scene.kind.is_warm() {
         std::thread::sleep(Duration::from_millis(1500));
     }
     let mut last = look(scene)?;

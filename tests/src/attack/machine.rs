@@ -11,7 +11,7 @@ use std::process::Command;
 use pontoon_lab::{Container, Failure, Outcome, Snapshot, find, missing};
 use pontoon_netlink::{Netns, RouteSocket};
 
-use super::scene::Scene;
+use super::scene::{Neighbour, Scene};
 
 /// What the container is called in what is seen.
 const VICTIM: &str = "VICTIM";
@@ -36,7 +36,7 @@ pub(crate) fn look(scene: &Scene) -> Outcome<Snapshot> {
     }
     rules(scene, &mut lines)?;
     files("state", &host.state_dir(), true, &mut lines)?;
-    if scene.kind.warm {
+    if scene.kind.neighbour != Neighbour::None {
         // There as long as anything is.
         lines.retain(|(heading, line)| {
             *heading != "state"

@@ -22,13 +22,35 @@ pub(crate) struct Kind {
     pub(crate) plugin: &'static str,
     /// The rule backend.
     pub(crate) backend: Backend,
-    /// Another container is in the network.
-    pub(crate) warm: bool,
+    /// What else is on the host.
+    pub(crate) neighbour: Neighbour,
+}
+
+/// The other container of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Neighbour {
+    /// It is in the attacked network: "warm".
+    SameNetwork,
+    /// It is in another network, so that the attacked one goes and the host's state stays: "beside".
+    OtherNetwork,
+    /// There is none: "cold".
+    None,
+}
+
+impl Kind {
+    /// Whether the network has another container, so that it stays.
+    pub(crate) fn is_warm(self) -> bool {
+        self.neighbour == Neighbour::SameNetwork
+    }
 }
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let warmth = if self.warm { "warm" } else { "cold" };
+        let warmth = match self.neighbour {
+            Neighbour::SameNetwork => "warm",
+            Neighbour::OtherNetwork => "beside",
+            Neighbour::None => "cold",
+        };
         write!(f, "{} {} {warmth}", self.plugin, self.backend)
     }
 }
@@ -62,13 +84,18 @@ pub(crate) fn kinds() -> Vec<Kind> {
     let mut all = Vec::new();
     for (plugin, backends, cold) in PLUGINS {
         for backend in backends {
-            for warm in [true, false] {
-                if warm || cold {
-                    all.push(Kind {
-                        plugin,
-                        backend: *backend,
-                        warm,
-                    });
+            for neighbour in [
+                Neighbour::SameNetwork,
+                Neighbour::None,
+                Neighbour::OtherNetwork,
+            ] {
+                let kind = Kind {
+                    plugin,
+                    backend: *backend,
+                    neighbour,
+                };
+                if kind.is_warm() || cold {
+                    all.push(kind);
                 }
             }
         }
@@ -111,7 +138,10 @@ impl Scene {
             victim: None,
         };
         scene.make_network()?;
-        if kind.warm {
+        if kind.neighbour == Neighbour::OtherNetwork {
+            scene.join_other_network()?;
+        }
+        if kind.is_warm() {
             let container = Container::new("neighbour")?;
             scene.lo_up(&container)?;
             let attachment = Attachment::new(&container)
@@ -144,6 +174,34 @@ impl Scene {
         self.site.runtime().add(&network, &mut attachment)?;
         self.neighbours.push((network, container, attachment));
         Ok(())
+    }
+
+    /// A container with a port and names on another network.
+    fn join_other_network(&mut self) -> Outcome {
+        let site = &self.site;
+        let network = site.network(
+            "bystanding",
+            "bystanding0",
+            &["10.92.0.0/24", "fd00:92::/64"],
+        );
+        let mut list = network.list().clone();
+        if let Some(plugins) = list["plugins"].as_array_mut() {
+            plugins.push(json!({
+                "type": "firewall", "backend": site.backend.key(), "profile": "docker", "icc": false,
+                "capabilities": { "links": true },
+            }));
+            plugins.push(json!({
+                "type": "dns", "backend": site.backend.key(),
+                "resolvConf": site.leases.path().join("resolv.conf"),
+                "capabilities": { "aliases": true, "dns": true, "links": true },
+            }));
+        }
+        let container = Container::new("bystander")?;
+        self.lo_up(&container)?;
+        let attachment = Attachment::new(&container)
+            .publish("", 8081, 80, "tcp")
+            .named("bystander");
+        self.join(Network::from_list(list), container, attachment)
     }
 
     fn lo_up(&self, container: &Container) -> Outcome {
@@ -360,6 +418,7 @@ impl Scene {
             let valid: Vec<Value> = self
                 .neighbours
                 .iter()
+                .filter(|(network, ..)| network.name() == self.network.name())
                 .map(|(_, _, kept)| (&kept.container_id, &kept.ifname))
                 .map(|(id, ifname)| json!({ "containerID": id, "ifname": ifname }))
                 .collect();
