@@ -123,12 +123,7 @@ pub(crate) fn add(
 pub(crate) fn remove(context: &Context, key: &Key, netns: Option<&str>) -> Result<(), FileError> {
     let dir = dir(context, &key.container);
     let path = dir.join(part_name(key));
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", &path)(error));
-        }
-        _ => {}
-    }
+    removed(&path, fs::remove_file(&path))?;
     match fs::symlink_metadata(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         _ => refresh(context, &key.container, netns),
@@ -204,26 +199,7 @@ fn refresh(context: &Context, container: &str, netns: Option<&str>) -> Result<()
     let etc = netns.map(|name| Path::new("/etc/netns").join(name));
     let files = [("resolv.conf", &resolv_conf), ("hosts", &hosts)];
     if parts.is_empty() {
-        for (file, _) in files {
-            let _ = fs::remove_file(dir.join(file));
-            if let Some(path) = etc.as_ref().map(|etc| etc.join(file))
-                && is_ours(&path)?
-            {
-                let _ = fs::remove_file(&path);
-            }
-        }
-        remove_drafts(dir);
-        let _ = fs::remove_dir(dir);
-        if let Some(parent) = dir.parent() {
-            let _ = fs::remove_dir(parent);
-        }
-        if let Some(etc) = &etc {
-            for (file, _) in files {
-                let _ = fs::remove_file(draft(&etc.join(file)));
-            }
-            let _ = fs::remove_dir(etc);
-        }
-        return Ok(());
+        return remove_all(dir, etc.as_deref());
     }
     for (file, text) in files {
         let state = &context.state;
@@ -249,6 +225,42 @@ fn refresh(context: &Context, container: &str, netns: Option<&str>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Removes the files of a container that no network has anything to say to any more. In `/etc/netns` the
+/// administrator's own stay.
+fn remove_all(dir: &Path, etc: Option<&Path>) -> Result<(), FileError> {
+    for file in ["resolv.conf", "hosts"] {
+        let path = dir.join(file);
+        removed(&path, fs::remove_file(&path))?;
+        let Some(etc) = etc else { continue };
+        let path = etc.join(file);
+        if is_ours(&path)? {
+            removed(&path, fs::remove_file(&path))?;
+        }
+        let draft = draft(&path);
+        removed(&draft, fs::remove_file(&draft))?;
+    }
+    remove_drafts(dir);
+    for dir in [Some(dir), dir.parent(), etc].into_iter().flatten() {
+        removed(dir, fs::remove_dir(dir))?;
+    }
+    Ok(())
+}
+
+/// What was to be removed is gone, was never there, or is a directory that others use.
+fn removed(path: &Path, done: io::Result<()>) -> Result<(), FileError> {
+    match done {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Err(failed("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Removes drafts that an older release wrote here and a kill has left.

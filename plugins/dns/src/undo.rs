@@ -22,13 +22,13 @@ pub(crate) fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Err
     }
 }
 
-/// Removes everything of an attachment. The record goes last but for the network's rules, which have
-/// a note of their own: whatever is left can be found again.
+/// Removes everything of an attachment. The record goes after the files, of which only it tells, and before the
+/// network's rules, which have a note of their own: whatever is left can be found again.
 pub(crate) fn remove(context: &Context, key: &Key, entry: Option<&DnsRecord>) -> Result<(), Error> {
     let etc_netns = entry.and_then(|entry| entry.etc_netns.as_deref());
-    let first = files::remove(context, key, etc_netns);
-    let second = fault::point("dns.unwritten").and_then(|()| forget(context, key, entry));
-    first.map_err(Error::from).and(second)
+    files::remove(context, key, etc_netns)?;
+    fault::point("dns.unwritten")?;
+    forget(context, key, entry)
 }
 
 /// Removes the record, waits until the resolver knows, and removes the network's rules with the last

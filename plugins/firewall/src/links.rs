@@ -145,6 +145,5 @@ pub(crate) fn unlink(context: &Context, key: &Key, record: &FirewallRecord) -> R
         rules::close_in_detached_child(backend.into_sockets());
         done.map_err(rules::error)?;
     }
-    index.remove(key, record);
-    Ok(())
+    index.remove(key, record)
 }

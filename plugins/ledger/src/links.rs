@@ -18,7 +18,7 @@ use pontoon_conf::{Error, KnownAs};
 
 use crate::error::FileError;
 use crate::record::FirewallRecord;
-use crate::{Key, State, file};
+use crate::{Key, State, directory, file};
 
 const NAMED: &str = "named";
 const WISHED: &str = "wished";
@@ -51,17 +51,21 @@ impl LinksIndex {
         Ok(())
     }
 
-    /// Removes an attachment.
-    pub fn remove(&self, key: &Key, record: &FirewallRecord) {
+    /// Removes an attachment. Its record has to stay until this has succeeded: nothing else tells of the entries.
+    ///
+    /// # Errors
+    /// Code 5 with the path.
+    pub fn remove(&self, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
         for path in self.paths(key, record) {
-            let _ = fs::remove_file(&path);
-            // Each fails while it is not empty. One that is missing was not made by an ADD that was killed.
+            file::remove(&path)?;
+            // One that is missing was not made by an ADD that was killed.
             for dir in path.ancestors().skip(1).take(4) {
-                if fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+                if !directory::remove_empty(dir)? {
                     break;
                 }
             }
         }
+        Ok(())
     }
 
     /// The attachments that have a name.

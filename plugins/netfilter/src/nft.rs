@@ -48,6 +48,7 @@ mod expression;
 mod foreign;
 #[cfg(test)]
 mod fuzz;
+mod generation;
 mod guard;
 mod list;
 mod lookup;
@@ -70,6 +71,7 @@ use std::os::fd::OwnedFd;
 pub(crate) use chain_lookup::{ChainLookup, RuleSummary};
 pub use error::Error;
 pub use foreign::{DroppingChain, FilterHook, ForeignFilters};
+pub(crate) use generation::generation;
 pub use guard::{TableChange, TunnelGuard};
 pub use tracing::{PacketHeader, Probe, ProbeKind, TraceEvent, TraceVerdict, Tracing};
 

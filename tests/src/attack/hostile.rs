@@ -134,6 +134,7 @@ impl Assault<'_> {
         ready.scene.precede()?;
         let (program, good) = ready.scene.attacked_call("ADD")?;
         let Some((hostile, what)) = self.spoiled(&good) else {
+            ready.scene.leave()?;
             return Ok(true);
         };
         let shown = |verb: &str, finished: &Finished| {

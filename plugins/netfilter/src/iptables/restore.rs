@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Error;
 use super::listing::Listing;
 use super::text::Table;
+use crate::nft::generation;
 
 /// How long a program may wait for the lock that all users of xtables share.
 const WAIT_SECONDS: u32 = 5;
@@ -56,7 +57,14 @@ impl Programs {
     pub(super) fn restore(&self, variant: Variant, script: &str, act: &str) -> Result<(), Error> {
         let program = &self.restore;
         let wait = format!("--wait={WAIT_SECONDS}");
-        let output = run(program, &["--noflush", &wait], script)?;
+        let feed = || run(program, &["--noflush", &wait], script);
+        let before = (variant == Variant::Nft).then(generation).flatten();
+        let mut output = feed()?;
+        if output.status.success() && before.is_some() && before == generation() {
+            // It says success also when a message of the kernel is lost before it has sent anything. If it has
+            // nothing to change, doing that twice does no harm.
+            output = feed()?;
+        }
         if output.status.success() {
             return Ok(());
         }

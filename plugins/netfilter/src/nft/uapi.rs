@@ -40,7 +40,11 @@ pub(crate) const NFT_MSG_NEWSET: u16 = 9;
 pub(crate) const NFT_MSG_NEWSETELEM: u16 = 12;
 pub(crate) const NFT_MSG_GETSETELEM: u16 = 13;
 pub(crate) const NFT_MSG_DELSETELEM: u16 = 14;
+pub(crate) const NFT_MSG_GETGEN: u16 = 16;
 pub(crate) const NFT_MSG_TRACE: u16 = 17;
+
+// `enum nft_gen_attributes`.
+pub(crate) const NFTA_GEN_ID: u16 = 1;
 
 // `enum nft_registers`.
 pub(crate) const NFT_REG_VERDICT: u32 = 0;
@@ -281,6 +285,7 @@ mod tests {
         check(NFT_MSG_NEWSETELEM, libc::NFT_MSG_NEWSETELEM);
         check(NFT_MSG_GETSETELEM, libc::NFT_MSG_GETSETELEM);
         check(NFT_MSG_DELSETELEM, libc::NFT_MSG_DELSETELEM);
+        check(NFT_MSG_GETGEN, libc::NFT_MSG_GETGEN);
         check(NFT_MSG_TRACE, libc::NFT_MSG_TRACE);
         check(NFT_REG_VERDICT, libc::NFT_REG_VERDICT);
         check(NFT_REG_1, libc::NFT_REG_1);
