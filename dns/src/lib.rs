@@ -7,6 +7,7 @@
 //! - [`zone`]: what the resolver knows from all records, and who asks.
 //! - [`answer`]: from zone, asker and question to a verdict, and prepared answers as bytes.
 //! - [`wire`], [`name`]: DNS messages as bytes, and names.
+//! - [`fingerprint`]: a number for a network's names, to compare hosts.
 //! - [`internal`]: who may not ask for names of the outside.
 //! - [`present`]: messages in words, for people.
 //! - [`cache`]: replies of other servers, as long as they may be kept.
@@ -22,6 +23,7 @@
 
 pub mod answer;
 pub mod cache;
+pub mod fingerprint;
 pub mod hosts;
 pub mod internal;
 pub mod name;

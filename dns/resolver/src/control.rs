@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pontoon_dns::answer::{Refusal, Verdict, decide_for};
+use pontoon_dns::fingerprint::fingerprints;
 use pontoon_dns::name::Name;
 use pontoon_dns::present;
 use pontoon_dns::record::Upstream;
@@ -253,6 +254,13 @@ impl Daemon {
                 })
             })
             .collect();
+        let zones: serde_json::Map<String, Value> = fingerprints(&self.zone.borrow())
+            .into_iter()
+            .map(|(network, zone)| {
+                let value = json!({ "containers": zone.containers, "hash": zone.hash });
+                (network, value)
+            })
+            .collect();
         let about = self.keeper.about();
         let held = privileges::held();
         json!({
@@ -270,6 +278,7 @@ impl Daemon {
             "port": self.port.get(),
             "stay": self.options.stay,
             "listening": listening,
+            "zones": zones,
             "numbers": numbers,
             "servers": servers,
             "answers": answers,

@@ -271,6 +271,14 @@ fn status(value: &Value) -> String {
         privileges(value),
         format!("listening at {}", words(&value["listening"])),
     ];
+    for (network, zone) in value["zones"].as_object().into_iter().flatten() {
+        let containers = match zone["containers"].as_u64().unwrap_or_default() {
+            1 => "1 container".to_owned(),
+            number => format!("{number} containers"),
+        };
+        let hash = text(&zone["hash"]);
+        lines.push(format!("network {network}: {containers}, hash {hash}"));
+    }
     for (name, number) in value["numbers"].as_object().into_iter().flatten() {
         lines.push(format!("{:22} {number}", name.replace('_', " ")));
     }

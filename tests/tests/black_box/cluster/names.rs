@@ -104,6 +104,54 @@ impl<'s> Named<'s> {
     }
 }
 
+/// What `pontoon dns status` says of the network on a host: how many containers, and the hash.
+fn zone(scene: &Scene, number: u8) -> Outcome<(u64, String)> {
+    let output = scene.run_program("pontoon", number, &["dns", "status", "--json"])?;
+    let status: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(Failure::act("read a status"))?;
+    let zone = &status["zones"][NETWORK];
+    let hash = zone["hash"].as_str().unwrap_or_default().to_owned();
+    let text = scene
+        .run_program("pontoon", number, &["dns", "status"])?
+        .stdout;
+    let count = zone["containers"].as_u64().unwrap_or_default();
+    let line = format!("network {NETWORK}: {count} containers, hash {hash}");
+    match String::from_utf8_lossy(&text).contains(&line) {
+        true => Ok((count, hash)),
+        false => Err(Failure::new(format!(
+            "no {line:?} in the status of h{number}"
+        ))),
+    }
+}
+
+/// Two hosts that know the same names have the same hash; one that does not has another one.
+fn same_zones(scene: &Scene, hosts: [u8; 2]) -> Outcome {
+    let both =
+        || -> Outcome<[(u64, String); 2]> { Ok([zone(scene, hosts[0])?, zone(scene, hosts[1])?]) };
+    let (zones, _) = wait_for("the same zone on two hosts", PATIENCE, || {
+        let zones = both()?;
+        Ok((zones[0] == zones[1]).then_some(zones))
+    })?;
+    same("containers", zones[0].0, 2)?;
+    // A host that learns nothing any more is told apart as soon as the other one knows more.
+    scene.kill(hosts[1])?;
+    let more = Named::add(scene, hosts[0], NETWORK, None, "more")?;
+    wait_for("another zone", PATIENCE, || {
+        let now = both()?;
+        Ok((now[0].1 != zones[0].1 && now[1] == zones[1]).then_some(()))
+    })?;
+    scene.start(hosts[1])?;
+    wait_for("the same zone again", PATIENCE, || {
+        let now = both()?;
+        Ok((now[0] == now[1] && now[0].0 == 3).then_some(()))
+    })?;
+    more.del()?;
+    wait_for("the zone of before", PATIENCE, || {
+        Ok((both()? == zones).then_some(()))
+    })
+    .map(drop)
+}
+
 #[test]
 fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
     let scene = Scene::with_agents()?;
@@ -131,6 +179,7 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
     same("PTR", back, "NOERROR web.lan.dns.pontoon.".to_owned())?;
     let known = format!("NOERROR {}", app.address()?);
     web.wait_for("app", &known)?;
+    same_zones(&scene, [home, other])?;
     // And it is reached by packets, which show where they come from.
     let server = web.container.serve(80)?;
     let target: IpAddr = web
