@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! status     JSON   see `Status`
+//! check      JSON   see `Check`: asks etcd's members
 //! metrics    text   Prometheus's format; also as HTTP's `GET /metrics`
 //! ```
 
@@ -17,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
+use crate::check;
 use crate::shared::Shared;
 use crate::status::Status;
 
@@ -76,6 +78,7 @@ async fn converse(shared: Rc<Shared>, mut stream: UnixStream) {
     let status = || Status::of(&shared);
     let answer = match line.split_whitespace().collect::<Vec<_>>()[..] {
         ["status"] => serde_json::to_string(&status()).unwrap_or_default(),
+        ["check"] => serde_json::to_string(&check::of(&shared).await).unwrap_or_default(),
         ["metrics"] => status().metrics(),
         ["GET", "/metrics", ..] => {
             let text = status().metrics();
@@ -85,7 +88,7 @@ async fn converse(shared: Rc<Shared>, mut stream: UnixStream) {
                 text.len()
             )
         }
-        _ => "error unknown command: status and metrics are known\n".to_owned(),
+        _ => "error unknown command: status, check and metrics are known\n".to_owned(),
     };
     // A caller that does not take its answer has gone.
     let _ = timeout(IDLE, stream.write_all(answer.as_bytes())).await;

@@ -10,12 +10,14 @@
 //! | decides | [`claims`], [`choose`], [`plan`], [`cluster`], `admin::judge` | neither socket nor file |
 //! | talks to etcd | [`session`], [`etcd`], [`admin`] | |
 //! | looks at this host | [`local`], [`deletions`], [`usage`], [`conflists`], [`underlay`], [`names`] | |
-//! | answers | [`control`], [`status`] | |
+//! | answers | [`control`], [`status`], [`check`], [`certificate`] | |
 //!
 //! Exit codes: 0 all is well; 1 something was found, or failed; 2 wrong usage; 3 there is nothing of that name.
 
 mod admin;
 mod agent;
+mod certificate;
+mod check;
 mod choose;
 mod claims;
 mod cli;

@@ -74,6 +74,9 @@ pub(crate) struct Etcd {
     /// File of the certificate's private key.
     #[serde(default)]
     pub(crate) key: Option<PathBuf>,
+    /// The members' `--quota-backend-bytes`, which they tell from etcd 3.6 on only: `pontoon doctor` compares with it.
+    #[serde(default)]
+    pub(crate) quota: Option<i64>,
 }
 
 /// Where the other hosts reach this one: the interface of the default route when nothing is said.

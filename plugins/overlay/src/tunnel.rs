@@ -26,7 +26,7 @@ mod plan;
 use pontoon_conf::Error;
 use pontoon_ledger::overlay::{OverlayFiles, OverlayNetwork, OverlayPeers};
 
-pub use apply::{apply, remove, sweep};
+pub use apply::{apply, differences, remove, sweep};
 pub use error::TunnelError;
 
 /// `rtm_protocol` of our routes: no program that is named in `/etc/iproute2/rt_protos` has it.

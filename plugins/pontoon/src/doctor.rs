@@ -3,6 +3,7 @@
 
 mod advertised;
 mod bridges;
+mod cluster;
 mod conflists;
 mod filters;
 mod finding;
@@ -141,6 +142,7 @@ const CHECKS: &[Check] = &[
         shadowed::check,
     ),
     (&["uplink-by-source"], source_routes::check),
+    (cluster::KINDS, cluster::check),
 ];
 
 /// What the checks look at.

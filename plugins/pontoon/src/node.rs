@@ -46,6 +46,12 @@ pub(crate) fn hand_over(command: &str, words: &Words) -> Outcome {
     )))
 }
 
+/// The agent's program, for a command that a person can type.
+pub(crate) fn program() -> String {
+    let found = places().into_iter().find(|path| path.is_file());
+    found.map_or(PROGRAM.to_owned(), |path| path.display().to_string())
+}
+
 /// Beside this program, and where programs are installed.
 fn places() -> Vec<PathBuf> {
     let own = std::env::current_exe().ok();

@@ -21,6 +21,8 @@ pub struct Etcd {
     // Before their directory.
     members: Vec<Option<Daemon>>,
     tls: Option<Authority>,
+    /// Further options of each member.
+    options: Vec<String>,
     dir: Scratch,
 }
 
@@ -33,13 +35,18 @@ impl Authority {
         let dir = Scratch::new("ca")?;
         openssl(
             dir.path(),
-            &format!("req -x509 {KEY} -keyout ca.key -out ca.pem -subj /CN=lab -days 2"),
+            &format!("req -x509 {KEY} -keyout ca.key -out ca.pem -subj /CN=lab -days 365"),
         )?;
         Ok(Self(dir))
     }
 
     /// Gives `NAME.pem` and `NAME.key`: for a server with these addresses, and for the client that it names.
     pub fn give(&self, name: &str, addresses: &[String]) -> Outcome {
+        self.give_for(name, addresses, 365)
+    }
+
+    /// The same for so many days.
+    pub fn give_for(&self, name: &str, addresses: &[String], days: u32) -> Outcome {
         let dir = self.0.path();
         let mut extensions = "extendedKeyUsage=serverAuth,clientAuth\n".to_owned();
         if !addresses.is_empty() {
@@ -52,7 +59,7 @@ impl Authority {
             dir,
             &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}"),
         )?;
-        let sign = "x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 2";
+        let sign = format!("x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days {days}");
         openssl(
             dir,
             &format!("{sign} -in {name}.csr -extfile extensions -out {name}.pem"),
@@ -93,6 +100,11 @@ impl Etcd {
     /// One member on each host. With TLS, every client shows a certificate, and the name in it is its user; who may do
     /// what is not limited yet, see [`Etcd::limit`].
     pub fn start(cluster: &Cluster, with_tls: bool) -> Outcome<Self> {
+        Self::start_with(cluster, with_tls, &[])
+    }
+
+    /// The same, with more options of each member.
+    pub fn start_with(cluster: &Cluster, with_tls: bool, options: &[&str]) -> Outcome<Self> {
         let tls = match with_tls {
             false => None,
             true => {
@@ -111,6 +123,7 @@ impl Etcd {
         let mut etcd = Self {
             members: Vec::new(),
             tls,
+            options: options.iter().map(|it| (*it).to_owned()).collect(),
             dir: Scratch::new("etcd")?,
         };
         for number in numbers(cluster) {
@@ -165,7 +178,8 @@ impl Etcd {
             .args(["--initial-advertise-peer-urls", &peer(number)])
             .args(["--initial-cluster", &all.join(",")])
             .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
-            .args(["--auto-compaction-retention", "1h", "--logger", "zap"]);
+            .args(["--auto-compaction-retention", "1h", "--logger", "zap"])
+            .args(&self.options);
         if let Some(tls) = &self.tls {
             for prefix in ["--", "--peer-"] {
                 command

@@ -75,7 +75,15 @@ fn on_hosts(machines: &mut Machines) -> Outcome {
     println!("\nA network for all of them, made once:");
     machines.pontoon(
         1,
-        &["network", "create", NETWORK, "--subnet", "10.5.0.0/16"],
+        &[
+            "network",
+            "create",
+            NETWORK,
+            "--subnet",
+            "10.5.0.0/16",
+            "--mode",
+            "vxlan",
+        ],
     )?;
     for number in 1..=3 {
         machines.start_agent(number, NETWORK)?;

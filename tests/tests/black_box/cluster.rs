@@ -7,6 +7,8 @@
 mod agents;
 mod commands;
 mod demo;
+mod doctor;
+mod doctor_etcd;
 mod failures;
 mod guests;
 mod names;

@@ -61,6 +61,33 @@ pub fn apply(host: &mut RouteSocket, wanted: &Wanted) -> Result<Changes, TunnelE
     Ok(changes)
 }
 
+/// How the kernel differs from the wanted device, routes, neighbours and forwarding entries of a network, in words;
+/// empty when it does not. Nothing is changed. What [`Changes::failed`] would tell is in it.
+///
+/// # Errors
+/// When the kernel refuses a question, or a link of the device's name is another program's.
+pub fn differences(host: &mut RouteSocket, wanted: &Wanted) -> Result<Vec<String>, TunnelError> {
+    let network = wanted.network.network.as_str();
+    let facts = Facts::read(host, wanted)?;
+    let mut plan = plan(wanted, &facts);
+    let mut found = std::mem::take(&mut plan.impossible);
+    let device = device::find(host, network)?.map(|link| link.index);
+    if plan.device.is_some() && device.is_none() {
+        found.push(format!("device {} is missing", overlay::device(network)));
+        return Ok(found);
+    }
+    let subnets: Vec<Cidr> = wanted.network.subnets.iter().map(|it| it.subnet).collect();
+    let there = present(host, network, device, &subnets)?;
+    let plan = plan.at_device(device.unwrap_or_default());
+    let todo = difference(&plan, &there);
+    found.extend(todo.iter().map(|change| match change {
+        TableChange::Add(entry) => format!("{entry} is missing"),
+        TableChange::Replace(entry) => format!("{entry} is another one"),
+        TableChange::Remove(entry) => format!("{entry} is too many"),
+    }));
+    Ok(found)
+}
+
 /// What protects a tunnel is always made by nftables: a table of its own does not meet those of other backends.
 fn guarded<T>(act: impl FnOnce(&mut Nft) -> Result<T, nft::Error>) -> Result<T, nft::Error> {
     let mut nft = Nft::open()?;

@@ -24,6 +24,8 @@ pub(super) struct Scene {
     pub(super) etcd: RefCell<Etcd>,
     pub(super) cluster: Cluster,
     pub(super) dir: Scratch,
+    /// More lines of the agents' configuration about etcd.
+    more_of_etcd: RefCell<String>,
 }
 
 /// Polls until `look` finds something; what it found, and after how long.
@@ -47,8 +49,13 @@ pub(super) fn wait_for<T>(
 impl Scene {
     /// Hosts and etcd, without agents.
     pub(super) fn new(with_tls: bool) -> Outcome<Self> {
+        Self::with_members(with_tls, &[])
+    }
+
+    /// The same, with more options of etcd's members.
+    pub(super) fn with_members(with_tls: bool, options: &[&str]) -> Outcome<Self> {
         let cluster = Cluster::new(3)?;
-        let etcd = Etcd::start(&cluster, with_tls)?;
+        let etcd = Etcd::start_with(&cluster, with_tls, options)?;
         if with_tls {
             etcd.limit(&cluster)?;
         }
@@ -57,6 +64,7 @@ impl Scene {
             etcd: RefCell::new(etcd),
             cluster,
             dir: Scratch::new("cluster")?,
+            more_of_etcd: RefCell::default(),
         })
     }
 
@@ -68,18 +76,29 @@ impl Scene {
     /// The same, with more options of the network.
     pub(super) fn with_network(options: &[&str]) -> Outcome<Self> {
         let scene = Self::new(false)?;
-        scene.create(NETWORK, &[&["--subnet", SUBNET], options].concat())?;
-        for number in 1..=3 {
-            scene.configure(number, NETWORK)?;
-            scene.start(number)?;
-        }
-        for number in 1..=3 {
-            scene.block_of(number)?;
-        }
-        for number in 1..=3 {
-            scene.wait_for_peers(number, 2)?;
-        }
+        scene.join(options)?;
         Ok(scene)
+    }
+
+    /// Makes the network, its configuration on every host, and an agent on each, and waits until each has a block.
+    pub(super) fn join(&self, options: &[&str]) -> Outcome {
+        self.create(NETWORK, &[&["--subnet", SUBNET], options].concat())?;
+        for number in 1..=3 {
+            self.configure(number, NETWORK)?;
+            self.start(number)?;
+        }
+        for number in 1..=3 {
+            self.block_of(number)?;
+        }
+        for number in 1..=3 {
+            self.wait_for_peers(number, 2)?;
+        }
+        Ok(())
+    }
+
+    /// Sets a line of the agents' configuration about etcd.
+    pub(super) fn set_more_of_etcd(&self, line: &str) {
+        *self.more_of_etcd.borrow_mut() = format!("{line}\n");
     }
 
     /// A file or folder of a host.
@@ -125,6 +144,7 @@ impl Scene {
                 text += &format!("{key} = {:?}\n", tls.file(&file));
             }
         }
+        text += &self.more_of_etcd.borrow();
         let file = self.at(number, &format!("{name}.toml"));
         fs::write(&file, text).map_err(Failure::act("write the agent's configuration"))?;
         Ok(file)
