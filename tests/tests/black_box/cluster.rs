@@ -13,5 +13,6 @@ mod failures;
 mod guests;
 mod names;
 mod packets;
+mod readme;
 mod scene;
 mod tls;

@@ -6,7 +6,7 @@ mod known_faults;
 mod layout;
 mod lints;
 mod plugin_files;
-mod readme_commands;
+pub(crate) mod readme_commands;
 mod readmes;
 mod rulesets;
 mod samples;

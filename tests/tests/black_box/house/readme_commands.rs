@@ -140,7 +140,7 @@ fn fits(line: &str, printed: &str) -> bool {
 }
 
 /// Whether the lines of a `text` block describe those that were printed.
-fn same(shown: &[&str], printed: &[&str]) -> bool {
+pub(crate) fn same(shown: &[&str], printed: &[&str]) -> bool {
     match shown.split_first() {
         None => printed.is_empty(),
         Some((first, rest)) if first.trim() == "…" => {
