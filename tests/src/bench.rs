@@ -9,6 +9,7 @@ mod floor;
 mod leases;
 mod names;
 mod netavark;
+mod overlay;
 mod ports;
 mod scale;
 mod table;
@@ -95,8 +96,9 @@ fn volatile_run() -> Outcome {
 }
 
 /// What can be measured alone, by the words of the command line.
-const SECTIONS: [&str; 9] = [
-    "nftables", "iptables", "netavark", "ports", "traffic", "leases", "names", "start", "scale",
+const SECTIONS: [&str; 10] = [
+    "nftables", "iptables", "netavark", "overlay", "ports", "traffic", "leases", "names", "start",
+    "scale",
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
@@ -157,6 +159,10 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     if wanted("netavark") {
         println!("netavark with 25 containers ...");
         netavark::measure(&mut table, &ours, size.samples)?;
+    }
+    if wanted("overlay") {
+        println!("a network of several hosts ...");
+        overlay::measure(&mut table, &ours, size.samples)?;
     }
     if wanted("ports") {
         for backend in [Backend::Nftables, Backend::IptablesNft] {

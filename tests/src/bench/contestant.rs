@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use pontoon_lab::{
-    Attachment, Backend, CniError, Container, Failure, Host, Network, Outcome, Programs, Runtime,
-    Scratch, find, missing,
+    Attachment, Backend, CniError, Container, Failure, HOST_V4, Host, Network, Outcome, Overlay,
+    Peer, Programs, Runtime, Scratch, find, missing,
 };
 
 /// What the kernel still does after a verb (RCU, udev) is no part of the time of the next verb.
@@ -34,7 +34,7 @@ pub(crate) struct Contestant {
     firewall_path: OsString,
     _tools: Scratch,
     _firewall_tools: Scratch,
-    _leases: Scratch,
+    leases: Scratch,
 }
 
 impl Contestant {
@@ -77,7 +77,7 @@ impl Contestant {
             path,
             _tools: tools,
             _firewall_tools: firewall_tools,
-            _leases: leases,
+            leases,
         })
     }
 
@@ -86,6 +86,40 @@ impl Contestant {
         let network = self.network.clone().with("firewall", "icc", json!(false));
         self.network = network.with("firewall", "ingressPolicy", json!("open"));
         self
+    }
+
+    /// Bridge and portmap with a block of addresses of each family; `overlay` makes the bridge one of a network of
+    /// three hosts.
+    pub(crate) fn on_blocks(programs: &Programs, overlay: bool) -> Outcome<Self> {
+        let mut own = Self::new(programs, Backend::Nftables)?;
+        let mut files = Overlay::alone("bench", HOST_V4);
+        let blocks: Vec<&str> = files.own.blocks.iter().map(String::as_str).collect();
+        let leases = own.leases.path();
+        own.network = Network::docker("bench", "bench0", &blocks, Backend::Nftables, leases);
+        if !overlay {
+            return Ok(own);
+        }
+        own.network = own
+            .network
+            .with(
+                "bridge",
+                "ipam",
+                json!({ "type": "host-local", "dataDir": leases }),
+            )
+            .with("bridge", "type", json!("overlay"));
+        for number in 2..4_u8 {
+            files.peers.push(Peer {
+                host: format!("h{number}"),
+                underlay: vec![[198, 18, 7, 100 + number].into()],
+                blocks: vec![
+                    format!("10.5.{number}.0/24"),
+                    format!("fd05:0:0:{number}::/64"),
+                ],
+                mac: [2, 0x70, 0, 0, 0, number],
+            });
+        }
+        files.write(&own.host)?;
+        Ok(own)
     }
 
     /// Puts so many containers on the network, each with a published port.
