@@ -13,6 +13,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, close, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
+use pontoon_ledger::files::may_exist;
+
 use super::options::Options;
 use super::request::ShutdownPermission;
 
@@ -199,7 +201,7 @@ impl Files {
     }
 
     fn has_records(&self) -> bool {
-        self.state.join("dns/records").exists()
+        may_exist(&self.state.join("dns/records"))
     }
 }
 

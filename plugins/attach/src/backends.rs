@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use pontoon_conf::Error;
-use pontoon_ledger::{FileError, Lock, State, mark};
+use pontoon_ledger::{FileError, Lock, State, files, mark};
 use pontoon_netfilter::BackendKind;
 use pontoon_plugin::{Context, warn};
 
@@ -69,8 +69,9 @@ fn name_of(kind: Option<BackendKind>) -> &'static str {
     known.map_or("none", |(name, _)| name)
 }
 
-/// Notes that a plugin uses a backend for the network of the call, or none. The caller holds the host's lock,
-/// and has written its record.
+/// Notes that a plugin uses a backend for the network of the call, or none. The caller holds the host's lock until
+/// it has written its record. The claim comes first: one that no record stands for is removed by the next DEL or
+/// GC, and so is what only it has kept; a record without a claim would keep a backend's shared rules for ever.
 ///
 /// # Errors
 /// Code 5 with the path.
@@ -84,7 +85,7 @@ pub fn claim(context: &Context, plugin: &str, kind: Option<BackendKind>) -> Resu
     // rules of the former backend still.
     for (other, known) in FOLDERS {
         let former = root(state).join(other).join(&name);
-        if known != kind && former.exists() {
+        if known != kind && files::may_exist(&former) {
             let beside = former.with_file_name(format!("{name}{BESIDE}"));
             fs::rename(&former, &beside).map_err(FileError::of("rename", &former))?;
         }
@@ -119,7 +120,7 @@ pub fn of_network(state: &State, network: &str) -> Option<BackendKind> {
     PLUGINS.iter().find_map(|(plugin, _, _)| {
         let name = format!("{plugin}:{network}");
         let mut kinds = FOLDERS.iter().filter_map(|(_, kind)| *kind);
-        kinds.find(|kind| folder(state, Some(*kind)).join(&name).exists())
+        kinds.find(|kind| files::may_exist(&folder(state, Some(*kind)).join(&name)))
     })
 }
 
@@ -145,7 +146,8 @@ fn is_alive(state: &State, plugin: &str, network: &str) -> bool {
         .filter(|(known, _, _)| *known == plugin)
         .any(|(_, records, notes)| {
             state.records(records).has_network(network)
-                || notes.is_some_and(|notes| state.dir().join(notes).join(network).exists())
+                || notes
+                    .is_some_and(|notes| files::may_exist(&state.dir().join(notes).join(network)))
         })
 }
 
@@ -200,10 +202,8 @@ fn left_to_main(context: &Context, plugin: &str) -> bool {
         .find(|main| **main != plugin && state.records(main).has_network(network));
     let holds = |kind, plugin: &str| {
         let path = folder(state, kind).join(format!("{plugin}:{network}"));
-        path.exists()
-            || path
-                .with_file_name(format!("{plugin}:{network}{BESIDE}"))
-                .exists()
+        let beside = path.with_file_name(format!("{plugin}:{network}{BESIDE}"));
+        files::may_exist(&path) || files::may_exist(&beside)
     };
     main.is_some_and(|main| {
         let mut kinds = FOLDERS.iter().map(|(_, kind)| *kind);
@@ -241,7 +241,7 @@ fn records_of(plugin: &str) -> &str {
 
 fn retire_unused(context: &Context, plugin: &str) -> Result<(), Error> {
     let state = &context.state;
-    // An ADD writes its record and makes its claim under this lock: none comes in between.
+    // An ADD makes its claim and writes its record under this lock: none comes in between.
     let lock = state.lock(&state.host_lock(), Lock::exclusive)?;
     let claims = claims(state)?;
     let unclaimed = any_unclaimed(state, &claims)?;

@@ -167,11 +167,11 @@ fn attach<R: BridgeBased>(
     let (bridge, mut backend) = {
         let _host = state.lock(&state.host_lock(), Lock::shared)?;
         undo.push(Step::Record);
-        state.write(&facts.key, &R::from(record))?;
         backends::claim(context, R::PLUGIN, facts.backend)?;
         if spoof_guard.is_some() {
             backends::claim_beside(context, R::PLUGIN, BackendKind::Nftables)?;
         }
+        state.write(&facts.key, &R::from(record))?;
         fault::point("bridge.recorded")?;
         network::ensure::<R>(context, &mut facts.host, &wanted, &mut |step| {
             undo.push(step)

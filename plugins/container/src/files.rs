@@ -28,7 +28,7 @@ pub(crate) fn plan(
     let mut link = |folder: &Path, own: &str, other: &str, ours: bool| {
         let path = folder.join(own);
         // What is there already and is no link was made by another program.
-        let free = path.is_symlink() || !path.exists();
+        let free = path.is_symlink() || !files::may_exist(&path);
         if own != other && ours && free {
             links.push(FileLink {
                 path,

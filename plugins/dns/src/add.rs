@@ -154,8 +154,8 @@ fn register(
         let resolver = state.resolver_lock(&key.network);
         let _resolver = state.lock(&resolver, Lock::shared)?;
         undo.push(Step::Record(Box::new(entry.clone())));
-        state.write(key, entry)?;
         backends::claim(context, "dns", entry.backend)?;
+        state.write(key, entry)?;
     }
     fault::point("dns.recorded")?;
     if let Some(backend) = entry.backend {

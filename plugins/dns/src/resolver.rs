@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pontoon_conf::Error;
 use pontoon_dns::start;
-use pontoon_ledger::{Key, Lock, ResolverRecord};
+use pontoon_ledger::{Key, Lock, ResolverRecord, files};
 use pontoon_netfilter::{BackendKind, Resolver};
 use pontoon_plugin::Context;
 
@@ -61,8 +61,8 @@ pub(crate) fn sync(context: &Context, key: &Key) -> Result<Option<u16>, Resolver
 pub(crate) fn remove_remains(context: &Context) {
     let dir = context.state.dir();
     let [records, own] = ["dns/records", "lock/.dns"].map(|path| dir.join(path));
-    let nothing_left = || !own.exists() && !dir.join("dns").exists();
-    if records.exists() || nothing_left() || is_alive(context) {
+    let nothing_left = || !files::may_exist(&own) && !files::may_exist(&dir.join("dns"));
+    if files::may_exist(&records) || nothing_left() || is_alive(context) {
         return;
     }
     // Under this lock no plugin starts one, and under its own none of systemd's does.
@@ -75,7 +75,7 @@ pub(crate) fn remove_remains(context: &Context) {
         |error| error.kind() == io::ErrorKind::NotFound,
         |held| held.try_lock().is_ok(),
     );
-    if records.exists() || !is_free {
+    if files::may_exist(&records) || !is_free {
         return;
     }
     for file in ["dns/control", "dns/port", "lock/.dns"] {

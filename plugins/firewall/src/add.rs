@@ -196,11 +196,11 @@ fn hold(
     let _network = state.share_network(&key.network)?;
     let _host = state.lock(&state.host_lock(), Lock::shared)?;
     undo.push(());
-    state.write(key, record)?;
     backends::claim(context, "firewall", Some(record.backend))?;
     if record.separation.is_some() {
         backends::claim_beside(context, "firewall", BackendKind::Nftables)?;
     }
+    state.write(key, record)?;
     fault::point("firewall.recorded")?;
     let former = note(context, request)?;
     fault::point("firewall.noted")?;

@@ -12,6 +12,13 @@ use nix::fcntl::OFlag;
 /// Bytes of a resolv.conf that are read; a real one has some hundred.
 pub const RESOLV_CONF: u64 = 64 * 1024;
 
+/// Whether something may be at a path. False only when the system says that nothing is: what it does not tell
+/// is not taken for missing.
+#[must_use]
+pub fn may_exist(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true)
+}
+
 /// Reads a file of at most `most` bytes. The path itself may not be a symbolic link.
 ///
 /// # Errors

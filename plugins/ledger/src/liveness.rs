@@ -22,8 +22,7 @@ use pontoon_conf::Error;
 use pontoon_netlink::{Netns, NetnsError, RouteSocket};
 
 use crate::error::LivenessError;
-use crate::kinds;
-use crate::{Key, Lock, Sandbox, State};
+use crate::{Key, Lock, Sandbox, State, files, kinds};
 
 /// How long a namespace without a path may take to end. The kernel frees closed netlink sockets some
 /// 10 ms later (`call_rcu`), and each holds its namespace: one that has just been used outlives its path.
@@ -59,7 +58,7 @@ impl State {
     pub fn is_gone_for_good(&self, key: &Key, sandbox: &Sandbox) -> Result<bool, Error> {
         let path = self.network_lock(&key.network);
         // Without the file no ADD holds it; to make it here would leave it behind.
-        let _network = match path.exists() {
+        let _network = match files::may_exist(&path) {
             true => Some(self.lock(&path, Lock::exclusive)?),
             false => None,
         };

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use pontoon_conf::Error;
 
-use crate::{Key, directory, file};
+use crate::{Key, directory, file, files};
 
 /// The folder of one plugin's records of attachments.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Records {
     /// Whether there is a record of an attachment.
     #[must_use]
     pub fn holds(&self, key: &Key) -> bool {
-        self.path(key).exists()
+        files::may_exist(&self.path(key))
     }
 
     /// Removes the record of an attachment. True when it was the last one of its network: `rmdir` tells,

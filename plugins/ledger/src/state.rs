@@ -13,7 +13,7 @@ use crate::error::{FileError, StateError};
 use crate::record::{AttachmentRecord, PerNetworkRecord};
 use crate::{
     Key, Lock, NetworkPolicyRecord, NetworkRecord, OpeningsRecord, RecordError, Records,
-    ResolverRecord, directory, draft, file, kinds,
+    ResolverRecord, directory, draft, file, files, kinds,
 };
 
 const ROOT: &str = "/run/pontoon";
@@ -148,7 +148,7 @@ impl State {
     /// Whether a network has a record of this kind.
     #[must_use]
     pub fn has_network<R: PerNetworkRecord>(&self, network: &str) -> bool {
-        self.network_path::<R>(network).exists()
+        files::may_exist(&self.network_path::<R>(network))
     }
 
     /// The networks that have a record of this kind.
@@ -296,7 +296,7 @@ impl State {
             self.links_lock(network),
             self.resolver_lock(network),
         ];
-        for path in paths.iter().filter(|path| path.exists()) {
+        for path in paths.iter().filter(|path| files::may_exist(path)) {
             // Asked before, so that a network in use is not held up.
             if self.is_used(network) {
                 return Ok(());

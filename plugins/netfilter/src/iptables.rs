@@ -356,7 +356,7 @@ impl Iptables {
     /// A network without any subnet to translate concerns both families a little, and must not fail
     /// where one of them has no programs. A policy must fail then, unless the kernel has no IPv6.
     fn serves(&self, family: Family, ruleset: &Ruleset) -> bool {
-        if family == Family::V6 && !Path::new(IPV6).exists() {
+        if family == Family::V6 && !Path::new(IPV6).try_exists().unwrap_or(true) {
             return false;
         }
         self.detected.programs(family).is_some()

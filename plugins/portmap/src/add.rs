@@ -75,8 +75,8 @@ fn publish(
         ports::see_beside(&mut record.published, context.netns()?)?;
         // The record before all that it tells DEL of.
         undo.push(Step::Record(Box::new(record.clone())));
-        published::write(&context.state, key, &record)?;
         backends::claim(context, "portmap", Some(record.backend))?;
+        published::write(&context.state, key, &record)?;
         fault::point("portmap.recorded")?;
         share::queue(context, key, &holders)?;
         if record.published.has_address() {

@@ -91,8 +91,8 @@ fn attach(
             reference_chains,
             settings: Some(container_link::settings(&result, true)),
         };
-        state.write(&facts.key, &record)?;
         backends::claim(context, "ptp", facts.backend)?;
+        state.write(&facts.key, &record)?;
         fault::point("ptp.recorded")?;
         match &wanted {
             None => None,

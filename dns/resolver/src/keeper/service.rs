@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use pontoon_dns::record::{LARGEST, Record};
 use pontoon_dns::zone::Key;
+use pontoon_ledger::files::may_exist;
 use pontoon_netlink::Netns;
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
@@ -217,7 +218,7 @@ impl Service {
         let Some(dir) = path.parent() else {
             return true;
         };
-        if path.exists() {
+        if may_exist(&path) {
             if !self.visible.contains(dir) {
                 self.visible.insert(dir.to_owned());
             }
