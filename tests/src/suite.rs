@@ -88,10 +88,7 @@ fn steps_of(extent: Extent<'_>, times: &mut Times) -> Outcome {
     }
     // The rest is worth knowing where a test has failed.
     let attacked = times.step("attacks", |_| {
-        attack::of_suite(
-            seed_of(&environment),
-            extent == (Extent::All { whole: true }),
-        )
+        attack::of_suite(extent == (Extent::All { whole: true }))
     });
     let rested = rest(&all, &environment, times);
     let failures: Vec<String> = [tested, attacked, rested]
@@ -104,17 +101,6 @@ fn steps_of(extent: Extent<'_>, times: &mut Times) -> Outcome {
     } else {
         Err(Failure::new(failures.join("\n")))
     }
-}
-
-/// The seed of what is drawn, as a number: a word that is none stands for the same number each time.
-fn seed_of(environment: &[(&str, String)]) -> u64 {
-    let seed = environment.iter().find(|(name, _)| *name == "PONTOON_SEED");
-    let word = seed.map_or("", |(_, seed)| seed.as_str());
-    word.parse().unwrap_or_else(|_| {
-        word.bytes().fold(0, |hash: u64, byte| {
-            hash.wrapping_mul(31).wrapping_add(u64::from(byte))
-        })
-    })
 }
 
 /// What the suite does after the tests.
