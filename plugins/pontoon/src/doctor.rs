@@ -3,7 +3,7 @@
 
 mod advertised;
 mod bridges;
-mod cluster;
+pub(crate) mod cluster;
 mod conflists;
 mod filters;
 mod finding;

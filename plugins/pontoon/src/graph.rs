@@ -1,6 +1,7 @@
 //! `pontoon graph`: the host drawn: uplinks, networks with their bridges, containers with names,
 //! addresses, published ports and links, and what the networks keep from passing.
 
+mod cluster;
 mod plan;
 mod svg;
 mod words;
@@ -22,6 +23,9 @@ pub(crate) struct Options {
     /// Print the graph for Mermaid
     #[arg(long)]
     mermaid: bool,
+    /// Draw the other hosts of networks of several hosts, too
+    #[arg(long)]
+    cluster: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Outcome {
@@ -35,7 +39,10 @@ pub(crate) fn run(options: &Options) -> Outcome {
             lines: facts::global(&mut host.socket, link.index)?,
         });
     }
-    let plan = plan::draw(uplinks, &networks, &attachments);
+    let mut plan = plan::draw(uplinks, &networks, &attachments);
+    if options.cluster {
+        cluster::add(&mut plan, &host)?;
+    }
     let text = if options.svg {
         svg::print(&plan)
     } else if options.dot {

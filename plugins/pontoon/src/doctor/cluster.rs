@@ -6,6 +6,8 @@ mod etcd;
 mod packets;
 mod paths;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -77,6 +79,11 @@ pub(crate) fn check(ground: &mut CheckInput, findings: &mut Vec<Finding>) -> Res
     networks.retain(|network| tables(ground, network, running, findings));
     let dead = agent.map(|agent| agent.dead_hosts()).unwrap_or_default();
     paths::check(ground, &networks, &dead, findings)
+}
+
+/// The hosts whose lease has run out, as the agent at this socket knows; why it does not answer.
+pub(crate) fn dead_hosts(socket: &Path) -> Result<BTreeSet<String>, String> {
+    Agent::ask(socket).map(|agent| agent.dead_hosts())
 }
 
 /// Whether the three tables are as the files of the agent say.

@@ -104,6 +104,39 @@ impl<'s> Named<'s> {
     }
 }
 
+/// The first twelve characters of a container's id, as `pontoon` shows it.
+fn short(one: &Named<'_>) -> String {
+    one.attachment.container_id.chars().take(12).collect()
+}
+
+/// Whether `pontoon graph --cluster` on a host shows this of another one, in every form.
+fn drawn(scene: &Scene, at: u8, of: u8, expected: &[&str]) -> Outcome {
+    let block = scene.block_of(of)?;
+    let own = format!("host h{at}: {}", scene.block_of(at)?);
+    for form in ["", "--svg", "--dot", "--mermaid"] {
+        let mut arguments = vec!["graph", "--cluster"];
+        arguments.extend(Some(form).filter(|form| !form.is_empty()));
+        let output = scene.run_program("pontoon", at, &arguments)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let title = format!("{NETWORK} on h{of}");
+        let part = format!("host h{of}: {block}");
+        let words = expected.iter().flat_map(|words| words.split("  "));
+        let missing: Vec<&str> = [title.as_str(), &part, &own]
+            .into_iter()
+            .chain(words)
+            .filter(|word| !text.contains(word))
+            .collect();
+        let alone = scene.run_program("pontoon", at, &["graph"])?;
+        let alone = String::from_utf8_lossy(&alone.stdout).contains(&title);
+        if !missing.is_empty() || alone {
+            return Err(Failure::new(format!(
+                "{form} lacks {missing:?} ({alone}):\n{text}"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// What `pontoon dns status` says of the network on a host: how many containers, and the hash.
 fn zone(scene: &Scene, number: u8) -> Outcome<(u64, String)> {
     let output = scene.run_program("pontoon", number, &["dns", "status", "--json"])?;
@@ -111,17 +144,7 @@ fn zone(scene: &Scene, number: u8) -> Outcome<(u64, String)> {
         serde_json::from_slice(&output.stdout).map_err(Failure::act("read a status"))?;
     let zone = &status["zones"][NETWORK];
     let hash = zone["hash"].as_str().unwrap_or_default().to_owned();
-    let text = scene
-        .run_program("pontoon", number, &["dns", "status"])?
-        .stdout;
-    let count = zone["containers"].as_u64().unwrap_or_default();
-    let line = format!("network {NETWORK}: {count} containers, hash {hash}");
-    match String::from_utf8_lossy(&text).contains(&line) {
-        true => Ok((count, hash)),
-        false => Err(Failure::new(format!(
-            "no {line:?} in the status of h{number}"
-        ))),
-    }
+    Ok((zone["containers"].as_u64().unwrap_or_default(), hash))
 }
 
 /// Two hosts that know the same names have the same hash; one that does not has another one.
@@ -133,6 +156,12 @@ fn same_zones(scene: &Scene, hosts: [u8; 2]) -> Outcome {
         Ok((zones[0] == zones[1]).then_some(zones))
     })?;
     same("containers", zones[0].0, 2)?;
+    let text = scene.run_program("pontoon", hosts[0], &["dns", "status"])?;
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    let line = format!("network {NETWORK}: 2 containers, hash {}", zones[0].1);
+    if !text.contains(&line) {
+        return Err(Failure::new(format!("no {line:?} in {text}")));
+    }
     // A host that learns nothing any more is told apart as soon as the other one knows more.
     scene.kill(hosts[1])?;
     let more = Named::add(scene, hosts[0], NETWORK, None, "more")?;
@@ -180,6 +209,12 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
     let known = format!("NOERROR {}", app.address()?);
     web.wait_for("app", &known)?;
     same_zones(&scene, [home, other])?;
+    drawn(
+        &scene,
+        other,
+        home,
+        &["alive", &format!("web  {}", short(&web)), &web.address()?],
+    )?;
     // And it is reached by packets, which show where they come from.
     let server = web.container.serve(80)?;
     let target: IpAddr = web
@@ -227,6 +262,7 @@ fn a_name_is_known_on_every_host_as_long_as_its_host_lives() -> Outcome {
             "a dead host's names were there for {took:?}"
         )));
     }
+    drawn(&scene, other, home, &["dead"])?;
     scene.cluster.connect(home, true)?;
     let took = app.wait_for("web", &good)?;
     eprintln!("they were back {:.1} s after the host", took.as_secs_f64());
