@@ -326,6 +326,22 @@ fn two_hosts_confirm_one_block() -> Outcome {
 }
 
 #[test]
+fn what_the_agent_warns_of_is_a_finding() -> Outcome {
+    let scene = healthy()?;
+    scene.etcdctl("put /pontoon/v1/net/bad {")?;
+    let warns = |status: &Value| {
+        status["warnings"]
+            .as_object()
+            .is_some_and(|it| !it.is_empty())
+    };
+    scene.wait_for_status(1, "a warning", warns)?;
+    let report = found(&scene, 1, &["agent-warns"])?;
+    report.has("agent-warns", "/pontoon/v1/net/bad", "cannot be read")?;
+    scene.etcdctl("del /pontoon/v1/net/bad")?;
+    silent(&scene, 1)
+}
+
+#[test]
 fn members_of_etcd_that_do_not_answer() -> Outcome {
     let scene = healthy()?;
     scene.etcd.borrow_mut().kill(1)?;
