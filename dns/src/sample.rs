@@ -23,5 +23,6 @@ pub(crate) fn record(network: &str, container: &str, address: &str) -> Record {
         netns: None,
         internal: false,
         subnets: Vec::new(),
+        service: None,
     }
 }

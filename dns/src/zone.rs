@@ -14,7 +14,7 @@ pub use pontoon_ledger::Key;
 use pontoon_netlink::IpNetwork;
 
 use crate::name::{Name, is_localhost, strip};
-use crate::record::{Link, Record, Upstream};
+use crate::record::{Link, Record, RemoteNames, Upstream};
 use crate::wire::{CLASS_IN, HEADER, kind};
 
 /// One container on one network. There may be tens of thousands: what they have in common is held once.
@@ -28,8 +28,8 @@ pub struct Attachment {
     pub own: Option<Name>,
     /// All its names, the first one included, each once.
     pub names: Box<[Name]>,
-    /// Those of them that are the container's id, whole and short: another container's alias of such a
-    /// name does not count.
+    /// Those of them that are the container's id, whole and short, or the name of the service whose own address this
+    /// is: another container's name or alias that is the same does not count.
     pub ids: Box<[Name]>,
     /// Alias and target of each link.
     pub links: Box<[(Name, Name)]>,
@@ -197,8 +197,12 @@ impl Zone {
         for name in &attachment.names {
             push(&mut self.names, name, index);
         }
-        for address in &attachment.addresses {
-            push(&mut self.addresses, address, index);
+        // The containers of a service have records of their own, by which they are known when they ask.
+        let is_list = RemoteNames::service_of(&attachment.container).is_some();
+        if !is_list || attachment.own.is_some() {
+            for address in &attachment.addresses {
+                push(&mut self.addresses, address, index);
+            }
         }
         push(&mut self.containers, &attachment.container, index);
         let shared = &attachment.shared;
@@ -513,8 +517,10 @@ fn attachment(record: Record, unfit: &mut Vec<String>) -> Attachment {
             names.push(name);
         }
     }
-    let short = record.container.get(..SHORT_ID);
-    let ids = [Some(record.container.as_str()), short];
+    let service = RemoteNames::service_of(&record.container);
+    let id = service.unwrap_or(&record.container);
+    let short = id.get(..SHORT_ID).filter(|_| service.is_none());
+    let ids = [Some(id), short];
     let ids: Vec<_> = ids.into_iter().flatten().filter_map(Name::parse).collect();
     let links = record
         .links

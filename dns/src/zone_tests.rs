@@ -71,3 +71,46 @@ fn keys_are_paths_that_stay_inside() {
     let key = Key::parse("net/c:eth0").unwrap();
     assert_eq!(key.path(), "net/c:eth0");
 }
+
+#[test]
+fn the_name_of_a_service_is_its_own_address_and_nothing_of_its_containers() {
+    let mut zone = Zone::default();
+    let mut one = record("net", "c1", "10.0.0.2");
+    one.aliases = vec!["web".into()];
+    zone.insert(one);
+    zone.insert(record("net", "c2", "10.0.0.3"));
+    let asker = Querier::Container("c2");
+    let addresses = |zone: &Zone| -> Vec<String> {
+        let named = zone.named(asker, b"\x03web");
+        let addresses = named.flat_map(|one| &one.addresses);
+        addresses.map(ToString::to_string).collect()
+    };
+    assert_eq!(addresses(&zone), ["10.0.0.2"]);
+    let mut service = record("net", &RemoteNames::service("web"), "10.0.255.1");
+    service.names = vec!["web".into()];
+    zone.insert(service.clone());
+    assert_eq!(addresses(&zone), ["10.0.255.1"]);
+    let vip = "10.0.255.1".parse().unwrap();
+    assert!(zone.at(vip).unwrap().own.is_some(), "PTR");
+    // A list of its containers does not hide who they are.
+    service.names.clear();
+    service.aliases = vec!["web".into()];
+    for address in ["10.0.0.2", "10.0.0.3"] {
+        service.interface = address.to_owned();
+        service.addresses = vec![address.parse().unwrap()];
+        zone.insert(service.clone());
+        let source = zone.querier(service.addresses[0]);
+        assert_ne!(source, Querier::Container("/web"));
+    }
+    assert_eq!(addresses(&zone).len(), 3);
+    for interface in ["10.0.0.2", "10.0.0.3"] {
+        let key = Key {
+            network: "net".into(),
+            container: "/web".into(),
+            interface: interface.into(),
+        };
+        assert!(zone.remove(&key));
+    }
+    assert_eq!(addresses(&zone), ["10.0.255.1"]);
+    assert!(zone.at("10.0.0.2".parse().unwrap()).is_some());
+}

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use pontoon_conf::{AddResult, ConfigError, Error, KnownAs, excerpt, keys};
 use pontoon_dns::name::{Name, is_localhost};
-use pontoon_dns::record::{Domain, Link, Upstream};
+use pontoon_dns::record::{Domain, Link, Service, Upstream};
 use pontoon_dns::zone::DOMAIN;
 use pontoon_plugin::Context;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::service;
 
 /// Time to live of answers, in seconds, when the key is absent.
 const TTL: u32 = 5;
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     /// Whether the embedded resolver serves this network.
     pub(crate) serve: bool,
     pub(crate) etc_netns: bool,
+    /// The service that the container is one of.
+    pub(crate) service: Option<Service>,
     /// What was given as a name and can be none.
     pub(crate) unfit: Vec<String>,
 }
@@ -186,6 +190,7 @@ impl Config {
             probe: keys.probe,
             serve,
             etc_netns: keys.etc_netns,
+            service: service::service(context)?,
             unfit,
         };
         if !serve {

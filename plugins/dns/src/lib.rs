@@ -14,6 +14,7 @@ mod files;
 mod input;
 mod plan;
 mod resolver;
+mod service;
 mod undo;
 
 use pontoon_plugin::Context;

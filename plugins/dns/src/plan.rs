@@ -118,6 +118,7 @@ pub(crate) fn record(
         netns: netns.map(PathBuf::from),
         internal,
         subnets: place.subnets.clone(),
+        service: config.service.clone(),
     }
 }
 

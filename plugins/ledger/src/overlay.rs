@@ -59,6 +59,9 @@ pub struct OverlayNetwork {
     pub underlay: Underlay,
     /// The parts of the subnets that belong to this host. Containers get their addresses from the first ones first.
     pub blocks: Vec<Cidr>,
+    /// The parts of the subnets that services have their addresses of: no host's blocks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Cidr>,
 }
 
 /// A subnet of a network, which is cut into blocks.
@@ -221,8 +224,13 @@ impl OverlayNetwork {
             };
             !self.subnets.iter().any(inside) || block.network() != **block
         };
-        self.blocks.iter().find(foreign).map(|block| {
-            format!("has the block {block}, which is no part of the network's subnets")
+        if let Some(block) = self.blocks.iter().find(foreign) {
+            return Some(format!(
+                "has the block {block}, which is no part of the network's subnets"
+            ));
+        }
+        self.services.iter().find(foreign).map(|range| {
+            format!("has the range {range} for services, which is no part of the network's subnets")
         })
     }
 }
@@ -405,6 +413,7 @@ mod tests {
             host: "h1".to_owned(),
             underlay: Underlay::of("198.18.60.1".parse().unwrap()),
             blocks: vec![cidr("10.5.1.0/24"), cidr("fd00:5:0:1::/64")],
+            services: Vec::new(),
         }
     }
 

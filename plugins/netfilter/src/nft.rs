@@ -53,10 +53,12 @@ mod guard;
 mod list;
 mod lookup;
 mod message;
+mod own_table;
 mod plan;
 mod policy;
 mod policy_chains;
 pub(crate) mod reference;
+mod services;
 mod sets;
 mod skeleton;
 mod socket;
@@ -72,7 +74,9 @@ pub(crate) use chain_lookup::{ChainLookup, RuleSummary};
 pub use error::Error;
 pub use foreign::{DroppingChain, FilterHook, ForeignFilters};
 pub(crate) use generation::generation;
-pub use guard::{TableChange, TunnelGuard};
+pub use guard::TunnelGuard;
+pub use own_table::TableChange;
+pub use services::{Entrance, EntranceTarget, ServiceNetwork};
 pub use tracing::{PacketHeader, Probe, ProbeKind, TraceEvent, TraceVerdict, Tracing};
 
 use crate::reference::{ReferenceAttachment, ReferencePlugin};
@@ -208,6 +212,15 @@ impl Nft {
     /// When the kernel refuses.
     pub fn unguard_tunnel(&mut self, device: &str) -> Result<bool, Error> {
         guard::remove(&mut self.socket, device)
+    }
+
+    /// Makes the table of services lead to these, in one transaction; without a network that can have services it is
+    /// removed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn balance(&mut self, networks: &[ServiceNetwork]) -> Result<TableChange, Error> {
+        services::apply(&mut self.socket, networks)
     }
 
     /// Something was deleted, so that closing the socket will wait for a grace period.

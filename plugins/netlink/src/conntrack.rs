@@ -10,6 +10,7 @@ mod sweep;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use crate::error::Error;
@@ -252,6 +253,43 @@ impl Conntrack {
             })
         });
         Ok(seen.collect())
+    }
+
+    /// Cuts the flows of one family to addresses in a network that `keep` does not want. They are listed and looked at one
+    /// by one.
+    ///
+    /// # Errors
+    /// When the kernel refuses the request, or its answer cannot be read.
+    pub fn cut_unless(
+        &mut self,
+        to: IpNetwork,
+        keep: impl Fn(&TrackedFlow) -> bool,
+    ) -> Result<usize, Error> {
+        if self.count()? == 0 {
+            return Ok(0);
+        }
+        let listed = self.listed(&Filter {
+            v4: to.is_ipv4(),
+            ..Filter::default()
+        })?;
+        let mut unwanted: Vec<Flow<'_>> = Vec::new();
+        for reply in &listed {
+            let Some(flow) = Flow::parse(&reply.payload) else {
+                continue;
+            };
+            let seen = TrackedFlow {
+                source: flow.source,
+                destination: flow.destination,
+                port: flow.port.unwrap_or_default(),
+                answered_by: flow.reply_source,
+            };
+            if to.contains(flow.destination) && !keep(&seen) {
+                unwanted.push(flow);
+            }
+        }
+        let count = unwanted.len();
+        self.delete(unwanted.into_iter())?;
+        Ok(count)
     }
 
     /// Cuts flows to ports that now lead to `keep`, and are answered by another address: `(protocol, port, host address)`.

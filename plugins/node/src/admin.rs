@@ -3,6 +3,7 @@
 pub(crate) mod judge;
 mod networks;
 mod nodes;
+mod services;
 
 use std::future::Future;
 use std::io::Write;
@@ -55,6 +56,11 @@ pub(crate) fn network(settings: &Settings, command: &Network) -> ExitCode {
 /// `pontoon-node nodes`.
 pub(crate) fn nodes(settings: &Settings, shape: &Shape) -> ExitCode {
     finish(nodes::list(settings, shape.json))
+}
+
+/// `pontoon-node services`.
+pub(crate) fn services(settings: &Settings, shape: &Shape) -> ExitCode {
+    finish(services::list(settings, shape.json))
 }
 
 /// `pontoon-node node`.

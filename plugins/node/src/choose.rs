@@ -34,6 +34,11 @@ pub(crate) fn choose(subnet: OverlaySubnet, taken: &BTreeSet<Cidr>, seed: u64) -
         .find(|block| !taken.iter().any(|other| overlap(*block, *other)))
 }
 
+/// The last block of a subnet.
+pub(crate) fn last(subnet: OverlaySubnet) -> Option<Cidr> {
+    nth(subnet, count(subnet) - 1)
+}
+
 /// The block of this number.
 fn nth(subnet: OverlaySubnet, number: u64) -> Option<Cidr> {
     let base = subnet.subnet.network().addr();
@@ -50,6 +55,18 @@ fn nth(subnet: OverlaySubnet, number: u64) -> Option<Cidr> {
         }
     };
     Cidr::new(address, prefix).ok()
+}
+
+/// The address of this number in a range, from 0; `None` beyond its end.
+pub(crate) fn address(range: Cidr, number: u32) -> Option<IpAddr> {
+    let first = range.network().addr();
+    let address = match first {
+        IpAddr::V4(first) => IpAddr::V4(Ipv4Addr::from(u32::from(first).checked_add(number)?)),
+        IpAddr::V6(first) => IpAddr::V6(Ipv6Addr::from(
+            u128::from(first).checked_add(number.into())?,
+        )),
+    };
+    range.contains(address).then_some(address)
 }
 
 /// Whether two networks have an address in common.

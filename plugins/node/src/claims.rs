@@ -91,7 +91,11 @@ pub(crate) fn decide(
                 continue;
             }
             let taken = cluster.blocks(network).map(|(block, _)| block);
-            let taken: BTreeSet<Cidr> = taken.chain(mine).collect();
+            let value = cluster.networks.get(network);
+            let services = value
+                .iter()
+                .flat_map(|value| value.services.iter().copied());
+            let taken: BTreeSet<Cidr> = taken.chain(mine).chain(services).collect();
             if let Some(block) = choose(*subnet, &taken, own.seed) {
                 acts.push(Act::Claim { block, over: 0 });
             }

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Network(Network),
     /// List the hosts: alive or dead, addresses, blocks
     Nodes(Shape),
+    /// List the services: addresses, ports, containers and their hosts
+    Services(Shape),
     /// Empty a host, or forget one that is dead
     #[command(subcommand)]
     Node(Node),
@@ -78,6 +80,10 @@ pub(crate) struct Create {
     /// Prefix length of the block that a host gets, IPv6
     #[arg(long, value_name = "BITS", default_value_t = 64)]
     pub(crate) block6: u8,
+    /// The part of a subnet that services have their addresses of, once for each family, or `none` [default: the last
+    /// block of each subnet that has four or more]
+    #[arg(long, value_name = "SUBNET")]
+    pub(crate) services: Vec<String>,
     /// Its number in the tunnel [default: the first free one from 4096]
     #[arg(long)]
     pub(crate) vni: Option<u32>,

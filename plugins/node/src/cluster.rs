@@ -8,7 +8,7 @@ use pontoon_conf::Cidr;
 use serde::de::DeserializeOwned;
 
 use crate::key::Key;
-use crate::value::{AliveValue, ClaimValue, EndpointValue, InfoValue, NetworkValue};
+use crate::value::{AliveValue, ClaimValue, EndpointValue, InfoValue, NetworkValue, ServiceValue};
 
 /// Everything below the prefix, at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub(crate) struct Cluster {
     pub(crate) draining: BTreeSet<String>,
     /// Keys that cannot be read, and why.
     pub(crate) unreadable: BTreeMap<String, String>,
+    /// Numbers of services, by network and name.
+    pub(crate) services: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Services of numbers by network and number, each with the revision at which it got it.
+    pub(crate) numbers: BTreeMap<String, BTreeMap<u32, (String, i64)>>,
     blocks: BTreeMap<String, BTreeMap<Cidr, Block>>,
 }
 
@@ -96,6 +100,16 @@ impl Cluster {
                 }
                 None => self.forget_endpoint(&host, &network, address),
             },
+            Key::ServiceName(network, name) => {
+                let value: Option<ServiceValue> = self.read(path, value);
+                let services = self.services.entry(network).or_default();
+                set(services, name, value.map(|value| value.number));
+            }
+            Key::ServiceNumber(network, number) => {
+                let name = String::from_utf8_lossy(value).into_owned();
+                let numbers = self.numbers.entry(network).or_default();
+                numbers.insert(number, (name, modified));
+            }
         }
     }
 
@@ -121,6 +135,16 @@ impl Cluster {
             Key::Alive(host) => drop(self.alive.remove(&host)),
             Key::Endpoint(host, network, address) => {
                 self.forget_endpoint(&host, &network, address);
+            }
+            Key::ServiceName(network, name) => {
+                take(&mut self.services, &network, |all| {
+                    all.remove(&name);
+                });
+            }
+            Key::ServiceNumber(network, number) => {
+                take(&mut self.numbers, &network, |all| {
+                    all.remove(&number);
+                });
             }
         }
     }
@@ -200,6 +224,20 @@ impl Cluster {
     }
 }
 
+/// Takes something of a network out; a network without anything is none.
+fn take<K, T>(
+    all: &mut BTreeMap<String, BTreeMap<K, T>>,
+    network: &str,
+    act: impl FnOnce(&mut BTreeMap<K, T>),
+) {
+    if let Some(of_network) = all.get_mut(network) {
+        act(of_network);
+        if of_network.is_empty() {
+            all.remove(network);
+        }
+    }
+}
+
 fn set<T>(map: &mut BTreeMap<String, T>, name: String, value: Option<T>) {
     match value {
         Some(value) => drop(map.insert(name, value)),
@@ -258,6 +296,8 @@ mod tests {
                 "/pontoon/v1/net/lan",
                 r#"{"subnets":[],"vni":7,"port":4789,"mode":"auto"}"#,
             ),
+            ("/pontoon/v1/service/lan/name/web", r#"{"number":1}"#),
+            ("/pontoon/v1/service/lan/number/1", "web"),
         ] {
             cluster.put(path, value.as_bytes(), 1, 1);
         }
@@ -270,6 +310,9 @@ mod tests {
             "/pontoon/v1/drain/a",
             "/pontoon/v1/host/a/alive",
             "/pontoon/v1/net/lan",
+            "/pontoon/v1/service/lan/name/web",
+            "/pontoon/v1/service/lan/number/1",
+            "/pontoon/v1/service/lan/number/2",
             "/pontoon/v1/block/other/10.5.7.0-24",
         ] {
             cluster.delete(path);

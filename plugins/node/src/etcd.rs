@@ -14,8 +14,9 @@ use tokio::time::timeout;
 use crate::claims::Act;
 use crate::cluster::Cluster;
 use crate::key::{Key, PREFIX};
+use crate::services::Numbering;
 use crate::settings::Etcd;
-use crate::value::{ClaimValue, LEASE};
+use crate::value::{ClaimValue, LEASE, ServiceValue};
 
 /// For how long a member may take to answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
@@ -271,6 +272,40 @@ pub(crate) async fn carry_out(
     // A block whose claim is another host's is given back as well.
     let done = answer.succeeded() || matches!(act, Act::Release { .. });
     Ok((done, revision))
+}
+
+/// Gives a service its number, both keys or none. Tells whether it was done, and etcd's revision then: it is not done when
+/// the service, or the number, has been given meanwhile.
+///
+/// # Errors
+/// When the member does not answer or says no.
+pub(crate) async fn give_number(
+    client: &mut Client,
+    numbering: &Numbering,
+) -> Result<(bool, i64), EtcdError> {
+    let of_name = |name: &str| Key::ServiceName(numbering.network.clone(), name.to_owned()).path();
+    let of_number = Key::ServiceNumber(numbering.network.clone(), numbering.number).path();
+    let value = ServiceValue {
+        number: numbering.number,
+    };
+    let value = serde_json::to_vec(&value).unwrap_or_default();
+    let (name, before) = (numbering.name.as_str(), &numbering.instead_of);
+    let over = before.as_ref().map_or(0, |(_, revision)| *revision);
+    let mut acts = vec![
+        TxnOp::put(of_name(name), value, None),
+        TxnOp::put(of_number.clone(), name, None),
+    ];
+    acts.extend(
+        before
+            .iter()
+            .map(|(other, _)| TxnOp::delete(of_name(other), None)),
+    );
+    let txn = Txn::new()
+        .when([unchanged(of_name(name), 0), unchanged(of_number, over)])
+        .and_then(acts);
+    let answer = answered("give a service an address", client.txn(txn)).await?;
+    let revision = answer.header().map_or(0, |header| header.revision());
+    Ok((answer.succeeded(), revision))
 }
 
 /// That a key was last written at a revision; 0: that there is none.

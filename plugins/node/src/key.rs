@@ -8,11 +8,13 @@
 //! /pontoon/v1/host/H/block/NET/10.5.7.0-24  H's confirmation of it         H only
 //! /pontoon/v1/host/H/info                 how H is reached                 H only
 //! /pontoon/v1/host/H/alive                there as long as H's lease is    H only
-//! /pontoon/v1/host/H/ep/NET/ADDRESS       names of a container of H        H only
+//! /pontoon/v1/host/H/ep/NET/ADDRESS       a container of H                 H only
+//! /pontoon/v1/service/NET/name/NAME       the number of a service          any host, if absent
+//! /pontoon/v1/service/NET/number/N        the service that has number N    any host, with the one above
 //! ```
 //!
-//! A role in etcd that reads `/pontoon/v1/` and writes `/pontoon/v1/host/H/` and `/pontoon/v1/block/` is all that host
-//! H needs.
+//! A role in etcd that reads `/pontoon/v1/` and writes `/pontoon/v1/host/H/`, `/pontoon/v1/block/` and
+//! `/pontoon/v1/service/` is all that host H needs.
 
 use std::net::IpAddr;
 
@@ -38,8 +40,12 @@ pub(crate) enum Key {
     Info(String),
     /// A host is alive.
     Alive(String),
-    /// Names of a container: host, network, address.
+    /// A container: host, network, address.
     Endpoint(String, String, IpAddr),
+    /// The number of a service: network, name.
+    ServiceName(String, String),
+    /// The service of a number: network, number.
+    ServiceNumber(String, u32),
 }
 
 impl Key {
@@ -57,6 +63,10 @@ impl Key {
             Self::Alive(host) => format!("{PREFIX}host/{host}/alive"),
             Self::Endpoint(host, network, address) => {
                 format!("{PREFIX}host/{host}/ep/{network}/{address}")
+            }
+            Self::ServiceName(network, name) => format!("{}name/{name}", of_services(network)),
+            Self::ServiceNumber(network, number) => {
+                format!("{}number/{number}", of_services(network))
             }
         }
     }
@@ -78,6 +88,10 @@ impl Key {
             ["host", host, "ep", network, address] => {
                 Self::Endpoint(text(host)?, text(network)?, address.parse().ok()?)
             }
+            ["service", network, "name", name] => Self::ServiceName(text(network)?, text(name)?),
+            ["service", network, "number", number] => {
+                Self::ServiceNumber(text(network)?, number.parse().ok()?)
+            }
             _ => return None,
         })
     }
@@ -86,6 +100,11 @@ impl Key {
 /// What all keys begin with that only this host writes.
 pub(crate) fn of_host(host: &str) -> String {
     format!("{PREFIX}host/{host}/")
+}
+
+/// What the keys of a network's services begin with.
+pub(crate) fn of_services(network: &str) -> String {
+    format!("{PREFIX}service/{network}/")
 }
 
 /// What the keys of all networks begin with.
@@ -128,6 +147,11 @@ mod tests {
                 Key::Endpoint(h(), n(), "10.5.7.2".parse().unwrap()),
                 "host/h1/ep/lan/10.5.7.2",
             ),
+            (
+                Key::ServiceName(n(), "web".to_owned()),
+                "service/lan/name/web",
+            ),
+            (Key::ServiceNumber(n(), 7), "service/lan/number/7"),
         ] {
             let path = format!("{PREFIX}{path}");
             assert_eq!(key.path(), path);

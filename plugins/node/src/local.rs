@@ -11,9 +11,11 @@ use pontoon_conf::{Cidr, OperationError};
 use pontoon_ledger::State;
 use pontoon_ledger::overlay::{self, OverlayFiles, OverlayNetwork};
 use pontoon_ledger::record::names::RemoteNames;
+use pontoon_netfilter::nft::TableChange;
 use pontoon_netlink::RouteSocket;
 use pontoon_overlay::tunnel::{self, Changes, Wanted};
 
+use crate::balance::{Balance, Balancer};
 use crate::claims::{Own, lost};
 use crate::names::{self, Names};
 use crate::plan::{Here, Plan, plan};
@@ -35,7 +37,9 @@ pub(crate) struct Local {
     configured: BTreeMap<String, PathBuf>,
     /// Records of names, as they were last read.
     names: Names,
-    /// The names of other hosts' containers that the resolver was told, by network.
+    /// Services in the kernel.
+    balancer: Balancer,
+    /// The names of other hosts' containers and of services that the resolver was told, by network.
     told: BTreeMap<String, RemoteNames>,
     /// Tunnels that the last attempt could not make as wanted, and why.
     unmade: BTreeMap<String, String>,
@@ -60,6 +64,7 @@ impl Local {
             leases: Leases::default(),
             configured: BTreeMap::new(),
             names: Names::default(),
+            balancer: Balancer::default(),
             told: BTreeMap::new(),
             unmade: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -100,7 +105,7 @@ impl Local {
             }));
         });
         self.find_devices(own.keys());
-        self.look_at_names(&own, &mut warnings);
+        self.look_at_names(&own, audit, &mut warnings);
         *self.shared.own.borrow_mut() = own;
         if audit {
             self.shared.count(|counts| counts.audits += 1);
@@ -151,10 +156,11 @@ impl Local {
         }
     }
 
-    /// What etcd is told of this host's containers, and the resolver of the others'.
+    /// What etcd is told of this host's containers, and the kernel and the resolver of all of them.
     fn look_at_names(
         &mut self,
         own: &BTreeMap<String, Own>,
+        audit: bool,
         warnings: &mut BTreeMap<String, String>,
     ) {
         let shared = Rc::clone(&self.shared);
@@ -171,15 +177,29 @@ impl Local {
             }
         }
         *shared.endpoints.borrow_mut() = endpoints;
+        let host = &shared.settings.host;
+        // As long as etcd has said nothing, table and files of before stay.
+        let balance = shared
+            .with_cluster(|cluster| Balance::of(cluster, host, own, &shared.endpoints.borrow()));
+        let Some(mut balance) = balance else { return };
+        warnings.append(&mut balance.warnings);
+        match self.balancer.apply(&balance, audit) {
+            Ok(TableChange::None) => {}
+            Ok(TableChange::Made) => shared.count(|counts| counts.added += 1),
+            Ok(TableChange::Replaced) => shared.count(|counts| counts.changed += 1),
+            Err(error) => drop(warnings.insert("services".to_owned(), error)),
+        }
+        *shared.services.borrow_mut() = std::mem::take(&mut balance.services);
         let told = shared.with_cluster(|cluster| {
-            let host = &shared.settings.host;
             let names = own
                 .keys()
                 .map(|network| (network.clone(), names::of_others(cluster, network, host)));
             names.collect::<BTreeMap<_, _>>()
         });
-        // As long as etcd has said nothing, the files of before stay.
         if let Some(mut wanted) = told {
+            for (network, records) in balance.records {
+                wanted.entry(network).or_default().records.extend(records);
+            }
             let files = self.state.networks::<RemoteNames>().unwrap_or_default();
             for network in files.into_iter().chain(self.told.keys().cloned()) {
                 wanted.entry(network).or_default();

@@ -7,15 +7,16 @@
 //!
 //! | what | where | has |
 //! | --- | --- | --- |
-//! | decides | [`claims`], [`choose`], [`plan`], [`cluster`], `admin::judge` | neither socket nor file |
+//! | decides | [`claims`], [`choose`], [`plan`], [`cluster`], [`services`], `admin::judge` | neither socket nor file |
 //! | talks to etcd | [`session`], [`etcd`], [`admin`] | |
-//! | looks at this host | [`local`], [`deletions`], [`usage`], [`conflists`], [`underlay`], [`names`] | |
+//! | looks at this host | [`local`], [`deletions`], [`usage`], [`conflists`], [`underlay`], [`names`], [`balance`] | |
 //! | answers | [`control`], [`status`], [`check`], [`certificate`] | |
 //!
 //! Exit codes: 0 all is well; 1 something was found, or failed; 2 wrong usage; 3 there is nothing of that name.
 
 mod admin;
 mod agent;
+mod balance;
 mod certificate;
 mod check;
 mod choose;
@@ -32,6 +33,7 @@ mod names;
 mod plan;
 mod records_watch;
 mod say;
+mod services;
 mod session;
 mod settings;
 mod shared;
@@ -59,6 +61,9 @@ fn main() -> ExitCode {
         }
         Some(Command::Nodes(ref shape)) => {
             settings().map(|settings| admin::nodes(&settings, shape))
+        }
+        Some(Command::Services(ref shape)) => {
+            settings().map(|settings| admin::services(&settings, shape))
         }
         Some(Command::Node(ref command)) => {
             settings().map(|settings| admin::node(&settings, command))

@@ -19,10 +19,11 @@ pub(crate) type Endpoints = BTreeMap<IpAddr, EndpointValue>;
 /// A change within the clock's tick (4 ms or less) after the last look has the same time as that.
 const TICK_MS: u128 = 100;
 
-/// What this host tells of a container; `None` when it has no address, or no name.
+/// What this host tells of a container; `None` when it has no address, or neither a name nor a service.
 pub(crate) fn told_of(record: Record) -> Option<(IpAddr, EndpointValue)> {
     let first = *record.addresses.first()?;
-    if record.names.is_empty() && record.aliases.is_empty() {
+    let nameless = record.names.is_empty() && record.aliases.is_empty();
+    if nameless && record.service.is_none() {
         return None;
     }
     let value = EndpointValue {
@@ -33,6 +34,7 @@ pub(crate) fn told_of(record: Record) -> Option<(IpAddr, EndpointValue)> {
         addresses: record.addresses,
         domain: record.domain,
         ttl: record.ttl,
+        service: record.service,
     };
     Some((first, value))
 }
@@ -82,7 +84,7 @@ pub(crate) fn of_others(cluster: &Cluster, network: &str, host: &str) -> RemoteN
     }
 }
 
-fn record(network: &str, host: &str, value: &EndpointValue) -> Record {
+pub(crate) fn record(network: &str, host: &str, value: &EndpointValue) -> Record {
     Record {
         version: VERSION,
         network: network.to_owned(),
@@ -103,6 +105,7 @@ fn record(network: &str, host: &str, value: &EndpointValue) -> Record {
         netns: None,
         internal: false,
         subnets: Vec::new(),
+        service: None,
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) fn plan(cluster: Option<&Cluster>, here: &Here, own: &Own) -> Plan {
                 is_or_may_be(cluster, &here.network, block, &own.host)
                     && inside(block, &value.subnets)
             }),
+            services: value.services.clone(),
         },
         peers(cluster, &here.network, &own.host),
     )

@@ -15,6 +15,7 @@ use crate::etcd::{self, EtcdError, answered};
 use crate::key::PREFIX;
 use crate::names;
 use crate::say;
+use crate::services::{Numbering, Services};
 use crate::shared::{Link, Shared};
 use crate::value::{AliveValue, LEASE};
 
@@ -126,6 +127,7 @@ impl Session<'_> {
         loop {
             self.claim().await?;
             self.tell_of_containers().await?;
+            self.give_numbers().await?;
             let shared = self.shared;
             tokio::select! {
                 message = self.watch.message() => self.hear(message.map_err(watch_ended)?)?,
@@ -244,6 +246,35 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Gives services of this host's containers the numbers that they lack.
+    async fn give_numbers(&mut self) -> Result<(), EtcdError> {
+        let (revision, since) = self.written;
+        if self.seen < revision && since.elapsed() < ECHO {
+            return Ok(());
+        }
+        let numberings = self
+            .shared
+            .with_cluster(|cluster| numberings(self.shared, cluster));
+        for numbering in numberings.unwrap_or_default() {
+            let (done, revision) = etcd::give_number(&mut self.client, &numbering).await?;
+            let how = match (done, &numbering.instead_of) {
+                (false, _) => ": another host was faster".to_owned(),
+                (true, Some((other, _))) => {
+                    format!(", which service {other} had, that has no containers")
+                }
+                (true, None) => String::new(),
+            };
+            say!(
+                "network {}: service {} gets address number {}{how}",
+                numbering.network,
+                numbering.name,
+                numbering.number
+            );
+            self.written = (revision, Instant::now());
+        }
+        Ok(())
+    }
+
     /// Claims, mends and gives back blocks, as far as the view has what was written before.
     async fn claim(&mut self) -> Result<(), EtcdError> {
         let (revision, since) = self.written;
@@ -282,6 +313,15 @@ pub(crate) fn acts(shared: &Shared, cluster: &Cluster) -> Vec<(String, Act)> {
         acts.into_iter().map(|act| (network.clone(), act))
     });
     each.collect()
+}
+
+/// The next service of each network that gets a number from this host.
+pub(crate) fn numberings(shared: &Shared, cluster: &Cluster) -> Vec<Numbering> {
+    let (host, endpoints) = (&shared.settings.host, shared.endpoints.borrow());
+    let next = endpoints.iter().filter_map(|(network, own)| {
+        Services::of(cluster, network, Some((host, own))).numbering(host)
+    });
+    next.collect()
 }
 
 fn told(act: &Act) -> String {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::claims::Own;
 use crate::cluster::Cluster;
 use crate::names::Endpoints;
+use crate::services::ServiceStatus;
 use crate::settings::Settings;
 use crate::value::InfoValue;
 
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) own: RefCell<BTreeMap<String, Own>>,
     /// What this host tells of its containers, by network.
     pub(crate) endpoints: RefCell<BTreeMap<String, Endpoints>>,
+    /// The services of this host's networks, by network and name.
+    pub(crate) services: RefCell<BTreeMap<String, BTreeMap<String, ServiceStatus>>>,
     /// What is not as it should be, by what it is about.
     pub(crate) warnings: RefCell<BTreeMap<String, String>>,
     /// What is counted.
@@ -89,6 +92,7 @@ impl Shared {
             devices: RefCell::default(),
             own: RefCell::default(),
             endpoints: RefCell::default(),
+            services: RefCell::default(),
             warnings: RefCell::default(),
             counts: Cell::default(),
             cluster_changed: Notify::new(),

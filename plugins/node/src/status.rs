@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::claims::room;
 use crate::plan::peers;
+use crate::services::ServiceStatus;
 use crate::shared::{Link, Shared};
 
 /// All of it.
@@ -62,6 +63,9 @@ pub(crate) struct NetworkStatus {
     pub(crate) peers: usize,
     /// Whether etcd has the network.
     pub(crate) in_etcd: bool,
+    /// The services of the network, by name.
+    #[serde(default)]
+    pub(crate) services: BTreeMap<String, ServiceStatus>,
 }
 
 impl Status {
@@ -71,6 +75,7 @@ impl Status {
         let addresses = [true, false].map(|v4| underlay.family(v4));
         let cluster = shared.cluster.borrow();
         let cluster = cluster.as_ref();
+        let services = shared.services.borrow();
         let network = |name: &String, on_disk: Vec<Cidr>, used: &BTreeMap<Cidr, u64>| {
             let host = &shared.settings.host;
             NetworkStatus {
@@ -83,6 +88,7 @@ impl Status {
                     .collect(),
                 peers: cluster.map_or(0, |cluster| peers(cluster, name, host).peers.len()),
                 in_etcd: cluster.is_some_and(|cluster| cluster.networks.contains_key(name)),
+                services: services.get(name).cloned().unwrap_or_default(),
             }
         };
         let own = shared.own.borrow();
@@ -178,6 +184,15 @@ impl Status {
                 false => blocks.join(" "),
             };
             let _ = writeln!(text, "network   {name}: {blocks}, {} peers", network.peers);
+            for (service, of) in &network.services {
+                let _ = writeln!(
+                    text,
+                    "service   {service} of {name}: {}, ports {}, containers {}",
+                    of.told_addresses(),
+                    of.told_ports(),
+                    of.told_backends()
+                );
+            }
         }
         for (about, warning) in &self.warnings {
             let _ = writeln!(text, "warning   {about}: {warning}");
@@ -241,6 +256,12 @@ impl Status {
             "gauge",
             "other hosts with blocks",
             &of_networks(|network| network.peers as u64),
+        );
+        family(
+            "services",
+            "gauge",
+            "services of the network",
+            &of_networks(|network| network.services.len() as u64),
         );
         for (name, value) in &self.counts {
             family(

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use pontoon_conf::Mac;
+use pontoon_conf::{Cidr, Mac};
 use pontoon_ledger::overlay::{OverlayMode, OverlaySubnet, Underlay};
+use pontoon_ledger::record::names::Service;
 use serde::{Deserialize, Serialize};
 
 /// For how long a host that says nothing counts as alive.
@@ -21,6 +22,9 @@ pub(crate) struct NetworkValue {
     pub(crate) port: u16,
     /// How packets get to other hosts.
     pub(crate) mode: OverlayMode,
+    /// The parts of the subnets that services have their addresses of, at most one of each family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) services: Vec<Cidr>,
 }
 
 /// Who asked for a block.
@@ -44,7 +48,7 @@ pub(crate) struct InfoValue {
     pub(crate) public_key: Option<String>,
 }
 
-/// A container with names.
+/// A container with names, or of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndpointValue {
     /// Its id.
@@ -62,6 +66,16 @@ pub(crate) struct EndpointValue {
     pub(crate) domain: String,
     /// For how long answers may be kept, in seconds.
     pub(crate) ttl: u32,
+    /// The service that it is one of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) service: Option<Service>,
+}
+
+/// The number of a service in its network's ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServiceValue {
+    /// The number.
+    pub(crate) number: u32,
 }
 
 /// That a host is alive, and since which boot.

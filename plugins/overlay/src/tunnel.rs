@@ -6,6 +6,7 @@
 //!         MAC dst HOST dev vx-NETWORK             a forwarding entry
 //! direct  BLOCK via HOST dev UPLINK               a route for each block
 //! both    unreachable SUBNET                      what is no host's leaves by no other route
+//!         SERVICES dev vx-NETWORK or UPLINK       for what the host itself sends, until nftables leads it to a container
 //! ```
 //!
 //! `NEXT` is the first address of the host's first block (IPv4), or the link-local address that its MAC gives (IPv6).

@@ -59,6 +59,7 @@ fn network(mode: OverlayMode) -> OverlayNetwork {
             v6: Some("2001:db8:60::1".parse().unwrap()),
         },
         blocks: vec![cidr("10.5.1.0/24"), cidr("fd05:0:0:1::/64")],
+        services: Vec::new(),
     }
 }
 

@@ -15,4 +15,7 @@ mod names;
 mod packets;
 mod readme;
 mod scene;
+mod service_flows;
+mod services;
+mod tasks;
 mod tls;

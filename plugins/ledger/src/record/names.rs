@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use pontoon_netfilter::{BackendKind, Opening, Resolver};
+use pontoon_netfilter::{BackendKind, Opening, Protocol, Resolver};
 use pontoon_netlink::IpNetwork;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,47 @@ pub struct Record {
     /// Subnets of the addresses: servers in them may be asked even where names of the outside may not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<IpNetwork>,
+    /// The service that the container is one of: the agent of a host among several reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+}
+
+/// A service, as one of its containers tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name on the network.
+    pub name: String,
+    /// The ports that it has; without any, whatever is sent to its address is for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
+    /// What its name means.
+    #[serde(default)]
+    pub mode: ServiceMode,
+    /// Connections of one client go to one container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub affinity: bool,
+}
+
+/// A port of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port of the service's address.
+    pub port: u16,
+    /// The port of the container.
+    pub target: u16,
+}
+
+/// What the name of a service means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceMode {
+    /// An address of the service's own, whose connections spread over its containers.
+    #[default]
+    Vip,
+    /// The addresses of all its containers.
+    Dnsrr,
 }
 
 /// A name that one container has for another.
@@ -127,6 +168,19 @@ impl RemoteNames {
         format!("{host}/{container}")
     }
 
+    /// What the record of a service's own address is called: no host has an empty name. The name of the service means
+    /// this record alone, whatever containers call themselves.
+    #[must_use]
+    pub fn service(name: &str) -> String {
+        format!("/{name}")
+    }
+
+    /// The service whose own address a record is of.
+    #[must_use]
+    pub fn service_of(container: &str) -> Option<&str> {
+        container.strip_prefix('/')
+    }
+
     /// Whether a container is another host's, by what it is called.
     #[must_use]
     pub fn is_remote(container: &str) -> bool {
@@ -175,6 +229,7 @@ impl Record {
             netns: None,
             internal: false,
             subnets: Vec::new(),
+            service: None,
         }
     }
 }

@@ -143,19 +143,7 @@ impl Element {
             if !whole {
                 return;
             }
-            let decision = match &self.data {
-                Data::Nothing | Data::Value(_) => None,
-                Data::Jump(chain) => Some(Verdict::Jump(chain)),
-                Data::Accept => Some(Verdict::Accept),
-                Data::Drop => Some(Verdict::Drop),
-                Data::Return => Some(Verdict::Return),
-            };
-            if let Some(decision) = decision {
-                out.nested(NFTA_SET_ELEM_DATA, |out| verdict(out, decision));
-            }
-            if let Data::Value(value) = &self.data {
-                out.nested(NFTA_SET_ELEM_DATA, |out| out.bytes(NFTA_DATA_VALUE, value));
-            }
+            write_data(out, &self.data);
             put_comment(out, NFTA_SET_ELEM_USERDATA, &self.tag);
         });
         if let Some(end) = &self.end {
@@ -165,6 +153,22 @@ impl Element {
             });
         }
     }
+}
+
+/// Writes what an element carries.
+pub(super) fn write_data(out: &mut Attrs, data: &Data) {
+    let decision = match data {
+        Data::Nothing => return,
+        Data::Value(value) => {
+            out.nested(NFTA_SET_ELEM_DATA, |out| out.bytes(NFTA_DATA_VALUE, value));
+            return;
+        }
+        Data::Jump(chain) => Verdict::Jump(chain),
+        Data::Accept => Verdict::Accept,
+        Data::Drop => Verdict::Drop,
+        Data::Return => Verdict::Return,
+    };
+    out.nested(NFTA_SET_ELEM_DATA, |out| verdict(out, decision));
 }
 
 fn write_key(out: &mut Attrs, key: &[u8]) {

@@ -10,8 +10,8 @@ use pontoon_netlink::attr::Attrs;
 use super::uapi::*;
 
 /// The first 16-byte register; the 4-byte ones overlay them: this one begins where `REG32` begins.
-const REG: u32 = NFT_REG_1;
-const REG32: u32 = NFT_REG32_00;
+pub(super) const REG: u32 = NFT_REG_1;
+pub(super) const REG32: u32 = NFT_REG32_00;
 
 /// Keys of `meta`.
 #[derive(Clone, Copy)]
@@ -92,7 +92,7 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 impl Rule {
-    fn add(mut self, name: &str, fill: impl FnOnce(&mut Attrs)) -> Self {
+    pub(super) fn add(mut self, name: &str, fill: impl FnOnce(&mut Attrs)) -> Self {
         self.0.nested(NFTA_LIST_ELEM, |out| {
             out.cstr(NFTA_EXPR_NAME, name);
             out.nested(NFTA_EXPR_DATA, fill);
@@ -100,14 +100,14 @@ impl Rule {
         self
     }
 
-    fn meta_to(self, key: Meta, register: u32) -> Self {
+    pub(super) fn meta_to(self, key: Meta, register: u32) -> Self {
         self.add("meta", |out| {
             out.u32be(NFTA_META_DREG, register);
             out.u32be(NFTA_META_KEY, key as u32);
         })
     }
 
-    fn payload_to(self, base: Base, offset: u32, length: usize, register: u32) -> Self {
+    pub(super) fn payload_to(self, base: Base, offset: u32, length: usize, register: u32) -> Self {
         self.add("payload", |out| {
             out.u32be(NFTA_PAYLOAD_DREG, register);
             out.u32be(NFTA_PAYLOAD_BASE, base as u32);
@@ -132,7 +132,7 @@ impl Rule {
         })
     }
 
-    fn mask(self, mask: &[u8]) -> Self {
+    pub(super) fn mask(self, mask: &[u8]) -> Self {
         self.mask_and_xor(mask, &vec![0; mask.len()])
     }
 
@@ -153,7 +153,7 @@ impl Rule {
         })
     }
 
-    fn ct(self, key: u32) -> Self {
+    pub(super) fn ct(self, key: u32) -> Self {
         self.add("ct", |out| {
             out.u32be(NFTA_CT_DREG, REG);
             out.u32be(NFTA_CT_KEY, key);
@@ -161,7 +161,7 @@ impl Rule {
     }
 
     /// `port`: the register that the port is in.
-    fn nat(self, kind: u32, family: u8, port: Option<u32>) -> Self {
+    pub(super) fn nat(self, kind: u32, family: u8, port: Option<u32>) -> Self {
         self.add("nat", |out| {
             out.u32be(NFTA_NAT_TYPE, kind);
             out.u32be(NFTA_NAT_FAMILY, u32::from(family));
@@ -210,7 +210,7 @@ impl Rule {
         self.lookup(set, None, true)
     }
 
-    fn lookup(self, set: &str, to: Option<u32>, inverted: bool) -> Self {
+    pub(super) fn lookup(self, set: &str, to: Option<u32>, inverted: bool) -> Self {
         self.add("lookup", |out| {
             out.cstr(NFTA_LOOKUP_SET, set);
             out.u32be(NFTA_LOOKUP_SREG, REG);
@@ -445,7 +445,7 @@ impl Rule {
     }
 
     /// Clears all bits of the address in a register but the first ones.
-    fn cut(self, register: u32, v6: bool, prefix: u8) -> Self {
+    pub(super) fn cut(self, register: u32, v6: bool, prefix: u8) -> Self {
         let length = address_length(v6);
         let bits = u32::from(prefix);
         let mask: Vec<u8> = (0..length as u32)
@@ -488,7 +488,7 @@ impl Rule {
     }
 }
 
-fn family_number(v6: bool) -> u8 {
+pub(super) fn family_number(v6: bool) -> u8 {
     if v6 { NFPROTO_IPV6 } else { NFPROTO_IPV4 }
 }
 
@@ -497,11 +497,11 @@ const SOURCE_MAC: u32 = 6;
 const MAC_LENGTH: usize = 6;
 
 /// Offset and length of the destination port in the headers of TCP, UDP and SCTP, in bytes.
-const DESTINATION_PORT: u32 = 2;
-const PORT_LENGTH: usize = 2;
+pub(super) const DESTINATION_PORT: u32 = 2;
+pub(super) const PORT_LENGTH: usize = 2;
 
 /// Offset in bytes of an address in the IP header (RFC 791, RFC 8200).
-fn address_offset(v6: bool, source: bool) -> u32 {
+pub(super) fn address_offset(v6: bool, source: bool) -> u32 {
     match (v6, source) {
         (false, true) => 12,
         (false, false) => 16,
@@ -510,6 +510,6 @@ fn address_offset(v6: bool, source: bool) -> u32 {
     }
 }
 
-fn address_length(v6: bool) -> usize {
+pub(super) fn address_length(v6: bool) -> usize {
     if v6 { 16 } else { 4 }
 }

@@ -12,24 +12,18 @@
 //! VXLAN is not authenticated. The sender of a packet is taken for what its outer source address says, as the network
 //! below is trusted; what is inside must be from one of that sender's blocks. The check is made on the outer packet,
 //! before it is unpacked: then no hardware address that a sender may choose has a say.
-//!
-//! The table is written as a whole, in one transaction, when what it was made of has changed. A digest of that is its
-//! comment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use nix::errno::Errno;
-use pontoon_netlink::attr::Attrs;
-use sha2::{Digest, Sha256};
 
-use super::chain::{Hook, new_chain_of};
-use super::element::{comment, put_comment};
+use super::chain::Hook;
+use super::element::Data;
 use super::error::Error;
 use super::expression::{Base, Compare, Meta, Rule, Verdict, octets};
-use super::message::{Batch, Family, NLM_F_APPEND, NLM_F_CREATE, kind};
+use super::own_table::{self, OwnChain, OwnSet, OwnTable, TableChange};
+use super::sets::{ElementData, Field};
 use super::socket::Socket;
 use super::uapi::*;
 use crate::interface::interface;
@@ -39,8 +33,6 @@ use crate::interface::interface;
 const VNI: u32 = 12;
 const ETHERTYPE: u32 = 28;
 const INNER: u32 = 30;
-/// Elements in one message.
-const PER_MESSAGE: usize = 200;
 
 /// What passes between a network and its other hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,17 +58,17 @@ fn table_name(device: &str) -> String {
 }
 
 /// A set of keys that end with an address, cut to one length.
-struct CutSet {
-    name: String,
-    v6: bool,
-    prefix: u8,
+pub(super) struct CutSet {
+    pub(super) name: String,
+    pub(super) v6: bool,
+    pub(super) prefix: u8,
     keys: BTreeSet<Vec<u8>>,
     /// Bytes of what stands before the address.
     before: usize,
 }
 
 /// Puts blocks into sets by family and prefix length.
-fn cut_sets<'a>(
+pub(super) fn cut_sets<'a>(
     word: &str,
     before: usize,
     blocks: impl Iterator<Item = (Vec<u8>, &'a IpNetwork)>,
@@ -98,46 +90,30 @@ fn cut_sets<'a>(
     sets.into_values().collect()
 }
 
-/// Numbers of nft's data types, which tell `nft list` how to print a key.
-fn address_type(v6: bool) -> u32 {
-    if v6 { 8 } else { 7 }
-}
-
-impl CutSet {
-    fn write(&self, out: &mut Attrs, table: &str, id: u32) {
-        let length = if self.v6 { 16 } else { 4 };
-        let (mut kind, mut flags) = (address_type(self.v6), 0);
-        if self.before > 0 {
-            kind |= address_type(self.before == 16) << 6;
-            flags |= NFT_SET_CONCAT;
-        }
-        out.cstr(NFTA_CHAIN_TABLE, table);
-        out.cstr(NFTA_SET_NAME, &self.name);
-        out.u32be(NFTA_SET_FLAGS, flags);
-        out.u32be(NFTA_SET_KEY_TYPE, kind);
-        out.u32be(NFTA_SET_KEY_LEN, (self.before + length) as u32);
-        out.u32be(NFTA_SET_ID, id);
-        if self.before > 0 {
-            out.nested(NFTA_SET_DESC, |out| {
-                out.nested(NFTA_SET_DESC_CONCAT, |out| {
-                    for field in [self.before, length] {
-                        out.nested(NFTA_LIST_ELEM, |out| {
-                            out.u32be(NFTA_SET_FIELD_LEN, field as u32);
-                        });
-                    }
-                });
-            });
+impl From<CutSet> for OwnSet {
+    fn from(set: CutSet) -> Self {
+        let key: &'static [Field] = match (set.before, set.v6) {
+            (0, false) => &[Field::Ipv4],
+            (0, true) => &[Field::Ipv6],
+            (4, false) => &[Field::Ipv4, Field::Ipv4],
+            (4, true) => &[Field::Ipv4, Field::Ipv6],
+            (_, false) => &[Field::Ipv6, Field::Ipv4],
+            (_, true) => &[Field::Ipv6, Field::Ipv6],
+        };
+        Self {
+            name: set.name,
+            key,
+            carries: ElementData::Nothing,
+            elements: set
+                .keys
+                .into_iter()
+                .map(|key| (key, Data::Nothing))
+                .collect(),
         }
     }
 }
 
-/// What the table holds.
-struct Contents {
-    sets: Vec<CutSet>,
-    chains: Vec<(&'static str, Hook, Vec<Rule>)>,
-}
-
-fn contents(guard: &TunnelGuard) -> Result<Contents, Error> {
+fn table(guard: &TunnelGuard) -> Result<OwnTable, Error> {
     interface(&guard.device)?;
     for uplink in &guard.uplinks {
         interface(uplink)?;
@@ -160,24 +136,31 @@ fn contents(guard: &TunnelGuard) -> Result<Contents, Error> {
         number,
         priority,
     };
+    let chain = |name: &str, hook, rules| OwnChain {
+        name: name.to_owned(),
+        hook: Some(hook),
+        rules,
+    };
     let chains = vec![
         // Before a filter's own chain at 0 has a say.
-        (
+        chain(
             "input",
             filter(NF_INET_LOCAL_IN, -10),
             input(guard, &from, outer_v6),
         ),
         // After fragments are put together, before connections are tracked.
-        (
+        chain(
             "prerouting",
             filter(NF_INET_PRE_ROUTING, -290),
             prerouting(guard, &direct),
         ),
-        ("forward", filter(NF_INET_FORWARD, -10), forward(guard)),
+        chain("forward", filter(NF_INET_FORWARD, -10), forward(guard)),
     ];
-    let mut sets = from;
-    sets.extend(direct);
-    Ok(Contents { sets, chains })
+    Ok(OwnTable {
+        name: table_name(&guard.device),
+        sets: from.into_iter().chain(direct).map(OwnSet::from).collect(),
+        chains,
+    })
 }
 
 /// A packet of this network's tunnel.
@@ -279,151 +262,12 @@ fn forward(guard: &TunnelGuard) -> Vec<Rule> {
     rules
 }
 
-/// The same for the same guard, whatever the order of its lists.
-fn digest(contents: &Contents) -> String {
-    let mut hash = Sha256::new();
-    for set in &contents.sets {
-        hash.update(&set.name);
-        for key in &set.keys {
-            hash.update(key);
-        }
-    }
-    for (name, hook, rules) in &contents.chains {
-        hash.update(name);
-        hash.update(hook.priority.to_be_bytes());
-        for rule in rules {
-            hash.update(rule.0.as_bytes());
-            hash.update([0]);
-        }
-    }
-    let mut text = String::from("pontoon ");
-    for byte in hash.finalize().iter().take(8) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
-/// The comment of a table; `None` when there is no such table.
-fn comment_of(socket: &mut Socket, table: &str) -> Result<Option<String>, Error> {
-    let answers = socket.ask(1, |frames, _| {
-        let header = Family::Inet.header();
-        frames.push(kind(NFT_MSG_GETTABLE), 0, &header, |out| {
-            out.cstr(NFTA_TABLE_NAME, table);
-        });
-    })?;
-    let Some(Some(reply)) = answers.into_iter().next() else {
-        return Ok(None);
-    };
-    let user_data = reply.attrs().get(NFTA_TABLE_USERDATA);
-    Ok(Some(user_data.and_then(comment).unwrap_or_default()))
-}
-
-fn remove_table(batch: &mut Batch, table: &str) {
-    batch.push(
-        NFT_MSG_DELTABLE,
-        Family::Inet,
-        0,
-        format!("the table {table}"),
-        |out| out.cstr(NFTA_TABLE_NAME, table),
-    );
-}
-
-/// What had to be done about a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TableChange {
-    /// It was as it should be.
-    None,
-    /// There was none.
-    Made,
-    /// It held something else.
-    Replaced,
-}
-
 /// Makes the table what the guard says.
 pub(super) fn apply(socket: &mut Socket, guard: &TunnelGuard) -> Result<TableChange, Error> {
-    let contents = contents(guard)?;
-    let (table, digest) = (table_name(&guard.device), digest(&contents));
-    let there = comment_of(socket, &table)?;
-    if there.as_ref() == Some(&digest) {
-        return Ok(TableChange::None);
-    }
-    let mut batch = Batch::default();
-    if there.is_some() {
-        remove_table(&mut batch, &table);
-    }
-    batch.push(
-        NFT_MSG_NEWTABLE,
-        Family::Inet,
-        NLM_F_CREATE,
-        format!("the table {table}"),
-        |out| {
-            out.cstr(NFTA_TABLE_NAME, &table);
-            out.u32be(NFTA_TABLE_FLAGS, 0);
-            put_comment(out, NFTA_TABLE_USERDATA, &digest);
-        },
-    );
-    for (id, set) in (1u32..).zip(&contents.sets) {
-        let object = format!("set {}", set.name);
-        batch.push(NFT_MSG_NEWSET, Family::Inet, NLM_F_CREATE, object, |out| {
-            set.write(out, &table, id);
-        });
-        let keys: Vec<&Vec<u8>> = set.keys.iter().collect();
-        for keys in keys.chunks(PER_MESSAGE) {
-            let object = format!("elements of set {}", set.name);
-            batch.push(
-                NFT_MSG_NEWSETELEM,
-                Family::Inet,
-                NLM_F_CREATE,
-                object,
-                |out| {
-                    out.cstr(NFTA_CHAIN_TABLE, &table);
-                    out.cstr(NFTA_SET_ELEM_LIST_SET, &set.name);
-                    out.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |out| {
-                        for key in keys {
-                            out.nested(NFTA_LIST_ELEM, |out| {
-                                out.nested(NFTA_SET_ELEM_KEY, |out| {
-                                    out.bytes(NFTA_DATA_VALUE, key)
-                                });
-                            });
-                        }
-                    });
-                },
-            );
-        }
-    }
-    for (name, hook, rules) in &contents.chains {
-        new_chain_of(&mut batch, &table, Family::Inet, name, Some(hook), None);
-        for rule in rules {
-            let object = format!("a rule in chain {name} of {table}");
-            let flags = NLM_F_CREATE | NLM_F_APPEND;
-            batch.push(NFT_MSG_NEWRULE, Family::Inet, flags, object, |out| {
-                out.cstr(NFTA_RULE_TABLE, &table);
-                out.cstr(NFTA_RULE_CHAIN, name);
-                out.nested(NFTA_RULE_EXPRESSIONS, |out| out.append(rule.0.as_bytes()));
-            });
-        }
-    }
-    socket.commit(batch)??;
-    Ok(match there {
-        Some(_) => TableChange::Replaced,
-        None => TableChange::Made,
-    })
+    table(guard)?.apply(socket)
 }
 
 /// Removes the table of a device. False when there was none.
 pub(super) fn remove(socket: &mut Socket, device: &str) -> Result<bool, Error> {
-    let table = table_name(device);
-    if comment_of(socket, &table)?.is_none() {
-        return Ok(false);
-    }
-    let mut batch = Batch::default();
-    remove_table(&mut batch, &table);
-    match socket.commit(batch)? {
-        Ok(()) => Ok(true),
-        Err(refusal) if refusal.subject.is_some() && refusal.why.errno == Errno::ENOENT => {
-            Ok(false)
-        }
-        Err(refusal) => Err(refusal.into()),
-    }
+    own_table::remove(socket, &table_name(device))
 }

@@ -16,6 +16,8 @@ pub(super) enum Field {
     Protocol,
     Port,
     Interface,
+    /// A number that only rules and elements of one table know: as nft prints marks.
+    Number,
 }
 
 impl Field {
@@ -26,13 +28,14 @@ impl Field {
             Self::Mac => 9,
             Self::Protocol => 12,
             Self::Port => 13,
+            Self::Number => 19,
             Self::Interface => 41,
         }
     }
 
     fn length(self) -> u32 {
         match self {
-            Self::Ipv4 => 4,
+            Self::Ipv4 | Self::Number => 4,
             Self::Ipv6 | Self::Interface => 16,
             Self::Mac => 6,
             Self::Protocol => 1,
@@ -66,7 +69,7 @@ const fn set(name: &'static str, key: &'static [Field], carries: ElementData) ->
     }
 }
 
-use Field::{Interface, Ipv4, Ipv6, Mac, Port, Protocol};
+use Field::{Interface, Ipv4, Ipv6, Mac, Number, Port, Protocol};
 
 const TARGET4: ElementData = ElementData::Fields(&[Ipv4, Port]);
 const TARGET6: ElementData = ElementData::Fields(&[Ipv6, Port]);
@@ -177,22 +180,30 @@ pub(super) const SEPARATION_SETS: &[Set] = &[set(SEPARATED, &[Interface], Elemen
 
 /// Writes what makes a set. `id` tells sets of one transaction apart.
 pub(super) fn write_set(out: &mut Attrs, set: &Set, id: u32) {
-    let mut flags = 0;
-    if !matches!(set.carries, ElementData::Nothing) {
-        flags |= NFT_SET_MAP;
-    }
-    if set.interval {
-        flags |= NFT_SET_INTERVAL;
-    }
-    if set.key.len() > 1 {
-        flags |= NFT_SET_CONCAT;
-    }
     table(out);
     out.cstr(NFTA_SET_NAME, set.name);
+    let flags = if set.interval { NFT_SET_INTERVAL } else { 0 };
+    write_shape(out, set.key, set.carries, flags, id);
+}
+
+/// Writes what makes a set behind its table and its name.
+pub(super) fn write_shape(
+    out: &mut Attrs,
+    key: &[Field],
+    carries: ElementData,
+    mut flags: u32,
+    id: u32,
+) {
+    if !matches!(carries, ElementData::Nothing) {
+        flags |= NFT_SET_MAP;
+    }
+    if key.len() > 1 {
+        flags |= NFT_SET_CONCAT;
+    }
     out.u32be(NFTA_SET_FLAGS, flags);
-    out.u32be(NFTA_SET_KEY_TYPE, type_of(set.key));
-    out.u32be(NFTA_SET_KEY_LEN, length_of(set.key));
-    match set.carries {
+    out.u32be(NFTA_SET_KEY_TYPE, type_of(key));
+    out.u32be(NFTA_SET_KEY_LEN, length_of(key));
+    match carries {
         ElementData::Nothing => {}
         ElementData::Verdict => out.u32be(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT),
         ElementData::Fields(fields) => {
@@ -201,16 +212,16 @@ pub(super) fn write_set(out: &mut Attrs, set: &Set, id: u32) {
         }
     }
     out.u32be(NFTA_SET_ID, id);
-    if matches!(set.key, [Interface]) {
+    if matches!(key, [Interface | Number]) {
         // Without the byte order of the key (user data, type 0) nft prints names as "".
         let mut data = vec![NFTNL_UDATA_SET_KEYBYTEORDER, 4];
         data.extend_from_slice(&BYTEORDER_HOST_ENDIAN.to_ne_bytes());
         out.bytes(NFTA_SET_USERDATA, &data);
     }
-    if set.key.len() > 1 {
+    if key.len() > 1 {
         out.nested(NFTA_SET_DESC, |out| {
             out.nested(NFTA_SET_DESC_CONCAT, |out| {
-                for field in set.key {
+                for field in key {
                     out.nested(NFTA_LIST_ELEM, |out| {
                         out.u32be(NFTA_SET_FIELD_LEN, field.length());
                     });

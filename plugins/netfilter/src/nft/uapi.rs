@@ -199,6 +199,36 @@ pub(crate) const NFT_CT_STATUS: u32 = 2;
 pub(crate) const NFTA_CT_DREG: u16 = 1;
 pub(crate) const NFTA_CT_KEY: u16 = 2;
 
+pub(crate) const NFT_CT_DST_IP: u32 = 20;
+pub(crate) const NFT_CT_DST_IP6: u32 = 22;
+pub(crate) const NFTA_CT_DIRECTION: u16 = 3;
+/// `IP_CT_DIR_ORIGINAL`.
+pub(crate) const ORIGINAL: u8 = 0;
+
+// `enum nft_ng_attributes`, `enum nft_ng_types`.
+pub(crate) const NFTA_NG_DREG: u16 = 1;
+pub(crate) const NFTA_NG_MODULUS: u16 = 2;
+pub(crate) const NFTA_NG_TYPE: u16 = 3;
+pub(crate) const NFTA_NG_OFFSET: u16 = 4;
+pub(crate) const NFT_NG_RANDOM: u32 = 1;
+
+// `enum nft_hash_attributes`, `enum nft_hash_types`.
+pub(crate) const NFTA_HASH_SREG: u16 = 1;
+pub(crate) const NFTA_HASH_DREG: u16 = 2;
+pub(crate) const NFTA_HASH_LEN: u16 = 3;
+pub(crate) const NFTA_HASH_MODULUS: u16 = 4;
+pub(crate) const NFTA_HASH_SEED: u16 = 5;
+pub(crate) const NFTA_HASH_OFFSET: u16 = 6;
+pub(crate) const NFTA_HASH_TYPE: u16 = 7;
+pub(crate) const NFT_HASH_JENKINS: u32 = 0;
+
+// `enum nft_reject_attributes`, `enum nft_reject_types`, `enum nft_reject_inet_code`.
+pub(crate) const NFTA_REJECT_TYPE: u16 = 1;
+pub(crate) const NFTA_REJECT_ICMP_CODE: u16 = 2;
+pub(crate) const NFT_REJECT_TCP_RST: u32 = 1;
+pub(crate) const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
+pub(crate) const NFT_REJECT_ICMPX_PORT_UNREACH: u8 = 1;
+
 // `enum nft_nat_types`.
 pub(crate) const NFT_NAT_SNAT: u32 = 0;
 pub(crate) const NFT_NAT_DNAT: u32 = 1;
@@ -319,6 +349,15 @@ mod tests {
         check(NFT_META_L4PROTO, libc::NFT_META_L4PROTO);
         check(NFT_CT_STATE, libc::NFT_CT_STATE);
         check(NFT_CT_STATUS, libc::NFT_CT_STATUS);
+        check(NFT_CT_DST_IP, libc::NFT_CT_DST_IP);
+        check(NFT_CT_DST_IP6, libc::NFT_CT_DST_IP6);
+        check(NFT_NG_RANDOM, libc::NFT_NG_RANDOM);
+        check(NFT_REJECT_TCP_RST, libc::NFT_REJECT_TCP_RST);
+        check(NFT_REJECT_ICMPX_UNREACH, libc::NFT_REJECT_ICMPX_UNREACH);
+        check(
+            NFT_REJECT_ICMPX_PORT_UNREACH,
+            libc::NFT_REJECT_ICMPX_PORT_UNREACH,
+        );
         check(NFT_NAT_SNAT, libc::NFT_NAT_SNAT);
         check(NFT_NAT_DNAT, libc::NFT_NAT_DNAT);
         check(NFT_TRACETYPE_RULE, libc::NFT_TRACETYPE_RULE);

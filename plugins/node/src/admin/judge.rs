@@ -3,7 +3,7 @@
 use pontoon_conf::Cidr;
 use pontoon_ledger::overlay::OverlaySubnet;
 
-use crate::choose::overlap;
+use crate::choose::{count, last, overlap};
 use crate::cluster::Cluster;
 use crate::value::NetworkValue;
 
@@ -77,6 +77,62 @@ pub(crate) fn creation(cluster: &Cluster, name: &str, value: &NetworkValue) -> R
     }
 }
 
+/// Subnets of fewer blocks keep none for services unless it is asked for.
+const LEAST_WITH_SERVICES: u64 = 4;
+
+/// The ranges that services have their addresses of: those that are wanted, or the last block of each subnet that has
+/// some to spare.
+pub(crate) fn services(subnets: &[OverlaySubnet], wanted: &[String]) -> Result<Vec<Cidr>, String> {
+    if let [only] = wanted
+        && only == "none"
+    {
+        return Ok(Vec::new());
+    }
+    if wanted.is_empty() {
+        let spare = subnets
+            .iter()
+            .filter(|it| count(**it) >= LEAST_WITH_SERVICES);
+        return Ok(spare.filter_map(|it| last(*it)).collect());
+    }
+    let mut ranges: Vec<Cidr> = Vec::new();
+    for text in wanted {
+        let range: Cidr = text
+            .parse()
+            .map_err(|error| format!("--services {text}: {error}: write a subnet, or \"none\""))?;
+        let of = subnets.iter().find(|it| {
+            let whole = it.subnet;
+            whole.is_ipv4() == range.is_ipv4()
+                && overlap(whole, range)
+                && whole.prefix() < range.prefix()
+        });
+        if of.is_none() {
+            return Err(format!(
+                "--services {text}: it must be a part of a subnet of the network, without the addresses of all hosts"
+            ));
+        }
+        let longest = if range.is_ipv4() {
+            LONGEST_BLOCK.0
+        } else {
+            LONGEST_BLOCK.1
+        };
+        if range.network() != range || range.prefix() > longest {
+            return Err(format!(
+                "--services {text}: write its first address, and a prefix of at most /{longest}"
+            ));
+        }
+        if ranges
+            .iter()
+            .any(|other| other.is_ipv4() == range.is_ipv4())
+        {
+            return Err(format!(
+                "--services {text}: there is a range of this family already: keep one"
+            ));
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
 /// Whether a subnet can be cut into blocks.
 fn shape(subnet: &OverlaySubnet) -> Result<(), String> {
     let (whole, block): (Cidr, u8) = (subnet.subnet, subnet.block_prefix);
@@ -136,6 +192,7 @@ mod tests {
             block_prefix: *block_prefix,
         };
         NetworkValue {
+            services: Vec::new(),
             subnets: subnets.iter().map(subnet).collect(),
             vni: 4096,
             port: 4789,
@@ -156,6 +213,41 @@ mod tests {
     fn refused(name: &str, subnets: &[(&str, u8)], expected: &str) {
         let error = creation(&cluster(), name, &value(subnets)).unwrap_err();
         assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn services_have_a_range_of_their_own() {
+        let judged = |subnets: &[(&str, u8)], wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(|it| (*it).to_owned()).collect();
+            let ranges = services(&value(subnets).subnets, &wanted)?;
+            Ok(ranges
+                .iter()
+                .map(Cidr::to_string)
+                .collect::<Vec<_>>()
+                .join(" "))
+        };
+        let good = |subnets: &[(&str, u8)], wanted: &[&str], expected: &str| {
+            let found: Result<String, String> = judged(subnets, wanted);
+            assert_eq!(found.as_deref(), Ok(expected));
+        };
+        let lan = [("10.5.0.0/16", 24), ("fd00:5::/48", 64)];
+        good(&lan, &[], "10.5.255.0/24 fd00:5:0:ffff::/64");
+        good(&lan, &["none"], "");
+        good(&lan, &["10.5.128.0/17"], "10.5.128.0/17");
+        // Two blocks are for hosts.
+        good(&[("10.5.0.0/23", 24)], &[], "");
+        good(&[("10.5.0.0/23", 24)], &["10.5.1.192/26"], "10.5.1.192/26");
+        for (wanted, part) in [
+            (&["10.6.0.0/24"][..], "a part of a subnet"),
+            (&["10.5.0.0/16"], "without the addresses of all hosts"),
+            (&["10.5.1.1/24"], "its first address"),
+            (&["10.5.1.0/32"], "at most /30"),
+            (&["10.5.1.0/24", "10.5.2.0/24"], "keep one"),
+            (&["none", "10.5.1.0/24"], "--services none"),
+        ] {
+            let error = judged(&lan, wanted).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `pontoon network`: networks of several hosts.
 
-use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, DeleteOptions, Txn, TxnOp};
 use pontoon_conf::Cidr;
 use pontoon_ledger::overlay::{OverlayMode, OverlaySubnet};
 
@@ -20,7 +20,7 @@ pub(super) async fn create(settings: &Settings, options: &Create) -> Result<(), 
     for _ in 0..ATTEMPTS {
         let (mut client, cluster, revision) = connect_to_any(&settings.etcd).await?;
         let vni = judge::vni(&cluster, options.vni).map_err(AdminError::Refused)?;
-        let value = value(options, vni);
+        let value = value(options, vni).map_err(AdminError::Refused)?;
         judge::creation(&cluster, name, &value).map_err(AdminError::Refused)?;
         let absent = |key: String| Compare::version(key, CompareOp::Equal, 0);
         let text = serde_json::to_vec(&value).unwrap_or_default();
@@ -45,7 +45,7 @@ pub(super) async fn create(settings: &Settings, options: &Create) -> Result<(), 
     Err(AdminError::Busy)
 }
 
-fn value(options: &Create, vni: u32) -> NetworkValue {
+fn value(options: &Create, vni: u32) -> Result<NetworkValue, String> {
     let subnet = |subnet: &Cidr| OverlaySubnet {
         subnet: *subnet,
         block_prefix: match subnet.is_ipv4() {
@@ -53,8 +53,10 @@ fn value(options: &Create, vni: u32) -> NetworkValue {
             false => options.block6,
         },
     };
-    NetworkValue {
-        subnets: options.subnets.iter().map(subnet).collect(),
+    let subnets: Vec<OverlaySubnet> = options.subnets.iter().map(subnet).collect();
+    Ok(NetworkValue {
+        services: judge::services(&subnets, &options.services)?,
+        subnets,
         vni,
         port: options.port,
         mode: match options.mode.as_str() {
@@ -62,7 +64,7 @@ fn value(options: &Create, vni: u32) -> NetworkValue {
             "direct" => OverlayMode::Direct,
             _ => OverlayMode::Auto,
         },
-    }
+    })
 }
 
 /// `network ls`.
@@ -122,6 +124,7 @@ pub(super) async fn remove(settings: &Settings, name: &str, force: bool) -> Resu
         };
         let keys: Vec<String> = cluster.blocks(name).flat_map(of_block).collect();
         let network = Key::Network(name.to_owned()).path();
+        let services = DeleteOptions::new().with_prefix();
         let claims = format!("{}block/{name}/", key::PREFIX);
         let mut unchanged = vec![Compare::mod_revision(
             network.clone(),
@@ -135,6 +138,7 @@ pub(super) async fn remove(settings: &Settings, name: &str, force: bool) -> Resu
         let txn = Txn::new().when(unchanged).and_then([
             TxnOp::delete(network, None),
             TxnOp::delete(Key::Vni(value.vni).path(), None),
+            TxnOp::delete(key::of_services(name), Some(services)),
         ]);
         if !answered("remove the network", client.txn(txn))
             .await?

@@ -116,6 +116,20 @@ pub(super) fn plan(wanted: &Wanted, facts: &Facts) -> Plan {
         uplinks,
         direct: Vec::new(),
     });
+    // What the host itself sends to a service needs some route, before it is led to a container.
+    for range in &network.services {
+        let out = match network.mode {
+            OverlayMode::Direct => facts.uplink(range.is_ipv4()).map(|uplink| uplink.index),
+            OverlayMode::Vxlan | OverlayMode::Auto => Some(NO_DEVICE),
+        };
+        if let Some(interface) = out {
+            plan.put(TableEntry::Route(RouteSpec {
+                interface: Some(interface),
+                protocol: Some(PROTOCOL),
+                ..RouteSpec::to(range.network().into())
+            }));
+        }
+    }
     for peer in &wanted.peers.peers {
         if peer.host == network.host {
             plan.impossible

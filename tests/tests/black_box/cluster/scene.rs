@@ -90,8 +90,10 @@ impl Scene {
         for number in 1..=3 {
             self.block_of(number)?;
         }
+        // Each of the two other hosts has a block of each family.
+        let families = 1 + options.iter().filter(|it| **it == "--subnet").count();
         for number in 1..=3 {
-            self.wait_for_peers(number, 2)?;
+            self.wait_for_peers(number, 2 * families)?;
         }
         Ok(())
     }
