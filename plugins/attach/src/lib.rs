@@ -24,6 +24,7 @@
 //! What this crate does not do: it reads no configuration key and prints no result.
 
 pub mod backends;
+pub mod bridge_port;
 pub mod container_link;
 mod error;
 pub mod foreign_filters;

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
-use pontoon_attach::{backends, foreign_filters, masquerade, rules};
+use pontoon_attach::{backends, bridge_port, foreign_filters, masquerade, rules, sockets};
 use pontoon_conf::{AddResult, Dns, Error};
 use pontoon_dns::record::Record;
 use pontoon_dns::resolv_conf::{ContainerResolver, source};
@@ -63,7 +63,9 @@ pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
         &config.names,
         if served { &config.domain } else { "" },
     );
-    match register(context, &key, &entry, &part, &mut undo) {
+    let registered = reach_itself(&entry, &result, &mut undo)
+        .and_then(|()| register(context, &key, &entry, &part, &mut undo));
+    match registered {
         Ok(()) => undo.commit(),
         Err(error) => return Err(undo.unwind(error, |step| revert(context, &key, step))),
     }
@@ -137,6 +139,24 @@ fn inside(
     }
     let (inside, warnings) = plan::inside(record, config, host, previous, &silent);
     Ok((inside, missing.into_iter().chain(warnings).collect()))
+}
+
+/// A container that asks its own service may be asked itself.
+fn reach_itself(
+    entry: &DnsRecord,
+    previous: &AddResult,
+    undo: &mut Undo<Step>,
+) -> Result<(), Error> {
+    if entry.record.service.is_none() {
+        return Ok(());
+    }
+    let mut host = sockets::of_host()?;
+    if let Some(port) = bridge_port::of(&mut host, previous)?
+        && bridge_port::reflect(&mut host, &port)?
+    {
+        undo.push(Step::Hairpin(port.index));
+    }
+    Ok(())
 }
 
 fn register(

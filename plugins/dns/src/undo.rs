@@ -1,6 +1,6 @@
 //! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
 
-use pontoon_attach::{backends, rules};
+use pontoon_attach::{backends, bridge_port, rules, sockets};
 use pontoon_conf::Error;
 use pontoon_ledger::{DnsRecord, Key, Lock, OpeningsRecord, ResolverRecord};
 use pontoon_netfilter::Ruleset;
@@ -13,11 +13,13 @@ use crate::{files, resolver};
 pub(crate) enum Step {
     Record(Box<DnsRecord>),
     Files(Option<String>),
+    Hairpin(u32),
 }
 
 pub(crate) fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
     match step {
         Step::Record(entry) => forget(context, key, Some(&entry)),
+        Step::Hairpin(index) => bridge_port::absorb(&mut sockets::of_host()?, index),
         Step::Files(netns) => Ok(files::remove(context, key, netns.as_deref())?),
     }
 }

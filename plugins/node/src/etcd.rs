@@ -77,13 +77,24 @@ impl EtcdError {
     /// Whether the answer was larger than a message may be. (tonic says `OutOfRange`, gRPC's own libraries
     /// `ResourceExhausted`.)
     fn is_too_large(&self) -> bool {
-        const CODES: [i32; 2] = [8, 11];
+        self.status()
+            .is_some_and(|status| [8, 11].contains(&status))
+    }
+
+    /// Whether the role of this host does not allow it.
+    pub(crate) fn is_denied(&self) -> bool {
+        const PERMISSION_DENIED: i32 = 7;
+        self.status() == Some(PERMISSION_DENIED)
+    }
+
+    /// The number of gRPC's status.
+    fn status(&self) -> Option<i32> {
         match self {
             Self::Refused { source, .. } => match &**source {
-                etcd_client::Error::GRpcStatus(status) => CODES.contains(&(status.code() as i32)),
-                _ => false,
+                etcd_client::Error::GRpcStatus(status) => Some(status.code() as i32),
+                _ => None,
             },
-            _ => false,
+            _ => None,
         }
     }
 }

@@ -183,6 +183,9 @@ impl Local {
             .with_cluster(|cluster| Balance::of(cluster, host, own, &shared.endpoints.borrow()));
         let Some(mut balance) = balance else { return };
         warnings.append(&mut balance.warnings);
+        if let Some(denied) = shared.denied.borrow().clone() {
+            warnings.insert("addresses of services".to_owned(), denied);
+        }
         match self.balancer.apply(&balance, audit) {
             Ok(TableChange::None) => {}
             Ok(TableChange::Made) => shared.count(|counts| counts.added += 1),

@@ -256,7 +256,20 @@ impl Session<'_> {
             .shared
             .with_cluster(|cluster| numberings(self.shared, cluster));
         for numbering in numberings.unwrap_or_default() {
-            let (done, revision) = etcd::give_number(&mut self.client, &numbering).await?;
+            let given = etcd::give_number(&mut self.client, &numbering).await;
+            let denied = match &given {
+                Err(error) if error.is_denied() => Some(format!(
+                    "{error}: let the role of this host write {PREFIX}service/"
+                )),
+                _ => None,
+            };
+            let is_denied = denied.is_some();
+            *self.shared.denied.borrow_mut() = denied;
+            if is_denied {
+                // Services have to wait, nothing else. The next look asks again.
+                return Ok(());
+            }
+            let (done, revision) = given?;
             let how = match (done, &numbering.instead_of) {
                 (false, _) => ": another host was faster".to_owned(),
                 (true, Some((other, _))) => {

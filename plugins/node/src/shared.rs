@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) endpoints: RefCell<BTreeMap<String, Endpoints>>,
     /// The services of this host's networks, by network and name.
     pub(crate) services: RefCell<BTreeMap<String, BTreeMap<String, ServiceStatus>>>,
+    /// Why services get no addresses, when etcd does not allow it.
+    pub(crate) denied: RefCell<Option<String>>,
     /// What is not as it should be, by what it is about.
     pub(crate) warnings: RefCell<BTreeMap<String, String>>,
     /// What is counted.
@@ -93,6 +95,7 @@ impl Shared {
             own: RefCell::default(),
             endpoints: RefCell::default(),
             services: RefCell::default(),
+            denied: RefCell::default(),
             warnings: RefCell::default(),
             counts: Cell::default(),
             cluster_changed: Notify::new(),

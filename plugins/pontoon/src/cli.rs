@@ -56,6 +56,8 @@ pub(crate) enum Command {
     Ports(Shape),
     /// Make flushed rules again, and cut stale flows
     Repair(repair::Options),
+    /// List the services of networks of several hosts: addresses, ports, containers and their hosts
+    Services(node::Words),
     /// Tell the way of a packet, rule by rule
     Trace(trace::Options),
     /// Remove the plugins, and put back what was there before

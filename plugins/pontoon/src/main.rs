@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Command::Network(words) => report::finish(node::hand_over("network", &words)),
         Command::Node(words) => report::finish(node::hand_over("node", &words)),
         Command::Nodes(words) => report::finish(node::hand_over("nodes", &words)),
+        Command::Services(words) => report::finish(node::hand_over("services", &words)),
         Command::Networks(options) => report::finish(networks::run(&options)),
         Command::Ports(options) => report::finish(ports::run(&options)),
         Command::Repair(options) => report::finish(repair::run(&options)),

@@ -1,4 +1,4 @@
-//! `pontoon network`, `nodes`, `node`: networks of several hosts, and the hosts. They need etcd, which no program but
+//! `pontoon network`, `nodes`, `node`, `services`: networks of several hosts, the hosts, and services. They need etcd, which no program but
 //! `pontoon-node` is linked with: it takes over.
 
 use std::os::unix::process::CommandExt;

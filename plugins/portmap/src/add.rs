@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use pontoon_attach::{backends, ports, rules, sockets};
+use pontoon_attach::{backends, bridge_port, ports, rules, sockets};
 use pontoon_conf::{AddResult, Error};
 use pontoon_ledger::{Key, Lock, PortmapRecord, WaitingAddresses, published};
 use pontoon_netfilter::Published;
 use pontoon_netlink::conntrack::{Conntrack, Port, Sweep};
-use pontoon_netlink::{Link, RouteSocket, sysctl};
+use pontoon_netlink::{RouteSocket, sysctl};
 use pontoon_plugin::{Context, Undo, fault, kernel_error};
 
 use crate::config::Config;
@@ -105,23 +105,7 @@ fn open_loopback(
     undo: &mut Undo<Step>,
 ) -> Result<(), Error> {
     let failed = |error| kernel_error("cannot look up the container's link on the host", error);
-    let mut port: Option<Link> = None;
-    // The veth comes after the bridge in every result that we know.
-    for interface in previous
-        .interfaces
-        .iter()
-        .rev()
-        .filter(|interface| interface.sandbox.as_deref().is_none_or(str::is_empty))
-    {
-        let link = host.link_by_name(&interface.name).map_err(failed)?;
-        if let Some(link) = link
-            && link.kind.as_deref() == Some("veth")
-            && link.master.is_some()
-        {
-            port = Some(link);
-            break;
-        }
-    }
+    let port = bridge_port::of(host, previous)?;
     let gateway = match (&port, &published.v4) {
         (Some(link), _) => link.master,
         (None, Some(v4)) => host
@@ -151,11 +135,8 @@ fn open_loopback(
     }
     if let Some(link) = port
         && !gateway.promisc
-        && link.port.is_some_and(|flags| !flags.hairpin)
+        && bridge_port::reflect(host, &link)?
     {
-        host.set_hairpin(link.index, true).map_err(|error| {
-            kernel_error(format!("cannot set hairpin mode of {}", link.name), error)
-        })?;
         undo.push(Step::Hairpin(link.index));
     }
     Ok(())

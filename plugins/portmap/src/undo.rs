@@ -1,10 +1,10 @@
 //! Taking back what ADD has made: for an ADD that fails, for DEL and for GC.
 
-use pontoon_attach::{backends, sockets};
+use pontoon_attach::{backends, bridge_port, sockets};
 use pontoon_conf::Error;
 use pontoon_ledger::{Key, Lock, PortmapRecord};
 use pontoon_netlink::sysctl;
-use pontoon_plugin::{Context, fault, kernel_error};
+use pontoon_plugin::{Context, fault};
 
 use crate::error::LoopbackError;
 use crate::share::remove_locked;
@@ -21,11 +21,7 @@ pub(crate) enum Step {
 pub(crate) fn revert(context: &Context, key: &Key, step: Step) -> Result<(), Error> {
     match step {
         Step::Record(record) => remove(context, key, &record),
-        Step::Hairpin(index) => {
-            let mut host = sockets::of_host()?;
-            host.set_hairpin(index, false)
-                .map_err(|error| kernel_error("cannot restore hairpin mode", error))
-        }
+        Step::Hairpin(index) => bridge_port::absorb(&mut sockets::of_host()?, index),
         Step::RouteLocalnet(path) => {
             // Other containers of the bridge may need it by now.
             if context.state.records_of::<PortmapRecord>().any() {

@@ -292,6 +292,9 @@ impl Etcd {
                     "role grant-permission {host} --prefix=true readwrite /pontoon/v1/host/{host}/"
                 ),
                 format!("role grant-permission {host} --prefix=true readwrite /pontoon/v1/block/"),
+                format!(
+                    "role grant-permission {host} --prefix=true readwrite /pontoon/v1/service/"
+                ),
                 format!("user add {host} --no-password"),
                 format!("user grant-role {host} {host}"),
             ] {

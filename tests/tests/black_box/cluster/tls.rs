@@ -1,8 +1,10 @@
 //! TLS with a certificate a host, and roles by which a host writes only what is its own.
 
 use pontoon_lab::{Failure, Outcome};
+use serde_json::json;
 
 use super::scene::{NETWORK, SUBNET, Scene, same};
+use super::tasks::{Task, addresses};
 
 #[test]
 fn a_host_cannot_write_what_is_another_s() -> Outcome {
@@ -54,6 +56,37 @@ fn a_host_cannot_write_what_is_another_s() -> Outcome {
     )?;
     same("blocks of h1", scene.blocks(1, NETWORK)?.len(), 1)?;
     scene.wait_for_peers(3, 2).map(drop)
+}
+
+#[test]
+fn a_host_whose_role_is_older_than_services_tells_it_and_goes_on() -> Outcome {
+    let scene = Scene::new(true)?;
+    scene.create(NETWORK, &["--subnet", SUBNET])?;
+    let role = "--prefix=true h1";
+    let services = "/pontoon/v1/service/";
+    scene.etcdctl(&format!("role revoke-permission {role} {services}"))?;
+    scene.configure(1, NETWORK)?;
+    scene.start(1)?;
+    scene.block_of(1)?;
+    let _task = Task::add(&scene, 1, "web", json!("web"))?;
+    scene.wait_for_status(1, "the role is told", |status| {
+        let warning = status["warnings"]["addresses of services"].as_str();
+        warning.is_some_and(|text| text.contains(services))
+    })?;
+    same(
+        "connected",
+        scene.status(1)?["etcd"]["connected"].as_bool(),
+        Some(true),
+    )?;
+    let ended = scene.status(1)?["counts"]["etcd_sessions_ended"].as_u64();
+    same("conversations that ended", ended, Some(0))?;
+    scene.etcdctl(&format!(
+        "role grant-permission {role} readwrite {services}"
+    ))?;
+    addresses(&scene, 1, "web", 1)?;
+    scene
+        .wait_for_status(1, "all is well", |status| status["warnings"] == json!({}))
+        .map(drop)
 }
 
 #[test]
