@@ -12,7 +12,7 @@ use pontoon_netlink::{Conntrack, IpNetwork};
 use crate::claims::Own;
 use crate::cluster::Cluster;
 use crate::names::Endpoints;
-use crate::services::{ServiceStatus, Services};
+use crate::services::{Numbers, ServiceStatus, Services};
 
 /// What was found and done.
 #[derive(Default)]
@@ -23,7 +23,8 @@ pub(crate) struct Balance {
     pub(crate) records: BTreeMap<String, Vec<Record>>,
     /// What is not as it should be.
     pub(crate) warnings: BTreeMap<String, String>,
-    wanted: Vec<ServiceNetwork>,
+    /// By network; `None` for one that etcd does not have, and that containers use: it may have lost it.
+    wanted: BTreeMap<String, Option<ServiceNetwork>>,
 }
 
 impl Balance {
@@ -33,6 +34,7 @@ impl Balance {
         host: &str,
         networks: &BTreeMap<String, Own>,
         endpoints: &BTreeMap<String, Endpoints>,
+        numbers: &mut BTreeMap<String, Numbers>,
     ) -> Self {
         let mut balance = Self::default();
         let none = Endpoints::new();
@@ -40,30 +42,55 @@ impl Balance {
             let told = endpoints.get(network).unwrap_or(&none);
             let services = Services::of(cluster, network, Some((host, told)));
             balance.warnings.extend(services.warnings());
+            let of_network = numbers.entry(network.clone()).or_default();
+            *of_network = services.numbers(of_network);
             balance.records.insert(network.clone(), services.records());
             balance.services.insert(network.clone(), services.status());
+            if own.on_disk.is_empty() {
+                continue;
+            }
             let Some(value) = cluster.networks.get(network) else {
+                balance.wanted.insert(network.clone(), None);
                 continue;
             };
-            if value.services.is_empty() || own.on_disk.is_empty() {
+            if value.services.is_empty() {
                 continue;
             }
             let plain = |it: &Cidr| IpNetwork::from(it.network());
-            balance.wanted.push(ServiceNetwork {
+            let wanted = ServiceNetwork {
                 subnets: value.subnets.iter().map(|it| plain(&it.subnet)).collect(),
                 ranges: value.services.iter().map(plain).collect(),
                 blocks: own.on_disk.iter().map(plain).collect(),
                 entrances: services.entrances(),
-            });
+            };
+            balance.wanted.insert(network.clone(), Some(wanted));
         }
         balance
     }
 }
 
 /// What the kernel was brought to.
-#[derive(Default)]
 pub(crate) struct Balancer {
-    applied: Option<Vec<ServiceNetwork>>,
+    applied: Option<BTreeMap<String, ServiceNetwork>>,
+    /// Networks as they were last wanted.
+    known: BTreeMap<String, ServiceNetwork>,
+    /// How often connections are still to be cut.
+    cuts: u8,
+}
+
+/// After a change connections are cut twice: one whose first packet was on its way through the older table may be noted
+/// behind the first time.
+const CUTS: u8 = 2;
+
+impl Default for Balancer {
+    /// An agent that was killed may have written the table, and not cut.
+    fn default() -> Self {
+        Self {
+            applied: None,
+            known: BTreeMap::new(),
+            cuts: 1,
+        }
+    }
 }
 
 impl Balancer {
@@ -72,23 +99,41 @@ impl Balancer {
     /// # Errors
     /// When the kernel refuses, in words.
     pub(crate) fn apply(&mut self, balance: &Balance, audit: bool) -> Result<TableChange, String> {
-        let same = self.applied.as_ref() == Some(&balance.wanted);
-        if same && !audit {
+        let mut lost = false;
+        let mut wanted = BTreeMap::new();
+        for (network, of_network) in &balance.wanted {
+            let known = of_network.as_ref().or_else(|| self.known.get(network));
+            match known {
+                Some(known) => drop(wanted.insert(network.clone(), known.clone())),
+                None => lost = true,
+            }
+        }
+        if lost && self.applied.is_none() {
+            // This agent has not seen what an earlier one has written for a network that etcd has lost.
             return Ok(TableChange::None);
         }
-        let balanced = Nft::open().and_then(|mut nft| nft.balance(&balance.wanted));
-        let change = balanced.map_err(|error| {
+        self.known.clone_from(&wanted);
+        let same = self.applied.as_ref() == Some(&wanted);
+        if same && !audit && self.cuts == 0 {
+            return Ok(TableChange::None);
+        }
+        let networks: Vec<ServiceNetwork> = wanted.values().cloned().collect();
+        let mut change = TableChange::None;
+        if !same || audit {
             self.applied = None;
-            error.to_string()
-        })?;
+            let balanced = Nft::open().and_then(|mut nft| nft.balance(&networks));
+            change = balanced.map_err(|error| error.to_string())?;
+            self.applied = Some(wanted);
+        }
         if change != TableChange::None {
-            cut(&balance.wanted).map_err(|error| {
-                // The next audit is not enough: the table is as it should be then.
-                self.applied = None;
+            self.cuts = CUTS;
+        }
+        if self.cuts > 0 {
+            cut(&networks).map_err(|error| {
                 format!("connections to containers that are gone are not cut: {error}")
             })?;
+            self.cuts -= 1;
         }
-        self.applied = Some(balance.wanted.clone());
         Ok(change)
     }
 }

@@ -179,8 +179,11 @@ impl Local {
         *shared.endpoints.borrow_mut() = endpoints;
         let host = &shared.settings.host;
         // As long as etcd has said nothing, table and files of before stay.
-        let balance = shared
-            .with_cluster(|cluster| Balance::of(cluster, host, own, &shared.endpoints.borrow()));
+        let balance = shared.with_cluster(|cluster| {
+            let endpoints = shared.endpoints.borrow();
+            let mut numbers = shared.numbers.borrow_mut();
+            Balance::of(cluster, host, own, &endpoints, &mut numbers)
+        });
         let Some(mut balance) = balance else { return };
         warnings.append(&mut balance.warnings);
         if let Some(denied) = shared.denied.borrow().clone() {

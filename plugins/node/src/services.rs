@@ -90,6 +90,9 @@ pub(crate) struct Services<'a> {
     cluster: &'a Cluster,
 }
 
+/// Numbers of a network's services, by name.
+pub(crate) type Numbers = BTreeMap<String, u32>;
+
 /// A service gets a number: one transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Numbering {
@@ -245,8 +248,8 @@ impl<'a> Services<'a> {
     }
 
     /// The service that gets a number next, of those that this host has containers of. One at a time: what comes of it is
-    /// seen before the next one.
-    pub(crate) fn numbering(&self, host: &str) -> Option<Numbering> {
+    /// seen before the next one. `before` are the numbers that services had: etcd may have lost them.
+    pub(crate) fn numbering(&self, host: &str, before: &Numbers) -> Option<Numbering> {
         let ranges = self.ranges();
         if ranges.is_empty() {
             return None;
@@ -267,7 +270,11 @@ impl<'a> Services<'a> {
                 .iter()
                 .all(|range| address(*range, number + 1).is_some())
         };
-        let mut numbers = (FIRST..).take_while(|number| exists(*number));
+        let had = before.get(*name).copied();
+        let mut numbers = had
+            .filter(|number| exists(*number))
+            .into_iter()
+            .chain((FIRST..).take_while(|number| exists(*number)));
         let (number, instead_of) = match numbers.find(|number| !taken.contains_key(number)) {
             Some(number) => (number, None),
             None => {
@@ -283,6 +290,19 @@ impl<'a> Services<'a> {
             number,
             instead_of,
         })
+    }
+
+    /// The numbers that are known: etcd's, and those from before of services that have containers.
+    pub(crate) fn numbers(&self, before: &Numbers) -> Numbers {
+        let mut numbers = before.clone();
+        numbers.retain(|name, _| self.backends.contains_key(name.as_str()));
+        let now = self.cluster.services.get(self.network);
+        numbers.extend(
+            now.into_iter()
+                .flatten()
+                .map(|(name, number)| (name.clone(), *number)),
+        );
+        numbers
     }
 
     /// Whether a container says that it is of a service, its host dead or alive.
@@ -323,7 +343,7 @@ impl<'a> Services<'a> {
                  use mode \"dnsrr\""
             } else if keys.is_some_and(|keys| keys.contains_key(*name)) {
                 "its two keys in etcd contradict each other: delete both"
-            } else if self.numbering(first.host).is_none() {
+            } else if self.numbering(first.host, &Numbers::new()).is_none() {
                 "no address is free, and every service that has one has containers"
             } else {
                 // It gets one as soon as etcd answers.

@@ -96,11 +96,24 @@ fn what_the_own_host_knows_counts_at_once() {
 #[test]
 fn a_service_gets_the_first_free_number_from_a_host_that_has_a_container_of_it() {
     let mut cluster = cluster();
-    let next = |cluster: &Cluster, host: &str| Services::of(cluster, "lan", None).numbering(host);
+    let next = |cluster: &Cluster, host: &str| {
+        Services::of(cluster, "lan", None).numbering(host, &Numbers::new())
+    };
     let told = |found: Option<Numbering>| found.map(|it| (it.name, it.number));
     assert_eq!(told(next(&cluster, "a")), Some(("web".to_owned(), 1)));
     assert_eq!(told(next(&cluster, "b")), Some(("db".to_owned(), 1)));
     assert_eq!(told(next(&cluster, "c")), None);
+    // What it had before, when etcd has lost that.
+    for (had, expected) in [(3, 3), (9, 1)] {
+        let before = Numbers::from([("web".to_owned(), had), ("gone".to_owned(), 4)]);
+        let services = Services::of(&cluster, "lan", None);
+        let found = services.numbering("a", &before).unwrap();
+        assert_eq!(found.number, expected);
+        assert_eq!(
+            services.numbers(&before),
+            Numbers::from([("web".to_owned(), had)])
+        );
+    }
     number(&mut cluster, "web", 1, 5);
     assert_eq!(told(next(&cluster, "a")), None);
     assert_eq!(told(next(&cluster, "b")), Some(("db".to_owned(), 2)));

@@ -15,7 +15,7 @@ use crate::etcd::{self, EtcdError, answered};
 use crate::key::PREFIX;
 use crate::names;
 use crate::say;
-use crate::services::{Numbering, Services};
+use crate::services::{Numbering, Numbers, Services};
 use crate::shared::{Link, Shared};
 use crate::value::{AliveValue, LEASE};
 
@@ -331,8 +331,10 @@ pub(crate) fn acts(shared: &Shared, cluster: &Cluster) -> Vec<(String, Act)> {
 /// The next service of each network that gets a number from this host.
 pub(crate) fn numberings(shared: &Shared, cluster: &Cluster) -> Vec<Numbering> {
     let (host, endpoints) = (&shared.settings.host, shared.endpoints.borrow());
+    let (before, none) = (shared.numbers.borrow(), Numbers::new());
     let next = endpoints.iter().filter_map(|(network, own)| {
-        Services::of(cluster, network, Some((host, own))).numbering(host)
+        let before = before.get(network).unwrap_or(&none);
+        Services::of(cluster, network, Some((host, own))).numbering(host, before)
     });
     next.collect()
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::claims::Own;
 use crate::cluster::Cluster;
 use crate::names::Endpoints;
-use crate::services::ServiceStatus;
+use crate::services::{Numbers, ServiceStatus};
 use crate::settings::Settings;
 use crate::value::InfoValue;
 
@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) endpoints: RefCell<BTreeMap<String, Endpoints>>,
     /// The services of this host's networks, by network and name.
     pub(crate) services: RefCell<BTreeMap<String, BTreeMap<String, ServiceStatus>>>,
+    /// Numbers of services as they were last known, by network.
+    pub(crate) numbers: RefCell<BTreeMap<String, Numbers>>,
     /// Why services get no addresses, when etcd does not allow it.
     pub(crate) denied: RefCell<Option<String>>,
     /// What is not as it should be, by what it is about.
@@ -95,6 +97,7 @@ impl Shared {
             own: RefCell::default(),
             endpoints: RefCell::default(),
             services: RefCell::default(),
+            numbers: RefCell::default(),
             denied: RefCell::default(),
             warnings: RefCell::default(),
             counts: Cell::default(),

@@ -178,6 +178,51 @@ fn no_client_hangs_when_a_container_goes_over_ipv6() -> Outcome {
 }
 
 #[test]
+fn services_stay_when_etcd_loses_everything() -> Outcome {
+    let scene = Scene::with_network(&["--mode", "vxlan"])?;
+    // Services that would get other numbers in another order.
+    let names = ["zoo", "web", "app"];
+    let mut tasks = Vec::new();
+    let mut vips = Vec::new();
+    for name in names {
+        tasks.push(Task::add(&scene, 2, name, json!(name))?);
+        vips.push(addresses(&scene, 1, name, 1)?[0]);
+    }
+    let client = Task::add(&scene, 1, "client", Value::Null)?;
+    let asked = || -> Outcome {
+        for (vip, task) in vips.iter().zip(&tasks) {
+            let reply = client.ask(tcp, SocketAddr::new(*vip, INNER))?;
+            same(
+                "who answers",
+                reply.map(|it| it.server),
+                Ok(task.container.id.clone()),
+            )?;
+        }
+        Ok(())
+    };
+    asked()?;
+    scene.etcdctl("del --prefix /pontoon/v1/")?;
+    scene.wait_for_status(1, "the network is missed", |status| {
+        status["networks"]["lan"]["in_etcd"] == false
+    })?;
+    // Longer than it takes the agents to look at the kernel.
+    thread::sleep(Duration::from_secs(11));
+    asked()?;
+    scene.create(
+        "lan",
+        &["--subnet", super::scene::SUBNET, "--mode", "vxlan"],
+    )?;
+    for (name, vip) in names.iter().zip(&vips) {
+        same(
+            "the address afterwards",
+            addresses(&scene, 1, name, 1)?[0],
+            *vip,
+        )?;
+    }
+    asked()
+}
+
+#[test]
 fn services_stay_without_the_agent() -> Outcome {
     let scene = Scene::with_network(&["--mode", "vxlan"])?;
     let service = json!("web");

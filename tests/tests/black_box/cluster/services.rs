@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use pontoon_lab::{BOTH, Failure, NoReply, Outcome, Snapshot, udp};
+use pontoon_lab::{BOTH, Container, Failure, NoReply, Outcome, Snapshot, udp};
 use serde_json::{Value, json};
 
 use super::guests::run;
@@ -93,6 +93,44 @@ fn matrix(mode: &str) -> Outcome {
                 other => wrong.push(format!("{what} without bridge-nf: {other:?}")),
             }
         }
+    }
+    // A container of another network of the host has no way in, whatever address it takes for its own.
+    let other = Container::new("other")?;
+    let name = other
+        .path()
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    run(
+        host.netns(),
+        "ip",
+        &format!("link add other type veth peer name eth0 netns {name}"),
+    )?;
+    run(host.netns(), "ip", "addr add 10.77.0.1/24 dev other")?;
+    run(host.netns(), "ip", "link set other up")?;
+    run(other.netns(), "ip", "addr add 10.77.0.2/24 dev eth0")?;
+    run(other.netns(), "ip", "link set eth0 up")?;
+    run(other.netns(), "ip", "route add default via 10.77.0.1")?;
+    let own = client.address(false)?.to_string();
+    let gone = own
+        .rsplit_once('.')
+        .map_or(String::new(), |(block, _)| format!("{block}.99"));
+    run(other.netns(), "ip", &format!("addr add {gone}/32 dev eth0"))?;
+    for source in ["10.77.0.2", &gone] {
+        run(
+            other.netns(),
+            "ip",
+            &format!("route replace 10.5.255.0/24 via 10.77.0.1 src {source}"),
+        )?;
+        let asked = other.run(|| udp(SocketAddr::new(vips[0], 80), WAIT / 6))?;
+        if asked != Err(NoReply::Timeout) {
+            wrong.push(format!("from another network as {source}: {asked:?}"));
+        }
+    }
+    let dropped = run(host.netns(), "nft", "list table inet pontoon-services")?;
+    if !dropped.contains("fib saddr . iif oif missing") {
+        wrong.push("no rule against forged sources".to_owned());
     }
     // From outside of the network there is no way in.
     let switch = scene.cluster.switch();
