@@ -205,6 +205,8 @@ pub fn retire(context: &Context, plugin: &str) -> Result<(), Error> {
         state.remove_network::<NetworkRecord>(&network)?;
     }
     lock.remove();
+    // Those of the plugins whose DEL came while the network still had its rules, and was killed.
+    state.remove_unused_network_locks(&network)?;
     backends::retire(context, plugin)
 }
 

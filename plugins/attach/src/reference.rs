@@ -195,12 +195,10 @@ fn forget_sources(lost: &[ReferenceAttachment]) {
 /// Code 100 when the kernel does not answer.
 pub fn attached_by_another(context: &Context, plugin: &str, key: &Key) -> Result<bool, Error> {
     let ours = ["bridge", "overlay", "ptp", "macvlan", "host-device"];
-    if context.state.records(plugin).holds(key)
-        || ours
-            .iter()
-            .any(|plugin| context.state.records(plugin).holds(key))
-    {
-        return Ok(false);
+    for plugin in ours.iter().chain([&plugin]) {
+        if context.state.records(plugin).holds(key)? {
+            return Ok(false);
+        }
     }
     let mut host = sockets::of_host()?;
     if veth::find(&mut host, key)?.is_some() {
@@ -260,25 +258,29 @@ pub fn create_chains(
 
 /// Whether another interface of the container on this network needs the same: they share it, as in the
 /// reference. Those are looked for by the names that runtimes give.
-fn shared(context: &Context, key: &Key) -> bool {
+fn shared(context: &Context, key: &Key) -> Result<bool, Error> {
     const USUAL: usize = 16;
-    let records: Vec<_> = kinds::with_host_end()
-        .map(|kind| context.state.records(kind.name))
-        .collect();
-    (0..USUAL).any(|number| {
+    for number in 0..USUAL {
         let other = Key {
             interface: format!("eth{number}"),
             ..key.clone()
         };
-        other != *key && records.iter().any(|records| records.holds(&other))
-    })
+        for kind in kinds::with_host_end() {
+            if other != *key && context.state.records(kind.name).holds(&other)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// What a DEL of published ports may take along of the plugin that made the interface: no container needs it
 /// afterwards.
 #[must_use]
 pub fn spare(context: &Context, key: &Key) -> Option<ReferenceAttachment> {
-    (!shared(context, key)).then(|| reference_attachment(key, Vec::new()))
+    // What may be needed stays; the DEL of that plugin comes later.
+    let needed = shared(context, key).unwrap_or(true);
+    (!needed).then(|| reference_attachment(key, Vec::new()))
 }
 
 /// Removes the chains, unless another interface of the container needs them.
@@ -286,7 +288,7 @@ pub fn spare(context: &Context, key: &Key) -> Option<ReferenceAttachment> {
 /// # Errors
 /// Whatever the backend refused.
 pub fn delete_chains(context: &Context, chains: ReferenceChains, key: &Key) -> Result<(), Error> {
-    if shared(context, key) {
+    if shared(context, key)? {
         return Ok(());
     }
     let mut backend = rules::open(context, chains.backend)?;

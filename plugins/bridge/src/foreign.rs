@@ -188,9 +188,12 @@ fn is_of_reference(context: &Context, folder: &Path, lease: &Path) -> Result<boo
         container: lines.next().unwrap_or_default().to_owned(),
         interface: lines.next().unwrap_or_default().to_owned(),
     };
-    Ok(!kinds::attaching()
-        .filter_map(|kind| kind.records)
-        .any(|records| context.state.records(records).holds(&key)))
+    for records in kinds::attaching().filter_map(|kind| kind.records) {
+        if context.state.records(records).holds(&key)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The entries of a directory; of what is gone, or is no directory, none.

@@ -164,17 +164,14 @@ fn look_up(host: &mut RouteSocket, name: &str) -> Result<Option<Option<String>>,
 }
 
 /// Published ports of an internal network would lead nowhere.
-fn refuse_published(
-    context: &Context,
-    key: &Key,
-    policy: Option<&Policy>,
-) -> Result<(), PolicyError> {
+fn refuse_published(context: &Context, key: &Key, policy: Option<&Policy>) -> Result<(), Error> {
     let internal = policy.is_some_and(|policy| policy.internal);
-    if internal && context.state.records("portmap").holds(key) {
+    if internal && context.state.records("portmap").holds(key)? {
         return Err(PolicyError::Published {
             network: key.network.clone(),
             container: key.container.clone(),
-        });
+        }
+        .into());
     }
     Ok(())
 }

@@ -127,17 +127,17 @@ impl State {
         Ok(found)
     }
 
-    /// Whether a plugin has a record of having given an attachment its network.
+    /// Whether a plugin may have a record of having given an attachment its network.
     #[must_use]
     pub fn is_attached(&self, key: &Key) -> bool {
         let mut folders = kinds::attaching().filter_map(|kind| kind.records);
-        folders.any(|folder| self.records(folder).holds(key))
+        folders.any(|folder| self.records(folder).may_hold(key))
     }
 
-    /// Whether any plugin has a record of an attachment.
+    /// Whether any plugin may have a record of an attachment.
     #[must_use]
     pub fn is_recorded(&self, key: &Key) -> bool {
-        self.is_attached(key) || chained().any(|folder| self.records(folder).holds(key))
+        self.is_attached(key) || chained().any(|folder| self.records(folder).may_hold(key))
     }
 
     /// When an attachment was recorded.

@@ -45,10 +45,12 @@ impl State {
         if veth_leads_to_a_living_namespace(key)? {
             return Ok(false);
         }
-        let had_veth = kinds::with_host_end()
-            .filter_map(|kind| kind.records)
-            .any(|folder| self.records(folder).holds(key));
-        Ok(had_veth || !has_process(sandbox)?)
+        for folder in kinds::with_host_end().filter_map(|kind| kind.records) {
+            if self.records(folder).holds(key)? {
+                return Ok(true);
+            }
+        }
+        Ok(!has_process(sandbox)?)
     }
 
     /// As [`State::is_gone`], while no ADD of the network is between its record and its interface.

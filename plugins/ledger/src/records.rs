@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use pontoon_conf::Error;
 
+use crate::error::FileError;
 use crate::{Key, directory, file, files};
 
 /// The folder of one plugin's records of attachments.
@@ -36,8 +37,18 @@ impl Records {
     }
 
     /// Whether there is a record of an attachment.
+    ///
+    /// # Errors
+    /// Code 5 with the path, when the system does not tell.
+    pub fn holds(&self, key: &Key) -> Result<bool, Error> {
+        let path = self.path(key);
+        let there = path.try_exists();
+        Ok(there.map_err(FileError::of("look for", &path))?)
+    }
+
+    /// As [`Records::holds`], and true when the system does not tell: for what is kept then.
     #[must_use]
-    pub fn holds(&self, key: &Key) -> bool {
+    pub fn may_hold(&self, key: &Key) -> bool {
         files::may_exist(&self.path(key))
     }
 

@@ -126,10 +126,17 @@ impl Context {
 
     /// The plugin that has put the container into a namespace which is not its own, or into none:
     /// the first of this attachment's list, if it is one of these.
-    #[must_use]
-    pub fn mode(&self) -> Option<&'static Kind> {
-        let key = self.key().ok()?;
-        kinds::with_role(Role::Mode).find(|kind| self.state.records(kind.name).holds(&key))
+    ///
+    /// # Errors
+    /// Code 5 when the system does not tell whether there is a record.
+    pub fn mode(&self) -> Result<Option<&'static Kind>, Error> {
+        let Ok(key) = self.key() else { return Ok(None) };
+        for kind in kinds::with_role(Role::Mode) {
+            if self.state.records(kind.name).holds(&key)? {
+                return Ok(Some(kind));
+            }
+        }
+        Ok(None)
     }
 
     fn open_netns(&self) -> Option<&Result<Netns, Arc<NetnsError>>> {

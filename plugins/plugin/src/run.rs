@@ -256,16 +256,17 @@ fn after_mode<P: Plugin>(context: &mut Context) -> Result<bool, Error> {
     let (Some(own), Verb::Add | Verb::Del | Verb::Check) = (chained, verb) else {
         return Ok(false);
     };
-    let Some(mode) = context.mode() else {
+    let Some(mode) = context.mode()? else {
         return Ok(false);
     };
     if mode.name == "none" && P::WITHOUT_NETWORK {
         return Ok(false);
     }
     let key = context.key()?;
-    let recorded = own
-        .records
-        .is_some_and(|records| context.state.records(records).holds(&key));
+    let recorded = match own.records {
+        Some(records) => context.state.records(records).holds(&key)?,
+        None => false,
+    };
     if verb == Verb::Del && recorded {
         context.leave_netns();
         return Ok(false);

@@ -42,7 +42,7 @@ fn route(context: &Context, config: &Config, undo: &mut Undo<()>) -> Result<(), 
     let key = context.key()?;
     let ips = plan::addresses(context.config.prev_result.as_ref(), &key.interface)?;
     let (mut inside, index) = inside(context, &key.interface)?;
-    if context.state.records_of::<SbrRecord>().holds(&key) {
+    if context.state.records_of::<SbrRecord>().holds(&key)? {
         // An earlier ADD of this very attachment was killed, and its DEL never came. Of one in a
         // namespace that is gone there is nothing to take back.
         undo::remove(context)?;

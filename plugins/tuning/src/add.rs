@@ -13,7 +13,7 @@ use crate::{allowlist, backup, plan, undo};
 pub(crate) fn add(context: &Context) -> Result<AddResult, Error> {
     let mut config = Config::from_context(context)?;
     if config.needs_link()
-        && let Some(mode) = context.mode()
+        && let Some(mode) = context.mode()?
     {
         config.forget_link();
         warn(format_args!(

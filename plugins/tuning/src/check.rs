@@ -25,7 +25,7 @@ pub(crate) fn check(context: &Context) -> Result<(), Error> {
         }
     }
     // What ADD has passed over is not missed.
-    if !config.needs_link() || context.mode().is_some() {
+    if !config.needs_link() || context.mode()?.is_some() {
         return Ok(());
     }
     let link = inside

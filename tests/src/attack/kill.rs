@@ -14,8 +14,9 @@ use super::scene::{Kind, Neighbour, Scene, kinds};
 use super::tracer::{Act, Point, Traced};
 use super::work::{Random, Settings, in_parallel};
 
-/// For how long what a network leaves may take to go: its rules stay for a second.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// For how long what a network leaves may take to go: its rules stay for a second, and on a busy machine the
+/// programs of iptables take several to remove them.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How many points of a verb a slice tries before it goes on to the next one.
 const SLICE: usize = 4;

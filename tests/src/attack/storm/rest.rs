@@ -14,8 +14,9 @@ use serde_json::Value;
 use super::exchange::{EXCHANGED, is_shared};
 use super::{Ended, NETWORKS, Place, Random, Storm};
 
-/// For how long what a network leaves may take to go: its rules stay for a second.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// For how long what a network leaves may take to go: its rules stay for a second, and on a busy machine the
+/// programs of iptables take several to remove them.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 impl Storm<'_> {
     /// With the host for itself: all that is due is done, and what is left is what is attached.
