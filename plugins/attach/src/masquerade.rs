@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use pontoon_conf::Error;
-use pontoon_ledger::{Key, NetworkPolicyRecord, NetworkRecord};
+use pontoon_ledger::{NetworkPolicyRecord, NetworkRecord};
 use pontoon_netfilter::{Backend, BackendKind, NetworkRules, Reach, Ruleset};
 use pontoon_netlink::DetachedChild;
 use pontoon_plugin::Context;
@@ -88,34 +88,19 @@ pub fn apply(context: &Context, (kind, wanted): &Rules) -> Result<(Backend, bool
     Ok((backend, made))
 }
 
-/// Removes the record of an attachment, after `withdraw` has taken away the rules that the attachment itself
-/// has. No process repairs rules meanwhile: it would make them again by the record, and none would remove
-/// them once the record is gone. True when it was the last attachment of its network.
+/// Removes the record of the call's attachment as
+/// [`remove_attachment`](pontoon_ledger::State::remove_attachment) does, and with the last one the rules of its
+/// network.
 ///
 /// # Errors
-/// Code 5 for the record, and those of `withdraw`: the record stays then.
-pub fn remove(
-    context: &Context,
-    plugin: &str,
-    key: &Key,
-    withdraw: impl FnOnce() -> Result<(), Error>,
-) -> Result<bool, Error> {
-    let state = &context.state;
-    let _network = state.share_network(&key.network)?;
-    withdraw()?;
-    state.records(plugin).remove(key)
-}
-
-/// As [`remove`], for the attachment of the call, and with the last one the rules of its network go.
-///
-/// # Errors
-/// As [`remove`], and whatever the backend refused.
+/// As [`remove_attachment`](pontoon_ledger::State::remove_attachment), and whatever the backend refused.
 pub fn forget(
     context: &Context,
     plugin: &str,
     withdraw: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    if remove(context, plugin, &context.key()?, withdraw)? {
+    let key = context.key()?;
+    if context.state.remove_attachment(plugin, &key, withdraw)? {
         retire(context, plugin)
     } else {
         Ok(())
@@ -132,7 +117,8 @@ pub fn release(
     plugin: &str,
     withdraw: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    if !remove(context, plugin, &context.key()?, withdraw)? {
+    let key = context.key()?;
+    if !context.state.remove_attachment(plugin, &key, withdraw)? {
         return Ok(());
     }
     let name = context.config.name.as_ref();

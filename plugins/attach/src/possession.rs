@@ -2,16 +2,15 @@
 //! leaves our record, and a killed ADD leaves a record whose port went to another container: rules made
 //! again by such a record would send another container's packets astray.
 
-use std::io;
 use std::path::Path;
 
 use pontoon_conf::Error;
 use pontoon_ledger::port_slots::{Refusal, Reservations};
-use pontoon_ledger::{InterfaceSettings, Key, State, files};
+use pontoon_ledger::{InterfaceSettings, Key, State};
 use pontoon_netfilter::Published;
 
 use crate::error::{LeaseError, PortsError};
-use crate::reference::{LONGEST_LEASE, leaseholder};
+use crate::reference::{leaseholder, read_lease};
 
 /// Whether another attachment has the lease of one of these addresses. Without a lease an address may be the
 /// attachment's all the same: it comes from another plugin, or the leases were lost.
@@ -28,14 +27,8 @@ pub(crate) fn has_lost_address(
     };
     for address in &settings.addresses {
         let path = leases.join(address.ip().to_string());
-        let bytes = match files::read(&path, LONGEST_LEASE) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            read => read.map_err(|source| LeaseError {
-                path: path.clone(),
-                source,
-            })?,
-        };
-        let text = String::from_utf8_lossy(&bytes);
+        let text = read_lease(&path).map_err(|source| LeaseError { path, source })?;
+        let Some(text) = text else { continue };
         let holder = leaseholder(&text);
         let own = holder.is_some_and(|(container, interface)| {
             container == key.container && interface.is_none_or(|name| name == key.interface)

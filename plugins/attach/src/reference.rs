@@ -18,7 +18,7 @@ use crate::error::LeaseError;
 use crate::{rules, sockets, veth};
 
 /// Bytes of a lease that are read: a container id and an interface name.
-pub(crate) const LONGEST_LEASE: u64 = 4096;
+const LONGEST_LEASE: u64 = 4096;
 
 const KINDS: [BackendKind; 3] = [
     BackendKind::Nftables,
@@ -81,6 +81,18 @@ pub fn forget_traces(
     done
 }
 
+/// The text of a lease; `None` when there is none, or it was released meanwhile.
+///
+/// # Errors
+/// `InvalidInput` when it is no regular file, `FileTooLarge` when it is longer than a lease can be; else those of
+/// reading.
+pub fn read_lease(path: &Path) -> io::Result<Option<String>> {
+    match files::read(path, LONGEST_LEASE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(|bytes| Some(String::from_utf8_lossy(&bytes).into_owned())),
+    }
+}
+
 /// Who holds a lease, by the file's text: container id and interface, a line each; old files have the id
 /// alone.
 #[must_use]
@@ -117,22 +129,19 @@ pub fn collect(context: &Context, leases: &Path) -> Result<(), Error> {
             continue;
         };
         let path = entry.path();
-        let bytes = match files::read(&path, LONGEST_LEASE) {
-            // Released meanwhile, or no lease.
+        let text = match read_lease(&path) {
+            // No lease.
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::NotFound
-                        | io::ErrorKind::InvalidInput
-                        | io::ErrorKind::FileTooLarge
+                    io::ErrorKind::InvalidInput | io::ErrorKind::FileTooLarge
                 ) =>
             {
                 continue;
             }
             read => read.map_err(|error| unreadable(&path, error))?,
         };
-        let text = String::from_utf8_lossy(&bytes);
-        let Some((container, interface)) = leaseholder(&text) else {
+        let Some((container, interface)) = text.as_deref().and_then(leaseholder) else {
             continue;
         };
         let key = Key {

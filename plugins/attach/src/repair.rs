@@ -55,7 +55,8 @@ pub fn repair(state: &State, search: &[PathBuf], network: &str) -> Result<Repair
 
 fn repair_locked(state: &State, search: &[PathBuf], network: &str) -> RepairResult {
     let met = foreign_filters::meet(state, search, network);
-    let (wanted, unreadable) = wanted(state, network);
+    let interfaces = interfaces(state, network);
+    let (wanted, unreadable) = wanted_beside(state, network, &interfaces);
     let mut repaired = RepairResult {
         rules: wanted.len(),
         made: Vec::new(),
@@ -88,11 +89,14 @@ fn repair_locked(state: &State, search: &[PathBuf], network: &str) -> RepairResu
         });
         repaired.failures.extend(done.err());
     }
-    for (key, chains) in reference_chains(state, network) {
+    for one in interfaces.0 {
+        let Some(chains) = one.reference_chains else {
+            continue;
+        };
         let known = backends.iter_mut();
         let mut known = known.filter(|(kind, _)| *kind == chains.backend);
         if let Some((_, backend)) = known.next() {
-            let done = reference::create_chains(chains, backend, &key);
+            let done = reference::create_chains(chains, backend, &one.key);
             repaired.failures.extend(done.err());
         }
     }
@@ -138,21 +142,20 @@ pub fn others(context: &Context, plugin: &str, key: &Key) {
     }
 }
 
-/// The chains for a DEL of the reference plugin, by attachment. A record that cannot be read is told by
-/// [`wanted`].
-fn reference_chains(state: &State, network: &str) -> Vec<(Key, ReferenceChains)> {
-    let all = interfaces(state, network, &mut Vec::new());
-    all.into_iter()
-        .filter_map(|one| Some((one.key, one.reference_chains?)))
-        .collect()
-}
-
 /// What the records of a network ask for: what the network has as a whole first. Beside it the records
 /// that cannot be read.
 #[must_use]
 pub fn wanted(state: &State, network: &str) -> (Vec<(BackendKind, Ruleset)>, Vec<Error>) {
+    wanted_beside(state, network, &interfaces(state, network))
+}
+
+fn wanted_beside(
+    state: &State,
+    network: &str,
+    (interfaces, unreadable): &(Vec<Interface>, Vec<Error>),
+) -> (Vec<(BackendKind, Ruleset)>, Vec<Error>) {
     let mut wanted = Vec::new();
-    let mut unreadable = Vec::new();
+    let mut unreadable = unreadable.clone();
     let mut want = |kind: BackendKind, fill: &dyn Fn(&mut Ruleset)| {
         let mut ruleset = Ruleset::default();
         fill(&mut ruleset);
@@ -178,7 +181,6 @@ pub fn wanted(state: &State, network: &str) -> (Vec<(BackendKind, Ruleset)>, Vec
     for (kind, opening) in made.iter().flat_map(|made| &made.openings) {
         want(*kind, &|all| all.opening = Some(opening.clone()));
     }
-    let interfaces = interfaces(state, network, &mut unreadable);
     let lost: BTreeSet<&Key> = interfaces
         .iter()
         .filter(|one| one.is_lost)
@@ -277,16 +279,18 @@ struct Interface {
     is_lost: bool,
 }
 
-/// The interfaces of a network, by the records of all plugins that make some with rules of their own.
-fn interfaces(state: &State, network: &str, unreadable: &mut Vec<Error>) -> Vec<Interface> {
-    let mut bridged = records::<BridgeRecord>(state, network, unreadable);
-    let overlaid = records::<OverlayRecord>(state, network, unreadable);
+/// The interfaces of a network, by the records of all plugins that make some with rules of their own. Beside them
+/// what cannot be read.
+fn interfaces(state: &State, network: &str) -> (Vec<Interface>, Vec<Error>) {
+    let mut unreadable = Vec::new();
+    let mut bridged = records::<BridgeRecord>(state, network, &mut unreadable);
+    let overlaid = records::<OverlayRecord>(state, network, &mut unreadable);
     bridged.extend(
         overlaid
             .into_iter()
             .map(|(key, one)| (key, one.bridge().clone())),
     );
-    let routed = records::<PtpRecord>(state, network, unreadable);
+    let routed = records::<PtpRecord>(state, network, &mut unreadable);
     let mut judge = |key: &Key, leases: &Option<PathBuf>, settings: &Option<InterfaceSettings>| {
         let lost = possession::has_lost_address(key, leases.as_deref(), settings.as_ref());
         lost.unwrap_or_else(|error| {
@@ -313,7 +317,7 @@ fn interfaces(state: &State, network: &str, unreadable: &mut Vec<Error>) -> Vec<
             is_lost,
         });
     }
-    all
+    (all, unreadable)
 }
 
 /// The links of one container to all containers that have the names it asks for.

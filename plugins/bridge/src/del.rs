@@ -62,7 +62,9 @@ pub(crate) fn gc<R: BridgeBased>(context: &Context) -> Result<(), Error> {
         if let Some(index) = veth::find(&mut host, key)? {
             veth::remove(&mut host, &[index])?;
         }
-        masquerade::remove(context, R::PLUGIN, key, || withdraw(context, key, record)).map(drop)
+        let withdraw = || withdraw(context, key, record);
+        let state = &context.state;
+        state.remove_attachment(R::PLUGIN, key, withdraw).map(drop)
     });
     failures.extend(collected.err());
     if let Some(leases) = delegation::leases(context)? {

@@ -13,8 +13,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use pontoon_attach::reference::read_lease;
 use pontoon_conf::Error;
-use pontoon_ledger::{BridgeRecord, Key, files, kinds};
+use pontoon_ledger::{BridgeRecord, Key, kinds};
 use pontoon_netlink::{Link, RouteSocket};
 use pontoon_plugin::{Context, kernel_error};
 
@@ -24,8 +25,6 @@ use crate::error::ForeignError;
 const CONTAINERS: [&str; 3] = ["netkit", "tun", "veth"];
 /// How names of network cards begin: the kernel's and udev's.
 const CARDS: [&str; 3] = ["eth", "en", "wl"];
-/// Bytes of a lease that are read: a container id and an interface name.
-const LONGEST_LEASE: u64 = 4096;
 /// How long the reference plugin may take between a container's link and its lease.
 const SETTLING: Duration = Duration::from_secs(1);
 /// Ports that the error names.
@@ -176,12 +175,9 @@ fn is_of_reference(context: &Context, folder: &Path, lease: &Path) -> Result<boo
     if name(lease).parse::<IpAddr>().is_err() {
         return Ok(false);
     }
-    let bytes = match files::read(lease, LONGEST_LEASE) {
-        // Released meanwhile.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        read => read.map_err(unreadable(lease))?,
+    let Some(text) = read_lease(lease).map_err(unreadable(lease))? else {
+        return Ok(false);
     };
-    let text = String::from_utf8_lossy(&bytes);
     let mut lines = text.lines().map(str::trim);
     let key = Key {
         network: name(folder),

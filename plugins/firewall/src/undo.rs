@@ -11,14 +11,10 @@ use crate::{links, plan, separate, zones};
 
 /// Removes an attachment and, if it was the last one, the network's policy.
 pub(crate) fn remove(context: &Context, key: &Key, record: &FirewallRecord) -> Result<(), Error> {
-    let last = {
-        // No process makes again meanwhile what goes here.
-        let state = &context.state;
-        let _network = state.share_network(&key.network)?;
+    let last = context.state.remove_attachment("firewall", key, || {
         withdraw(context, key, record)?;
-        fault::point("firewall.withdrawn")?;
-        state.records_of::<FirewallRecord>().remove(key)?
-    };
+        fault::point("firewall.withdrawn")
+    })?;
     if last {
         retire(context)?;
     }

@@ -285,6 +285,23 @@ impl State {
         self.lock(&self.network_lock(network), Lock::exclusive)
     }
 
+    /// Removes the record of an attachment, after `withdraw` has taken away the rules that the attachment itself
+    /// has. No process repairs rules meanwhile: it would make them again by the record, and none would remove
+    /// them once the record is gone. True when it was the plugin's last attachment of the network.
+    ///
+    /// # Errors
+    /// Code 5 for the lock or the record, and those of `withdraw`: the record stays then.
+    pub fn remove_attachment(
+        &self,
+        plugin: &str,
+        key: &Key,
+        withdraw: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<bool, Error> {
+        let _network = self.share_network(&key.network)?;
+        withdraw()?;
+        self.records(plugin).remove(key)
+    }
+
     /// Removes the lock files of a network that no record tells of: for the end of every DEL and GC. Whatever holds
     /// one writes a record before it lets go, or has none to write.
     ///

@@ -38,7 +38,8 @@ pub(crate) fn gc(context: &Context) -> Result<(), Error> {
             veth::remove(&mut host, &[index])?;
         }
         let withdraw = || delete_reference_chains(context, key, record);
-        masquerade::remove(context, "ptp", key, withdraw).map(drop)
+        let state = &context.state;
+        state.remove_attachment("ptp", key, withdraw).map(drop)
     });
     if let Some(leases) = delegation::leases(context)? {
         result = result.and(reference::collect(context, &leases));

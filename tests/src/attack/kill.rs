@@ -370,9 +370,7 @@ impl Work<'_> {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-}
 
-impl Work<'_> {
     /// Whether a file of the state may be gone although it was there: without containers no file of the network
     /// has to stay.
     fn may_go(&self, line: &str) -> bool {

@@ -54,6 +54,33 @@ pub(crate) struct Cell<'a> {
     pub(crate) arrives: bool,
 }
 
+/// A container: its node, its port on the host, its bridge, and the numbers of its subnet and its address.
+pub(crate) type Plugged<'a> = (&'a Node, &'a str, &'a str, u8, u8);
+
+/// Makes bridges, each a gateway of both families, and plugs containers into them.
+pub(crate) fn plug(host: &Node, bridges: &[(&str, u8)], containers: &[Plugged<'_>]) {
+    for (bridge, number) in bridges {
+        host.sh(&format!(
+            "ip link add {bridge} type bridge\nip link set {bridge} up\n\
+             sysctl -qw net.ipv4.conf.{bridge}.route_localnet=1\n\
+             ip addr add 10.{number}.0.1/24 dev {bridge}\n\
+             ip addr add fd00:{number}::1/64 dev {bridge} nodad"
+        ));
+    }
+    for (node, port, bridge, number, last) in containers {
+        host.wire(port, node, "eth0");
+        host.sh(&format!(
+            "ip link set {port} master {bridge}\nbridge link set dev {port} hairpin on"
+        ));
+        node.sh(&format!(
+            "ip addr add 10.{number}.0.{last}/24 dev eth0\n\
+             ip addr add fd00:{number}::{last}/64 dev eth0 nodad\n\
+             ip route add default via 10.{number}.0.1\n\
+             ip -6 route add default via fd00:{number}::1"
+        ));
+    }
+}
+
 impl HostScene {
     pub(crate) fn new(variant: Variant) -> Self {
         let ground = Self {
@@ -71,31 +98,16 @@ impl HostScene {
             "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
              net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0",
         );
-        for (bridge, number) in [("br0", 88), ("br1", 89), ("br2", 90)] {
-            host.sh(&format!(
-                "ip link add {bridge} type bridge\nip link set {bridge} up\n\
-                 sysctl -qw net.ipv4.conf.{bridge}.route_localnet=1\n\
-                 ip addr add 10.{number}.0.1/24 dev {bridge}\n\
-                 ip addr add fd00:{number}::1/64 dev {bridge} nodad"
-            ));
-        }
-        for (node, port, bridge, number, last) in [
-            (&ground.web, "v1", "br0", 88, 2),
-            (&ground.sibling, "v2", "br0", 88, 3),
-            (&ground.other, "v3", "br1", 89, 2),
-            (&ground.third, "v4", "br2", 90, 2),
-        ] {
-            host.wire(port, node, "eth0");
-            host.sh(&format!(
-                "ip link set {port} master {bridge}\nbridge link set dev {port} hairpin on"
-            ));
-            node.sh(&format!(
-                "ip addr add 10.{number}.0.{last}/24 dev eth0\n\
-                 ip addr add fd00:{number}::{last}/64 dev eth0 nodad\n\
-                 ip route add default via 10.{number}.0.1\n\
-                 ip -6 route add default via fd00:{number}::1"
-            ));
-        }
+        plug(
+            host,
+            &[("br0", 88), ("br1", 89), ("br2", 90)],
+            &[
+                (&ground.web, "v1", "br0", 88, 2),
+                (&ground.sibling, "v2", "br0", 88, 3),
+                (&ground.other, "v3", "br1", 89, 2),
+                (&ground.third, "v4", "br2", 90, 2),
+            ],
+        );
         for (node, port, v4, v6) in [
             (&ground.neighbour, "up0", "192.0.2", "2001:db8:"),
             (&ground.friend, "up1", "198.51.100", "2001:db8:1:"),

@@ -8,6 +8,7 @@ use pontoon_netfilter::iptables::Variant;
 use pontoon_netfilter::{Protocol, Ruleset, Snat};
 
 use crate::bed::{Host, Node, VARIANTS, network, port, published, tcp};
+use crate::host_scene::plug;
 
 /// Longer than the first two retries of a SYN and of a neighbour solicitation.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -33,30 +34,15 @@ impl Lab {
         };
         let host = &lab.host.node;
         host.sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
-        for (bridge, number) in [("br0", 88), ("br1", 89)] {
-            host.sh(&format!(
-                "ip link add {bridge} type bridge\nip link set {bridge} up\n\
-                 sysctl -qw net.ipv4.conf.{bridge}.route_localnet=1\n\
-                 ip addr add 10.{number}.0.1/24 dev {bridge}\n\
-                 ip addr add fd00:{number}::1/64 dev {bridge} nodad"
-            ));
-        }
-        for (node, port, bridge, number, last) in [
-            (&lab.web, "v1", "br0", 88, 2),
-            (&lab.sibling, "v2", "br0", 88, 3),
-            (&lab.other, "v3", "br1", 89, 2),
-        ] {
-            host.wire(port, node, "eth0");
-            host.sh(&format!(
-                "ip link set {port} master {bridge}\nbridge link set dev {port} hairpin on"
-            ));
-            node.sh(&format!(
-                "ip addr add 10.{number}.0.{last}/24 dev eth0\n\
-                 ip addr add fd00:{number}::{last}/64 dev eth0 nodad\n\
-                 ip route add default via 10.{number}.0.1\n\
-                 ip -6 route add default via fd00:{number}::1"
-            ));
-        }
+        plug(
+            host,
+            &[("br0", 88), ("br1", 89)],
+            &[
+                (&lab.web, "v1", "br0", 88, 2),
+                (&lab.sibling, "v2", "br0", 88, 3),
+                (&lab.other, "v3", "br1", 89, 2),
+            ],
+        );
         host.wire("up0", &lab.outside, "eth0");
         host.sh(
             "ip addr add 192.0.2.1/24 dev up0\nip addr add 192.0.2.7/24 dev up0\n\
